@@ -1,0 +1,44 @@
+# `make demo` and `make test` each set up .venv by themselves; a second call installs nothing.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Real data for the tests that need it; those tests skip where it is absent.
+export MTPKDOT_TEST_DATA ?= $(wildcard ../shared/data)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed ## Train the whole method on generated data and print its table
+	$(BIN)/mtpkdot fit --config configs/demo.yaml
+
+test: lint types ## Lint, type-check and test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## Check types
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environment and caches, never runs or data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are newer than pyproject.toml exactly when everything in it is installed.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(VENV)/.installed

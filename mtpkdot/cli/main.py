@@ -1,0 +1,98 @@
+"""`mtpkdot VERB ...`: a table of verbs, each imported only when it is called.
+
+Importing torch takes seconds; `mtpkdot --help` must not.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import FrameType
+
+from mtpkdot.errors import UserError
+
+Verb = Callable[[Sequence[str]], None]
+
+# Verb -> (module and function, help line).
+VERBS: dict[str, tuple[str, str]] = {
+    "fit": ("mtpkdot.cli.experiment:fit", "train every stage of an experiment and evaluate them"),
+    "stage": ("mtpkdot.cli.experiment:stage", "train one stage, taking the earlier ones from earlier runs"),
+    "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),
+    "test": ("mtpkdot.cli.experiment:test", "evaluate a run again on its test part"),
+    "data": ("mtpkdot.cli.data:data", "make manifest and feature files from a known data set"),
+}
+
+USER_ERROR, TERMINATED = 2, 128 + signal.SIGTERM
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Args:
+        argv: the arguments after the program's name; the process's own if None.
+
+    Returns:
+        0 when done, 2 for a mistake of the user, 143 after SIGTERM.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else USER_ERROR
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"mtpkdot {version('mtpkdot')}")
+        return 0
+    if argv[0] not in VERBS:
+        return _complain(f"there is no verb {argv[0]!r}. Choose from {', '.join(VERBS)}; see `mtpkdot --help`.")
+    module, _, function = VERBS[argv[0]][0].partition(":")
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        verb: Verb = getattr(import_module(module), function)
+        verb(argv[1:])
+    except UserError as error:
+        return _complain(str(error))
+    except SystemExit as stop:
+        # --help and --print_config end this way, and so does SIGTERM.
+        return stop.code if isinstance(stop.code, int) else 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def usage() -> str:
+    """The help text."""
+    lines = [f"  {name:<9} {text}" for name, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: mtpkdot VERB ...",
+            "",
+            "Privileged multi-teacher knowledge distillation with optimal transport.",
+            "",
+            *lines,
+            "",
+            "`mtpkdot VERB --help` tells the arguments of a verb.",
+        ]
+    )
+
+
+def entry() -> None:
+    """The console script."""
+    # Classes in the user's working directory can be named in a config, as with `python -m`.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _complain(message: str) -> int:
+    print(f"mtpkdot: error: {message}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """End at once: the interrupted epoch is repeated, bit for bit, when the run is called again."""
+    raise SystemExit(TERMINATED)

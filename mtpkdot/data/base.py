@@ -1,0 +1,218 @@
+"""What every data set offers: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from mtpkdot.data.batch import Batch, SampleDataset, Samples, StrArray
+from mtpkdot.data.splits import Split, assign_parts
+from mtpkdot.errors import DataError
+from mtpkdot.losses.task import Task
+
+
+class EpochSampler(Sampler[int]):
+    """A shuffle that depends on nothing but the seed and the epoch, so that a resumed run sees the same order.
+
+    Args:
+        positions: what to shuffle.
+        seed: the run's seed.
+    """
+
+    def __init__(self, positions: npt.NDArray[np.int64], seed: int) -> None:
+        self.positions, self.seed, self.epoch = positions, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.positions)
+        return iter(order.tolist())
+
+
+class BaseData(L.LightningDataModule):
+    """Base of the DataModules. A subclass implements `load` and `contents`.
+
+    Args:
+        prevalent: the modality that exists at test time; all others are privileged.
+        task: what is predicted.
+        split: how the data are divided.
+        batch_size: samples per batch.
+        num_workers: loader processes. Not part of a stage's identity.
+        standardize: standardise every feature by the training part, inside the model.
+        std_floor: lower bound of a feature's standard deviation, relative to its root mean square.
+        seed: seed of the order of samples; set from `seed_everything`.
+        clip_splits: protocol switch: split by clip, not by subject.
+        select_on_test: protocol switch: choose the epoch on the test part.
+        train_on_all: protocol switch: train on every part (set for backbones).
+        drop_last: protocol switch: validation drops its last partial batch.
+    """
+
+    unhashed: ClassVar[frozenset[str]] = frozenset({"num_workers"})
+
+    def __init__(
+        self,
+        prevalent: str = "video",
+        task: Task = "classification",
+        split: Split | None = None,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        standardize: bool = True,
+        std_floor: float = 1e-3,
+        seed: int = 0,
+        clip_splits: bool = False,
+        select_on_test: bool = False,
+        train_on_all: bool = False,
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.prevalent, self.task, self.split, self.seed = prevalent, task, split or Split(), seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.standardize, self.std_floor = standardize, std_floor
+        self.clip_splits, self.select_on_test = clip_splits, select_on_test
+        self.train_on_all, self.drop_last = train_on_all, drop_last
+
+    @abstractmethod
+    def load(self) -> Samples:
+        """Read or generate the whole data set; `DataError` for what is wrong with it."""
+
+    @abstractmethod
+    def contents(self) -> dict[str, str]:
+        """Digest of every file that decides a result, by role; part of a stage's identity."""
+
+    @property
+    @abstractmethod
+    def modality_names(self) -> list[str]:
+        """Names of the modalities in order, known without reading any file."""
+
+    @property
+    def source(self) -> str:
+        """What to name in an error message."""
+        return type(self).__name__
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The data set."""
+        return self.load()
+
+    @cached_property
+    def parts(self) -> StrArray:
+        """(n,) part of every sample."""
+        return assign_parts(self.split, self.samples, self.source, self.clip_splits)
+
+    @property
+    def modalities(self) -> dict[str, list[int]]:
+        """Shape of one time step per modality."""
+        return {name: list(values.shape[2:]) for name, values in self.samples.features.items()}
+
+    @property
+    def targets(self) -> list[str]:
+        """The model's outputs: class names, or target names."""
+        return self.samples.class_names or self.samples.target_names
+
+    def check(self) -> None:
+        """Read everything once and stop at the first thing that training would stumble over."""
+        if self.prevalent not in self.modality_names:
+            raise DataError(
+                f"the prevalent modality {self.prevalent!r} is not among {', '.join(self.modality_names)}",
+                "Correct data.init_args.prevalent.",
+            )
+        if len(self.modality_names) < 2:
+            raise DataError(
+                f"only the modality {self.prevalent!r} is given, so nothing is privileged",
+                "Add the privileged modality to the data section.",
+            )
+        if self.batch_size < 1:
+            raise DataError(f"batch_size is {self.batch_size}", "Set data.init_args.batch_size to 1 or more.")
+        train = (self.parts == "train") & self.samples.labelled
+        if self.task == "classification":
+            seen = set(np.unique(self.samples.target[train]).tolist())
+            for index, name in enumerate(self.samples.class_names):
+                if index not in seen:
+                    raise DataError(
+                        f"{self.source}: no training sample has the class {name!r}",
+                        "Change the split, or remove the samples of that class.",
+                    )
+        for name in self.modality_names:
+            if not self.samples.masks[name][train].any():
+                raise DataError(
+                    f"{self.source}: no labelled training sample has the modality {name!r}",
+                    "Check its feature file, or remove it from the data section.",
+                )
+
+    def setup(self, stage: str) -> None:
+        """Prepare for a Trainer."""
+        self.dataset = SampleDataset(self.samples)
+
+    def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
+        """Mean and scale (each of the step shape) of a modality over the recorded steps of the training part.
+
+        The scale is the standard deviation, bounded below by `std_floor` times the root mean square, so that a nearly
+        constant feature is not blown up; 1 for a feature that is 0 throughout. None if `standardize` is off.
+        """
+        if not self.standardize:
+            return None
+        train = np.full(len(self.parts), True) if self.train_on_all else self.parts == "train"
+        steps = self.samples.features[modality][train][self.samples.masks[modality][train]].astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            known = np.isfinite(steps)
+            count = np.maximum(known.sum(axis=0), 1)
+            mean = np.where(known, steps, 0).sum(axis=0) / count
+            variance = np.where(known, (steps - mean) ** 2, 0).sum(axis=0) / count
+        scale = np.maximum(np.sqrt(variance), self.std_floor * np.sqrt(variance + mean**2))
+        scale[scale < np.finfo(np.float32).tiny * 1e8] = 1.0
+        return torch.from_numpy(mean).float(), torch.from_numpy(scale).float()
+
+    def positions(self, part: Literal["train", "validation", "test"], labelled_only: bool = False) -> npt.NDArray[Any]:
+        """Positions of the samples of a part."""
+        rows = self.parts == part
+        if part == "train" and self.train_on_all:
+            rows = np.full(len(rows), True)
+        if labelled_only:
+            rows = rows & self.samples.labelled
+        return np.flatnonzero(rows)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training part in an order of (seed, epoch); unlabelled samples only for a stage that can use them."""
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        positions = self.positions("train", labelled_only=not getattr(module, "uses_unlabelled", True))
+        return self._loader(EpochSampler(positions, self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The part that selects the epoch, in order."""
+        return self._loader(self.positions("test" if self.select_on_test else "validation").tolist(), self.drop_last)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test part, in order, every sample once."""
+        return self.evaluation_loader("test")
+
+    def evaluation_loader(self, part: Literal["train", "validation", "test"]) -> DataLoader[Batch]:
+        """A part in order, for evaluation; drops the last partial batch only under the protocol switch."""
+        return self._loader(self.positions(part).tolist(), self.drop_last and part != "train")
+
+    def _loader(self, sampler: Sampler[int] | Sequence[int], drop_last: bool = False) -> DataLoader[Batch]:
+        return DataLoader(
+            self.dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            drop_last=drop_last,
+            collate_fn=_as_is,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _as_is(batch: Batch) -> Batch:
+    """The dataset has cut the batch already."""
+    return batch

@@ -1,0 +1,188 @@
+"""Own data without code: a manifest and one feature file per modality."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.batch import BoolArray, FloatArray, Samples
+from mtpkdot.data.feature_files import FeatureFile, read_features
+from mtpkdot.data.manifest import Columns, Manifest, read_manifest
+from mtpkdot.errors import DataError
+
+
+class FeatureData(BaseData):
+    """Precomputed features of any modalities, joined to a manifest on the sample id.
+
+    A sample without target (empty cell) is trained on wherever no label is needed and counts in no metric. Feature
+    rows that the manifest does not name are not used.
+
+    Args:
+        manifest: CSV or Parquet table with one row per sample.
+        features: feature file per modality, in the order of the models' modalities.
+        target: target column, or several for regression.
+        id: column of the sample id, in the manifest and in feature tables.
+        subject: column of the subject; null if subjects are unknown.
+        split_column: column of the part (split.scheme column) or fold (fold_column).
+        missing: what to do with a sample that a feature file does not have: stop, drop the sample, or mark the
+            modality absent.
+        nan: what to do with NaN and infinite values: stop, set to zero after standardisation (the training mean), or
+            drop the sample.
+        subject_zscore: modalities whose features are z-scored within each subject, without labels, over all of the
+            subject's samples. This presumes that several samples of a person are at hand at test time.
+        options: see BaseData.
+    """
+
+    unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"manifest", "features"}
+
+    def __init__(
+        self,
+        manifest: str,
+        features: dict[str, str],
+        target: str | list[str],
+        id: str = "id",  # noqa: A002 - the user's word for it
+        subject: str | None = "subject",
+        split_column: str = "split",
+        missing: Literal["error", "drop", "mask"] = "error",
+        nan: Literal["error", "zero", "drop"] = "error",
+        subject_zscore: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.manifest, self.features = Path(manifest), {name: Path(path) for name, path in features.items()}
+        self.target = [target] if isinstance(target, str) else list(target)
+        self.id, self.subject, self.split_column = id, subject, split_column
+        self.missing, self.nan, self.subject_zscore = missing, nan, list(subject_zscore)
+
+    @property
+    def modality_names(self) -> list[str]:
+        """The names of the feature files, in the config's order."""
+        return list(self.features)
+
+    @property
+    def source(self) -> str:
+        """The manifest's path."""
+        return str(self.manifest)
+
+    @cached_property
+    def _contents(self) -> dict[str, str]:
+        files = {"manifest": self.manifest, **{f"features.{name}": path for name, path in self.features.items()}}
+        return {role: _digest(path) for role, path in files.items()}
+
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of the manifest and of every feature file."""
+        return self._contents
+
+    def load(self) -> Samples:
+        """Read, join and check all files."""
+        for name in self.subject_zscore:
+            if name not in self.features:
+                raise DataError(
+                    f"subject_zscore names {name!r}; the modalities are {', '.join(self.features)}", "Correct the name."
+                )
+        if self.subject_zscore and self.subject is None:
+            raise DataError("subject_zscore needs to know the subjects", "Set data.init_args.subject to their column.")
+        split = self.split_column if self.split.scheme in ("column", "fold_column") else None
+        manifest = read_manifest(self.manifest, Columns(self.id, self.subject, split, self.target), self.task)
+        keep = np.ones(len(manifest.ids), dtype=np.bool_)
+        features: dict[str, FloatArray] = {}
+        masks: dict[str, BoolArray] = {}
+        for name, path in self.features.items():
+            file = read_features(path, self.id)
+            values, mask, found = self._join(path, file, manifest)
+            keep &= found
+            keep &= self._finite(path, file, manifest, values, mask)
+            features[name], masks[name] = values, mask
+        if not keep.any():
+            raise DataError(f"{self.manifest}: no sample is left after dropping", "Set nan and missing to error to see.")
+        samples = self._samples(manifest, features, masks)
+        samples = samples if keep.all() else samples.keep(keep)
+        for name in self.subject_zscore:
+            _zscore_by_subject(samples, name, self.std_floor)
+        return samples
+
+    def _samples(
+        self, manifest: Manifest, features: dict[str, FloatArray], masks: dict[str, BoolArray]
+    ) -> Samples:
+        return Samples(
+            manifest.ids,
+            manifest.ids if manifest.subjects is None else manifest.subjects,
+            manifest.target,
+            manifest.labelled,
+            self.target,
+            manifest.class_names,
+            features,
+            masks,
+            manifest.split,
+            manifest.subjects is not None,
+        )
+
+    def _join(self, path: Path, file: FeatureFile, manifest: Manifest) -> tuple[FloatArray, BoolArray, BoolArray]:
+        """Features in the manifest's order, their mask, and which samples may stay."""
+        if file.ids is None:
+            if len(file.values) != len(manifest.ids):
+                raise DataError(
+                    f"{path} has {len(file.values)} rows and no ids, {self.manifest} has {len(manifest.ids)}",
+                    "Write an `ids` array into the file, or rows in the manifest's order.",
+                )
+            return file.values, file.mask.copy(), np.ones(len(manifest.ids), dtype=np.bool_)
+        order = np.argsort(file.ids)
+        place = np.searchsorted(file.ids, manifest.ids, sorter=order).clip(max=len(order) - 1)
+        rows = order[place]
+        found: BoolArray = file.ids[rows] == manifest.ids
+        if self.missing == "error" and not found.all():
+            lost = manifest.ids[~found]
+            raise DataError(
+                f"{path} has no features of sample {str(lost[0])!r} ({len(lost)} of {len(found)} samples of "
+                f"{self.manifest} are missing)",
+                "Add them, or set data.init_args.missing to mask or drop.",
+            )
+        values, mask = file.values[rows], file.mask[rows]
+        values[~found], mask[~found] = 0.0, False
+        return values, mask, found if self.missing == "drop" else np.ones_like(found)
+
+    def _finite(
+        self, path: Path, file: FeatureFile, manifest: Manifest, values: FloatArray, mask: BoolArray
+    ) -> BoolArray:
+        """Which samples may stay; infinite values become NaN, which the models read as the training mean."""
+        bad = ~np.isfinite(values) & mask[:, :, None]
+        values[~np.isfinite(values) & ~mask[:, :, None]] = 0.0
+        if not bad.any():
+            return np.ones(len(values), dtype=np.bool_)
+        if self.nan == "error":
+            row, step, column = (int(index) for index in np.argwhere(bad)[0])
+            at = f", step {step}" if values.shape[1] > 1 else ""
+            raise DataError(
+                f"{path}, sample {str(manifest.ids[row])!r}{at}: {file.columns[column]!r} is {values[row, step, column]} "
+                f"({int(bad.any(axis=(1, 2)).sum())} samples have such values)",
+                "Repair them, or set data.init_args.nan to zero or drop.",
+            )
+        values[bad] = np.nan if self.standardize else 0.0
+        return ~bad.any(axis=(1, 2)) if self.nan == "drop" else np.ones(len(values), dtype=np.bool_)
+
+
+def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> None:
+    values, mask = samples.features[modality], samples.masks[modality]
+    for subject in np.unique(samples.subjects):
+        rows = samples.subjects == subject
+        steps = values[rows][mask[rows]].astype(np.float64)
+        if not len(steps):
+            continue
+        known = np.isfinite(steps)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, steps, 0).sum(axis=0) / count
+        std = np.sqrt(np.where(known, (steps - mean) ** 2, 0).sum(axis=0) / count)
+        scale = np.maximum(std, std_floor * np.sqrt(std**2 + mean**2))
+        scale[scale == 0] = 1.0
+        values[rows] = ((values[rows] - mean) / scale).astype(np.float32)
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", "Correct the data section, or make it with `mtpkdot data import`.")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,163 @@
+"""Feature files: tables with a sample id, or arrays (n, D) and (n, T, D)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
+from mtpkdot.data.manifest import read_table
+from mtpkdot.errors import DataError
+
+_RESERVED = ("ids", "mask")
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """Features as they lie in a file.
+
+    Attributes:
+        values: (n, T, D); T = 1 for tables and arrays (n, D).
+        mask: (n, T) bool, True where the step was recorded.
+        ids: (n,) sample ids, or None for arrays in the manifest's row order.
+        columns: (D,) names for error messages.
+    """
+
+    values: FloatArray
+    mask: BoolArray
+    ids: StrArray | None
+    columns: list[str]
+
+
+def read_features(path: Path, id_column: str) -> FeatureFile:
+    """Read the features of one modality.
+
+    Args:
+        path: `.csv` or `.parquet` with the id column and numbers in all others; `.npy`; `.npz`, `.h5` or
+            `.safetensors` with one array of features and optionally `ids` (n,) and `mask` (n, T).
+        id_column: name of the id column of tables.
+
+    Returns:
+        The features, in the file's order.
+
+    Raises:
+        DataError: missing or unreadable file, unknown kind, duplicate ids, wrong shapes.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"the feature file {path} does not exist", "Correct data.init_args.features, or run `mtpkdot data import`."
+        )
+    if path.suffix in (".csv", ".parquet"):
+        return _read_table(path, id_column)
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise DataError(
+            f"{path}: features of the kind {path.suffix or 'without suffix'!r} are not known",
+            "Use .csv, .parquet, .npy, .npz, .h5 or .safetensors.",
+        )
+    try:
+        arrays = reader(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise DataError(f"{path} cannot be read ({error})", "Write the file again; it may be incomplete.") from error
+    except Exception as error:
+        # safetensors raises a class of its own that derives from Exception alone.
+        if type(error).__module__.split(".")[0] != "safetensors":
+            raise
+        raise DataError(f"{path} cannot be read ({error})", "Write the file again; it may be incomplete.") from error
+    return _from_arrays(path, arrays)
+
+
+def _read_table(path: Path, id_column: str) -> FeatureFile:
+    table = read_table(path, [id_column])
+    if id_column not in table.columns:
+        raise DataError(
+            f"{path} has no column {id_column!r} to join on, only {', '.join(map(str, table.columns[:5]))}...",
+            "Add the sample id, or name its column with data.init_args.id.",
+        )
+    numbers = table.drop(columns=id_column)
+    for name in numbers.columns:
+        if numbers[name].dtype.kind not in "fiub":
+            raise DataError(
+                f"{path}: the column {name!r} holds {numbers[name].iloc[0]!r}, not numbers", "Remove or encode it."
+            )
+    if numbers.empty:
+        raise DataError(f"{path} has no feature columns or no rows", "Add columns of numbers beside the id.")
+    values = numbers.to_numpy(dtype=np.float32)[:, None, :]
+    ids = np.array([str(v) for v in table[id_column]], dtype=np.str_)
+    _check_unique(path, ids)
+    return FeatureFile(values, np.ones(values.shape[:2], dtype=np.bool_), ids, [str(c) for c in numbers.columns])
+
+
+def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _read_h5(path: Path) -> dict[str, npt.NDArray[Any]]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
+
+
+def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        # Tensors cannot hold text, so ids may come as a JSON list in the file's metadata.
+        listed = (file.metadata() or {}).get("ids")
+    return arrays if listed is None else {**arrays, "ids": np.array(json.loads(listed), dtype=np.str_)}
+
+
+_READERS: dict[str, Callable[[Path], dict[str, npt.NDArray[Any]]]] = {
+    ".npy": lambda path: {"features": np.load(path, allow_pickle=False)},
+    ".npz": _read_npz,
+    ".h5": _read_h5,
+    ".hdf5": _read_h5,
+    ".safetensors": _read_safetensors,
+}
+
+
+def _from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> FeatureFile:
+    named = [name for name in arrays if name not in _RESERVED]
+    if len(named) != 1 and "features" not in named:
+        raise DataError(
+            f"{path} holds {len(named)} arrays ({', '.join(named)}), of which one must be the features",
+            "Name it `features`, or keep one array beside `ids` and `mask`.",
+        )
+    raw = arrays["features" if "features" in named else named[0]]
+    if raw.ndim not in (2, 3) or 0 in raw.shape or raw.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path}: the features have the shape {raw.shape} and type {raw.dtype}",
+            "Write numbers of shape (samples, features) or (samples, steps, features).",
+        )
+    values = np.ascontiguousarray(raw if raw.ndim == 3 else raw[:, None, :], dtype=np.float32)
+    mask = arrays.get("mask", np.ones(values.shape[:2], dtype=np.bool_))
+    if mask.shape != values.shape[:2]:
+        raise DataError(
+            f"{path}: the mask has the shape {mask.shape}, the features {raw.shape}",
+            f"Write a mask of shape {values.shape[:2]}.",
+        )
+    ids = None
+    if "ids" in arrays:
+        ids = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in arrays["ids"].tolist()], dtype=np.str_)
+        if ids.shape != values.shape[:1]:
+            raise DataError(f"{path}: {len(ids)} ids for {len(values)} samples", "Write one id per sample.")
+        _check_unique(path, ids)
+    columns = [f"feature {i}" for i in range(values.shape[2])]
+    return FeatureFile(values, np.ascontiguousarray(mask, dtype=np.bool_), ids, columns)
+
+
+def _check_unique(path: Path, ids: StrArray) -> None:
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) != len(ids):
+        twice = unique[counts > 1][0]
+        row = int(np.flatnonzero(ids == twice)[1])
+        raise DataError(
+            f"{path}, sample {row + 1}: the id {str(twice)!r} occurs twice", "Keep one row of features per sample."
+        )

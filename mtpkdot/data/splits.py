@@ -1,0 +1,173 @@
+"""Who is trained on, who selects, who is tested: subject-disjoint splits, made or checked."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from mtpkdot.data.batch import Samples, StrArray
+from mtpkdot.errors import DataError
+
+PARTS = ("train", "validation", "test")
+_SYNONYMS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass
+class Split:
+    """How samples are divided into train, validation and test.
+
+    Args:
+        scheme: `column`: the manifest's split column says train, validation or test. `fold_column`: the manifest
+            numbers the folds; fold `fold` is the test part. `kfold`: subject k-fold. `loso`: leave one subject out,
+            subjects in sorted order. `holdout`: `test_subjects`, or a random share of the subjects.
+        folds: number of folds of `kfold`.
+        fold: which fold (kfold, fold_column) or subject (loso) is tested, from 0.
+        validation: share of the remaining subjects that selects the epoch; disjoint from both other parts.
+        test: share of the subjects tested, for `holdout` without `test_subjects`.
+        test_subjects: subjects tested, for `holdout`.
+        validation_subjects: subjects that select the epoch, instead of a random share.
+        seed: seed of every random choice here; independent of the training seed.
+    """
+
+    scheme: Literal["column", "fold_column", "kfold", "loso", "holdout"] = "column"
+    folds: int = 5
+    fold: int = 0
+    validation: float = 0.2
+    test: float = 0.2
+    test_subjects: list[str] = field(default_factory=list)
+    validation_subjects: list[str] = field(default_factory=list)
+    seed: int = 0
+
+
+def assign_parts(split: Split, samples: Samples, source: str, by_clip: bool = False) -> StrArray:
+    """Divide a data set.
+
+    Args:
+        split: the scheme.
+        samples: the data set.
+        source: what to name in an error, the manifest's path.
+        by_clip: protocol switch: ignore who is who, as the released code does.
+
+    Returns:
+        (n,) of `train`, `validation`, `test`.
+
+    Raises:
+        DataError: unknown part, subject in two parts, empty part, fold out of range.
+    """
+    subjects = samples.ids if by_clip else samples.subjects
+    if split.scheme == "column":
+        parts = _from_column(samples, source)
+    else:
+        if not samples.knows_subjects and not by_clip and split.scheme != "fold_column":
+            raise DataError(
+                f"{source} has no subject column, so no subject-disjoint split can be made",
+                "Name the column with data.init_args.subject, or use a split column (split.scheme: column).",
+            )
+        parts = _make(split, samples, subjects, source)
+    _check(parts, subjects, samples, source, by_clip or not samples.knows_subjects)
+    return parts
+
+
+def _from_column(samples: Samples, source: str) -> StrArray:
+    if samples.split_column is None:
+        raise DataError(
+            f"{source} has no split column", "Add one, or let a split be made: data.init_args.split.scheme kfold."
+        )
+    parts = []
+    for row, value in enumerate(samples.split_column):
+        part = _SYNONYMS.get(value.strip().lower())
+        if part is None:
+            raise DataError(
+                f"{source}: sample {samples.ids[row]!r} is in the unknown part {value!r}",
+                "Use train, validation or test.",
+            )
+        parts.append(part)
+    return np.array(parts, dtype=np.str_)
+
+
+def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> StrArray:
+    everyone = np.unique(subjects)
+    tested = _tested(split, samples, subjects, everyone, source)
+    parts = np.full(len(samples), "train", dtype="<U10")
+    parts[tested] = "test"
+    remaining = np.setdiff1d(everyone, np.unique(subjects[tested]))
+    if split.validation_subjects:
+        chosen = _named(split.validation_subjects, remaining, "validation_subjects", source)
+    else:
+        count = min(max(1, round(split.validation * len(remaining))), len(remaining))
+        chosen = np.random.default_rng([split.seed, split.fold]).permutation(remaining)[:count]
+    parts[np.isin(subjects, chosen) & ~tested] = "validation"
+    return parts
+
+
+def _tested(
+    split: Split, samples: Samples, subjects: StrArray, everyone: StrArray, source: str
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    if split.scheme == "fold_column":
+        if samples.split_column is None:
+            raise DataError(f"{source} has no fold column", "Name it with data.init_args.split_column.")
+        folds = np.unique(samples.split_column)
+        if str(split.fold) not in folds:
+            raise DataError(f"{source} has no fold {split.fold}, only {', '.join(folds)}", "Choose another split.fold.")
+        return samples.split_column == str(split.fold)
+    if split.scheme == "holdout":
+        if split.test_subjects:
+            return np.isin(subjects, _named(split.test_subjects, everyone, "test_subjects", source))
+        count = max(1, round(split.test * len(everyone)))
+        return np.isin(subjects, np.random.default_rng([split.seed]).permutation(everyone)[:count])
+    folds_wanted = len(everyone) if split.scheme == "loso" else split.folds
+    if not 2 <= folds_wanted <= len(everyone):
+        raise DataError(
+            f"{source} has {len(everyone)} subjects: {folds_wanted} folds cannot be made", "Choose another split.folds."
+        )
+    if not 0 <= split.fold < folds_wanted:
+        raise DataError(
+            f"fold {split.fold} does not exist among {folds_wanted}", f"Choose split.fold in 0..{folds_wanted - 1}."
+        )
+    if split.scheme == "loso":
+        return subjects == everyone[split.fold]
+    from sklearn.model_selection import GroupKFold
+
+    folds_of = GroupKFold(split.folds, shuffle=True, random_state=split.seed).split(subjects, groups=subjects)
+    tested = np.zeros(len(subjects), dtype=np.bool_)
+    tested[list(folds_of)[split.fold][1]] = True
+    return tested
+
+
+def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray:
+    unknown = sorted(set(names) - set(known.tolist()))
+    if unknown:
+        raise DataError(
+            f"split.{key} names {unknown[0]!r}, which {source} does not have (or which is tested)",
+            "Correct the name; subjects are compared as text.",
+        )
+    return np.array(names, dtype=np.str_)
+
+
+def _check(parts: StrArray, subjects: StrArray, samples: Samples, source: str, any_subject: bool) -> None:
+    for part in PARTS:
+        if not np.any(parts == part):
+            raise DataError(f"{source}: the {part} part is empty", "Change the split column or data.init_args.split.")
+        if not np.any((parts == part) & samples.labelled):
+            raise DataError(
+                f"{source}: no sample of the {part} part has a target",
+                "Give targets to some of them, or change the split.",
+            )
+    if any_subject:
+        return
+    home: dict[str, str] = {}
+    for subject, part in zip(subjects.tolist(), parts.tolist(), strict=True):
+        if home.setdefault(subject, part) != part:
+            raise DataError(
+                f"{source}: subject {subject!r} is in both {home[subject]} and {part}",
+                "Keep all samples of a subject in one part, or let a split be made (split.scheme: kfold).",
+            )

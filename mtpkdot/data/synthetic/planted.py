@@ -1,0 +1,117 @@
+"""Planted data: a gap between face and privileged signal that is known because it was put there.
+
+For sample i of subject s, with latent state h in R^4:
+
+    class   = which of `classes` directions of the plane h[:2] lies closest        (target)
+    video   = W_v h * video_strength + b_s + noise                (weak, with a nuisance b_s per subject)
+    signal  = W_p h + noise                                       (strong; pure noise if `privileged_noise`)
+
+The video carries the state, but under noise and under an offset of the person; the signal carries it plainly.
+Regression uses h[:2] squashed to [-1, 1] as `valence` and `arousal`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.batch import Samples
+from mtpkdot.data.splits import Split
+
+_LATENT = 4
+_VERSION = "1"  # part of a stage's identity: raise it whenever the same arguments give other numbers
+
+
+class PlantedData(BaseData):
+    """Generated data with a planted privileged signal, for first runs and for tests of the method.
+
+    Args:
+        subjects: number of people.
+        samples_per_subject: clips of each.
+        steps: time steps of a clip.
+        video_dim: features of the video.
+        signal_dim: features of the privileged signal.
+        classes: number of classes.
+        video_strength: how plainly the video shows the state; the noise has standard deviation 1.
+        signal_strength: the same for the signal.
+        nuisance: standard deviation of the per-subject offset of the video.
+        labelled: share of the training samples that keep their target.
+        privileged_noise: make the privileged signal pure noise, so that there is nothing to give.
+        generator_seed: seed of the data, apart from the training seed.
+        split: how the data are divided; subject k-fold if not given.
+        options: see BaseData.
+    """
+
+    def __init__(
+        self,
+        subjects: int = 40,
+        samples_per_subject: int = 30,
+        steps: int = 4,
+        video_dim: int = 32,
+        signal_dim: int = 16,
+        classes: int = 4,
+        video_strength: float = 0.45,
+        signal_strength: float = 1.5,
+        nuisance: float = 1.0,
+        labelled: float = 1.0,
+        privileged_noise: bool = False,
+        generator_seed: int = 0,
+        split: Split | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(split=split or Split(scheme="kfold"), **options)
+        self.subjects, self.samples_per_subject, self.steps = subjects, samples_per_subject, steps
+        self.dims = {"video": video_dim, "signal": signal_dim}
+        self.classes, self.nuisance, self.labelled = classes, nuisance, labelled
+        self.strengths = {"video": video_strength, "signal": 0.0 if privileged_noise else signal_strength}
+        self.generator_seed = generator_seed
+
+    @property
+    def modality_names(self) -> list[str]:
+        """Video and the privileged signal."""
+        return list(self.dims)
+
+    def contents(self) -> dict[str, str]:
+        """The generator's version: its arguments are in the data section already."""
+        return {"generator": _VERSION}
+
+    def load(self) -> Samples:
+        """Generate."""
+        random = np.random.default_rng(self.generator_seed)
+        n = self.subjects * self.samples_per_subject
+        who = np.repeat(np.arange(self.subjects), self.samples_per_subject)
+        state = random.normal(size=(n, _LATENT))
+        features = {}
+        for name, dim in self.dims.items():
+            mixing = random.normal(size=(_LATENT, dim)) / np.sqrt(_LATENT)
+            offset = random.normal(size=(self.subjects, dim)) * (self.nuisance if name == "video" else 0.0)
+            noise = random.normal(size=(n, self.steps, dim))
+            clean = (state @ mixing * self.strengths[name] + offset[who])[:, None, :]
+            features[name] = (clean + noise).astype(np.float32)
+        angle = np.arctan2(state[:, 1], state[:, 0])
+        known = random.random(n) < self.labelled
+        # Only training samples may lose their target, and the parts are not known here: they depend on the subjects
+        # alone, so they are drawn from the same ids.
+        ids = np.array([f"s{s:03d}_{i % self.samples_per_subject:03d}" for i, s in enumerate(who)], dtype=np.str_)
+        classification = self.task == "classification"
+        samples = Samples(
+            ids,
+            np.array([f"s{s:03d}" for s in who], dtype=np.str_),
+            (np.floor((angle + np.pi) / (2 * np.pi) * self.classes).astype(np.int64).clip(0, self.classes - 1))
+            if classification
+            else np.tanh(state[:, :2]).astype(np.float32),
+            np.ones(n, dtype=np.bool_),
+            ["state"] if classification else ["valence", "arousal"],
+            [f"state{c}" for c in range(self.classes)] if classification else [],
+            features,
+            {name: np.ones((n, self.steps), dtype=np.bool_) for name in self.dims},
+        )
+        return self._hide_labels(samples, known)
+
+    def _hide_labels(self, samples: Samples, known: "np.ndarray[Any, np.dtype[np.bool_]]") -> Samples:
+        """Take the target from the training samples that are not `known`; others are needed to judge."""
+        from mtpkdot.data.splits import assign_parts
+
+        parts = assign_parts(self.split, samples, self.source, self.clip_splits)
+        samples.labelled[(parts == "train") & ~known] = False
+        return samples

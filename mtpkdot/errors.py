@@ -1,0 +1,30 @@
+"""The user's mistakes: each is told in one line that names the place, what is wrong and the next step.
+
+Everything else that goes wrong is our mistake and keeps its traceback.
+"""
+
+
+class UserError(Exception):
+    """Something only the user can mend.
+
+    Args:
+        what: what is wrong and where (file, row, key).
+        step: what to do next, as an imperative.
+    """
+
+    def __init__(self, what: str, step: str) -> None:
+        super().__init__(f"{what.rstrip('.')}. {step}")
+        self.what = what
+        self.step = step
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be run."""
+
+
+class DataError(UserError):
+    """A data set that cannot be read or used as configured."""
+
+
+class RunError(UserError):
+    """A run or stored stage that is missing, incomplete or belongs to another configuration."""

@@ -1,0 +1,50 @@
+"""How far hallucinated privileged features are from the real ones."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtpkdot.losses.transport import half_squared_distances
+
+Discrepancy = Literal["mse", "mmd"]
+
+
+def mmd(x: Tensor, y: Tensor, scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)) -> Tensor:
+    """Squared maximum mean discrepancy with a sum of Gaussian kernels (Gretton et al., JMLR 2012), biased estimate.
+
+    Args:
+        x: (N, D).
+        y: (M, D).
+        scales: bandwidths as multiples of the mean squared distance within the joint sample (a detached constant).
+
+    Returns:
+        Scalar >= 0, and 0 for identical samples.
+    """
+    both = torch.cat([x, y])
+    distances = 2 * half_squared_distances(both, both)
+    n = len(both)
+    bandwidth = (distances.detach().sum() / max(n * n - n, 1)).clamp_min(torch.finfo(both.dtype).eps)
+    kernel = torch.stack([torch.exp(-distances / (bandwidth * scale)) for scale in scales]).sum(dim=0)
+    split = len(x)
+    return kernel[:split, :split].mean() + kernel[split:, split:].mean() - 2 * kernel[:split, split:].mean()
+
+
+def hallucination_loss(kind: Discrepancy, hallucinated: Tensor, real: Tensor, present: Tensor) -> Tensor:
+    """Discrepancy on the samples that have both modalities; needs no labels.
+
+    Args:
+        kind: `mse` compares sample by sample, `mmd` the distributions of the batch.
+        hallucinated: (B, D) features made from the prevalent modality.
+        real: (B, D) features of the privileged modality.
+        present: (B,) bool, both modalities were recorded.
+
+    Returns:
+        Scalar; 0 with zero gradient where no sample has both.
+    """
+    if not bool(present.any()):
+        return hallucinated.sum() * 0.0
+    with torch.autocast(device_type=hallucinated.device.type, enabled=False):
+        made, real = hallucinated[present].float(), real[present].float()
+        return F.mse_loss(made, real) if kind == "mse" else mmd(made, real)

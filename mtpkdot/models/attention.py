@@ -1,0 +1,70 @@
+"""One attention block, for self-attention over time and for attention across modalities."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AttentionBlock(nn.Module):
+    """Multi-head attention and feed-forward, each with residual and post-normalisation (Vaswani et al., 2017).
+
+    Args:
+        dim: feature size D, a multiple of `heads`.
+        heads: attention heads.
+        feedforward: hidden size of the feed-forward part.
+        dropout: probability on both residual branches.
+        across_batch: attend over the samples of the batch instead of over time, as the released code does by
+            mistake (protocol switch `batch_attention`): predictions then depend on the batch-mates.
+    """
+
+    def __init__(
+        self, dim: int, heads: int = 2, feedforward: int = 512, dropout: float = 0.1, across_batch: bool = False
+    ) -> None:
+        super().__init__()
+        self.heads, self.across_batch = heads, across_batch
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.feedforward = nn.Sequential(
+            nn.Linear(dim, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, dim)
+        )
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """Let every step of `x` read from `context`.
+
+        Args:
+            x: (B, T, D) queries.
+            context: (B, S, D) keys and values; `x` itself for self-attention. `across_batch` needs S = T.
+            mask: (B, S) bool, True where the context is real. Every row needs a True entry.
+
+        Returns:
+            (B, T, D).
+        """
+        x = self.norm1(x + self.dropout(self._attend(x, context, mask)))
+        return self.norm2(x + self.dropout(self.feedforward(x)))
+
+    def _attend(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        if self.across_batch:
+            x, context, mask = x.transpose(0, 1), context.transpose(0, 1), mask.transpose(0, 1)
+            mask = mask | ~mask.any(dim=1, keepdim=True)  # a step that is real in no sample reads anything, finitely
+        query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        key, value = self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        attended = self.out(attended.transpose(1, 2).flatten(2))
+        return attended.transpose(0, 1) if self.across_batch else attended
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real time steps.
+
+    Args:
+        x: (B, T, D).
+        mask: (B, T) bool.
+
+    Returns:
+        (B, D); zeros for a sample without any real step.
+    """
+    weight = mask.unsqueeze(2).to(x.dtype)
+    return torch.where(mask.unsqueeze(2), x, 0.0).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)

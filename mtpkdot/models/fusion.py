@@ -1,0 +1,107 @@
+"""Gated cross-modal transformer: any number of modalities and time steps, any of them absent."""
+
+import torch
+from torch import Tensor, nn
+
+from mtpkdot.models.attention import AttentionBlock, masked_mean
+
+
+class GatedFusion(nn.Module):
+    """Joint feature of several modalities (the fusion transformer of MT-PKDOT, extended to M modalities).
+
+    Per modality a projection, one self-attention block over time and one attention block to the steps of all other
+    modalities; the pooled results are mixed by a gate, `z = sum_m g_m * v_m` with `g` a softmax over the modalities
+    that are present, per feature. For two modalities this is the published `sigmoid(W[v; p])`.
+
+    Every modality carries a learned token beside its steps. It stands in for the modality where it is absent and keeps
+    attention defined where every step is masked.
+
+    Args:
+        dims: feature size per modality, in a fixed order.
+        dim: size D of the joint feature.
+        heads: attention heads.
+        feedforward: hidden size of the attention blocks.
+        dropout: probability within the blocks.
+        batch_attention: protocol switch: attend across the batch, as the released code does.
+        frozen_projections: protocol switch: keep the projections random, as the released code does.
+    """
+
+    def __init__(
+        self,
+        dims: dict[str, int],
+        dim: int = 128,
+        heads: int = 2,
+        feedforward: int = 512,
+        dropout: float = 0.1,
+        batch_attention: bool = False,
+        frozen_projections: bool = False,
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, int | float | bool] = {
+            "dim": dim,
+            "heads": heads,
+            "feedforward": feedforward,
+            "dropout": dropout,
+            "batch_attention": batch_attention,
+            "frozen_projections": frozen_projections,
+        }
+        self.modalities, self.dim, self.batch_attention = list(dims), dim, batch_attention
+        self.project = nn.ModuleList(nn.Linear(size, dim) for size in dims.values())
+        self.tokens = nn.Parameter(torch.randn(len(dims), dim) * 0.02)
+
+        def block() -> AttentionBlock:
+            return AttentionBlock(dim, heads, feedforward, dropout, batch_attention)
+
+        self.within = nn.ModuleList(block() for _ in dims)
+        self.across = nn.ModuleList(block() for _ in dims) if len(dims) > 1 else None
+        self.gate = nn.Linear(len(dims) * dim, len(dims) * dim)
+        if frozen_projections:
+            self.project.requires_grad_(False)
+
+    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Fuse.
+
+        Args:
+            features: (B, T_m, dims[m]) per modality. Modalities may differ in length.
+            masks: (B, T_m) bool per modality.
+
+        Returns:
+            Joint feature (B, D), and the mean gate of each modality (B, M). A sample without any modality gets the
+            mixture of the tokens alone.
+        """
+        sequences, readable = [], []
+        for index, name in enumerate(self.modalities):
+            x, mask = self.project[index](features[name]), masks[name]
+            token = self.tokens[index].expand(len(x), 1, -1)
+            x = torch.cat([token, torch.where(mask.unsqueeze(2), x, 0.0)], dim=1)
+            mask = torch.cat([mask.new_ones(len(x), 1), mask], dim=1)
+            sequences.append(self.within[index](x, x, mask))
+            readable.append(mask)
+        present = torch.stack([masks[name].any(dim=1) for name in self.modalities], dim=1)
+        if self.across is not None:
+            sequences = [self._read_others(index, sequences, readable) for index in range(len(sequences))]
+        # The token is pooled only where it is all there is: elsewhere it would dilute the steps.
+        pooled = [masked_mean(x, _without_token(mask)) for x, mask in zip(sequences, readable, strict=True)]
+        values = torch.stack(pooled, dim=1)
+        logits = self.gate(values.flatten(1)).unflatten(1, (len(self.modalities), self.dim))
+        seen = present | ~present.any(dim=1, keepdim=True)
+        gate = logits.masked_fill(~seen.unsqueeze(2), -torch.inf).softmax(dim=1)
+        return (gate * values).sum(dim=1), gate.mean(dim=2)
+
+    def _read_others(self, index: int, sequences: list[Tensor], readable: list[Tensor]) -> Tensor:
+        assert self.across is not None
+        x = sequences[index]
+        others = [i for i in range(len(sequences)) if i != index]
+        context, mask = torch.cat([sequences[i] for i in others], 1), torch.cat([readable[i] for i in others], 1)
+        if self.batch_attention and context.shape[1] != x.shape[1]:
+            # Across the batch, each step reads the mean of the other modalities.
+            context, mask = masked_mean(context, mask)[:, None].expand_as(x), readable[index]
+        fused: Tensor = self.across[index](x, context, mask)
+        return fused
+
+
+def _without_token(mask: Tensor) -> Tensor:
+    """Mask of the steps to pool: all real steps, or the token (first) where there is none."""
+    steps = mask.clone()
+    steps[:, 0] = ~mask[:, 1:].any(dim=1)
+    return steps

@@ -1,0 +1,17 @@
+"""The LightningModules, one per stage of the method."""
+
+from mtpkdot.modules.adapted import AdaptedModule
+from mtpkdot.modules.backbone import BackboneModule
+from mtpkdot.modules.base import StageModule
+from mtpkdot.modules.hallucinator import HallucinatorModule
+from mtpkdot.modules.student import StudentModule
+from mtpkdot.modules.teacher import TeacherModule
+
+__all__ = [
+    "AdaptedModule",
+    "BackboneModule",
+    "HallucinatorModule",
+    "StageModule",
+    "StudentModule",
+    "TeacherModule",
+]

@@ -1,0 +1,118 @@
+"""Stage 3: adapted backbone teachers, the diversity of MT-PKDOT."""
+
+import copy
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtpkdot.data.batch import Batch
+from mtpkdot.losses.task import task_loss
+from mtpkdot.models.adapter import Adapter
+from mtpkdot.models.attention import masked_mean
+from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.modules.base import Space, StageModule, load_upstream
+from mtpkdot.modules.teacher import JOINT, TeacherModule
+
+
+class AdaptedModule(StageModule):
+    """A bottleneck adapter and head per backbone, aligned with the joint feature (MT-PKDOT, arXiv 2408.09035).
+
+    Loss: `align_weight * sum_m (1 - cos(a_m, z)) + task_weight * (L_joint + 0.5 * sum_m L_m)`, both weights 0.5.
+    Alignment uses every sample that has the modality, the task losses only labelled ones.
+
+    Args:
+        teacher_ckpt: checkpoint of the multimodal teacher; filled by the pipeline.
+        bottleneck: hidden size of the adapters.
+        teacher: `frozen` keeps the joint feature fixed; `cotrained` trains a copy of the fusion along, as the released
+            code does, and only then has the loss its joint term.
+        align_weight: weight of the cosine terms.
+        task_weight: weight of the task terms.
+        options: see StageModule.
+    """
+
+    def __init__(
+        self,
+        teacher_ckpt: str | None = None,
+        bottleneck: int = 64,
+        teacher: Literal["frozen", "cotrained"] = "frozen",
+        align_weight: float = 0.5,
+        task_weight: float = 0.5,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.save_hyperparameters()
+        self.teacher_ckpt, self.bottleneck, self.cotrained = teacher_ckpt, bottleneck, teacher == "cotrained"
+        self.align_weight, self.task_weight = align_weight, task_weight
+        self.judge(list(self.step_shapes))
+
+    def setup(self, stage: str) -> None:
+        """Load the multimodal teacher, and build the adapters to its sizes."""
+        if JOINT in self.frozen:
+            return
+        teacher = load_upstream(TeacherModule, self.teacher_ckpt, "adapted.model.teacher_ckpt")
+        self.frozen[JOINT] = teacher
+        if not self.blueprint:
+            sizes = {name: backbone.dim for name, backbone in teacher.named_backbones()}
+            self.build({"features": sizes, "fusion": teacher.fusion.settings})
+            if self.cotrained:
+                self.fusion.load_state_dict(teacher.fusion.state_dict())
+                self.head.load_state_dict(teacher.head.state_dict())
+
+    def build(self, blueprint: dict[str, Any]) -> None:
+        """One adapter per modality; the fusion to train along, if it is."""
+        joint_dim = blueprint["fusion"]["dim"]
+        self.adapters = nn.ModuleList(
+            Adapter(dim, joint_dim, self.bottleneck, self.num_outputs) for dim in blueprint["features"].values()
+        )
+        if self.cotrained:
+            self.fusion = GatedFusion(blueprint["features"], **copy.deepcopy(blueprint["fusion"]))
+            self.head = nn.Linear(joint_dim, self.num_outputs)
+        super().build(blueprint)
+
+    @property
+    def joint_teacher(self) -> TeacherModule:
+        """The frozen multimodal teacher."""
+        teacher = self.frozen[JOINT]
+        assert isinstance(teacher, TeacherModule)
+        return teacher
+
+    def spaces(self, batch: Batch) -> dict[str, Space]:
+        """The adapted space of every modality, named by it, and the joint one."""
+        teacher = self.joint_teacher
+        with torch.no_grad():
+            features, masks = teacher.sequences(batch)
+        fusion, head = (self.fusion, self.head) if self.cotrained else (teacher.fusion, teacher.head)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.cotrained):
+            joint, _ = fusion(features, masks)
+            output = head(joint)
+        spaces = {}
+        for name, adapter in zip(self.step_shapes, self.adapters, strict=True):
+            adapted, adapted_output = adapter(masked_mean(features[name], masks[name]))
+            spaces[name] = Space(adapted, adapted_output, batch.present(name))
+        valid = torch.stack([space.valid for space in spaces.values()]).any(dim=0)
+        return {**spaces, JOINT: Space(joint, output, valid)}
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Predictions of every adapted teacher."""
+        spaces = self.spaces(batch)
+        return {name: spaces[name].output for name in self.step_shapes}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Alignment with the joint feature and task losses."""
+        spaces = self.spaces(batch)
+        joint = spaces[JOINT]
+        terms: dict[str, Tensor] = {}
+        for name in self.step_shapes:
+            space = spaces[name]
+            distance = 1 - F.cosine_similarity(space.feature, joint.feature, dim=1)
+            # Summed and divided, not indexed: finite where no sample has the modality.
+            terms[f"align_{name}"] = (distance * space.valid).sum() / space.valid.sum().clamp_min(1)
+            terms[f"task_{name}"] = task_loss(self.task, space.output, batch.target, batch.labelled & space.valid)
+        task = 0.5 * torch.stack([terms[f"task_{name}"] for name in self.step_shapes]).sum()
+        if self.cotrained:
+            terms["task_joint"] = task_loss(self.task, joint.output, batch.target, batch.labelled & joint.valid)
+            task = task + terms["task_joint"]
+        align = torch.stack([terms[f"align_{name}"] for name in self.step_shapes]).sum()
+        return {"loss": self.align_weight * align + self.task_weight * task, **terms}

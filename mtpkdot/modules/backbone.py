@@ -1,0 +1,48 @@
+"""Stage 1: one modality alone. The prevalent one is the lower bound that the student must beat."""
+
+from typing import Any
+
+from torch import Tensor
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.batch import Batch
+from mtpkdot.losses.task import task_loss
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.models.encoder import EncoderFactory
+from mtpkdot.modules.base import StageModule
+
+
+class BackboneModule(StageModule):
+    """A backbone trained on its own modality.
+
+    Args:
+        modality: which one; set by the pipeline.
+        encoder: class of the encoder and its settings; null for FeatureEncoder.
+        options: see StageModule.
+    """
+
+    uses_unlabelled = False
+
+    def __init__(self, modality: str, encoder: EncoderFactory | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.save_hyperparameters()
+        self.modality = modality
+        self.backbone = Backbone(self.step_shapes[modality], self.num_outputs, encoder)
+        self.judge([modality])
+
+    def setup(self, stage: str) -> None:
+        """Adopt the training part's statistics."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, BaseData):
+            statistics = data.statistics(self.modality)
+            if statistics is not None:
+                self.backbone.normalise.fit(*statistics)
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Predictions of the one head."""
+        return {self.modality: self.backbone(batch.inputs[self.modality], batch.masks[self.modality])[1]}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Task loss on labelled samples that have the modality."""
+        known = batch.labelled & batch.present(self.modality)
+        return {"loss": task_loss(self.task, self.outputs(batch)[self.modality], batch.target, known)}

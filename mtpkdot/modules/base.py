@@ -1,0 +1,214 @@
+"""What all stages share: optimiser, logged loss terms, metrics, and teachers that stay what they are."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from mtpkdot.data.batch import Batch
+from mtpkdot.errors import RunError
+from mtpkdot.losses.task import Task
+from mtpkdot.metrics.collections import primary_metric, task_metrics
+
+
+@dataclass
+class Space:
+    """A feature space with predictions: what a teacher shows of a batch.
+
+    Attributes:
+        feature: (B, D).
+        output: (B, C) logits or (B, K) values.
+        valid: (B,) bool, the samples of which the teacher saw something.
+    """
+
+    feature: Tensor
+    output: Tensor
+    valid: Tensor
+
+
+class StageModule(L.LightningModule):
+    """Base of the stages.
+
+    A subclass says which loss terms a batch has (`losses`) and what it predicts (`outputs`). Upstream models that a
+    stage only learns from live in `self.frozen`: in eval mode, without gradient, in no optimiser and in no checkpoint.
+
+    Args:
+        task: what is predicted; linked from the data.
+        targets: class names or target names; linked from the data.
+        modalities: shape of one time step per modality; linked from the data.
+        prevalent: the modality of the student; linked from the data.
+        lr: learning rate.
+        weight_decay: weight decay.
+        optimizer: another optimiser, with all of its own settings; null for AdamW with `lr` and `weight_decay`.
+        schedule: learning rate over the epochs.
+    """
+
+    uses_unlabelled: bool = True
+    monitors_loss: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        task: Task,
+        targets: list[str],
+        modalities: dict[str, list[int]],
+        prevalent: str,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-2,
+        optimizer: OptimizerCallable | None = None,
+        schedule: Literal["constant", "cosine"] = "constant",
+    ) -> None:
+        super().__init__()
+        self.task, self.targets, self.prevalent, self.num_outputs = task, targets, prevalent, len(targets)
+        self.step_shapes = {name: tuple(shape) for name, shape in modalities.items()}
+        self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
+        self.frozen = nn.ModuleDict()
+        self.blueprint: dict[str, Any] = {}
+        self.judge([])
+
+    @property
+    def privileged(self) -> list[str]:
+        """The modalities that the student never sees."""
+        return [name for name in self.step_shapes if name != self.prevalent]
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss terms of a batch; `loss` is the one to minimise, the others are logged beside it."""
+        raise NotImplementedError
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Predictions (B, num_outputs) per head, named by the modalities it sees (`a+b`); empty without heads."""
+        return {}
+
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """Parts of this stage's own checkpoint that are not trained."""
+        return ()
+
+    def build(self, blueprint: dict[str, Any]) -> None:
+        """Add the parts whose sizes only upstream models know.
+
+        Args:
+            blueprint: plain data, taken from upstream models before training and from the checkpoint afterwards, so
+                that a checkpoint loads without them. An override ends with `super().build(blueprint)`.
+        """
+        self.blueprint = blueprint
+
+    def default_monitor(self) -> tuple[str, Literal["min", "max"]]:
+        """The logged value that selects the epoch, and its direction."""
+        return ("val/loss", "min") if self.monitors_loss else (f"val/{primary_metric(self.task)}", "max")
+
+    # Lightning's hooks, in the order of their calls.
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, all but the frozen parts."""
+        super().train(mode)
+        for part in (self.frozen, *self.frozen_parts()):
+            part.eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step on all loss terms."""
+        terms = self.losses(batch)
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in terms.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch),
+        )
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Metrics of every head on the labelled samples, or the loss for stages without heads."""
+        if self.monitors_loss:
+            self.log("val/loss", self.losses(batch)["loss"], batch_size=len(batch))
+            return
+        if bool(batch.labelled.any()):
+            outputs = self.outputs(batch)
+            for head, collection in zip(self.heads, self._collections(), strict=True):
+                collection.update(outputs[head][batch.labelled], batch.target[batch.labelled])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every metric, averaged over heads and targets."""
+        values: dict[str, list[Tensor]] = {}
+        for collection in self._collections():
+            for metric, value in collection.compute().items():
+                values.setdefault(metric, []).append(value.mean())
+            collection.reset()
+        self.log_dict({f"val/{metric}": torch.stack(v).mean() for metric, v in values.items()}, prog_bar=True)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predictions per head, and the positions of the samples under `index`."""
+        return {"index": batch.index, **self.outputs(batch)}
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser over all that is trained."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = (
+            torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
+            if self.optimizer is None
+            else self.optimizer(trained)
+        )
+        if self.schedule == "constant":
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs or 1)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Carry what `build` needs."""
+        checkpoint["blueprint"] = self.blueprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build before the weights come."""
+        if checkpoint["blueprint"] and not self.blueprint:
+            self.build(checkpoint["blueprint"])
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The weights of this stage, without those it learns from."""
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        prefix = kwargs.get("prefix", "")
+        for key in [k for k in state if k.startswith(f"{prefix}frozen.")]:
+            del state[key]
+        return state
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; only the teachers' may be missing."""
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = [k for k in result.missing_keys if not k.startswith("frozen.")]
+        if strict and (missing or result.unexpected_keys):
+            raise RuntimeError(f"the weights do not fit: missing {missing}, unexpected {result.unexpected_keys}")
+        return result
+
+    def _collections(self) -> list[MetricCollection]:
+        return [collection for collection in self.validation if isinstance(collection, MetricCollection)]
+
+    def judge(self, heads: list[str]) -> None:
+        """Name the heads of `outputs`, in order; each gets metrics of its own."""
+        self.heads = heads
+        self.validation = nn.ModuleList(task_metrics(self.task, self.num_outputs) for _ in heads)
+
+
+Upstream = TypeVar("Upstream", bound=StageModule)
+
+
+def load_upstream(kind: type[Upstream], path: str | None, key: str) -> Upstream:
+    """A trained upstream stage, in eval mode and without gradient.
+
+    Args:
+        kind: the stage's class.
+        path: its checkpoint.
+        key: the model argument that names it, for the error.
+
+    Raises:
+        RunError: no path, or no such file.
+    """
+    if path is None or not Path(path).is_file():
+        raise RunError(
+            f"{key} names {'no checkpoint' if path is None else f'{path}, which does not exist'}",
+            f"Train the stage before, or give its checkpoint with --{key}.",
+        )
+    module = kind.load_from_checkpoint(path, map_location="cpu")
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,117 @@
+"""Stage 2: the multimodal teacher, the upper bound."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtpkdot.data.batch import Batch
+from mtpkdot.losses.task import task_loss
+from mtpkdot.models.attention import masked_mean
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.models.encoder import EncoderFactory
+from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.modules.backbone import BackboneModule
+from mtpkdot.modules.base import Space, StageModule, load_upstream
+
+JOINT = "joint"
+
+
+class TeacherModule(StageModule):
+    """Backbones of all modalities, a gated cross-modal transformer on top, and a linear head.
+
+    Args:
+        encoders: encoder per modality, as the backbones were trained; set by the pipeline.
+        backbone_ckpts: checkpoint per modality; filled by the pipeline.
+        train_backbones: go on training the backbones; the papers freeze them.
+        dim: size of the joint feature, the distilled layer.
+        heads: attention heads.
+        feedforward: hidden size of the attention blocks.
+        dropout: probability within the attention blocks.
+        batch_attention: protocol switch.
+        frozen_projections: protocol switch.
+        options: see StageModule.
+    """
+
+    uses_unlabelled = False
+
+    def __init__(
+        self,
+        encoders: dict[str, EncoderFactory | None] | None = None,
+        backbone_ckpts: dict[str, str] | None = None,
+        train_backbones: bool = False,
+        dim: int = 128,
+        heads: int = 2,
+        feedforward: int = 256,
+        dropout: float = 0.1,
+        batch_attention: bool = False,
+        frozen_projections: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.save_hyperparameters()
+        self.backbone_ckpts, self.train_backbones = backbone_ckpts or {}, train_backbones
+        encoders = encoders or {}
+        self.backbones = nn.ModuleList(
+            Backbone(shape, self.num_outputs, encoders.get(name)) for name, shape in self.step_shapes.items()
+        )
+        self.fusion = GatedFusion(
+            {name: backbone.dim for name, backbone in self.named_backbones()},
+            dim,
+            heads,
+            feedforward,
+            dropout,
+            batch_attention,
+            frozen_projections,
+        )
+        self.head = nn.Linear(dim, self.num_outputs)
+        if not train_backbones:
+            self.backbones.requires_grad_(False)
+        self.judge(["+".join(self.step_shapes)])
+
+    def named_backbones(self) -> list[tuple[str, Backbone]]:
+        """The backbones with their modalities. (Modality names may hold dots, which keys of modules may not.)"""
+        return [(n, b) for n, b in zip(self.step_shapes, self.backbones, strict=True) if isinstance(b, Backbone)]
+
+    def setup(self, stage: str) -> None:
+        """Start from the trained backbones."""
+        if stage != "fit":
+            return
+        for name, backbone in self.named_backbones():
+            trained = load_upstream(BackboneModule, self.backbone_ckpts.get(name), f"teacher.model.backbone_ckpts.{name}")
+            backbone.load_state_dict(trained.backbone.state_dict())
+
+    def frozen_parts(self) -> Iterable[nn.Module]:
+        """The backbones, unless they go on training."""
+        return () if self.train_backbones else (self.backbones,)
+
+    def sequences(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Feature sequence (B, T', D_m) and mask (B, T') of every modality."""
+        features, masks = {}, {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.train_backbones):
+            for name, backbone in self.named_backbones():
+                features[name], masks[name] = backbone.features(batch.inputs[name], batch.masks[name])
+        return features, masks
+
+    def pooled(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean feature (B, D_m) of every modality."""
+        features, masks = self.sequences(batch)
+        return {name: masked_mean(features[name], masks[name]) for name in features}
+
+    def spaces(self, batch: Batch) -> dict[str, Space]:
+        """The joint space, valid where any modality is present."""
+        joint, gate = self.fusion(*self.sequences(batch))
+        self.last_gate = gate.detach()
+        valid = torch.stack([batch.present(name) for name in self.step_shapes]).any(dim=0)
+        return {JOINT: Space(joint, self.head(joint), valid)}
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """Predictions from all modalities."""
+        return {self.heads[0]: self.spaces(batch)[JOINT].output}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Task loss on labelled samples; the mean gate of each modality is logged beside it."""
+        joint = self.spaces(batch)[JOINT]
+        terms = {"loss": task_loss(self.task, joint.output, batch.target, batch.labelled & joint.valid)}
+        return terms | {f"gate_{name}": self.last_gate[:, i].mean() for i, name in enumerate(self.step_shapes)}

@@ -1,0 +1,51 @@
+"""Callbacks of every stage: reproducible random numbers and a progress bar that says where in the pipeline it is."""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+
+class StepSeed(Callback):
+    """Seeds the random numbers of every training step from (seed, epoch, batch).
+
+    A resumed run then draws what the uninterrupted one drew, whatever happened between; restoring the generator's
+    state from a checkpoint is not enough, for validation and loaders draw from it as well.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed dropout and all else of this step."""
+        key = [self.seed, trainer.current_epoch, batch_idx, trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+class StageProgressBar(TQDMProgressBar):
+    """Lightning's bar with the stage in front.
+
+    Args:
+        title: e.g. `[2/6] teacher`.
+    """
+
+    def __init__(self, title: str) -> None:
+        super().__init__(leave=False)
+        self.title = title
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
+        """Say stage and epoch."""
+        super().on_train_epoch_start(trainer, *arguments)
+        self.train_progress_bar.set_description(f"{self.title}, epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """No second bar: validation is short beside training, and its flicker hides the stage."""
+
+    on_validation_batch_start = on_validation_batch_end = lambda self, *arguments, **keywords: None

@@ -1,0 +1,165 @@
+"""The experiment: one parser with the shared sections and one section per stage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from lightning.pytorch import Trainer
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.protocol import Protocol, ProtocolName
+from mtpkdot.pipeline.stages import KINDS, filled
+
+# What the pipeline decides itself: by stage (`<stage>.fit`), or because a stage has a folder of its own.
+_NOT_SHARED = {
+    "max_epochs",
+    "min_epochs",
+    "max_steps",
+    "min_steps",
+    "gradient_clip_val",
+    "accumulate_grad_batches",
+    "default_root_dir",
+    "fast_dev_run",
+    "enable_checkpointing",
+    "reload_dataloaders_every_n_epochs",
+}
+_PROTOCOL_DATA = {"clip_splits", "select_on_test", "train_on_all", "drop_last", "seed"}
+
+
+@dataclass
+class StageFit:
+    """How long a stage trains and which epoch it keeps.
+
+    Args:
+        max_epochs: passes over the training part.
+        monitor: logged value that selects the epoch; null for the task's metric (hallucinator: the loss).
+        mode: whether the monitored value should be low or high; null for the metric's own direction.
+        patience: stop after this many epochs without improvement; null for never.
+        gradient_clip_val: largest gradient norm; null for no clipping.
+        accumulate_grad_batches: batches per optimiser step. It does not enlarge the batch that the transport sees.
+    """
+
+    max_epochs: int = 20
+    monitor: str | None = None
+    mode: Literal["min", "max"] | None = None
+    patience: int | None = None
+    gradient_clip_val: float | None = 1.0
+    accumulate_grad_batches: int = 1
+
+
+@dataclass
+class PipelineOptions:
+    """Where runs are kept and what of the pipeline is run.
+
+    Args:
+        root: folder of all runs; trained stages in `<root>/stages` are shared by them.
+        name: folder of this run below root; null for the config's file name and the run's hash.
+        stages: what to train and evaluate, with `backbone` for all of them or `backbone.<modality>` for one; the
+            others are taken from earlier runs.
+        resume: false puts a run of the same name aside and starts interrupted stages anew.
+    """
+
+    root: str = "runs"
+    name: str | None = None
+    stages: list[str] = field(default_factory=lambda: list(KINDS))
+    resume: bool = True
+
+
+@dataclass
+class Experiment:
+    """A parsed config.
+
+    Attributes:
+        config: everything as plain data, defaults included.
+        data: the DataModule, not yet read.
+        text: the config as YAML, to be run again.
+        source: name of the config file without suffix, or `run`.
+    """
+
+    config: dict[str, Any]
+    data: BaseData
+    text: str
+    source: str
+
+
+def parse(verb: str, argv: Sequence[str]) -> Experiment:
+    """Parse an experiment's command line.
+
+    Args:
+        verb: for the usage line.
+        argv: `--config FILE` and dotted overrides of any key.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: unknown key, wrong type, unknown modality, missing file.
+    """
+    # The backbones' keys are the data's modalities, so the data section is read first.
+    first = [argument for argument in argv if not argument.startswith("--print_config")]
+    parsed = _run(_parser(verb, None), first)
+    data = _instantiate_data(_parser(verb, None), parsed)
+    named = {str(key).split(".")[0] for key in (parsed.get("backbone") or {})}
+    for name in sorted(named - set(data.modality_names)):
+        raise ConfigError(
+            f"the backbone section names the modality {name!r}, the data have {', '.join(data.modality_names)}",
+            "Correct the name, or add the modality to the data section.",
+        )
+    parser = _parser(verb, data.modality_names)
+    namespace = _run(parser, list(argv))
+    config: dict[str, Any] = namespace.clone(with_meta=False).as_dict()
+    source = Path(str(parsed.config[0])).stem if parsed.get("config") else "run"
+    del config["config"]
+    text = parser.dump(namespace, skip_unset=False, format="yaml")
+    protocol = config["protocol"]
+    config["protocol"] = Protocol(**protocol) if isinstance(protocol, dict) else protocol
+    return Experiment(config, data, text, source)
+
+
+def _parser(verb: str, modalities: list[str] | None) -> ArgumentParser:
+    """The parser; without modalities, the backbone section is taken as it comes."""
+    parser = ArgumentParser(prog=f"mtpkdot {verb}", description=_HELP, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile, help="experiment file, e.g. configs/demo.yaml")
+    parser.add_argument("--seed_everything", type=int, default=0, help="seed of weights, order of samples and dropout")
+    parser.add_argument("--protocol", type=ProtocolName | Protocol, default="clean", help="clean, released or switches")
+    parser.add_subclass_arguments(BaseData, "data", skip=_PROTOCOL_DATA, required=True)
+    parser.add_class_arguments(Trainer, "trainer", skip=_NOT_SHARED, instantiate=False, fail_untyped=False)
+    parser.set_defaults({"trainer.enable_model_summary": False, "trainer.devices": 1, "trainer.deterministic": True})
+    if modalities is None:
+        parser.add_argument("--backbone", type=dict[str, Any], default={})
+    for kind, module in KINDS.items():
+        sections = [f"backbone.{name}" for name in modalities or []] if kind == "backbone" else [kind]
+        for section in sections:
+            parser.add_class_arguments(
+                module, f"{section}.model", skip=filled(kind), instantiate=False, fail_untyped=False
+            )
+            parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit())
+    parser.add_argument("--pipeline", type=PipelineOptions, default=PipelineOptions())
+    return parser
+
+
+_HELP = "Every key of the config can be overridden: --student.model.lr 1e-3, --backbone.<modality>.fit.max_epochs 5."
+
+
+def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
+    try:
+        return parser.parse_args(argv)
+    except ArgumentError as error:
+        raise ConfigError(_one_line(str(error)), "Run with --print_config to see all keys.") from error
+
+
+def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
+    try:
+        data = parser.instantiate_classes(Namespace(data=namespace.data)).data
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the data section cannot be used: {_one_line(str(error))}", "Correct it.") from error
+    assert isinstance(data, BaseData)
+    return data
+
+
+def _one_line(message: str) -> str:
+    """jsonargparse explains over several lines."""
+    return " ".join(line.strip() for line in message.splitlines() if line.strip())

@@ -1,0 +1,65 @@
+"""Predictions of trained stages, on validation and test."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.modules import StageModule
+from mtpkdot.pipeline.results import Row, prediction_table, score
+from mtpkdot.pipeline.stages import Stage
+
+SPLITS = ("validation", "test")
+
+
+def evaluate_stage(
+    stage: Stage, checkpoint: Path, upstream: dict[str, str], data: BaseData, trainer: dict[str, Any], split: str
+) -> tuple[list[Row], list[pd.DataFrame]]:
+    """Evaluate every head of a stage on one part.
+
+    Args:
+        stage: the stage.
+        checkpoint: its weights.
+        upstream: checkpoints of the stages it predicts with, by model argument: the folder of runs may have moved
+            since training.
+        data: the data set.
+        trainer: the shared Trainer section; one device is used, so that every sample counts once.
+        split: `validation` or `test`.
+
+    Returns:
+        Rows of the results, and a table of predictions per head.
+    """
+    module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", **upstream)
+    if not module.heads:
+        return [], []
+    predictions = predict(module, data, trainer, split)
+    index = predictions["index"]
+    rows, tables = [], []
+    for head in module.heads:
+        rows += score(data, stage.kind, head, split, index, predictions[head])
+        name = f"{stage.kind}.{head}" if stage.kind == "adapted" else stage.name
+        tables.append(prediction_table(data, name, split, index, predictions[head]))
+    return rows, tables
+
+
+def predict(module: StageModule, data: BaseData, trainer: dict[str, Any], split: str) -> dict[str, torch.Tensor]:
+    """Outputs of a module on a part, in order: `index` (n,) and per head (n, num_outputs), in float32."""
+    runner = L.Trainer(
+        accelerator=trainer["accelerator"],
+        devices=1,
+        precision=trainer["precision"],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    data.setup("predict")
+    batches = runner.predict(module, data.evaluation_loader("test" if split == "test" else "validation"))
+    assert batches
+    return {
+        name: torch.cat([batch[name] for batch in batches]).to(torch.int64 if name == "index" else torch.float32)
+        for name in ("index", *module.heads)
+    }

@@ -1,0 +1,166 @@
+"""From an experiment to its stages: what each is trained with, and the hash of all that decides its result."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.config import Experiment
+from mtpkdot.pipeline.protocol import Protocol, expand
+from mtpkdot.pipeline.stages import KINDS, Stage, needed, plan
+from mtpkdot.pipeline.store import StoredStage, digest, flatten
+
+# Settings of the Trainer that do not change what is learnt.
+_NEUTRAL = {
+    "accelerator",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "logger",
+    "callbacks",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "log_every_n_steps",
+    "profiler",
+    "detect_anomaly",
+    "barebones",
+    "model_registry",
+    "deterministic",
+    "benchmark",
+    "inference_mode",
+    "num_sanity_val_steps",
+    "plugins",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage of a run.
+
+    Attributes:
+        stage: the stage, with the upstream stages of this run.
+        stored: its place in the store.
+        keys: everything that decides its result, flat.
+        sections: stock config of its training: seed_everything, trainer, model, data.
+        fit: fields of StageFit.
+        upstream: checkpoint per upstream argument (`key` or `key.modality`), of this run's stages or the user's own.
+    """
+
+    stage: Stage
+    stored: StoredStage
+    keys: dict[str, Any]
+    sections: dict[str, Any]
+    fit: dict[str, Any]
+    upstream: dict[str, str]
+
+
+def wanted_stages(experiment: Experiment) -> tuple[list[Stage], list[Stage]]:
+    """The stages that `pipeline.stages` names, and these with all they depend on.
+
+    Raises:
+        ConfigError: a name that is no stage.
+    """
+    config, data = experiment.config, experiment.data
+    everything = plan(data.modality_names, data.prevalent, config)
+    # An upstream checkpoint that the user gives replaces the stage that would make it.
+    everything = [
+        replace(stage, upstream={a: n for a, n in stage.upstream.items() if a not in _given(config, stage)})
+        for stage in everything
+    ]
+    names = [stage.name for stage in everything]
+    for name in config["pipeline"]["stages"]:
+        if name not in KINDS and name not in names:
+            choices = [*KINDS, *(known for known in names if known not in KINDS)]
+            raise ConfigError(f"there is no stage {name!r}", f"Choose from {', '.join(choices)}.")
+    chosen = set(config["pipeline"]["stages"])
+    wanted = [stage for stage in everything if {stage.name, stage.kind} & chosen]
+    return wanted, needed(wanted, everything)
+
+
+def make_jobs(experiment: Experiment, stages: list[Stage]) -> dict[str, Job]:
+    """The jobs of these stages, by name, in order."""
+    protocol = expand(experiment.config["protocol"])
+    jobs: dict[str, Job] = {}
+    for stage in stages:
+        jobs[stage.name] = _job(experiment, protocol, stage, jobs)
+    return jobs
+
+
+def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[str, Job]) -> Job:
+    config, data = experiment.config, experiment.data
+    section = section_of(config, stage)
+    given = _given(config, stage)
+    upstream = {argument: str(jobs[name].stored.checkpoint) for argument, name in stage.upstream.items()} | given
+    hashes = {argument: jobs[name].stored.hash for argument, name in stage.upstream.items()}
+    hashes |= {argument: _digest_file(path, f"{stage.kind}.model.{argument}") for argument, path in given.items()}
+    fusion = protocol.fusion_arguments() if stage.kind in ("teacher", "student") else {}
+    model = {k: v for k, v in section["model"].items() if not _is_upstream(k)} | _encoders(config, data, stage) | fusion
+    if stage.modality is not None:
+        model["modality"] = stage.modality
+    arguments = {**config["data"].get("init_args", {}), **protocol.data_arguments(stage.name)}
+    arguments["seed"] = config["seed_everything"]
+    keys = flatten(
+        {
+            stage.kind if stage.modality is None else stage.name: {"model": model, "fit": section["fit"]},
+            "data": {
+                "class_path": config["data"]["class_path"],
+                "modalities": data.modality_names,
+                "init_args": {k: v for k, v in arguments.items() if k not in data.unhashed},
+                "contents": data.contents(),
+            },
+            "trainer": {k: v for k, v in config["trainer"].items() if k not in _NEUTRAL},
+            "seed_everything": config["seed_everything"],
+            "upstream": hashes,
+        }
+    )
+    fit = section["fit"]
+    shared = ("max_epochs", "gradient_clip_val", "accumulate_grad_batches")
+    sections = {
+        "seed_everything": config["seed_everything"],
+        "trainer": {**config["trainer"], **{key: fit[key] for key in shared}},
+        "model": model | _nested(upstream),
+        "data": {"class_path": config["data"]["class_path"], "init_args": arguments},
+    }
+    stored = StoredStage(Path(config["pipeline"]["root"]), stage.name, digest(keys))
+    return Job(stage, stored, keys, sections, fit, upstream)
+
+
+def section_of(config: dict[str, Any], stage: Stage) -> dict[str, Any]:
+    """The stage's section of the config."""
+    section: dict[str, Any] = config[stage.kind]
+    return section if stage.modality is None else section[stage.modality]
+
+
+def _encoders(config: dict[str, Any], data: Any, stage: Stage) -> dict[str, Any]:
+    """Encoders that a stage takes over from the backbones' sections."""
+    encoders = {name: config["backbone"][name]["model"]["encoder"] for name in data.modality_names}
+    if stage.kind == "teacher":
+        return {"encoders": encoders}
+    return {"encoder": encoders[data.prevalent]} if stage.kind == "student" else {}
+
+
+def _is_upstream(argument: str) -> bool:
+    return argument.endswith(("_ckpt", "_ckpts"))
+
+
+def _given(config: dict[str, Any], stage: Stage) -> dict[str, str]:
+    """Upstream checkpoints that the user gives, by argument."""
+    values = {k: v for k, v in section_of(config, stage)["model"].items() if _is_upstream(k) and v}
+    return {argument: str(path) for argument, path in flatten(values).items() if path} if values else {}
+
+
+def _nested(upstream: dict[str, str]) -> dict[str, Any]:
+    """`{"ckpts.video": path}` as `{"ckpts": {"video": path}}`."""
+    nested: dict[str, Any] = {}
+    for argument, path in upstream.items():
+        key, _, modality = argument.partition(".")
+        nested[key] = {**nested.get(key, {}), modality: path} if modality else path
+    return nested
+
+
+def _digest_file(path: str, key: str) -> str:
+    if not Path(path).is_file():
+        raise ConfigError(f"{key} names {path}, which does not exist", "Correct the path.")
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,55 @@
+"""The clean protocol, and the released one with the faults of the papers' code, one switch each."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+ProtocolName = Literal["clean", "released"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which faults of the released code are reproduced; none by default.
+
+    Args:
+        clip_splits: fault 1: splits are made by clip, so that a person is in training and test.
+        select_on_test: fault 2: the epoch is chosen on the test part.
+        shared_backbone: fault 3: the backbones are trained on all parts, test clips included.
+        batch_attention: fault 4: attention runs across the batch, so that predictions depend on batch-mates.
+        frozen_projections: fault 5: the projections before the fusion stay random.
+        drop_last: fault 6: evaluation drops the last partial batch.
+    """
+
+    clip_splits: bool = False
+    select_on_test: bool = False
+    shared_backbone: bool = False
+    batch_attention: bool = False
+    frozen_projections: bool = False
+    drop_last: bool = False
+
+    @property
+    def name(self) -> str:
+        """`clean`, `released`, or the faults that are switched on."""
+        on = [name for name, value in asdict(self).items() if value]
+        if not on:
+            return "clean"
+        return "released" if len(on) == len(fields(self)) else "+".join(on)
+
+    def data_arguments(self, stage: str) -> dict[str, Any]:
+        """Arguments of the DataModule in a stage."""
+        return {
+            "clip_splits": self.clip_splits,
+            "select_on_test": self.select_on_test,
+            "drop_last": self.drop_last,
+            "train_on_all": self.shared_backbone and stage.startswith("backbone."),
+        }
+
+    def fusion_arguments(self) -> dict[str, Any]:
+        """Arguments of the modules that fuse."""
+        return {"batch_attention": self.batch_attention, "frozen_projections": self.frozen_projections}
+
+
+def expand(protocol: "ProtocolName | Protocol") -> Protocol:
+    """The switches behind a name."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    return Protocol(**{field.name: protocol == "released" for field in fields(Protocol)})

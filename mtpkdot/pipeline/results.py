@@ -1,0 +1,151 @@
+"""The results of a run: rows, predictions, and the table that is printed."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.metrics.collections import score_rows
+from mtpkdot.pipeline.store import write_json, write_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of the results.
+
+    Attributes:
+        stage: backbone, teacher, adapted or student.
+        modality: what the model saw, `+` between several.
+        split: validation or test.
+        metric: accuracy, macro_f1 or ccc.
+        target: the target's name; `mean` over the targets of a regression.
+        value: the metric.
+        n: samples it was computed on.
+    """
+
+    stage: str
+    modality: str
+    split: str
+    metric: str
+    target: str
+    value: float
+    n: int
+
+
+def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, output: Tensor) -> list[Row]:
+    """Rows of one model on one part; samples without target do not count."""
+    labelled = torch.from_numpy(data.samples.labelled)[index]
+    truth = torch.from_numpy(data.samples.target)[index][labelled]
+    rows = score_rows(data.task, data.samples.target_names, output[labelled], truth)
+    return [Row(stage, modality, split, m, target, value, len(truth)) for m, target, value in rows]
+
+
+def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, output: Tensor) -> pd.DataFrame:
+    """Predictions of one model on one part, a row per sample and target.
+
+    Columns: id, subject, split, stage, target, truth, prediction, and p_<class> for classification. Truth is empty for
+    samples without target.
+    """
+    positions = index.numpy()
+    samples = data.samples
+    known = samples.labelled[positions]
+    common = {
+        "id": samples.ids[positions].astype(object),
+        "subject": samples.subjects[positions].astype(object),
+        "split": split,
+        "stage": stage,
+    }
+    if data.task == "classification":
+        names = np.array(samples.class_names, dtype=object)
+        truth = np.where(known, names[np.where(known, samples.target[positions], 0).astype(int)], None)
+        probabilities = output.float().softmax(dim=1).numpy()
+        columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(samples.class_names)}
+        predicted = names[output.argmax(dim=1).numpy()]
+        return pd.DataFrame(
+            {**common, "target": samples.target_names[0], "truth": truth, "prediction": predicted, **columns}
+        )
+    values = output.float().numpy()
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    **common,
+                    "target": target,
+                    "truth": np.where(known, samples.target[positions, column].astype(float), np.nan),
+                    "prediction": values[:, column],
+                }
+            )
+            for column, target in enumerate(samples.target_names)
+        ],
+        ignore_index=True,
+    )
+
+
+def table(rows: Iterable[Row]) -> pd.DataFrame:
+    """One line per model, one column per part and metric; for several targets their mean.
+
+    The lower bound and the student carry these names, because they are what is compared.
+    """
+    rows = list(rows)
+    last = {row.metric: row.target for row in rows}
+    frame = pd.DataFrame([asdict(row) for row in rows if row.target == last[row.metric]])
+    frame["model"] = frame["stage"] + " (" + frame["modality"] + ")"
+    frame["column"] = frame["split"] + " " + frame["metric"]
+    order = {"columns": frame["column"].unique(), "index": frame["model"].unique()}
+    return frame.pivot(index="model", columns="column", values="value").reindex(**order)
+
+
+def markdown(rows: list[Row], prevalent: str, protocol: str, title: str) -> str:
+    """The table as Markdown, with the gap that distillation has to close."""
+    frame = table(rows)
+    counts = {row.split: row.n for row in rows}
+    cells = [["model", *map(str, frame.columns)]]
+    for model in frame.index:
+        cells.append([str(model), *("" if np.isnan(value) else f"{value:.4f}" for value in frame.loc[model])])
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    size = ", ".join(f"{n} labelled samples in {split}" for split, n in counts.items())
+    return "\n".join([f"# {title}", "", f"Protocol: {protocol}. {size}.", "", *lines, "", *_gaps(rows, prevalent), ""])
+
+
+def _gaps(rows: list[Row], prevalent: str) -> list[str]:
+    """Sentences on lower bound, teacher and student, per part, in the primary metric."""
+    sentences = []
+    for split in dict.fromkeys(row.split for row in rows):
+        values: dict[str, float] = {}
+        for row in rows:
+            if row.split == split and row.metric == rows[0].metric:
+                values["lower bound" if (row.stage, row.modality) == ("backbone", prevalent) else row.stage] = row.value
+        if {"lower bound", "teacher", "student"} <= set(values):
+            low, high, mid = values["lower bound"], values["teacher"], values["student"]
+            sentences.append(
+                f"{split}: lower bound {low:.4f} ({prevalent} alone), teacher {high:.4f} (gap {high - low:+.4f}), "
+                f"student {mid:.4f} ({mid - low:+.4f})."
+            )
+    return sentences
+
+
+def write_results(folder: Path, rows: list[Row], predictions: pd.DataFrame, text: str) -> None:
+    """Write results.json, results.md and predictions.parquet; each file is whole or the one before."""
+    write_json(folder / "results.json", [asdict(row) for row in rows])
+    write_text(folder / "results.md", text)
+    temporary = folder / ".predictions.parquet"
+    predictions.to_parquet(temporary, index=False)
+    temporary.replace(folder / "predictions.parquet")
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of an earlier evaluation, or none."""
+    path = folder / "results.json"
+    if not path.is_file():
+        return []
+    stored: list[dict[str, Any]] = json.loads(path.read_text())
+    return [Row(**row) for row in stored]

@@ -1,0 +1,148 @@
+"""Runs an experiment: check, train what is not in the store, evaluate."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtpkdot.errors import ConfigError, RunError
+from mtpkdot.modules.student import needs_teachers
+from mtpkdot.pipeline.config import Experiment
+from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage
+from mtpkdot.pipeline.jobs import Job, make_jobs, wanted_stages
+from mtpkdot.pipeline.protocol import expand
+from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
+from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
+from mtpkdot.pipeline.training import train, versions
+
+
+class Run:
+    """One experiment in its folder.
+
+    Args:
+        experiment: the parsed config.
+
+    Raises:
+        UserError: from the data or the config, before anything is trained or written.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
+        self.protocol = expand(self.config["protocol"])
+        for name, value in self.protocol.data_arguments("").items():
+            setattr(self.data, name, value)
+        self.data.check()
+        self._check_config()
+        self.wanted, stages = wanted_stages(experiment)
+        self.jobs = make_jobs(experiment, stages)
+        options = self.config["pipeline"]
+        self.resume: bool = options["resume"]
+        hashes = {name: job.stored.hash for name, job in self.jobs.items()}
+        self.folder = Path(options["root"]) / (options["name"] or f"{experiment.source}-{digest(hashes)[:8]}")
+
+    def fit(self) -> None:
+        """Train what is missing, evaluate, and print the table."""
+        self._claim_folder()
+        for number, stage in enumerate(self.wanted, start=1):
+            self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
+        self.evaluate(SPLITS)
+
+    def evaluate(self, splits: tuple[str, ...]) -> None:
+        """Evaluate every stage of the run on some parts; rows of the other parts stay as they are."""
+        rows: list[Row] = []
+        tables: list[pd.DataFrame] = []
+        for name, job in self.jobs.items():
+            if not job.stored.exists():
+                raise self._untrained(name)
+            upstream = job.upstream if job.stage.kind == "adapted" else {}
+            for split in splits:
+                found = evaluate_stage(
+                    job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], split
+                )
+                rows += found[0]
+                tables += found[1]
+        kept = [row for row in read_rows(self.folder) if row.split not in splits]
+        predictions = self.folder / "predictions.parquet"
+        if kept and predictions.is_file():
+            before = pd.read_parquet(predictions)
+            tables.append(before[~before["split"].isin(splits)])
+        rows = sorted([*rows, *kept], key=lambda row: SPLITS.index(row.split))
+        text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name)
+        write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
+        print(f"\n{text}\nWritten to {self.folder}", flush=True)
+
+    def _check_config(self) -> None:
+        trainer = self.config["trainer"]
+        if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
+            raise ConfigError(
+                f"trainer.devices is {trainer['devices']}: the similarity losses of this version see one device's batch",
+                "Set --trainer.devices 1.",
+            )
+        student = self.config["student"]["model"]
+        batch = min(self.data.batch_size, len(self.data.positions("train")))
+        if needs_teachers(student["method"], student["weights"]) and student["top_k"] >= batch:
+            raise ConfigError(
+                f"student.model.top_k is {student['top_k']}, but a batch has {batch} samples",
+                f"Set --student.model.top_k below {batch}, or raise data.init_args.batch_size.",
+            )
+
+    def _train(self, job: Job, title: str) -> None:
+        stored = job.stored
+        with stored.exclusively(f"{title}: another process trains it, waiting for the result"):
+            if stored.exists():
+                print(f"{title}: taken from {stored.folder}", flush=True)
+                return
+            for name in job.stage.upstream.values():
+                if not self.jobs[name].stored.exists():
+                    raise self._untrained(name)
+            if not self.resume:
+                shutil.rmtree(stored.partial, ignore_errors=True)
+            resumed = ", resumed" if (stored.partial / "last.ckpt").is_file() else ""
+            trained = train(job.stage.module, job.sections, job.fit, stored.partial, title)
+            stored.publish(
+                {
+                    "stage": job.stage.name,
+                    "hash": stored.hash,
+                    "protocol": self.protocol.name,
+                    "trained": asdict(trained),
+                    "versions": versions(),
+                    "keys": job.keys,
+                }
+            )
+        best = "" if trained.score is None else f", best {trained.monitor} {trained.score:.4f}"
+        print(f"{title}: {trained.epochs} epochs in {trained.seconds:.1f} s{resumed}{best}", flush=True)
+
+    def _claim_folder(self) -> None:
+        """Write `run.json`, unless the folder holds a run of another configuration."""
+        path = self.folder / "run.json"
+        before: dict[str, Any] = json.loads(path.read_text())["stages"] if path.is_file() else {}
+        changed = [n for n, job in self.jobs.items() if n in before and before[n]["hash"] != job.stored.hash]
+        if changed and self.resume:
+            raise self._changed(changed[0], before[changed[0]]["keys"])
+        if changed:
+            aside = self.folder.with_name(f"{self.folder.name}.before-{digest(before)[:8]}")
+            self.folder.rename(aside)
+            print(f"The earlier run of this name is kept in {aside}", flush=True)
+            before = {}
+        now = {name: {"hash": job.stored.hash, "keys": job.keys} for name, job in self.jobs.items()}
+        write_text(self.folder / "config.yaml", self.experiment.text)
+        write_json(path, {"protocol": self.protocol.name, "versions": versions(), "stages": {**before, **now}})
+
+    def _changed(self, stage: str, before: dict[str, Any]) -> RunError:
+        difference = first_difference(before, self.jobs[stage].keys)
+        assert difference is not None
+        key, old, new = difference
+        return RunError(
+            f"{self.folder} holds a run with another configuration: {key} was {old!r} and is {new!r}",
+            "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
+            "--pipeline.stages to what has not changed.",
+        )
+
+    def _untrained(self, name: str) -> RunError:
+        return RunError(
+            f"the stage {name} has not been trained with this configuration",
+            f"Add it to --pipeline.stages, or train it with `mtpkdot stage {name} --config ...`.",
+        )

@@ -1,0 +1,128 @@
+"""Trained stages, kept by content: `<root>/stages/<stage>/<hash>/`.
+
+A stage trains in the sibling `.<hash>.partial` and is published by one rename, so that a folder without a leading dot
+is always whole. A lock (released by the system when its process dies) keeps two runs from training the same stage; the
+second waits and shares the result.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mtpkdot.errors import RunError
+
+CHECKPOINT = "model.ckpt"
+RECORD = "stage.json"
+_FORMAT = 1  # raise it when the same configuration trains something else
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; a list counts as one value."""
+    if isinstance(value, Mapping) and value:
+        flat: dict[str, Any] = {}
+        for key, item in value.items():
+            flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
+        return flat
+    return {prefix: value}
+
+
+def digest(keys: Mapping[str, Any]) -> str:
+    """Hash of what decides a stage's result: 16 hexadecimal digits."""
+    text = json.dumps({"format": _FORMAT, **keys}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first key, in the new configuration's order, whose value differs."""
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, after = old.get(key), new.get(key)
+        if json.dumps(before, default=str) != json.dumps(after, default=str):
+            return key, before, after
+    return None
+
+
+@dataclass(frozen=True)
+class StoredStage:
+    """A place in the store, filled or not.
+
+    Attributes:
+        root: folder of all runs.
+        name: the stage.
+        hash: digest of its keys.
+    """
+
+    root: Path
+    name: str
+    hash: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished stage lies."""
+        return self.root / "stages" / self.name / self.hash
+
+    @property
+    def partial(self) -> Path:
+        """Where it is being trained."""
+        return self.folder.with_name(f".{self.hash}.partial")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The finished stage's weights."""
+        return self.folder / CHECKPOINT
+
+    def exists(self) -> bool:
+        """Whether it has been trained."""
+        return self.checkpoint.is_file() and (self.folder / RECORD).is_file()
+
+    def record(self) -> dict[str, Any]:
+        """The finished stage's `stage.json`."""
+        path = self.folder / RECORD
+        try:
+            record: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error})", f"Remove {self.folder} to train it again.") from error
+        return record
+
+    @contextmanager
+    def exclusively(self, announce: str) -> Iterator[None]:
+        """Be the only process that trains this stage; waits for another one, saying so."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder.with_name(f".{self.hash}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(announce, flush=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def publish(self, record: Mapping[str, Any]) -> None:
+        """Make the trained stage visible, whole."""
+        write_json(self.partial / RECORD, record)
+        if self.folder.exists():
+            # Left by a store that was damaged by hand: `exists` found it incomplete.
+            shutil.rmtree(self.folder)
+        self.partial.rename(self.folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file that is whole or absent."""
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,148 @@
+"""Training one stage with a stock LightningCLI."""
+
+import os
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.errors import ConfigError, RunError
+from mtpkdot.modules import StageModule
+from mtpkdot.pipeline.callbacks import StageProgressBar, StepSeed
+from mtpkdot.pipeline.store import CHECKPOINT
+
+LINKED = ("task", "targets", "modalities", "prevalent")
+
+
+class StageCLI(LightningCLI):
+    """Stock command line of one stage: `data`, `model`, `trainer`, `seed_everything`.
+
+    What belongs to this one training (its folder, callbacks and logger) is handed to the Trainer and not to the
+    config, which must not name a folder that will be renamed.
+
+    Args:
+        module: class of the stage.
+        config: the stage's sections as plain data.
+        fit: the fields of StageFit.
+        folder: where the stage trains.
+        title: of the progress bar.
+    """
+
+    def __init__(
+        self, module: type[StageModule], config: dict[str, Any], fit: dict[str, Any], folder: Path, title: str
+    ) -> None:
+        self.fit_options, self.folder, self.title = fit, folder, title
+        with warnings.catch_warnings():
+            # The process has a command line of its own, which this config was made from.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            super().__init__(
+                module,
+                BaseData,
+                subclass_mode_data=True,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                args=config,
+                run=False,
+            )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What the data know, the model is told."""
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The Trainer of this stage."""
+        monitor, mode = self.model.default_monitor()
+        monitor, mode = self.fit_options["monitor"] or monitor, self.fit_options["mode"] or mode
+        common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
+        self.best = ModelCheckpoint(
+            filename="best", monitor=monitor, mode=mode, save_top_k=1, save_weights_only=True, **common
+        )
+        # Saved after `best`, whose state it holds: a killed run finds both or the pair before.
+        last = ModelCheckpoint(filename="last", save_top_k=1, every_n_epochs=1, **common)
+        callbacks: list[Callback] = [StepSeed(int(self.config.seed_everything)), self.best, last]
+        if self.fit_options["patience"] is not None:
+            callbacks.append(EarlyStopping(monitor, mode=mode, patience=self.fit_options["patience"]))
+        bar = self.config.trainer.enable_progress_bar is not False and sys.stderr.isatty()
+        if bar:
+            callbacks.append(StageProgressBar(self.title))
+        chosen = self.config_init.trainer.callbacks or []
+        callbacks += chosen if isinstance(chosen, list) else [chosen]
+        logger = self.config_init.trainer.logger
+        if logger is None or logger is True:
+            logger = CSVLogger(self.folder, name="logs")
+        return super().instantiate_trainer(
+            default_root_dir=self.folder, callbacks=callbacks, logger=logger, enable_progress_bar=bar, **kwargs
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is worth recording of a training.
+
+    Attributes:
+        monitor: the value that selected the epoch.
+        score: its best value.
+        epochs: epochs trained.
+        seconds: wall time of the last process that trained it.
+    """
+
+    monitor: str
+    score: float | None
+    epochs: int
+    seconds: float
+
+
+def train(
+    module: type[StageModule], config: dict[str, Any], fit: dict[str, Any], folder: Path, title: str
+) -> Trained:
+    """Train a stage in its folder, or go on where a killed process left it.
+
+    Args:
+        module: class of the stage.
+        config: stock sections `seed_everything`, `trainer`, `model`, `data`.
+        fit: the fields of StageFit.
+        folder: receives `config.yaml`, `model.ckpt` (best epoch) and `logs/`.
+        title: of the progress bar.
+
+    Returns:
+        The record. The folder then holds the weights of the best epoch and nothing of the way there.
+
+    Raises:
+        ConfigError: the monitored value is not logged.
+        RunError: no epoch was finished.
+    """
+    start = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    cli = StageCLI(module, config, fit, folder, title)
+    cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
+    last = folder / "last.ckpt"
+    checkpoint = folder / CHECKPOINT
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
+    monitor = str(cli.best.monitor)
+    if monitor not in cli.trainer.callback_metrics and cli.trainer.current_epoch:
+        logged = ", ".join(sorted(cli.trainer.callback_metrics))
+        raise ConfigError(f"{title} does not log {monitor!r}, only {logged}", "Correct the stage's fit.monitor.")
+    if not (folder / "best.ckpt").is_file():
+        raise RunError(f"{title} finished no epoch", "Set the stage's fit.max_epochs to 1 or more.")
+    os.replace(folder / "best.ckpt", checkpoint)
+    last.unlink(missing_ok=True)
+    score = cli.best.best_model_score
+    return Trained(
+        monitor, None if score is None else float(score), cli.trainer.current_epoch, time.monotonic() - start
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a result."""
+    return {name: version(name) for name in ("mtpkdot", "torch", "lightning", "numpy")}
