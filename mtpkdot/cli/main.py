@@ -3,11 +3,11 @@
 Importing torch takes seconds; `mtpkdot --help` must not.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 
 from mtpkdot.errors import UserError
@@ -80,8 +80,9 @@ def usage() -> str:
 def entry() -> None:
     """The console script."""
     # Classes in the user's working directory can be named in a config, as with `python -m`.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

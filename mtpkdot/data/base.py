@@ -1,5 +1,6 @@
 """What every data set offers: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -121,8 +122,13 @@ class BaseData(L.LightningDataModule):
         """The model's outputs: class names, or target names."""
         return self.samples.class_names or self.samples.target_names
 
-    def check(self) -> None:
-        """Read everything once and stop at the first thing that training would stumble over."""
+    def check_modalities(self) -> None:
+        """Stop at names of modalities that cannot be used, without reading a file."""
+        for name in self.modality_names:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+                raise DataError(
+                    f"the modality name {name!r} cannot be a key of the config", "Use letters, digits, _ and - only."
+                )
         if self.prevalent not in self.modality_names:
             raise DataError(
                 f"the prevalent modality {self.prevalent!r} is not among {', '.join(self.modality_names)}",
@@ -133,6 +139,10 @@ class BaseData(L.LightningDataModule):
                 f"only the modality {self.prevalent!r} is given, so nothing is privileged",
                 "Add the privileged modality to the data section.",
             )
+
+    def check(self) -> None:
+        """Read everything once and stop at the first thing that training would stumble over."""
+        self.check_modalities()
         if self.batch_size < 1:
             raise DataError(f"batch_size is {self.batch_size}", "Set data.init_args.batch_size to 1 or more.")
         train = (self.parts == "train") & self.samples.labelled
@@ -213,6 +223,6 @@ class BaseData(L.LightningDataModule):
         )
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     """The dataset has cut the batch already."""
     return batch

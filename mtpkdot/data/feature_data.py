@@ -44,7 +44,7 @@ class FeatureData(BaseData):
         manifest: str,
         features: dict[str, str],
         target: str | list[str],
-        id: str = "id",  # noqa: A002 - the user's word for it
+        id: str = "id",
         subject: str | None = "subject",
         split_column: str = "split",
         missing: Literal["error", "drop", "mask"] = "error",
@@ -98,16 +98,16 @@ class FeatureData(BaseData):
             keep &= self._finite(path, file, manifest, values, mask)
             features[name], masks[name] = values, mask
         if not keep.any():
-            raise DataError(f"{self.manifest}: no sample is left after dropping", "Set nan and missing to error to see.")
+            raise DataError(
+                f"{self.manifest}: no sample is left after dropping", "Set nan and missing to error to see."
+            )
         samples = self._samples(manifest, features, masks)
         samples = samples if keep.all() else samples.keep(keep)
         for name in self.subject_zscore:
             _zscore_by_subject(samples, name, self.std_floor)
         return samples
 
-    def _samples(
-        self, manifest: Manifest, features: dict[str, FloatArray], masks: dict[str, BoolArray]
-    ) -> Samples:
+    def _samples(self, manifest: Manifest, features: dict[str, FloatArray], masks: dict[str, BoolArray]) -> Samples:
         return Samples(
             manifest.ids,
             manifest.ids if manifest.subjects is None else manifest.subjects,
@@ -156,13 +156,14 @@ class FeatureData(BaseData):
         if self.nan == "error":
             row, step, column = (int(index) for index in np.argwhere(bad)[0])
             at = f", step {step}" if values.shape[1] > 1 else ""
+            where = f"{path}, sample {str(manifest.ids[row])!r}{at}"
             raise DataError(
-                f"{path}, sample {str(manifest.ids[row])!r}{at}: {file.columns[column]!r} is {values[row, step, column]} "
+                f"{where}: {file.columns[column]!r} is {values[row, step, column]} "
                 f"({int(bad.any(axis=(1, 2)).sum())} samples have such values)",
                 "Repair them, or set data.init_args.nan to zero or drop.",
             )
         values[bad] = np.nan if self.standardize else 0.0
-        return ~bad.any(axis=(1, 2)) if self.nan == "drop" else np.ones(len(values), dtype=np.bool_)
+        return np.asarray(~bad.any(axis=(1, 2))) if self.nan == "drop" else np.ones(len(values), dtype=np.bool_)
 
 
 def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> None:

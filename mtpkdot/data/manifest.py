@@ -57,7 +57,8 @@ def read_table(path: Path, text_columns: Sequence[str] = ()) -> pd.DataFrame:
         return pd.read_csv(path, dtype=dict.fromkeys(text_columns, str))
     except (ValueError, OSError, pd.errors.ParserError) as error:
         raise DataError(
-            f"{path} cannot be read as a table ({_first_line(error)})", "Repair the file: CSV with a header, or Parquet."
+            f"{path} cannot be read as a table ({_first_line(error)})",
+            "Repair the file: CSV with a header, or Parquet.",
         ) from error
 
 
@@ -108,15 +109,18 @@ def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
 
 def _classes(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDArray[Any], BoolArray, list[str]]:
     if len(columns.target) != 1:
-        raise DataError(f"classification has one target, not {len(columns.target)}", "Set data.init_args.target to one.")
+        raise DataError(
+            f"classification has one target, not {len(columns.target)}", "Set data.init_args.target to one."
+        )
     values = table[columns.target[0]]
     labelled = values.notna().to_numpy()
     distinct = values[labelled].unique().tolist()
     class_names = sorted(distinct) if all(isinstance(v, str) for v in distinct) else sorted(distinct, key=float)
-    texts = [_as_text(name) for name in class_names]
+    texts = [str(_as_text(name)) for name in class_names]
     if len(texts) < 2:
         raise DataError(
-            f"{path}: the target {columns.target[0]!r} has {len(texts)} class(es)", "Give samples of two classes or more."
+            f"{path}: the target {columns.target[0]!r} has {len(texts)} class(es)",
+            "Give samples of two classes or more.",
         )
     number = {name: index for index, name in enumerate(class_names)}
     target = np.array([number[v] if known else -1 for v, known in zip(values, labelled, strict=True)], dtype=np.int64)
@@ -131,8 +135,9 @@ def _values(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDAr
         numbers = pd.to_numeric(frame[name], errors="coerce").astype(float)
         bad = np.flatnonzero((numbers.isna() & frame[name].notna()) | np.isinf(numbers))
         if len(bad):
+            value = frame[name].iloc[bad[0]]
             raise DataError(
-                f"{path}, {_row(path, bad[0])}: the target {name!r} is {frame[name].iloc[bad[0]]!r}, not a finite number",
+                f"{path}, {_row(path, bad[0])}: the target {name!r} is {value!r}, not a finite number",
                 "Write a number, or leave the cell empty for a sample without target.",
             )
     target = frame.astype(float).to_numpy(dtype=np.float32)

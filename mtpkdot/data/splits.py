@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from mtpkdot.data.batch import Samples, StrArray
+from mtpkdot.data.batch import BoolArray, Samples, StrArray
 from mtpkdot.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -109,16 +109,14 @@ def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> St
     return parts
 
 
-def _tested(
-    split: Split, samples: Samples, subjects: StrArray, everyone: StrArray, source: str
-) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArray, source: str) -> BoolArray:
     if split.scheme == "fold_column":
         if samples.split_column is None:
             raise DataError(f"{source} has no fold column", "Name it with data.init_args.split_column.")
         folds = np.unique(samples.split_column)
         if str(split.fold) not in folds:
             raise DataError(f"{source} has no fold {split.fold}, only {', '.join(folds)}", "Choose another split.fold.")
-        return samples.split_column == str(split.fold)
+        return np.asarray(samples.split_column == str(split.fold))
     if split.scheme == "holdout":
         if split.test_subjects:
             return np.isin(subjects, _named(split.test_subjects, everyone, "test_subjects", source))
@@ -134,7 +132,7 @@ def _tested(
             f"fold {split.fold} does not exist among {folds_wanted}", f"Choose split.fold in 0..{folds_wanted - 1}."
         )
     if split.scheme == "loso":
-        return subjects == everyone[split.fold]
+        return np.asarray(subjects == everyone[split.fold])
     from sklearn.model_selection import GroupKFold
 
     folds_of = GroupKFold(split.folds, shuffle=True, random_state=split.seed).split(subjects, groups=subjects)

@@ -42,7 +42,7 @@ class StructuralTransport(nn.Module):
     """
 
     def __init__(
-        self, top_k: int = 30, eps: float = 0.01, tol: float = 1e-4, max_iter: int = 500, solver: Solver = "native"
+        self, top_k: int = 30, eps: float = 0.01, tol: float = 1e-3, max_iter: int = 500, solver: Solver = "native"
     ) -> None:
         super().__init__()
         if top_k < 1:

@@ -8,6 +8,7 @@ The three problems are solved as one stacked log-domain iteration. Nothing of th
 theorem the gradient with respect to the cost is the optimal plan.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +40,7 @@ def half_squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def sinkhorn_divergence(
-    x: Tensor, y: Tensor, eps: float = 0.01, tol: float = 1e-4, max_iter: int = 500, solver: Solver = "native"
+    x: Tensor, y: Tensor, eps: float = 0.01, tol: float = 1e-3, max_iter: int = 500, solver: Solver = "native"
 ) -> Divergence:
     """Sinkhorn divergence between two uniform clouds of equally many points.
 
@@ -47,7 +48,8 @@ def sinkhorn_divergence(
         x: (N, K) points. float16 and bfloat16 are computed in float32, float64 is kept.
         y: (N, K) points.
         eps: entropic regularisation in the unit of the cost (squared distance), > 0.
-        tol: L1 error of the row marginals at which the iteration stops.
+        tol: L1 error of the row marginals at which the iteration stops. The value is far more exact: its error is of
+            second order in that of the plan.
         max_iter: limit on the sweeps after eps has reached its final value.
         solver: `native`, or `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check).
 
@@ -86,11 +88,11 @@ def sinkhorn_divergence(
 def _softmin(cost: Tensor, potential: Tensor, eps: float) -> Tensor:
     """`-eps log mean_j exp((potential_j - cost_ij) / eps)`: the potential that meets one marginal exactly."""
     n = cost.shape[-1]
-    return -eps * (torch.logsumexp((potential[:, None, :] - cost) / eps, dim=2) - torch.tensor(float(n)).log())
+    return -eps * (torch.logsumexp((potential[:, None, :] - cost) / eps, dim=2) - math.log(n))
 
 
 def _solve_native(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
-    """Potentials (3, N) of the stacked problems xy, xx, yy by epsilon scaling and symmetric sweeps."""
+    """Potentials (3, N) of the stacked problems xy, xx, yy: epsilon scaling, then sweeps until each has converged."""
     f = cost.new_zeros(cost.shape[:2])
     g = f.clone()
     transposed = cost.mT.contiguous()
@@ -99,21 +101,44 @@ def _solve_native(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[
     while scale > eps:
         f, g = (f + _softmin(cost, g, scale)) / 2, (g + _softmin(transposed, f, scale)) / 2
         scale *= 0.5
-    n, iteration = cost.shape[1], 0
+    f[:1], g[:1], alternating = _alternate(cost[:1], transposed[:1], f[:1], g[:1], eps, tol, max_iter)
+    iteration = 0
     for iteration in range(1, max_iter + 1):
-        # Averaged sweeps contract fast on the symmetric problems, alternating ones on xy.
-        target_f = _softmin(cost, g, eps)
-        if iteration % 5 == 1 and bool(_marginal_error(f, target_f, eps, n) < tol):
+        # One potential serves both sides of a symmetric problem, and averaged sweeps contract fast.
+        target = _softmin(cost[1:], f[1:], eps)
+        if iteration % _CHECK == 1 and bool(_marginal_error(f[1:], target, eps) < tol):
             break
-        f = torch.cat([target_f[:1], (f[1:] + target_f[1:]) / 2])
-        target_g = _softmin(transposed, f, eps)
-        g = torch.cat([target_g[:1], (f[1:])])
-    return f, g, iteration
+        f[1:] = (f[1:] + target) / 2
+    g[1:] = f[1:]
+    return f, g, max(iteration, alternating)
 
 
-def _marginal_error(f: Tensor, target: Tensor, eps: float, n: int) -> Tensor:
-    """Largest L1 violation of the row marginals: the row sums of the plan are `exp((f - target) / eps) / n`."""
-    return (torch.expm1((f - target) / eps).abs().sum(dim=1) / n).max()
+_CHECK = 5  # sweeps between looks at the error, each of which waits for the device
+_OVERRELAXATION = 1.6  # in (1, 2); cuts the sweeps on clustered clouds to about a third
+
+
+def _alternate(
+    cost: Tensor, transposed: Tensor, f: Tensor, g: Tensor, eps: float, tol: float, max_iter: int
+) -> tuple[Tensor, Tensor, int]:
+    """Overrelaxed alternating sweeps (Thibault et al., arXiv 1711.01851), plain ones where those do not converge."""
+    step, before, iteration = 1.0, torch.inf, 0
+    for iteration in range(1, max_iter + 1):
+        target = _softmin(cost, g, eps)
+        if iteration % _CHECK == 1:
+            error = float(_marginal_error(f, target, eps))
+            if error < tol:
+                break
+            step = _OVERRELAXATION if error < before and iteration > _CHECK else 1.0
+            before = error
+        f = f + step * (target - f)
+        g = g + step * (_softmin(transposed, f, eps) - g)
+    f = _softmin(cost, g, eps)
+    return f, _softmin(transposed, f, eps), iteration
+
+
+def _marginal_error(f: Tensor, target: Tensor, eps: float) -> Tensor:
+    """Largest L1 violation of the row marginals: the row sums of the plan are `exp((f - target) / eps) / N`."""
+    return torch.expm1((f - target) / eps).abs().mean(dim=1).max()
 
 
 def _solve_pot(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
@@ -125,7 +150,9 @@ def _solve_pot(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Ten
     potentials = []
     for matrix in cost:
         # POT's dual variables are those of the kernel exp(-C/eps) without the weights a b^T.
-        _, log = ot.bregman.sinkhorn_log(weights, weights, matrix, eps, numItermax=max_iter, stopThr=tol, log=True, warn=False)
+        _, log = ot.bregman.sinkhorn_log(
+            weights, weights, matrix, eps, numItermax=max_iter, stopThr=tol, log=True, warn=False
+        )
         shift = eps * torch.log(weights)
         potentials.append((eps * log["log_u"] - shift, eps * log["log_v"] - shift))
         iterations = max(iterations, int(log["niter"]) + 1)

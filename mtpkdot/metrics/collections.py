@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
@@ -54,7 +53,7 @@ def score_rows(task: Task, targets: Sequence[str], output: Tensor, truth: Tensor
     collection.update(output, truth)
     rows = []
     for metric, value in collection.compute().items():
-        values = torch.atleast_1d(value)
+        values = value.reshape(-1)
         rows += [(metric, target, float(v)) for target, v in zip(targets, values, strict=True)]
         if task == "regression":
             rows.append((metric, "mean", float(values.mean())))

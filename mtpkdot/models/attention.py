@@ -43,7 +43,8 @@ class AttentionBlock(nn.Module):
             (B, T, D).
         """
         x = self.norm1(x + self.dropout(self._attend(x, context, mask)))
-        return self.norm2(x + self.dropout(self.feedforward(x)))
+        result: Tensor = self.norm2(x + self.dropout(self.feedforward(x)))
+        return result
 
     def _attend(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         if self.across_batch:
@@ -51,8 +52,8 @@ class AttentionBlock(nn.Module):
             mask = mask | ~mask.any(dim=1, keepdim=True)  # a step that is real in no sample reads anything, finitely
         query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         key, value = self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        attended = self.out(attended.transpose(1, 2).flatten(2))
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        attended: Tensor = self.out(read.transpose(1, 2).flatten(2))
         return attended.transpose(0, 1) if self.across_batch else attended
 
 

@@ -70,9 +70,7 @@ class FeatureEncoder(Encoder):
             size = hidden
         layers += [nn.Linear(size, dim), nn.LayerNorm(dim), nn.GELU(), nn.Dropout(dropout)]
         self.project = nn.Sequential(*layers)
-        self.temporal = nn.ModuleList(
-            AttentionBlock(dim, heads, 2 * dim, dropout) for _ in range(temporal_layers)
-        )
+        self.temporal = nn.ModuleList(AttentionBlock(dim, heads, 2 * dim, dropout) for _ in range(temporal_layers))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, T, D) to (B, T, dim); masked steps come out as zeros."""

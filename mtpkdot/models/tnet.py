@@ -1,6 +1,7 @@
 """T-Net: hallucinates a privileged feature from the prevalent one."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ class TNet(nn.Module):
         super().__init__()
         sizes = [in_dim, *hidden, out_dim]
         layers: list[nn.Module] = []
-        for size, following in zip(sizes[:-1], sizes[1:], strict=True):
+        for size, following in pairwise(sizes):
             layers += [nn.Linear(size, following), nn.ReLU()] if activation else [nn.Linear(size, following)]
         self.layers = nn.Sequential(*(layers[:-1] if activation else layers))
 

@@ -166,10 +166,9 @@ class StageModule(L.LightningModule):
         if checkpoint["blueprint"] and not self.blueprint:
             self.build(checkpoint["blueprint"])
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> Any:
         """The weights of this stage, without those it learns from."""
-        state: dict[str, Any] = super().state_dict(*args, **kwargs)
-        prefix = kwargs.get("prefix", "")
+        state = super().state_dict(*args, prefix=prefix, **kwargs)
         for key in [k for k in state if k.startswith(f"{prefix}frozen.")]:
             del state[key]
         return state

@@ -74,8 +74,8 @@ class StudentModule(StageModule):
         temperature: float = 2.0,
         top_k: int = 30,
         eps: float = 0.01,
-        ot_tol: float = 1e-4,
-        ot_max_iter: int = 200,
+        ot_tol: float = 1e-3,
+        ot_max_iter: int = 500,
         solver: Solver = "native",
         train_tnet: bool = False,
         train_backbone: bool = False,
@@ -119,9 +119,7 @@ class StudentModule(StageModule):
             return
         trained = load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt")
         self.backbone.load_state_dict(trained.backbone.state_dict())
-        hallucinator = load_upstream(
-            HallucinatorModule, self.ckpts["hallucinator"], "student.model.hallucinator_ckpt"
-        )
+        hallucinator = load_upstream(HallucinatorModule, self.ckpts["hallucinator"], "student.model.hallucinator_ckpt")
         self.build(hallucinator.blueprint)
         self.tnets.load_state_dict(hallucinator.tnets.state_dict())
         if not needs_teachers(self.method, self.weights):
@@ -132,9 +130,7 @@ class StudentModule(StageModule):
             adapted.setup("predict")
             self.frozen["teachers"] = adapted
         else:
-            self.frozen["teachers"] = load_upstream(
-                TeacherModule, self.ckpts["teacher"], "student.model.teacher_ckpt"
-            )
+            self.frozen["teachers"] = load_upstream(TeacherModule, self.ckpts["teacher"], "student.model.teacher_ckpt")
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """The student's own T-Nets, and its fusion over real and hallucinated features."""

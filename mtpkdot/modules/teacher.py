@@ -71,7 +71,7 @@ class TeacherModule(StageModule):
         self.judge(["+".join(self.step_shapes)])
 
     def named_backbones(self) -> list[tuple[str, Backbone]]:
-        """The backbones with their modalities. (Modality names may hold dots, which keys of modules may not.)"""
+        """The backbones with their modalities, in the data's order."""
         return [(n, b) for n, b in zip(self.step_shapes, self.backbones, strict=True) if isinstance(b, Backbone)]
 
     def setup(self, stage: str) -> None:
@@ -79,7 +79,8 @@ class TeacherModule(StageModule):
         if stage != "fit":
             return
         for name, backbone in self.named_backbones():
-            trained = load_upstream(BackboneModule, self.backbone_ckpts.get(name), f"teacher.model.backbone_ckpts.{name}")
+            key = f"teacher.model.backbone_ckpts.{name}"
+            trained = load_upstream(BackboneModule, self.backbone_ckpts.get(name), key)
             backbone.load_state_dict(trained.backbone.state_dict())
 
     def frozen_parts(self) -> Iterable[nn.Module]:

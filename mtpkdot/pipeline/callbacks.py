@@ -48,4 +48,8 @@ class StageProgressBar(TQDMProgressBar):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """No second bar: validation is short beside training, and its flicker hides the stage."""
 
-    on_validation_batch_start = on_validation_batch_end = lambda self, *arguments, **keywords: None
+    def on_validation_batch_start(self, *arguments: Any, **keywords: Any) -> None:
+        """See `on_validation_start`."""
+
+    def on_validation_batch_end(self, *arguments: Any, **keywords: Any) -> None:
+        """See `on_validation_start`."""

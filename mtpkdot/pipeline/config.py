@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning.pytorch import Trainer
 
 from mtpkdot.data.base import BaseData
@@ -102,6 +102,7 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     first = [argument for argument in argv if not argument.startswith("--print_config")]
     parsed = _run(_parser(verb, None), first)
     data = _instantiate_data(_parser(verb, None), parsed)
+    data.check_modalities()
     named = {str(key).split(".")[0] for key in (parsed.get("backbone") or {})}
     for name in sorted(named - set(data.modality_names)):
         raise ConfigError(
@@ -153,7 +154,8 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
 
 def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
     try:
-        data = parser.instantiate_classes(Namespace(data=namespace.data)).data
+        # Namespace has no annotations.
+        data = parser.instantiate_classes(Namespace(data=namespace.data)).data  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the data section cannot be used: {_one_line(str(error))}", "Correct it.") from error
     assert isinstance(data, BaseData)
@@ -161,5 +163,5 @@ def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
 
 
 def _one_line(message: str) -> str:
-    """jsonargparse explains over several lines."""
+    """The message of jsonargparse, which explains over several lines."""
     return " ".join(line.strip() for line in message.splitlines() if line.strip())

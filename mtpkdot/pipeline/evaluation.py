@@ -32,7 +32,8 @@ def evaluate_stage(
     Returns:
         Rows of the results, and a table of predictions per head.
     """
-    module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", **upstream)
+    overrides: dict[str, Any] = dict(upstream)
+    module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", **overrides)
     if not module.heads:
         return [], []
     predictions = predict(module, data, trainer, split)
@@ -57,7 +58,7 @@ def predict(module: StageModule, data: BaseData, trainer: dict[str, Any], split:
         enable_checkpointing=False,
     )
     data.setup("predict")
-    batches = runner.predict(module, data.evaluation_loader("test" if split == "test" else "validation"))
+    batches: Any = runner.predict(module, data.evaluation_loader("test" if split == "test" else "validation"))
     assert batches
     return {
         name: torch.cat([batch[name] for batch in batches]).to(torch.int64 if name == "index" else torch.float32)

@@ -98,8 +98,8 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
     frame = pd.DataFrame([asdict(row) for row in rows if row.target == last[row.metric]])
     frame["model"] = frame["stage"] + " (" + frame["modality"] + ")"
     frame["column"] = frame["split"] + " " + frame["metric"]
-    order = {"columns": frame["column"].unique(), "index": frame["model"].unique()}
-    return frame.pivot(index="model", columns="column", values="value").reindex(**order)
+    wide = frame.pivot(index="model", columns="column", values="value")
+    return wide.reindex(index=frame["model"].unique(), columns=frame["column"].unique())
 
 
 def markdown(rows: list[Row], prevalent: str, protocol: str, title: str) -> str:
@@ -110,7 +110,8 @@ def markdown(rows: list[Row], prevalent: str, protocol: str, title: str) -> str:
     for model in frame.index:
         cells.append([str(model), *("" if np.isnan(value) else f"{value:.4f}" for value in frame.loc[model])])
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
+    lines = [f"| {' | '.join(line)} |" for line in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     size = ", ".join(f"{n} labelled samples in {split}" for split, n in counts.items())
     return "\n".join([f"# {title}", "", f"Protocol: {protocol}. {size}.", "", *lines, "", *_gaps(rows, prevalent), ""])

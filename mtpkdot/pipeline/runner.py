@@ -78,7 +78,7 @@ class Run:
         trainer = self.config["trainer"]
         if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
             raise ConfigError(
-                f"trainer.devices is {trainer['devices']}: the similarity losses of this version see one device's batch",
+                f"trainer.devices is {trainer['devices']}, but the similarity losses see one device's batch",
                 "Set --trainer.devices 1.",
             )
         student = self.config["student"]["model"]

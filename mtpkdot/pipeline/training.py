@@ -1,6 +1,5 @@
 """Training one stage with a stock LightningCLI."""
 
-import os
 import sys
 import time
 import warnings
@@ -103,9 +102,7 @@ class Trained:
     seconds: float
 
 
-def train(
-    module: type[StageModule], config: dict[str, Any], fit: dict[str, Any], folder: Path, title: str
-) -> Trained:
+def train(module: type[StageModule], config: dict[str, Any], fit: dict[str, Any], folder: Path, title: str) -> Trained:
     """Train a stage in its folder, or go on where a killed process left it.
 
     Args:
@@ -127,7 +124,6 @@ def train(
     cli = StageCLI(module, config, fit, folder, title)
     cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
     last = folder / "last.ckpt"
-    checkpoint = folder / CHECKPOINT
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
     monitor = str(cli.best.monitor)
     if monitor not in cli.trainer.callback_metrics and cli.trainer.current_epoch:
@@ -135,7 +131,7 @@ def train(
         raise ConfigError(f"{title} does not log {monitor!r}, only {logged}", "Correct the stage's fit.monitor.")
     if not (folder / "best.ckpt").is_file():
         raise RunError(f"{title} finished no epoch", "Set the stage's fit.max_epochs to 1 or more.")
-    os.replace(folder / "best.ckpt", checkpoint)
+    (folder / "best.ckpt").replace(folder / CHECKPOINT)
     last.unlink(missing_ok=True)
     score = cli.best.best_model_score
     return Trained(
