@@ -113,7 +113,7 @@ def _classes(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDA
             f"classification has one target, not {len(columns.target)}", "Set data.init_args.target to one."
         )
     values = table[columns.target[0]]
-    labelled = values.notna().to_numpy()
+    labelled = values.notna().to_numpy(copy=True)
     distinct = values[labelled].unique().tolist()
     class_names = sorted(distinct) if all(isinstance(v, str) for v in distinct) else sorted(distinct, key=float)
     texts = [str(_as_text(name)) for name in class_names]
