@@ -201,23 +201,25 @@ class BaseData(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The part that selects the epoch, in order."""
-        return self._loader(self.positions("test" if self.select_on_test else "validation").tolist(), self.drop_last)
+        return self.evaluation_loader("test" if self.select_on_test else "validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Test part, in order, every sample once."""
         return self.evaluation_loader("test")
 
     def evaluation_loader(self, part: Literal["train", "validation", "test"]) -> DataLoader[Batch]:
-        """A part in order, for evaluation; drops the last partial batch only under the protocol switch."""
-        return self._loader(self.positions(part).tolist(), self.drop_last and part != "train")
+        """A part in order, for evaluation; without its last partial batch only under the protocol switch."""
+        positions = self.positions(part).tolist()
+        # Cut here, because the Trainer overrides a loader's own drop_last when it predicts.
+        whole = len(positions) - len(positions) % self.batch_size
+        return self._loader(positions[:whole] if self.drop_last and whole else positions)
 
-    def _loader(self, sampler: Sampler[int] | Sequence[int], drop_last: bool = False) -> DataLoader[Batch]:
+    def _loader(self, sampler: Sampler[int] | Sequence[int]) -> DataLoader[Batch]:
         return DataLoader(
             self.dataset,
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            drop_last=drop_last,
             collate_fn=_as_is,
             persistent_workers=self.num_workers > 0,
         )

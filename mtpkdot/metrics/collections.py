@@ -32,9 +32,9 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
     return MetricCollection(metrics, compute_groups=False)
 
 
-def primary_metric(task: Task) -> str:
-    """Name of the metric that models are selected by."""
-    return "accuracy" if task == "classification" else "ccc"
+def metric_names(task: Task) -> list[str]:
+    """Names of the metrics; models are selected by the first."""
+    return ["accuracy", "macro_f1"] if task == "classification" else ["ccc"]
 
 
 def score_rows(task: Task, targets: Sequence[str], output: Tensor, truth: Tensor) -> list[tuple[str, str, float]]:

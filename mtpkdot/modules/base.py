@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
 from mtpkdot.losses.task import Task
-from mtpkdot.metrics.collections import primary_metric, task_metrics
+from mtpkdot.metrics.collections import metric_names, task_metrics
 
 
 @dataclass
@@ -97,9 +97,10 @@ class StageModule(L.LightningModule):
         """
         self.blueprint = blueprint
 
-    def default_monitor(self) -> tuple[str, Literal["min", "max"]]:
-        """The logged value that selects the epoch, and its direction."""
-        return ("val/loss", "min") if self.monitors_loss else (f"val/{primary_metric(self.task)}", "max")
+    @classmethod
+    def monitors(cls, task: Task) -> list[str]:
+        """Logged values that can select the epoch, the default first; those that end in `loss` should be low."""
+        return ["val/loss" if cls.monitors_loss else f"val/{name}" for name in metric_names(task)] + ["train/loss"]
 
     # Lightning's hooks, in the order of their calls.
 

@@ -100,8 +100,9 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     """
     # The backbones' keys are the data's modalities, so the data section is read first.
     first = [argument for argument in argv if not argument.startswith("--print_config")]
-    parsed = _run(_parser(verb, None), first)
-    data = _instantiate_data(_parser(verb, None), parsed)
+    parser = _parser(verb, None)
+    parsed = _run(parser, first)
+    data = _instantiate_data(parser, parsed)
     data.check_modalities()
     named = {str(key).split(".")[0] for key in (parsed.get("backbone") or {})}
     for name in sorted(named - set(data.modality_names)):
@@ -155,7 +156,7 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
 def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
     try:
         # Namespace has no annotations.
-        data = parser.instantiate_classes(Namespace(data=namespace.data)).data  # type: ignore[no-untyped-call]
+        data = parser.instantiate(Namespace(data=namespace.data)).data  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the data section cannot be used: {_one_line(str(error))}", "Correct it.") from error
     assert isinstance(data, BaseData)

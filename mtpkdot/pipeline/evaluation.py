@@ -1,5 +1,6 @@
 """Predictions of trained stages, on validation and test."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ SPLITS = ("validation", "test")
 
 
 def evaluate_stage(
-    stage: Stage, checkpoint: Path, upstream: dict[str, str], data: BaseData, trainer: dict[str, Any], split: str
+    stage: Stage,
+    checkpoint: Path,
+    upstream: dict[str, str],
+    data: BaseData,
+    trainer: dict[str, Any],
+    splits: Sequence[str],
 ) -> tuple[list[Row], list[pd.DataFrame]]:
-    """Evaluate every head of a stage on one part.
+    """Evaluate every head of a stage.
 
     Args:
         stage: the stage.
@@ -27,22 +33,21 @@ def evaluate_stage(
             since training.
         data: the data set.
         trainer: the shared Trainer section; one device is used, so that every sample counts once.
-        split: `validation` or `test`.
+        splits: of `validation` and `test`.
 
     Returns:
-        Rows of the results, and a table of predictions per head.
+        Rows of the results, and a table of predictions per part and head.
     """
     overrides: dict[str, Any] = dict(upstream)
     module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", **overrides)
-    if not module.heads:
-        return [], []
-    predictions = predict(module, data, trainer, split)
-    index = predictions["index"]
     rows, tables = [], []
-    for head in module.heads:
-        rows += score(data, stage.kind, head, split, index, predictions[head])
-        name = f"{stage.kind}.{head}" if stage.kind == "adapted" else stage.name
-        tables.append(prediction_table(data, name, split, index, predictions[head]))
+    for split in splits if module.heads else ():
+        predictions = predict(module, data, trainer, split)
+        index = predictions["index"]
+        for head in module.heads:
+            rows += score(data, stage.kind, head, split, index, predictions[head])
+            name = f"{stage.kind}.{head}" if stage.kind == "adapted" else stage.name
+            tables.append(prediction_table(data, name, split, index, predictions[head]))
     return rows, tables
 
 

@@ -12,7 +12,7 @@ from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.modules.student import needs_teachers
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage
-from mtpkdot.pipeline.jobs import Job, make_jobs, wanted_stages
+from mtpkdot.pipeline.jobs import Job, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.protocol import expand
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
 from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
@@ -35,8 +35,8 @@ class Run:
         for name, value in self.protocol.data_arguments("").items():
             setattr(self.data, name, value)
         self.data.check()
-        self._check_config()
         self.wanted, stages = wanted_stages(experiment)
+        self._check_config()
         self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
         self.resume: bool = options["resume"]
@@ -58,12 +58,11 @@ class Run:
             if not job.stored.exists():
                 raise self._untrained(name)
             upstream = job.upstream if job.stage.kind == "adapted" else {}
-            for split in splits:
-                found = evaluate_stage(
-                    job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], split
-                )
-                rows += found[0]
-                tables += found[1]
+            found = evaluate_stage(
+                job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], splits
+            )
+            rows += found[0]
+            tables += found[1]
         kept = [row for row in read_rows(self.folder) if row.split not in splits]
         predictions = self.folder / "predictions.parquet"
         if kept and predictions.is_file():
@@ -81,6 +80,10 @@ class Run:
                 f"trainer.devices is {trainer['devices']}, but the similarity losses see one device's batch",
                 "Set --trainer.devices 1.",
             )
+        for stage in self.wanted:
+            monitor, known = section_of(self.config, stage)["fit"]["monitor"], stage.module.monitors(self.data.task)
+            if monitor is not None and monitor not in known:
+                raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"Choose from {', '.join(known)}.")
         student = self.config["student"]["model"]
         batch = min(self.data.batch_size, len(self.data.positions("train")))
         if needs_teachers(student["method"], student["weights"]) and student["top_k"] >= batch:

@@ -103,6 +103,9 @@ class StoredStage:
             lock.acquire()
         try:
             yield
+            # Whoever still waits for this lock finds the stage trained, so a second lock file does no harm.
+            if self.exists():
+                Path(lock.lock_file).unlink(missing_ok=True)
         finally:
             lock.release()
 

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.errors import ConfigError, RunError
+from mtpkdot.errors import RunError
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.callbacks import StageProgressBar, StepSeed
 from mtpkdot.pipeline.store import CHECKPOINT
@@ -61,8 +61,8 @@ class StageCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The Trainer of this stage."""
-        monitor, mode = self.model.default_monitor()
-        monitor, mode = self.fit_options["monitor"] or monitor, self.fit_options["mode"] or mode
+        monitor = self.fit_options["monitor"] or self.model.monitors(self.model.task)[0]
+        mode = self.fit_options["mode"] or ("min" if monitor.endswith("loss") else "max")
         common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
         self.best = ModelCheckpoint(
             filename="best", monitor=monitor, mode=mode, save_top_k=1, save_weights_only=True, **common
@@ -116,7 +116,6 @@ def train(module: type[StageModule], config: dict[str, Any], fit: dict[str, Any]
         The record. The folder then holds the weights of the best epoch and nothing of the way there.
 
     Raises:
-        ConfigError: the monitored value is not logged.
         RunError: no epoch was finished.
     """
     start = time.monotonic()
@@ -125,17 +124,16 @@ def train(module: type[StageModule], config: dict[str, Any], fit: dict[str, Any]
     cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
     last = folder / "last.ckpt"
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
-    monitor = str(cli.best.monitor)
-    if monitor not in cli.trainer.callback_metrics and cli.trainer.current_epoch:
-        logged = ", ".join(sorted(cli.trainer.callback_metrics))
-        raise ConfigError(f"{title} does not log {monitor!r}, only {logged}", "Correct the stage's fit.monitor.")
     if not (folder / "best.ckpt").is_file():
         raise RunError(f"{title} finished no epoch", "Set the stage's fit.max_epochs to 1 or more.")
     (folder / "best.ckpt").replace(folder / CHECKPOINT)
     last.unlink(missing_ok=True)
     score = cli.best.best_model_score
     return Trained(
-        monitor, None if score is None else float(score), cli.trainer.current_epoch, time.monotonic() - start
+        str(cli.best.monitor),
+        None if score is None else float(score),
+        cli.trainer.current_epoch,
+        time.monotonic() - start,
     )
 
 

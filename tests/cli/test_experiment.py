@@ -1,0 +1,224 @@
+"""Whole runs through the real entry point."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from mtpkdot.cli.main import main
+
+MODELS = [
+    ("backbone", "video"),
+    ("backbone", "signal"),
+    ("teacher", "video+signal"),
+    ("adapted", "video"),
+    ("adapted", "signal"),
+    ("student", "video"),
+]
+
+
+def call(verb, config, root, *overrides):
+    return [*verb.split(), "--config", str(config), "--pipeline.root", str(root), *overrides]
+
+
+def rows_of(run: Path):
+    return json.loads((run / "results.json").read_text())
+
+
+def test_fit_writes_a_row_for_every_model_part_and_metric(trained_root):
+    rows = rows_of(trained_root / "tiny")
+    assert set(rows[0]) == {"stage", "modality", "split", "metric", "target", "value", "n"}
+    found = {(r["stage"], r["modality"], r["split"], r["metric"]) for r in rows}
+    wanted = {(*m, s, metric) for m in MODELS for s in ("validation", "test") for metric in ("accuracy", "macro_f1")}
+    assert found == wanted
+    assert len(rows) == len(wanted)
+    assert all(0 <= r["value"] <= 1 and r["n"] == 24 and r["target"] == "state" for r in rows)
+
+
+def test_the_predictions_reproduce_the_rows(trained_root):
+    table = pd.read_parquet(trained_root / "tiny" / "predictions.parquet")
+    classes = [f"p_state{c}" for c in range(4)]
+    columns = ["id", "subject", "split", "stage", "target", "truth", "prediction", *classes]
+    assert table.columns.tolist() == columns
+    assert not table.duplicated(["id", "stage", "target"]).any()
+    assert table[classes].sum(axis=1).sub(1).abs().max() < 1e-5
+    names = {"backbone": "backbone.{}", "adapted": "adapted.{}", "teacher": "teacher", "student": "student"}
+    for row in rows_of(trained_root / "tiny"):
+        if row["metric"] == "accuracy":
+            stage = names[row["stage"]].format(row["modality"])
+            part = table[(table["stage"] == stage) & (table["split"] == row["split"])]
+            assert (part["truth"] == part["prediction"]).mean() == pytest.approx(row["value"])
+            assert len(part) == row["n"]
+
+
+def test_the_table_tells_lower_bound_teacher_and_student(trained_root):
+    text = (trained_root / "tiny" / "results.md").read_text()
+    assert "Protocol: clean" in text
+    assert "lower bound" in text
+    assert "teacher (video+signal)" in text
+
+
+def test_a_second_fit_trains_nothing_and_finds_the_same(tiny_config, trained_root, capsys):
+    before = rows_of(trained_root / "tiny")
+    stages = {path: path.stat().st_mtime_ns for path in (trained_root / "stages").rglob("model.ckpt")}
+    assert main(call("fit", tiny_config, trained_root, "--pipeline.name", "again")) == 0
+    assert capsys.readouterr().out.count("taken from") == 6
+    assert rows_of(trained_root / "again") == before
+    assert {path: path.stat().st_mtime_ns for path in (trained_root / "stages").rglob("model.ckpt")} == stages
+
+
+def test_a_stage_folder_holds_stock_config_checkpoint_and_record(trained_root):
+    run = json.loads((trained_root / "tiny" / "run.json").read_text())
+    for stage, entry in run["stages"].items():
+        folder = trained_root / "stages" / stage / entry["hash"]
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        assert set(config) >= {"seed_everything", "trainer", "model", "data"}
+        assert ".partial" not in (folder / "config.yaml").read_text()
+        record = json.loads((folder / "stage.json").read_text())
+        assert record["hash"] == entry["hash"]
+        assert record["keys"] == entry["keys"]
+        assert not list(folder.glob("last*.ckpt"))
+    assert not [path for path in (trained_root / "stages").rglob("*") if path.name.startswith(".")]
+
+
+def test_only_what_changed_is_trained_again(tiny_config, trained_root, tmp_path, capsys):
+    shutil.copytree(trained_root / "stages", tmp_path / "stages")
+    overrides = ["--pipeline.name", "other", "--student.model.lr", "0.01", "--student.model.method", "pkdot"]
+    assert main(call("fit", tiny_config, tmp_path, *overrides)) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("taken from") == 5
+    assert "[6/6] student: 2 epochs" in printed
+
+
+def test_a_named_run_of_another_configuration_stops_and_names_the_key(tiny_config, trained_root, tmp_path, complaint):
+    shutil.copytree(trained_root, tmp_path / "runs")
+    before = rows_of(tmp_path / "runs" / "tiny")
+    line = complaint(call("fit", tiny_config, tmp_path / "runs", "--backbone.signal.model.lr", "0.5"))
+    assert "backbone.signal.model.lr was 0.001 and is 0.5" in line
+    assert "--pipeline.name" in line
+    assert "--pipeline.resume false" in line
+    assert "--pipeline.stages" in line
+    assert rows_of(tmp_path / "runs" / "tiny") == before
+
+
+def test_a_new_start_keeps_the_earlier_run_aside(tiny_config, trained_root, tmp_path):
+    shutil.copytree(trained_root, tmp_path / "runs")
+    before = rows_of(tmp_path / "runs" / "tiny")
+    changed = ["--student.model.method", "none", "--pipeline.resume", "false"]
+    assert main(call("fit", tiny_config, tmp_path / "runs", *changed)) == 0
+    (aside,) = (tmp_path / "runs").glob("tiny.before-*")
+    assert rows_of(aside) == before
+
+
+def test_an_unnamed_run_is_named_after_its_configuration(tiny_config, trained_root, tmp_path):
+    shutil.copytree(trained_root / "stages", tmp_path / "stages")
+    assert main(call("fit", tiny_config, tmp_path, "--pipeline.name", "null")) == 0
+    (run,) = tmp_path.glob("tiny-*")
+    assert (run / "results.json").is_file()
+
+
+def test_validate_and_test_evaluate_a_moved_run_again(trained_root, tmp_path, capsys):
+    shutil.copytree(trained_root, tmp_path / "moved")
+    run = tmp_path / "moved" / "tiny"
+    before, table = rows_of(run), pd.read_parquet(run / "predictions.parquet")
+    for verb, part in (("validate", "validation"), ("test", "test")):
+        assert main([verb, str(run)]) == 0
+        assert part in capsys.readouterr().out
+    assert rows_of(run) == before
+    again = pd.read_parquet(run / "predictions.parquet")
+    key = ["stage", "split", "id"]
+    pd.testing.assert_frame_equal(again.sort_values(key, ignore_index=True), table.sort_values(key, ignore_index=True))
+
+
+def test_one_stage_is_trained_from_its_forerunners(tiny_config, trained_root, tmp_path, complaint, capsys):
+    line = complaint(call("stage teacher", tiny_config, tmp_path))
+    assert "backbone.video has not been trained" in line
+    assert main(call("stage backbone", tiny_config, tmp_path)) == 0
+    assert main(call("stage teacher", tiny_config, tmp_path)) == 0
+    assert "[1/1] teacher" in capsys.readouterr().out
+    assert {r["stage"] for r in rows_of(tmp_path / "tiny")} == {"backbone", "teacher"}
+
+
+def test_the_hallucinator_alone_is_trained_without_a_table(tiny_config, trained_root, tmp_path):
+    shutil.copytree(trained_root / "stages", tmp_path / "stages")
+    assert main(call("stage hallucinator", tiny_config, tmp_path)) == 0
+
+
+def test_a_given_teacher_takes_the_place_of_the_stage(tiny_config, trained_root, tmp_path, complaint, capsys):
+    (teacher,) = (trained_root / "stages" / "teacher").glob("*/model.ckpt")
+    stages = ["--pipeline.stages", "[backbone, hallucinator, student]", "--student.model.method", "pkdot"]
+    assert "names nowhere.ckpt" in complaint(
+        call("fit", tiny_config, tmp_path, *stages, "--student.model.teacher_ckpt", "nowhere.ckpt")
+    )
+    assert main(call("fit", tiny_config, tmp_path, *stages, "--student.model.teacher_ckpt", str(teacher))) == 0
+    assert not (tmp_path / "stages" / "teacher").exists()
+
+
+def test_print_config_shows_every_key_and_trains_nothing(tiny_config, tmp_path, capsys):
+    assert main(call("fit", tiny_config, tmp_path, "--backbone.video.model.lr", "0.25", "--print_config")) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["backbone"]["video"]["model"]["lr"] == 0.25
+    assert shown["student"]["model"]["eps"] == 0.01
+    assert shown["data"]["init_args"]["nuisance"] == 1.0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_printed_config_runs_to_the_same_hashes(tiny_config, trained_root, tmp_path, capsys):
+    assert main(call("fit", tiny_config, trained_root, "--print_config")) == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert main(call("fit", tmp_path / "printed.yaml", trained_root)) == 0
+    assert capsys.readouterr().out.count("taken from") == 6
+
+
+def test_regression_reports_ccc_per_target_and_their_mean(tiny_config, tmp_path):
+    assert main(call("fit", tiny_config, tmp_path, "--data.init_args.task", "regression")) == 0
+    rows = rows_of(tmp_path / "tiny")
+    assert {r["metric"] for r in rows} == {"ccc"}
+    assert {r["target"] for r in rows} == {"valence", "arousal", "mean"}
+    table = pd.read_parquet(tmp_path / "tiny" / "predictions.parquet")
+    assert table["truth"].dtype.kind == "f"
+    assert table.groupby("target").size().nunique() == 1
+
+
+def test_the_released_protocol_runs_and_is_named_in_the_results(tiny_config, tmp_path):
+    assert main(call("fit", tiny_config, tmp_path, "--protocol", "released", "--data.init_args.batch_size", "16")) == 0
+    assert "Protocol: released" in (tmp_path / "tiny" / "results.md").read_text()
+    # The last partial batch is dropped: 16 of 24 samples.
+    assert {r["n"] for r in rows_of(tmp_path / "tiny")} == {16}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["--backbone.vidoe.model.lr", "1"], ["vidoe", "video, signal"]),
+        (["--student.modle.lr", "1"], ["student.modle.lr"]),
+        (["--student.fit.max_epoch", "1"], ["max_epoch"]),
+        (["--student.fit.max_epochs", "many"], ["student.fit.max_epochs"]),
+        (["--student.model.method", "magic"], ["student.model.method"]),
+        (["--pipeline.stages", "[studnet]"], ["studnet", "backbone.video"]),
+        (["--student.model.top_k", "32"], ["top_k", "32"]),
+        (["--data.init_args.prevalent", "audio"], ["audio", "video, signal"]),
+        (["--data.init_args.split.folds", "11"], ["11", "10 subjects"]),
+        (["--data.class_path", "NoSuchData"], ["NoSuchData"]),
+        (["--trainer.devices", "2"], ["devices"]),
+        (["--protocol", "dirty"], ["protocol"]),
+        (["--student.fit.monitor", "val/nothing"], ["val/nothing"]),
+        (["--backbone.video.fit.max_epochs", "0"], ["max_epochs"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(overrides, words, tiny_config, tmp_path, complaint):
+    line = complaint(call("fit", tiny_config, tmp_path, *overrides))
+    assert all(word in line for word in words), line
+    assert not list(tmp_path.rglob("model.ckpt"))
+
+
+def test_a_folder_that_is_no_run_cannot_be_evaluated(tmp_path, complaint):
+    assert "is not a run" in complaint(["test", str(tmp_path)])
+
+
+def test_a_config_that_is_no_yaml_is_one_line(tmp_path, complaint):
+    (tmp_path / "bad.yaml").write_text("data: [unclosed\n  student: {")
+    assert complaint(call("fit", tmp_path / "bad.yaml", tmp_path))

@@ -1,0 +1,70 @@
+"""Shared by all tests: a tiny experiment and the real entry point."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtpkdot.cli.main import main
+
+TINY = {
+    "seed_everything": 0,
+    "data": {
+        "class_path": "PlantedData",
+        "init_args": {
+            "subjects": 10,
+            "samples_per_subject": 12,
+            "steps": 2,
+            "batch_size": 32,
+            "labelled": 0.7,
+            "split": {"scheme": "kfold", "folds": 5},
+        },
+    },
+    "trainer": {"accelerator": "cpu"},
+    "backbone": {
+        name: {
+            "model": {"encoder": {"class_path": "FeatureEncoder", "init_args": {"dim": 16}}},
+            "fit": {"max_epochs": 2},
+        }
+        for name in ("video", "signal")
+    },
+    "teacher": {"model": {"dim": 16, "feedforward": 16}, "fit": {"max_epochs": 2}},
+    "adapted": {"fit": {"max_epochs": 2}},
+    "hallucinator": {"model": {"hidden": [16]}, "fit": {"max_epochs": 2}},
+    "student": {"model": {"dim": 16, "feedforward": 16, "top_k": 8}, "fit": {"max_epochs": 2}},
+    "pipeline": {"name": "tiny"},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny experiment as a file."""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_root(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs in which the tiny experiment has been trained; not to be changed."""
+    root = tmp_path_factory.mktemp("runs")
+    assert main(["fit", "--config", str(tiny_config), "--pipeline.root", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+    """Run a command that is a user's mistake; returns its one line."""
+
+    def run(argv: list[str]) -> str:
+        capsys.readouterr()
+        code = main(argv)
+        captured = capsys.readouterr()
+        lines = captured.err.strip().splitlines()
+        assert code == 2, captured
+        assert len(lines) == 1, captured.err
+        assert lines[0].startswith("mtpkdot: error: ")
+        return lines[0]
+
+    return run
