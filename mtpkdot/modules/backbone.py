@@ -32,11 +32,12 @@ class BackboneModule(StageModule):
 
     def setup(self, stage: str) -> None:
         """Adopt the training part's statistics."""
+        if stage != "fit":
+            return
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, BaseData):
-            statistics = data.statistics(self.modality)
-            if statistics is not None:
-                self.backbone.normalise.fit(*statistics)
+        statistics = data.statistics(self.modality) if isinstance(data, BaseData) else None
+        if statistics is not None:
+            self.backbone.normalise.fit(*statistics)
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions of the one head."""

@@ -100,7 +100,8 @@ class StageModule(L.LightningModule):
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
         """Logged values that can select the epoch, the default first; those that end in `loss` should be low."""
-        return ["val/loss" if cls.monitors_loss else f"val/{name}" for name in metric_names(task)] + ["train/loss"]
+        judged = ["loss"] if cls.monitors_loss else metric_names(task)
+        return [*(f"val/{name}" for name in judged), "train/loss"]
 
     # Lightning's hooks, in the order of their calls.
 

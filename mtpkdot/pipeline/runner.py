@@ -84,6 +84,8 @@ class Run:
             monitor, known = section_of(self.config, stage)["fit"]["monitor"], stage.module.monitors(self.data.task)
             if monitor is not None and monitor not in known:
                 raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"Choose from {', '.join(known)}.")
+        if not any(stage.kind == "student" for stage in self.wanted):
+            return
         student = self.config["student"]["model"]
         batch = min(self.data.batch_size, len(self.data.positions("train")))
         if needs_teachers(student["method"], student["weights"]) and student["top_k"] >= batch:

@@ -1,0 +1,90 @@
+"""A straight run and an interrupted one end in the same weights, bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mtpkdot.cli.main import main
+from tests.conftest import TINY
+
+EPOCHS = 40
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    """The tiny experiment with stages long enough to be interrupted, and with dropout, shuffling and early stopping."""
+    longer = yaml.safe_load(yaml.safe_dump(TINY))
+    for section in ("teacher", "student"):
+        longer[section]["fit"] = {"max_epochs": EPOCHS, "patience": EPOCHS - 5}
+    path = tmp_path_factory.mktemp("resume") / "longer.yaml"
+    path.write_text(yaml.safe_dump(longer, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def straight(config, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("straight")
+    assert main(["fit", "--config", str(config), "--pipeline.root", str(root)]) == 0
+    return root
+
+
+def weights(root: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of every stage."""
+    found = {}
+    for path in sorted((root / "stages").glob("*/*/model.ckpt")):
+        state = torch.load(path, weights_only=True)["state_dict"]
+        found |= {f"{path.parent.parent.name}/{path.parent.name}/{key}": value for key, value in state.items()}
+    return found
+
+
+def interrupt(config: Path, root: Path, stage: str, how: signal.Signals, after_epochs: int) -> int:
+    """Start a run and send a signal some checkpoints into a stage; the exit code."""
+    command = [sys.executable, "-m", "mtpkdot", "fit", "--config", str(config), "--pipeline.root", str(root)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    seen, last = 0, 0
+    while process.poll() is None and seen < after_epochs:
+        for path in (root / "stages" / stage).glob(".*.partial/last.ckpt"):
+            try:
+                changed = path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            seen, last = seen + (changed != last), changed
+        time.sleep(0.002)
+    time.sleep(random.random() * 0.05)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert b"Traceback" not in errors, errors.decode()
+    return process.returncode
+
+
+def test_a_terminated_and_then_killed_run_ends_in_the_same_weights(config, straight, tmp_path, capsys):
+    assert interrupt(config, tmp_path, "teacher", signal.SIGTERM, 3) == 143
+    assert interrupt(config, tmp_path, "teacher", signal.SIGKILL, 2) == -signal.SIGKILL
+    assert interrupt(config, tmp_path, "student", signal.SIGKILL, random.randint(1, 8)) == -signal.SIGKILL
+    assert not list((tmp_path / "stages" / "student").glob("[!.]*"))
+    assert main(["fit", "--config", str(config), "--pipeline.root", str(tmp_path)]) == 0
+    assert "resumed" in capsys.readouterr().out
+    resumed, expected = weights(tmp_path), weights(straight)
+    assert resumed.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(resumed[name], expected[name])] == []
+
+
+def test_the_same_seed_gives_the_same_student_and_another_does_not(config, straight, tmp_path):
+    arguments = ["fit", "--config", str(config)]
+    assert main([*arguments, "--pipeline.root", str(tmp_path / "same")]) == 0
+    again, expected = weights(tmp_path / "same"), weights(straight)
+    assert again.keys() == expected.keys()
+    assert all(torch.equal(again[name], expected[name]) for name in expected)
+    short = ["--student.fit.max_epochs", "2", "--teacher.fit.max_epochs", "2"]
+    assert main([*arguments, *short, "--seed_everything", "1", "--pipeline.root", str(tmp_path / "other")]) == 0
+    other = weights(tmp_path / "other")
+    assert not set(other) & set(expected)
