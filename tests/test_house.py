@@ -1,0 +1,72 @@
+"""The rules of the house."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "mtpkdot").rglob("*.py"))
+# From bottom to top; data stands beside models and losses.
+LAYERS = {"losses": 0, "models": 0, "metrics": 1, "data": 1, "modules": 2, "pipeline": 3, "cli": 4}
+# DataModules are Lightning's, and the batch knows nothing of it.
+WITHOUT_LIGHTNING = ("models", "losses")
+
+
+def imports(path: Path) -> list[str]:
+    """Every module a file imports, also inside functions."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append(node.module)
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "mtpkdot").parts[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_is_small_and_imports_nothing_from_above(path):
+    assert len(path.read_text().splitlines()) <= 500
+    if room(path) in WITHOUT_LIGHTNING:
+        assert not [name for name in imports(path) if name.split(".")[0] in ("lightning", "pytorch_lightning")]
+    if room(path) in LAYERS:
+        above = {name for name, level in LAYERS.items() if level > LAYERS[room(path)]}
+        assert not [name for name in imports(path) if name.startswith("mtpkdot.") and name.split(".")[1] in above]
+
+
+def test_files_are_small_on_the_whole():
+    lengths = sorted(len(path.read_text().splitlines()) for path in SOURCES)
+    assert lengths[len(lengths) // 2] <= 150
+    assert lengths[int(len(lengths) * 0.9)] <= 350
+
+
+def test_modality_names_are_data_not_code():
+    allowed = {"data/importers/stressid.py", "data/importers/pom.py", "data/synthetic/planted.py"}
+    for path in SOURCES:
+        name = str(path.relative_to(ROOT / "mtpkdot"))
+        strings = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and node.value in ("audio", "emg", "physiology", "signal", "face")
+        ]
+        assert name in allowed or not strings, name
+
+
+def test_modules_open_no_files_but_checkpoints():
+    for path in SOURCES:
+        if room(path) in ("modules", "models", "losses"):
+            text = path.read_text()
+            assert not [word for word in ("open(", "read_csv", "np.load", "h5py") if word in text], path
+
+
+def test_every_test_file_mirrors_a_source_file():
+    whole_program = {"test_house", "test_configs", "test_readme", "test_resume"}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if path.stem in whole_program or "benchmarks" in path.parts:
+            continue
+        source = ROOT / "mtpkdot" / path.relative_to(ROOT / "tests").parent / f"{path.stem.removeprefix('test_')}.py"
+        assert source.is_file(), f"{path} mirrors no file of the package"
