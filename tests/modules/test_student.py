@@ -140,3 +140,10 @@ def test_methods_without_a_structural_weight_need_no_teacher():
     assert needs_teachers("pkdot", None)
     assert not needs_teachers("pkdot", {"transport": 0.0})
     assert needs_teachers("pkdot", {"transport": 0.0, "output": 1.0})
+
+
+@pytest.mark.parametrize("term", ["transport", "centroid", "output"])
+def test_every_distillation_term_moves_the_student(training_student, batch, term):
+    student = training_student(weights={"task": 0.0, "transport": 0.0, "centroid": 0.0, term: 1.0})
+    student.losses(batch)["loss"].backward()
+    assert sum(p.grad.abs().sum() for p in student.fusion.parameters() if p.grad is not None) > 0

@@ -1,0 +1,54 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mtpkdot.losses import task_loss
+from mtpkdot.modules import AdaptedModule
+
+
+@pytest.fixture
+def make(checkpoints, data):
+    def adapted(**changes):
+        module = AdaptedModule(
+            task=data.task,
+            targets=data.targets,
+            modalities=data.modalities,
+            prevalent="video",
+            teacher_ckpt=str(checkpoints["teacher"]),
+            **changes,
+        )
+        module.setup("fit")
+        return module.train()
+
+    return adapted
+
+
+def test_the_loss_is_that_of_the_paper(make, batch):
+    module = make(teacher="cotrained").eval()
+    spaces, known = module.spaces(batch), batch.labelled
+    align = sum(
+        (1 - F.cosine_similarity(spaces[m].feature, spaces["joint"].feature)).mean() for m in module.step_shapes
+    )
+    tasks = {name: task_loss("classification", space.output, batch.target, known) for name, space in spaces.items()}
+    expected = 0.5 * align + 0.5 * (tasks["joint"] + 0.5 * tasks["video"] + 0.5 * tasks["signal"])
+    torch.testing.assert_close(module.losses(batch)["loss"], expected)
+
+
+def test_a_frozen_teacher_gets_no_gradient_and_a_cotrained_copy_does(make, batch):
+    frozen, cotrained = make(teacher="frozen"), make(teacher="cotrained")
+    for module in (frozen, cotrained):
+        module.losses(batch)["loss"].backward()
+        assert all(p.grad is None for p in module.joint_teacher.parameters())
+    assert not hasattr(frozen, "fusion")
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in cotrained.fusion.parameters())
+
+
+def test_a_sample_without_the_modality_does_not_pull_on_its_adapter(make, batch):
+    module = make().eval()
+    batch.masks["signal"][5:] = False
+    module.losses(batch)["align_signal"].backward()
+    gradient = module.adapters[1].down.weight.grad.clone()
+    module.zero_grad()
+    batch.inputs["signal"][5:] = torch.randn_like(batch.inputs["signal"][5:])
+    module.losses(batch)["align_signal"].backward()
+    torch.testing.assert_close(module.adapters[1].down.weight.grad, gradient)
