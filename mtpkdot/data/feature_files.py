@@ -1,6 +1,7 @@
 """Feature files: tables with a sample id, or arrays (n, D) and (n, T, D)."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def read_features(path: Path, id_column: str) -> FeatureFile:
         )
     try:
         arrays = reader(path)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error})", "Write the file again; it may be incomplete.") from error
     except Exception as error:
         # safetensors raises a class of its own that derives from Exception alone.
@@ -93,7 +94,7 @@ def _read_table(path: Path, id_column: str) -> FeatureFile:
 
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
