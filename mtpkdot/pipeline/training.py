@@ -72,7 +72,7 @@ class StageCLI(LightningCLI):
         callbacks: list[Callback] = [StepSeed(int(self.config.seed_everything)), self.best, last]
         if self.fit_options["patience"] is not None:
             callbacks.append(EarlyStopping(monitor, mode=mode, patience=self.fit_options["patience"]))
-        bar = self.config.trainer.enable_progress_bar is not False and sys.stderr.isatty()
+        bar = self.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
         if bar:
             callbacks.append(StageProgressBar(self.title))
         chosen = self.config_init.trainer.callbacks or []

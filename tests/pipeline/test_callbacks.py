@@ -1,0 +1,32 @@
+from types import SimpleNamespace
+
+import torch
+
+from mtpkdot.pipeline.callbacks import StageProgressBar, StepSeed
+
+
+def drawn(seed, epoch, batch):
+    torch.rand(3)  # whatever was drawn before
+    trainer = SimpleNamespace(current_epoch=epoch, global_rank=0)
+    StepSeed(seed).on_train_batch_start(trainer, None, None, batch)
+    return torch.rand(4)
+
+
+def test_a_step_draws_the_same_whatever_was_drawn_before():
+    assert torch.equal(drawn(0, 3, 5), drawn(0, 3, 5))
+
+
+def test_steps_epochs_and_seeds_draw_differently():
+    draws = [drawn(seed, epoch, batch) for seed in (0, 1) for epoch in (0, 1) for batch in (0, 1)]
+    assert len({tuple(values.tolist()) for values in draws}) == 8
+
+
+def test_the_bar_tells_stage_and_epoch():
+    bar = StageProgressBar("[2/6] teacher")
+    shown = []
+    bar.train_progress_bar = SimpleNamespace(reset=lambda: None, set_description=shown.append)
+    bar._trainer = SimpleNamespace(
+        num_training_batches=4, fit_loop=SimpleNamespace(max_batches=4, epoch_loop=None), current_epoch=2, max_epochs=15
+    )
+    bar.on_train_epoch_start(SimpleNamespace(current_epoch=2, max_epochs=15))
+    assert shown[-1] == "[2/6] teacher, epoch 3/15"

@@ -1,0 +1,38 @@
+import pytest
+
+from mtpkdot.errors import ConfigError, UserError
+from mtpkdot.pipeline.config import parse
+
+
+def test_every_modality_has_a_section_with_defaults(tiny_config):
+    config = parse("fit", ["--config", str(tiny_config)]).config
+    assert set(config["backbone"]) == {"video", "signal"}
+    assert config["backbone"]["signal"]["model"]["weight_decay"] == 0.01
+    assert config["backbone"]["signal"]["fit"]["max_epochs"] == 2
+
+
+def test_arguments_that_the_pipeline_fills_cannot_be_given(tiny_config):
+    for key in ("student.model.task", "teacher.model.encoders", "student.model.batch_attention"):
+        with pytest.raises(ConfigError):
+            parse("fit", ["--config", str(tiny_config), f"--{key}", "classification"])
+    with pytest.raises(UserError):
+        parse("fit", ["--config", str(tiny_config), "--data.init_args.select_on_test", "true"])
+
+
+def test_another_optimiser_does_not_inherit_the_weight_decay_of_the_default(tiny_config):
+    own = ["--student.model.optimizer", "torch.optim.SGD", "--student.model.optimizer.lr", "0.1"]
+    optimizer = parse("fit", ["--config", str(tiny_config), *own]).config["student"]["model"]["optimizer"]
+    assert optimizer["init_args"]["weight_decay"] == 0
+
+
+def test_a_modality_name_that_is_no_key_is_refused():
+    data = ["--data", "FeatureData", "--data.manifest", "m.csv", "--data.target", "y"]
+    with pytest.raises(UserError, match=r"a\.b"):
+        parse("fit", [*data, "--data.features", '{"a.b": "x.csv", "video": "y.csv"}'])
+
+
+def test_an_error_is_one_line(tiny_config):
+    with pytest.raises(ConfigError) as caught:
+        parse("fit", ["--config", str(tiny_config), "--teacher.model.dim", "wide"])
+    assert "\n" not in str(caught.value)
+    assert "teacher.model.dim" in str(caught.value)

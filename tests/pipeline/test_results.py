@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mtpkdot.data import PlantedData
+from mtpkdot.data.splits import Split
+from mtpkdot.pipeline.results import Row, markdown, prediction_table, read_rows, score, table, write_results
+
+
+@pytest.fixture(params=["classification", "regression"])
+def data(request):
+    data = PlantedData(subjects=6, samples_per_subject=5, task=request.param, split=Split("kfold", folds=3))
+    data.samples.labelled[3] = False
+    return data
+
+
+def perfect(data, index):
+    target = torch.from_numpy(data.samples.target)[index]
+    return 20 * torch.nn.functional.one_hot(target, 4).float() if data.task == "classification" else target
+
+
+def test_a_perfect_model_scores_one_on_labelled_samples_only(data):
+    index = torch.arange(10)
+    rows = score(data, "student", "video", "test", index, perfect(data, index))
+    assert all(row.value == pytest.approx(1.0) and row.n == 9 for row in rows)
+    output = perfect(data, index)
+    output[3] = torch.full_like(output[3], torch.nan)
+    assert [row.value for row in score(data, "student", "video", "test", index, output)] == [r.value for r in rows]
+
+
+def test_predictions_of_unlabelled_samples_have_no_truth(data):
+    index = torch.tensor([4, 3, 7])
+    frame = prediction_table(data, "student", "test", index, perfect(data, index))
+    ids = data.samples.ids[index.numpy()]
+    for _, part in frame.groupby("target"):
+        assert part["id"].tolist() == ids.tolist()
+        assert part["truth"].isna().tolist() == [False, True, False]
+        known = part[part["truth"].notna()]
+        assert (known["truth"] == known["prediction"]).all()
+
+
+def test_the_table_shows_means_over_targets_and_the_gap():
+    rows = []
+    for stage, modality, value in (("backbone", "face", 0.5), ("teacher", "face+eda", 0.8), ("student", "face", 0.6)):
+        rows += [Row(stage, modality, "test", "ccc", "valence", value - 0.1, 9)]
+        rows += [Row(stage, modality, "test", "ccc", "mean", value, 9)]
+    frame = table(rows)
+    assert frame.loc["student (face)", "test ccc"] == 0.6
+    text = markdown(rows, "face", "clean", "mine")
+    assert "lower bound 0.5000 (face alone), teacher 0.8000 (gap +0.3000), student 0.6000 (+0.1000)" in text
+    assert "| student (face) " in text
+
+
+def test_written_results_are_read_back(tmp_path):
+    rows = [Row("student", "face", "test", "accuracy", "state", 0.25, 8)]
+    frame = pd.DataFrame({"id": ["a"], "truth": [np.nan]})
+    write_results(tmp_path, rows, frame, "# text\n")
+    assert read_rows(tmp_path) == rows
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.parquet", "results.json", "results.md"]
+    assert read_rows(tmp_path / "nowhere") == []
