@@ -44,7 +44,7 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     _quieten()
     # The run may have been moved together with its root since it was trained.
     place = [f"--pipeline.root={folder.parent}", f"--pipeline.name={folder.name}"]
-    Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate((split,))
+    Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))
 
 
 def _quieten() -> None:

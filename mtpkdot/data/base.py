@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mtpkdot.data.batch import Batch, SampleDataset, Samples, StrArray
-from mtpkdot.data.splits import Split, assign_parts
+from mtpkdot.data.splits import PARTS, Split, assign_parts
 from mtpkdot.errors import DataError
 from mtpkdot.losses.task import Task
 
@@ -160,6 +160,18 @@ class BaseData(L.LightningDataModule):
                     f"{self.source}: no labelled training sample has the modality {name!r}",
                     "Check its feature file, or remove it from the data section.",
                 )
+
+    def summary(self) -> str:
+        """One line: how many samples in which part, and what they consist of."""
+        counts = []
+        for part in PARTS:
+            rows = self.parts == part
+            known = int(self.samples.labelled[rows].sum())
+            counts.append(f"{rows.sum()} {part}" + (f" ({known} labelled)" if known < rows.sum() else ""))
+        people = f" of {len(np.unique(self.samples.subjects))} subjects" if self.samples.knows_subjects else ""
+        shapes = {name: "x".join(map(str, values.shape[1:])) for name, values in self.samples.features.items()}
+        modalities = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        return f"{len(self.samples)} samples{people}: {', '.join(counts)}; {modalities} (steps x features)"
 
     def setup(self, stage: str) -> None:
         """Prepare for a Trainer."""

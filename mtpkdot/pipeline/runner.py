@@ -15,6 +15,7 @@ from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage
 from mtpkdot.pipeline.jobs import Job, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.protocol import expand
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
+from mtpkdot.pipeline.stages import KINDS
 from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
 from mtpkdot.pipeline.training import train, versions
 
@@ -46,12 +47,20 @@ class Run:
     def fit(self) -> None:
         """Train what is missing, evaluate, and print the table."""
         self._claim_folder()
+        print(self.data.summary(), flush=True)
         for number, stage in enumerate(self.wanted, start=1):
             self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
         self.evaluate(SPLITS)
 
+    def evaluate_again(self, splits: tuple[str, ...]) -> None:
+        """Evaluate a finished run, if its configuration and data are those it was trained with."""
+        changed = self._changed(self._before())
+        if changed is not None:
+            raise changed
+        self.evaluate(splits)
+
     def evaluate(self, splits: tuple[str, ...]) -> None:
-        """Evaluate every stage of the run on some parts; rows of the other parts stay as they are."""
+        """Evaluate every stage of the run on some parts; rows of other stages and parts stay as they are."""
         rows: list[Row] = []
         tables: list[pd.DataFrame] = []
         for name, job in self.jobs.items():
@@ -63,12 +72,15 @@ class Run:
             )
             rows += found[0]
             tables += found[1]
-        kept = [row for row in read_rows(self.folder) if row.split not in splits]
+        new = {(row.stage, row.modality, row.split) for row in rows}
+        kept = [row for row in read_rows(self.folder) if (row.stage, row.modality, row.split) not in new]
         predictions = self.folder / "predictions.parquet"
         if kept and predictions.is_file():
-            before = pd.read_parquet(predictions)
-            tables.append(before[~before["split"].isin(splits)])
-        rows = sorted([*rows, *kept], key=lambda row: SPLITS.index(row.split))
+            made = {(table["stage"].iloc[0], table["split"].iloc[0]) for table in tables}
+            for key, table in pd.read_parquet(predictions).groupby(["stage", "split"], sort=False):
+                if key not in made:
+                    tables.append(table)
+        rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), list(KINDS).index(row.stage)))
         text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
@@ -122,29 +134,40 @@ class Run:
 
     def _claim_folder(self) -> None:
         """Write `run.json`, unless the folder holds a run of another configuration."""
-        path = self.folder / "run.json"
-        before: dict[str, Any] = json.loads(path.read_text())["stages"] if path.is_file() else {}
-        changed = [n for n, job in self.jobs.items() if n in before and before[n]["hash"] != job.stored.hash]
-        if changed and self.resume:
-            raise self._changed(changed[0], before[changed[0]]["keys"])
-        if changed:
+        before = self._before()
+        changed = self._changed(before)
+        if changed is not None:
+            if self.resume:
+                raise changed
             aside = self.folder.with_name(f"{self.folder.name}.before-{digest(before)[:8]}")
             self.folder.rename(aside)
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
         now = {name: {"hash": job.stored.hash, "keys": job.keys} for name, job in self.jobs.items()}
         write_text(self.folder / "config.yaml", self.experiment.text)
-        write_json(path, {"protocol": self.protocol.name, "versions": versions(), "stages": {**before, **now}})
-
-    def _changed(self, stage: str, before: dict[str, Any]) -> RunError:
-        difference = first_difference(before, self.jobs[stage].keys)
-        assert difference is not None
-        key, old, new = difference
-        return RunError(
-            f"{self.folder} holds a run with another configuration: {key} was {old!r} and is {new!r}",
-            "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
-            "--pipeline.stages to what has not changed.",
+        write_json(
+            self.folder / "run.json",
+            {"protocol": self.protocol.name, "versions": versions(), "stages": {**before, **now}},
         )
+
+    def _before(self) -> dict[str, Any]:
+        """The stages that the folder's run names, with their hashes and keys."""
+        path = self.folder / "run.json"
+        stages: dict[str, Any] = json.loads(path.read_text())["stages"] if path.is_file() else {}
+        return stages
+
+    def _changed(self, before: dict[str, Any]) -> RunError | None:
+        """What to say if a stage of the folder's run has another hash now."""
+        for name, job in self.jobs.items():
+            if name in before and before[name]["hash"] != job.stored.hash:
+                difference = first_difference(before[name]["keys"], job.keys)
+                key, old, new = difference or ("the format of the store", None, None)
+                return RunError(
+                    f"{self.folder} holds a run with another configuration: {key} was {old!r} and is {new!r}",
+                    "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
+                    "--pipeline.stages to what has not changed.",
+                )
+        return None
 
     def _untrained(self, name: str) -> RunError:
         return RunError(

@@ -142,6 +142,24 @@ def test_one_stage_is_trained_from_its_forerunners(tiny_config, trained_root, tm
     assert {r["stage"] for r in rows_of(tmp_path / "tiny")} == {"backbone", "teacher"}
 
 
+def test_a_stage_called_alone_leaves_the_rows_of_the_others(tiny_config, trained_root, tmp_path):
+    shutil.copytree(trained_root, tmp_path / "runs")
+    before, table = rows_of(tmp_path / "runs" / "tiny"), pd.read_parquet(tmp_path / "runs/tiny/predictions.parquet")
+    assert main(call("stage backbone", tiny_config, tmp_path / "runs")) == 0
+    key = ["split", "stage", "modality", "metric"]
+    assert sorted(rows_of(tmp_path / "runs" / "tiny"), key=lambda r: [r[k] for k in key]) == sorted(
+        before, key=lambda r: [r[k] for k in key]
+    )
+    assert len(pd.read_parquet(tmp_path / "runs/tiny/predictions.parquet")) == len(table)
+
+
+def test_a_run_whose_data_have_changed_is_not_evaluated_again(trained_root, tmp_path, complaint):
+    shutil.copytree(trained_root, tmp_path / "runs")
+    config = tmp_path / "runs" / "tiny" / "config.yaml"
+    config.write_text(config.read_text().replace("generator_seed: 0", "generator_seed: 1"))
+    assert "data.init_args.generator_seed was 0 and is 1" in complaint(["test", str(tmp_path / "runs" / "tiny")])
+
+
 def test_the_hallucinator_alone_is_trained_without_a_table(tiny_config, trained_root, tmp_path):
     shutil.copytree(trained_root / "stages", tmp_path / "stages")
     assert main(call("stage hallucinator", tiny_config, tmp_path)) == 0
