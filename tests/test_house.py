@@ -64,7 +64,7 @@ def test_modules_open_no_files_but_checkpoints():
 
 
 def test_every_test_file_mirrors_a_source_file():
-    whole_program = {"test_house", "test_configs", "test_readme", "test_resume"}
+    whole_program = {"test_house", "test_configs", "test_readme", "test_notebooks", "test_resume", "test_bad_input"}
     for path in (ROOT / "tests").rglob("test_*.py"):
         if path.stem in whole_program or "benchmarks" in path.parts:
             continue
