@@ -23,6 +23,8 @@ def mmd(x: Tensor, y: Tensor, scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 
         Scalar >= 0, and 0 for identical samples.
     """
     both = torch.cat([x, y])
+    # Distances do not change under a common shift, and small coordinates cancel less.
+    both = both - both.detach().mean(dim=0)
     distances = 2 * half_squared_distances(both, both)
     n = len(both)
     bandwidth = (distances.detach().sum() / max(n * n - n, 1)).clamp_min(torch.finfo(both.dtype).eps)
@@ -44,7 +46,7 @@ def hallucination_loss(kind: Discrepancy, hallucinated: Tensor, real: Tensor, pr
         Scalar; 0 with zero gradient where no sample has both.
     """
     if not bool(present.any()):
-        return hallucinated.sum() * 0.0
+        return (hallucinated * 0.0).sum().float()
     with torch.autocast(device_type=hallucinated.device.type, enabled=False):
         made, real = hallucinated[present].float(), real[present].float()
         return F.mse_loss(made, real) if kind == "mse" else mmd(made, real)

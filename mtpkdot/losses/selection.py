@@ -9,12 +9,12 @@ def select_teacher(losses: Mapping[str, Tensor], fallback: str) -> str:
     """The teacher with the lowest task loss on the labels of the batch.
 
     Args:
-        losses: task loss per teacher, each a scalar; empty for a batch without labels. Ties go to the first named.
+        losses: task loss per teacher, each a scalar; empty for a batch without labels. Ties go to the first named, and
+            a teacher whose loss is not finite is not chosen.
         fallback: the teacher of a batch that has no labels to judge by.
 
     Returns:
         The name of the teacher.
     """
-    if not losses:
-        return fallback
-    return min(losses, key=lambda name: float(losses[name]))
+    finite = {name: float(loss) for name, loss in losses.items() if bool(loss.isfinite())}
+    return min(finite, key=lambda name: finite[name]) if finite else fallback

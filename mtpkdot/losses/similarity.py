@@ -19,6 +19,8 @@ def cosine_matrix(features: Tensor, eps: float = 1e-8) -> Tensor:
     Returns:
         (B, B), symmetric, entries in [-1, 1].
     """
+    if features.dtype in (torch.float16, torch.bfloat16):
+        return cosine_matrix(features.float(), eps).to(features.dtype)  # eps squared is 0 in half precision
     # The norm is taken under the square root's domain of differentiability: sqrt has no gradient at 0.
     square = features.square().sum(dim=1, keepdim=True)
     unit = features * square.clamp_min(eps**2).rsqrt() * (square > eps**2)

@@ -25,7 +25,10 @@ def concordance(prediction: Tensor, truth: Tensor) -> Tensor:
     covariance = (centred_p * centred_t).mean(dim=0)
     spread = centred_p.square().mean(dim=0) + centred_t.square().mean(dim=0)
     denominator = spread + (prediction.mean(dim=0) - truth.mean(dim=0)).square()
-    return 2 * covariance / denominator.clamp_min(torch.finfo(denominator.dtype).eps)
+    # Relative to the values themselves: what is left of equal constants after rounding is no variance.
+    size = prediction.detach().square().mean(dim=0) + truth.square().mean(dim=0)
+    defined = denominator > 64 * torch.finfo(denominator.dtype).eps ** 2 * size
+    return torch.where(defined, 2 * covariance / denominator.where(defined, torch.ones_like(denominator)), 0.0)
 
 
 def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
@@ -42,7 +45,7 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
         without labels.
     """
     if not bool(labelled.any()):
-        return output.sum() * 0.0
+        return (output * 0.0).sum().to(torch.promote_types(output.dtype, torch.float32))
     with torch.autocast(device_type=output.device.type, enabled=False):
         known = output[labelled]
         known = known if known.dtype == torch.float64 else known.float()
@@ -65,7 +68,7 @@ def output_loss(task: Task, output: Tensor, teacher: Tensor, valid: Tensor, temp
         Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), or the mean squared error.
     """
     if not bool(valid.any()):
-        return output.sum() * 0.0
+        return (output * 0.0).sum().to(torch.promote_types(output.dtype, torch.float32))
     with torch.autocast(device_type=output.device.type, enabled=False):
         output, teacher = output[valid].float(), teacher[valid].float()
         if task == "regression":

@@ -24,7 +24,7 @@ class Divergence:
 
     Attributes:
         value: scalar, differentiable with respect to both clouds.
-        marginal_error: largest L1 violation of the row marginals over the three plans (each of mass 1).
+        marginal_error: largest L1 violation of the column marginals over the three plans; rows are exact.
         iterations: sweeps over the potentials until the error was below the tolerance, or the limit.
     """
 
@@ -48,7 +48,7 @@ def sinkhorn_divergence(
         x: (N, K) points. float16 and bfloat16 are computed in float32, float64 is kept.
         y: (N, K) points.
         eps: entropic regularisation in the unit of the cost (squared distance), > 0.
-        tol: L1 error of the row marginals at which the iteration stops. The value is far more exact: its error is of
+        tol: L1 error of the marginals at which the iteration stops. The value is far more exact: its error is of
             second order in that of the plan.
         max_iter: limit on the sweeps after eps has reached its final value.
         solver: `native`, or `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check).
@@ -72,13 +72,14 @@ def sinkhorn_divergence(
         cost = half_squared_distances(torch.stack([x, x, y]), torch.stack([y, x, y]))
         with torch.no_grad():
             solve = _solve_native if solver == "native" else _solve_pot
-            f, g, iterations = solve(cost.detach(), eps, tol, max_iter)
-            log_plan = (f[:, :, None] + g[:, None, :] - cost) / eps
-            n = x.shape[0]
-            plan = log_plan.exp() / n**2
-            error = (plan.sum(dim=2) - 1 / n).abs().sum(dim=1).max()
-            # For potentials that are not quite optimal the dual value carries the mass defect of the plan.
-            dual = f.mean(dim=1) + g.mean(dim=1) - eps * (plan.sum(dim=(1, 2)) - 1)
+            g, iterations = solve(cost.detach(), eps, tol, max_iter)
+            # Rows normalised as they are formed: no rounding of a huge cost can give the plan another mass than 1.
+            n = len(x)
+            scores = (g[:, None, :] - cost) / eps
+            plan = scores.softmax(dim=2) / n
+            f = -eps * (scores.logsumexp(dim=2) - math.log(n))
+            dual = f.mean(dim=1) + g.mean(dim=1)
+            error = (plan.sum(dim=1) - 1 / n).abs().sum(dim=1).max()
             signs = torch.tensor([1.0, -0.5, -0.5], dtype=dtype, device=x.device)
         linear = ((plan * cost).sum(dim=(1, 2)) * signs).sum()
         value = (dual * signs).sum() + (linear - linear.detach())
@@ -91,8 +92,8 @@ def _softmin(cost: Tensor, potential: Tensor, eps: float) -> Tensor:
     return -eps * (torch.logsumexp((potential[:, None, :] - cost) / eps, dim=2) - math.log(n))
 
 
-def _solve_native(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
-    """Potentials (3, N) of the stacked problems xy, xx, yy: epsilon scaling, then sweeps until each has converged."""
+def _solve_native(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, int]:
+    """Column potentials (3, N) of the problems xy, xx, yy: epsilon scaling, then sweeps until each has converged."""
     f = cost.new_zeros(cost.shape[:2])
     g = f.clone()
     transposed = cost.mT.contiguous()
@@ -101,16 +102,16 @@ def _solve_native(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[
     while scale > eps:
         f, g = (f + _softmin(cost, g, scale)) / 2, (g + _softmin(transposed, f, scale)) / 2
         scale *= 0.5
-    f[:1], g[:1], alternating = _alternate(cost[:1], transposed[:1], f[:1], g[:1], eps, tol, max_iter)
-    iteration = 0
+    g[0], alternating = _alternate(cost[:1], transposed[:1], f[:1], g[:1], eps, tol, max_iter)
+    # One potential serves both sides of a symmetric problem, and averaged sweeps contract fast.
+    both, cost, iteration = f[1:], cost[1:], 0
     for iteration in range(1, max_iter + 1):
-        # One potential serves both sides of a symmetric problem, and averaged sweeps contract fast.
-        target = _softmin(cost[1:], f[1:], eps)
-        if iteration % _CHECK == 1 and bool(_marginal_error(f[1:], target, eps) < tol):
+        target = _softmin(cost, both, eps)
+        if iteration % _CHECK == 1 and bool(_marginal_error(both, target, eps) < tol):
             break
-        f[1:] = (f[1:] + target) / 2
-    g[1:] = f[1:]
-    return f, g, max(iteration, alternating)
+        both = (both + target) / 2
+    g[1:] = both
+    return g, max(iteration, alternating)
 
 
 _CHECK = 5  # sweeps between looks at the error, each of which waits for the device
@@ -119,7 +120,7 @@ _OVERRELAXATION = 1.6  # in (1, 2); cuts the sweeps on clustered clouds to about
 
 def _alternate(
     cost: Tensor, transposed: Tensor, f: Tensor, g: Tensor, eps: float, tol: float, max_iter: int
-) -> tuple[Tensor, Tensor, int]:
+) -> tuple[Tensor, int]:
     """Overrelaxed alternating sweeps (Thibault et al., arXiv 1711.01851), plain ones where those do not converge."""
     step, before, iteration = 1.0, torch.inf, 0
     for iteration in range(1, max_iter + 1):
@@ -132,8 +133,7 @@ def _alternate(
             before = error
         f = f + step * (target - f)
         g = g + step * (_softmin(transposed, f, eps) - g)
-    f = _softmin(cost, g, eps)
-    return f, _softmin(transposed, f, eps), iteration
+    return _softmin(transposed, _softmin(cost, g, eps), eps)[0], iteration
 
 
 def _marginal_error(f: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -141,7 +141,7 @@ def _marginal_error(f: Tensor, target: Tensor, eps: float) -> Tensor:
     return torch.expm1((f - target) / eps).abs().mean(dim=1).max()
 
 
-def _solve_pot(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
+def _solve_pot(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, int]:
     """The same potentials from Python Optimal Transport."""
     import ot
 
@@ -149,11 +149,10 @@ def _solve_pot(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Ten
     weights = torch.full((n,), 1 / n, dtype=cost.dtype, device=cost.device)
     potentials = []
     for matrix in cost:
-        # POT's dual variables are those of the kernel exp(-C/eps) without the weights a b^T.
         _, log = ot.bregman.sinkhorn_log(
             weights, weights, matrix, eps, numItermax=max_iter, stopThr=tol, log=True, warn=False
         )
-        shift = eps * torch.log(weights)
-        potentials.append((eps * log["log_u"] - shift, eps * log["log_v"] - shift))
+        # POT's dual variables are those of the kernel exp(-C/eps) without the weights a b^T.
+        potentials.append(eps * (log["log_v"] - torch.log(weights)))
         iterations = max(iterations, int(log["niter"]) + 1)
-    return torch.stack([f for f, _ in potentials]), torch.stack([g for _, g in potentials]), iterations
+    return torch.stack(potentials), iterations

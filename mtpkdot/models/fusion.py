@@ -71,9 +71,11 @@ class GatedFusion(nn.Module):
         """
         sequences, readable = [], []
         for index, name in enumerate(self.modalities):
-            x, mask = self.project[index](features[name]), masks[name]
+            mask = masks[name]
+            # Masked before the projection: an infinite value in a masked step has no finite gradient after it.
+            x = self.project[index](torch.where(mask.unsqueeze(2), features[name], 0.0))
             token = self.tokens[index].expand(len(x), 1, -1)
-            x = torch.cat([token, torch.where(mask.unsqueeze(2), x, 0.0)], dim=1)
+            x = torch.cat([token, x], dim=1)
             mask = torch.cat([mask.new_ones(len(x), 1), mask], dim=1)
             sequences.append(self.within[index](x, x, mask))
             readable.append(mask)

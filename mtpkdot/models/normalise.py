@@ -34,5 +34,6 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise (B, T, *step_shape)."""
-        x = torch.nan_to_num((x - self.mean) / self.scale, nan=0.0)
+        x = (x - self.mean) / self.scale
+        x = torch.where(x.isnan(), torch.zeros_like(x), x)
         return torch.where(self.fitted, x.clamp(-self.clip, self.clip), x)

@@ -1,0 +1,201 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtpkdot.losses.task import concordance, output_loss, task_loss
+from tests.losses.reference import random
+
+property_test = settings(deadline=None, max_examples=40, derandomize=True)
+SOME = torch.tensor([True, False, True, True, False])
+NONE = torch.zeros(5, dtype=torch.bool)
+
+
+def numpy_ccc(prediction, truth):
+    p, t = np.asarray(prediction, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    covariance = ((p - p.mean(0)) * (t - t.mean(0))).mean(0)
+    return 2 * covariance / (p.var(0) + t.var(0) + (p.mean(0) - t.mean(0)) ** 2)
+
+
+# concordance
+
+
+@property_test
+@given(st.integers(2, 50), st.integers(1, 4), st.integers(0, 10_000), st.sampled_from([0.01, 1.0, 100.0]))
+def test_concordance_equals_its_formula_with_population_variances(n, targets, seed, scale):
+    truth = random(n, targets, seed=seed) * scale + 0.2
+    prediction = 0.5 * truth + scale * random(n, targets, seed=seed + 1)
+    np.testing.assert_allclose(concordance(prediction, truth), numpy_ccc(prediction, truth), rtol=1e-4, atol=1e-5)
+
+
+def test_concordance_of_a_hand_computed_case():
+    # Means 1 and 2, population variances 1 and 4, covariance 2: 2 * 2 / (1 + 4 + 1).
+    prediction, truth = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
+    assert concordance(prediction, truth).tolist() == pytest.approx([2 / 3])
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1e-2, 1.0, 1e3])
+def test_concordance_does_not_depend_on_the_unit_of_the_targets(scale):
+    truth, prediction = random(30, 2, seed=0), random(30, 2, seed=0) + 0.5 * random(30, 2, seed=1)
+    torch.testing.assert_close(
+        concordance(scale * prediction, scale * truth), concordance(prediction, truth), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 50])
+@pytest.mark.parametrize("constant", [0.0, 0.1, -0.7, 5.1, 100.1, 10_000.1])
+def test_equal_constants_show_no_concordance_and_have_a_finite_gradient(n, constant):
+    truth = torch.full((n, 1), constant)
+    prediction = truth.clone().requires_grad_()
+    ccc = concordance(prediction, truth)
+    assert float(ccc.detach()) == pytest.approx(0.0, abs=1e-4)
+    (1 - ccc).sum().backward()
+    assert prediction.grad.isfinite().all()
+
+
+def test_a_constant_prediction_has_no_concordance_but_a_gradient_towards_the_truth():
+    truth, prediction = torch.tensor([[0.0], [1.0], [2.0]]), torch.full((3, 1), 1.0, requires_grad=True)
+    ccc = concordance(prediction, truth)
+    assert float(ccc.detach()) == 0.0
+    (1 - ccc).sum().backward()
+    assert prediction.grad.flatten().tolist() == pytest.approx([1.0, 0.0, -1.0])  # -2 (t - mean) / n / var
+
+
+def test_gradient_of_concordance_equals_finite_differences():
+    truth = random(6, 2, seed=2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda p: concordance(p, truth), random(6, 2, seed=3, dtype=torch.float64).requires_grad_()
+    )
+
+
+# task_loss
+
+
+def test_classification_is_the_mean_cross_entropy_of_labelled_samples():
+    output, target = random(5, 3, seed=4), torch.tensor([2, 0, 1, 0, 1])
+    probability = torch.softmax(output.double(), dim=1)[[0, 2, 3], [2, 1, 0]]
+    assert float(task_loss("classification", output, target, SOME)) == pytest.approx(float(-probability.log().mean()))
+
+
+def test_regression_is_the_mean_over_targets_of_one_minus_ccc_of_labelled_samples():
+    output, target = random(5, 2, seed=5), random(5, 2, seed=6)
+    expected = (1 - numpy_ccc(output[SOME], target[SOME])).mean()
+    assert float(task_loss("regression", output, target, SOME)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("garbage", [-100, 99, torch.iinfo(torch.int64).min])
+def test_unlabelled_classes_are_never_read(garbage):
+    output, target = random(5, 3, seed=7).requires_grad_(), torch.tensor([2, 0, 1, 0, 1])
+    clean = task_loss("classification", output, target, SOME)
+    target[~SOME] = garbage
+    dirty = task_loss("classification", output, target, SOME)
+    dirty.backward()
+    assert float(dirty.detach()) == float(clean.detach())
+    assert torch.equal(output.grad[~SOME], torch.zeros(2, 3))
+    assert float(output.grad[SOME].abs().min()) > 0
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, 1e30])
+def test_unlabelled_values_are_never_read(garbage):
+    output, target = random(5, 2, seed=8), random(5, 2, seed=9)
+    clean = task_loss("regression", output, target, SOME)
+    target[~SOME], output[~SOME] = garbage, garbage
+    output.requires_grad_()
+    dirty = task_loss("regression", output, target, SOME)
+    dirty.backward()
+    assert float(dirty.detach()) == float(clean)
+    assert torch.equal(output.grad[~SOME], torch.zeros(2, 2))
+    assert output.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_batch_without_labels_has_zero_loss_and_zero_gradient(task, dtype):
+    target = torch.full((5,), -1) if task == "classification" else torch.full((5, 2), math.nan)
+    output = random(5, 2, seed=10, dtype=dtype).requires_grad_()
+    loss = task_loss(task, output, target, NONE)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert torch.equal(output.grad, torch.zeros(5, 2, dtype=dtype))
+
+
+def test_outputs_of_a_batch_without_labels_may_be_too_large_to_sum():
+    output = torch.full((1000, 3), 100.0, dtype=torch.float16)  # the sum exceeds the largest float16
+    nothing = torch.zeros(1000, dtype=torch.bool)
+    assert float(task_loss("classification", output, torch.zeros(1000, dtype=torch.long), nothing)) == 0.0
+    assert float(output_loss("classification", output, output, nothing)) == 0.0
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_single_labelled_sample_has_a_finite_loss_and_gradient(task):
+    target = torch.tensor([1, 0]) if task == "classification" else torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    output = random(2, 2, seed=11).requires_grad_()
+    loss = task_loss(task, output, target, torch.tensor([True, False]))
+    loss.backward()
+    assert loss.isfinite()
+    assert output.grad.isfinite().all()
+    assert task == "classification" or float(loss.detach()) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("labelled", [SOME, NONE])
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_half_precision_outputs_give_a_single_precision_loss(task, labelled, dtype):
+    target = torch.tensor([1, 0, 1, 1, 0]) if task == "classification" else random(5, 2, seed=12)
+    output = random(5, 2, seed=13, dtype=dtype)
+    loss = task_loss(task, output, target, labelled)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, task_loss(task, output.float(), target, labelled))
+
+
+# output_loss
+
+
+def test_classes_are_distilled_by_the_scaled_divergence_of_the_softened_distributions():
+    output, teacher = random(5, 3, seed=14), random(5, 3, seed=15)
+    p = torch.softmax(teacher[SOME].double() / 3, dim=1).numpy()
+    q = torch.softmax(output[SOME].double() / 3, dim=1).numpy()
+    expected = 9 * (p * np.log(p / q)).sum(axis=1).mean()
+    assert float(output_loss("classification", output, teacher, SOME, temperature=3.0)) == pytest.approx(expected)
+
+
+def test_the_temperature_defaults_to_two():
+    output, teacher = random(5, 3, seed=14), random(5, 3, seed=15)
+    assert torch.equal(
+        output_loss("classification", output, teacher, SOME), output_loss("classification", output, teacher, SOME, 2.0)
+    )
+
+
+def test_values_are_distilled_by_their_mean_squared_error():
+    output, teacher = random(5, 2, seed=16), random(5, 2, seed=17)
+    expected = F.mse_loss(output[[0, 2, 3]], teacher[[0, 2, 3]])
+    torch.testing.assert_close(output_loss("regression", output, teacher, SOME), expected)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_outputs_equal_to_the_teachers_cost_nothing(task):
+    output = random(5, 3, seed=18).requires_grad_()
+    loss = output_loss(task, output, output.detach().clone(), SOME)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0.0, abs=1e-6)
+    assert float(output.grad.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_samples_on_which_the_teacher_sees_nothing_are_left_out(task):
+    output, teacher = random(5, 3, seed=19).requires_grad_(), random(5, 3, seed=20)
+    clean = output_loss(task, output, teacher, SOME)
+    teacher[~SOME] = math.nan
+    dirty = output_loss(task, output, teacher, SOME)
+    dirty.backward()
+    assert float(dirty.detach()) == float(clean.detach())
+    assert torch.equal(output.grad[~SOME], torch.zeros(2, 3))
+    nothing = output_loss(task, output, teacher, NONE)
+    output.grad = None
+    nothing.backward()
+    assert float(nothing.detach()) == 0.0
+    assert torch.equal(output.grad, torch.zeros(5, 3))

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score
+
+from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from mtpkdot.metrics.collections import metric_names, score_rows, task_metrics
+
+property_test = settings(deadline=None, max_examples=50, derandomize=True)
+
+
+def logits_of(classes, num_classes):
+    """Logits whose largest entry is the class, with noise on the others."""
+    noise = torch.rand(len(classes), num_classes, generator=torch.Generator().manual_seed(0))
+    return noise.scatter(1, torch.as_tensor(classes)[:, None], 3.0)
+
+
+@st.composite
+def labellings(draw):
+    num_classes = draw(st.integers(2, 6))
+    n = draw(st.integers(1, 30))
+    classes = st.lists(st.integers(0, num_classes - 1), min_size=n, max_size=n)
+    return num_classes, draw(classes), draw(classes), draw(st.integers(1, n))
+
+
+@property_test
+@given(labellings())
+def test_accuracy_and_macro_f1_equal_those_of_scikit_learn_over_any_batches(labelling):
+    num_classes, predicted, truth, batch = labelling
+    metrics = task_metrics("classification", num_classes)
+    logits = logits_of(predicted, num_classes)
+    for part, target in zip(logits.split(batch), torch.tensor(truth).split(batch), strict=True):
+        metrics.update(part, target)
+    values = metrics.compute()
+    assert float(values["accuracy"]) == pytest.approx(accuracy_score(truth, predicted))
+    assert float(values["macro_f1"]) == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "expected"),
+    [
+        ([0, 0, 1, 1], [0, 0, 1, 1], 1.0),  # class 2 is nowhere: it does not count
+        ([0, 0, 0, 0], [0, 0, 1, 1], 1 / 3),  # F1 of 2/3 and 0
+        ([0, 2], [0, 0], 1 / 3),  # class 2 is predicted but absent: it counts with 0
+    ],
+)
+def test_macro_f1_counts_the_classes_that_occur_in_truth_or_predictions(predicted, truth, expected):
+    metrics = task_metrics("classification", 3)
+    metrics.update(logits_of(predicted, 3), torch.tensor(truth))
+    assert float(metrics.compute()["macro_f1"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("task", "names"), [("classification", ["accuracy", "macro_f1"]), ("regression", ["ccc"])])
+def test_the_collection_has_the_metrics_of_its_task_in_order_all_better_when_higher(task, names):
+    metrics = task_metrics(task, 2)
+    assert list(metrics.keys()) == names
+    assert metric_names(task) == names
+    assert all(metric.higher_is_better for metric in metrics.values())
+
+
+def test_regression_is_measured_by_the_concordance_of_every_target():
+    metrics = task_metrics("regression", 2)
+    generator = torch.Generator().manual_seed(1)
+    output, truth = torch.randn(20, 2, generator=generator), torch.randn(20, 2, generator=generator)
+    metrics.update(output, truth)
+    expected = ConcordanceCorrelation(2)
+    expected.update(output, truth)
+    assert torch.equal(metrics.compute()["ccc"], expected.compute())
+
+
+def test_rows_of_a_classification_name_the_label():
+    predicted, truth = [0, 1, 1, 2, 0], [0, 1, 2, 2, 1]
+    rows = score_rows("classification", ["pain"], logits_of(predicted, 4), torch.tensor(truth))
+    assert [(metric, target) for metric, target, _ in rows] == [("accuracy", "pain"), ("macro_f1", "pain")]
+    expected = [accuracy_score(truth, predicted), f1_score(truth, predicted, average="macro")]
+    assert [value for *_, value in rows] == pytest.approx(expected)
+
+
+def test_rows_of_a_regression_name_every_target_and_their_mean():
+    generator = torch.Generator().manual_seed(2)
+    truth = torch.randn(30, 2, generator=generator)
+    output = truth * torch.tensor([1.0, 0.2]) + 0.3 * torch.randn(30, 2, generator=generator)
+    rows = score_rows("regression", ["valence", "arousal"], output, truth)
+    assert [(metric, target) for metric, target, _ in rows] == [
+        ("ccc", "valence"),
+        ("ccc", "arousal"),
+        ("ccc", "mean"),
+    ]
+    p, t = output.double().numpy(), truth.double().numpy()
+    ccc = 2 * ((p - p.mean(0)) * (t - t.mean(0))).mean(0) / (p.var(0) + t.var(0) + (p.mean(0) - t.mean(0)) ** 2)
+    assert [value for *_, value in rows] == pytest.approx([*ccc, np.mean(ccc)], rel=1e-5)
+
+
+def test_rows_hold_plain_numbers():
+    rows = score_rows("regression", ["valence"], torch.randn(5, 1), torch.randn(5, 1))
+    assert all(type(value) is float for *_, value in rows)
+
+
+@pytest.mark.parametrize("targets", [["valence"], ["valence", "arousal", "dominance"]])
+def test_rows_need_one_name_per_target(targets):
+    with pytest.raises(ValueError, match="zip"):
+        score_rows("regression", targets, torch.randn(5, 2), torch.randn(5, 2))
