@@ -105,6 +105,9 @@ class FeatureData(BaseData):
         samples = samples if keep.all() else samples.keep(keep)
         for name in self.subject_zscore:
             _zscore_by_subject(samples, name, self.std_floor)
+        if not self.standardize:
+            for values in samples.features.values():
+                np.nan_to_num(values, copy=False, nan=0.0)
         return samples
 
     def _samples(self, manifest: Manifest, features: dict[str, FloatArray], masks: dict[str, BoolArray]) -> Samples:
@@ -162,7 +165,7 @@ class FeatureData(BaseData):
                 f"({int(bad.any(axis=(1, 2)).sum())} samples have such values)",
                 "Repair them, or set data.init_args.nan to zero or drop.",
             )
-        values[bad] = np.nan if self.standardize else 0.0
+        values[bad] = np.nan
         return np.asarray(~bad.any(axis=(1, 2))) if self.nan == "drop" else np.ones(len(values), dtype=np.bool_)
 
 

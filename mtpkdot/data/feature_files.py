@@ -1,7 +1,10 @@
 """Feature files: tables with a sample id, or arrays (n, D) and (n, T, D)."""
 
 import json
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
-from mtpkdot.data.manifest import read_table
+from mtpkdot.data.tables import place, plain_text, read_table
 from mtpkdot.errors import DataError
 
 _RESERVED = ("ids", "mask")
@@ -61,15 +65,32 @@ def read_features(path: Path, id_column: str) -> FeatureFile:
             "Use .csv, .parquet, .npy, .npz, .h5 or .safetensors.",
         )
     try:
-        arrays = reader(path)
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read ({error})", "Write the file again; it may be incomplete.") from error
-    except Exception as error:
-        # safetensors raises a class of its own that derives from Exception alone.
-        if type(error).__module__.split(".")[0] != "safetensors":
-            raise
-        raise DataError(f"{path} cannot be read ({error})", "Write the file again; it may be incomplete.") from error
-    return _from_arrays(path, arrays)
+        with np.errstate(over="ignore"):
+            return _from_arrays(path, reader(path))
+    except _UNREADABLE as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path} cannot be read ({message})", "Write it again: plain arrays of numbers, ids as text or integers."
+        ) from error
+
+
+# What NumPy, h5py and zip files raise for a damaged file.
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,
+    SyntaxError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+)
 
 
 def _read_table(path: Path, id_column: str) -> FeatureFile:
@@ -80,43 +101,65 @@ def _read_table(path: Path, id_column: str) -> FeatureFile:
             "Add the sample id, or name its column with data.init_args.id.",
         )
     numbers = table.drop(columns=id_column)
-    for name in numbers.columns:
-        if numbers[name].dtype.kind not in "fiub":
-            raise DataError(
-                f"{path}: the column {name!r} holds {numbers[name].iloc[0]!r}, not numbers", "Remove or encode it."
-            )
     if numbers.empty:
         raise DataError(f"{path} has no feature columns or no rows", "Add columns of numbers beside the id.")
-    values = numbers.to_numpy(dtype=np.float32)[:, None, :]
+    empty = np.flatnonzero(table[id_column].isna())
+    if len(empty):
+        raise DataError(f"{path}, {place(path, table.index[empty[0]])}: the column {id_column!r} is empty", "Fill it.")
     ids = np.array([str(v) for v in table[id_column]], dtype=np.str_)
+    for name in numbers.columns:
+        if numbers[name].dtype.kind not in "fiub":
+            column = numbers[name]
+            row = int(np.argmax((column.notna() & pd.to_numeric(column, errors="coerce").isna()).to_numpy()))
+            raise DataError(
+                f"{path}, sample {str(ids[row])!r}: {name!r} is {column.iloc[row]!r}, not a number",
+                "Remove the column, or write numbers.",
+            )
     _check_unique(path, ids)
+    with np.errstate(over="ignore"):
+        values = numbers.to_numpy(dtype=np.float32)[:, None, :]
     return FeatureFile(values, np.ones(values.shape[:2], dtype=np.bool_), ids, [str(c) for c in numbers.columns])
 
 
+def _read_npy(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an .npz archive")
+        return {"features": array}
+
+
 def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    with path.open("rb") as file:
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it is one .npy array")
+        with archive:
+            return {name: archive[name] for name in archive.files}
 
 
 def _read_h5(path: Path) -> dict[str, npt.NDArray[Any]]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        return {name: np.asarray(item[()]) for name, item in file.items() if isinstance(item, h5py.Dataset)}
 
 
 def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        # Tensors cannot hold text, so ids may come as a JSON list in the file's metadata.
-        listed = (file.metadata() or {}).get("ids")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            # Tensors cannot hold text, so ids may come as a JSON list in the file's metadata.
+            listed = (file.metadata() or {}).get("ids")
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
     return arrays if listed is None else {**arrays, "ids": np.array(json.loads(listed), dtype=np.str_)}
 
 
 _READERS: dict[str, Callable[[Path], dict[str, npt.NDArray[Any]]]] = {
-    ".npy": lambda path: {"features": np.load(path, allow_pickle=False)},
+    ".npy": _read_npy,
     ".npz": _read_npz,
     ".h5": _read_h5,
     ".hdf5": _read_h5,
@@ -146,9 +189,11 @@ def _from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> FeatureFile
         )
     ids = None
     if "ids" in arrays:
-        ids = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in arrays["ids"].tolist()], dtype=np.str_)
-        if ids.shape != values.shape[:1]:
-            raise DataError(f"{path}: {len(ids)} ids for {len(values)} samples", "Write one id per sample.")
+        if arrays["ids"].shape != values.shape[:1]:
+            raise DataError(
+                f"{path}: ids of shape {arrays['ids'].shape} for {len(values)} samples", "Write one id per sample."
+            )
+        ids = np.array([str(plain_text(value)) for value in arrays["ids"].tolist()], dtype=np.str_)
         _check_unique(path, ids)
     columns = [f"feature {i}" for i in range(values.shape[2])]
     return FeatureFile(values, np.ascontiguousarray(mask, dtype=np.bool_), ids, columns)

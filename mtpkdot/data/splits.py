@@ -63,6 +63,11 @@ def assign_parts(split: Split, samples: Samples, source: str, by_clip: bool = Fa
     Raises:
         DataError: unknown part, subject in two parts, empty part, fold out of range.
     """
+    for key in ("validation", "test"):
+        if not 0 <= getattr(split, key) <= 1:
+            raise DataError(f"split.{key} is {getattr(split, key)}, not a share", "Choose a number from 0 to 1.")
+    if split.seed < 0:
+        raise DataError(f"split.seed is {split.seed}", "Choose 0 or more.")
     subjects = samples.ids if by_clip else samples.subjects
     if split.scheme == "column":
         parts = _from_column(samples, source)

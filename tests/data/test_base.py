@@ -88,6 +88,9 @@ def test_the_trainer_advances_the_epoch_of_the_training_order():
             seen.append((self.current_epoch, batch.index.tolist()))
             return self.layer(batch.inputs["video"]).mean()
 
+        def validation_step(self, batch, batch_idx):
+            """Nothing: without it, Lightning warns."""
+
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 

@@ -183,6 +183,14 @@ def test_a_value_that_is_not_finite_is_told_with_its_step(study):
     assert "'feature 1'" in message
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_a_value_beyond_single_precision_is_an_error_and_no_warning(study, suffix):
+    values = study.features["video"].astype(np.float64)
+    values[5, 1] = 1e39
+    study.paths["video"] = write_features(study.folder / f"video{suffix}", study.ids, values)
+    assert f"video{suffix}, sample '005'" in complaint(study.data().check)
+
+
 def test_values_that_are_not_finite_do_not_matter_in_steps_that_were_not_recorded(study):
     clips, mask = np.ones((24, 5, 2), np.float32), np.ones((24, 5), np.bool_)
     clips[3, 4], mask[3, 4] = np.nan, False

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtpkdot.data.manifest import Columns, read_manifest, read_table
+from mtpkdot.data.manifest import Columns, read_manifest
+from mtpkdot.data.tables import read_table
 from tests.data.helpers import complaint, quick, read_or_rejected, write_table, write_text
 
 COLUMNS = Columns("id", "subject", None, ["y"])

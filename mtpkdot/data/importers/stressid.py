@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtpkdot.data.manifest import read_table
+from mtpkdot.data.tables import read_table
 from mtpkdot.errors import DataError
 
 VIDEO = "video11tasks_aus_gaze_mean_std.csv"
@@ -43,7 +43,7 @@ def convert(source: Path | None, out: Path) -> list[str]:
     if source is None:
         raise DataError("StressID needs the folder of its tables", "Call `mtpkdot data import stressid SRC OUT`.")
     video = read_table(source / VIDEO, ["id"])
-    physiology = read_table(source / PHYSIOLOGY).rename(columns={"Unnamed: 0": "id"})
+    physiology = read_table(source / PHYSIOLOGY, ["Unnamed: 0"]).rename(columns={"Unnamed: 0": "id"})
     missing = [name for name in ["id", *SAFE_PHYSIOLOGY] if name not in physiology.columns]
     if missing:
         raise DataError(f"{source / PHYSIOLOGY} has no column {missing[0]!r}", "Take the table as published.")

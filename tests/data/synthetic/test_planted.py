@@ -89,6 +89,15 @@ def test_the_nuisance_moves_the_video_of_a_subject_and_not_the_signal():
     assert spread(3.0, "signal") == spread(0.0, "signal") < 0.3
 
 
+def test_the_nuisance_is_one_and_the_same_offset_for_all_clips_of_a_subject():
+    nuisance, none = (PlantedData(**SMALL, nuisance=value).samples for value in (2.0, 0.0))
+    offset = nuisance.features["video"] - none.features["video"]
+    for who in np.unique(none.subjects):
+        rows = offset[none.subjects == who]
+        np.testing.assert_allclose(rows, np.broadcast_to(rows[:1, :1], rows.shape), atol=1e-5)
+    assert offset.std() > 1
+
+
 def test_regression_has_two_targets_within_their_range():
     data = PlantedData(**SMALL, task="regression")
     data.check()
