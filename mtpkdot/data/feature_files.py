@@ -103,6 +103,12 @@ def _read_table(path: Path, id_column: str) -> FeatureFile:
     numbers = table.drop(columns=id_column)
     if numbers.empty:
         raise DataError(f"{path} has no feature columns or no rows", "Add columns of numbers beside the id.")
+    unnamed = [name for name in numbers.columns if str(name).startswith("Unnamed: ")]
+    if unnamed:
+        raise DataError(
+            f"{path} has a column without a name, as tables written with their row index have",
+            "Write it without the index (index=False): it would be a feature that tells the order of the samples.",
+        )
     empty = np.flatnonzero(table[id_column].isna())
     if len(empty):
         raise DataError(f"{path}, {place(path, table.index[empty[0]])}: the column {id_column!r} is empty", "Fill it.")

@@ -248,6 +248,10 @@ def test_a_row_without_an_id_is_an_error_that_says_so(csv, text):
     assert "empty" in message
 
 
+def test_a_row_index_written_beside_the_features_is_no_feature(csv):
+    assert "row index" in complaint(lambda: csv(",id,f\n0,a,1\n1,b,2\n"))
+
+
 def test_rows_with_more_cells_than_the_header_do_not_shift_the_columns(csv):
     file = read_or_rejected(lambda: csv("id,f,g\nx,1,2,\ny,3,4,\n"))
     assert file is None or file.ids.tolist() == ["x", "y"]

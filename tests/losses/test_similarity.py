@@ -101,10 +101,10 @@ def test_both_matrices_are_shifted_by_their_own_minimum_and_read_at_the_teachers
 
 
 def test_the_shift_takes_the_minimum_of_the_whole_matrix_and_not_of_the_anchors():
-    teacher = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.5, 0.5, 1.0]])
+    teacher = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.4], [0.5, 0.4, 1.0]])
     student = torch.tensor([[1.0, 0.9, 0.1], [0.9, 1.0, 0.8], [0.1, 0.8, 1.0]])
-    _, of_student = anchored(teacher, student, 1)  # the anchors 1, 0, 0 miss the minimum in the first two rows
-    torch.testing.assert_close(of_student, torch.tensor([[0.8], [0.8], [0.0]]))
+    _, of_student = anchored(teacher, student, 1)  # the anchors 1, 0, 1 miss the minimum
+    torch.testing.assert_close(of_student, torch.tensor([[0.8], [0.8], [0.7]]))
 
 
 def test_the_students_gradient_flows_through_anchors_and_shift():

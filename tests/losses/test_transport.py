@@ -272,6 +272,14 @@ def test_the_record_tells_a_converged_solution_from_an_interrupted_one(solver):
     assert interrupted.iterations == 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("batch", "k"), [(16, 15), (64, 30)])
+def test_similarity_clouds_converge_within_a_hundred_sweeps(batch, k, seed):
+    solved = sinkhorn_divergence(*similarity_clouds(batch, k, seed))
+    assert float(solved.marginal_error) < 2e-3
+    assert solved.iterations <= 100
+
+
 @pytest.mark.parametrize(
     ("x", "y"),
     [(torch.zeros(3, 2), torch.zeros(4, 2)), (torch.zeros(3, 2), torch.zeros(3, 1)), (torch.zeros(3), torch.zeros(3))],

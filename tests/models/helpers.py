@@ -12,10 +12,13 @@ def random_mask(batch, steps, seed=0, present=0.6):
 
 
 def built(build, seed=0):
-    """A freshly initialised module in eval mode; the same for the same seed."""
-    with torch.random.fork_rng():
+    """A module in eval mode, the same for the same seed. No parameter is left at a neutral 0 or 1."""
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        return build().eval()
+        module = build().eval()
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        return module
 
 
 def assert_finite_gradients(model, *outputs):

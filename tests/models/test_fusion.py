@@ -95,6 +95,40 @@ def test_every_modality_that_is_present_counts(number):
         assert not torch.allclose(model(changed, masks)[0], joint, atol=1e-4)
 
 
+def values_before_the_gate(model, features, masks):
+    """The pooled values (B, M, D) that the gate mixes."""
+    seen = []
+    hook = model.gate.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    model(features, masks)
+    hook.remove()
+    return seen[0].unflatten(1, (len(model.modalities), -1))
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_every_modality_reads_the_steps_of_all_others(number):
+    model = fusion(number)
+    features, masks = batch_of(model, 3)
+    masks = everything(masks)
+    before = values_before_the_gate(model, features, masks)
+    for name in model.modalities:
+        changed = {**features, name: features[name] + random(*features[name].shape, seed=9)}
+        moved = (values_before_the_gate(model, changed, masks) - before).abs().amax(dim=(0, 2))
+        assert float(moved.min()) > 1e-4
+
+
+def test_modalities_with_the_same_weights_are_treated_alike():
+    model = built(lambda: GatedFusion({"a": 5, "b": 5}, dim=8, feedforward=16))
+    with torch.no_grad():
+        for first, second in (model.project, model.within, model.across):
+            second.load_state_dict(first.state_dict())
+        model.tokens[1] = model.tokens[0]
+    x, y = random(3, 4, 5), random(3, 2, 5, seed=1)
+    masks = torch.ones(3, 4, dtype=torch.bool), torch.ones(3, 2, dtype=torch.bool)
+    values = values_before_the_gate(model, {"a": x, "b": y}, {"a": masks[0], "b": masks[1]})
+    swapped = values_before_the_gate(model, {"a": y, "b": x}, {"a": masks[1], "b": masks[0]})
+    assert_close(swapped, values.flip(1))
+
+
 @property_test
 @given(st.integers(1, 4), st.integers(1, 6), st.floats(0.0, 1.0), st.integers(0, 1000))
 def test_gates_share_one_among_the_modalities_that_are_present(number, batch, density, seed):
@@ -120,12 +154,11 @@ def test_gates_of_a_modality_that_is_alone_are_one():
 def test_the_gate_of_two_modalities_is_the_published_sigmoid():
     model = fusion(2)
     features, masks = batch_of(model, 4)
-    seen = []
-    model.gate.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     joint, gates = model(features, everything(masks))
-    first, second = seen[0].split(8, dim=1)
+    values = values_before_the_gate(model, features, everything(masks))
+    first, second = values.unbind(dim=1)
     weight, bias = model.gate.weight, model.gate.bias
-    sigmoid = torch.sigmoid(seen[0] @ (weight[:8] - weight[8:]).T + bias[:8] - bias[8:])
+    sigmoid = torch.sigmoid(values.flatten(1) @ (weight[:8] - weight[8:]).T + bias[:8] - bias[8:])
     assert_close(joint, sigmoid * first + (1 - sigmoid) * second)
     assert_close(gates, torch.stack([sigmoid.mean(dim=1), 1 - sigmoid.mean(dim=1)], dim=1))
 
