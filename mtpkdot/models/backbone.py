@@ -1,6 +1,5 @@
 """A backbone: standardisation, encoder and head of one modality."""
 
-import torch
 from torch import Tensor, nn
 
 from mtpkdot.models.attention import masked_mean
@@ -38,9 +37,3 @@ class Backbone(nn.Module):
         pooled = masked_mean(*self.features(x, mask))
         output: Tensor = self.head(pooled)
         return pooled, output
-
-
-def copy_weights(source: Backbone, target: Backbone) -> None:
-    """Load the weights of a trained backbone into one of the same configuration."""
-    with torch.no_grad():
-        target.load_state_dict(source.state_dict())

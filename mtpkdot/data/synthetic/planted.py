@@ -4,7 +4,7 @@ For sample i of subject s, with latent state h in R^4:
 
     class   = which of `classes` directions of the plane h[:2] lies closest        (target)
     video   = W_v h * video_strength + b_s + noise                (weak, with a nuisance b_s per subject)
-    signal  = W_p h + noise                                       (strong; pure noise if `privileged_noise`)
+    signal  = W_p h * signal_strength + noise                     (strong; pure noise if `privileged_noise`)
 
 The video carries the state, but under noise and under an offset of the person; the signal carries it plainly.
 Regression uses h[:2] squashed to [-1, 1] as `valence` and `arousal`.
@@ -16,7 +16,7 @@ import numpy as np
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Samples
-from mtpkdot.data.splits import Split
+from mtpkdot.data.splits import Split, assign_parts
 
 _LATENT = 4
 _VERSION = "1"  # part of a stage's identity: raise it whenever the same arguments give other numbers
@@ -90,8 +90,6 @@ class PlantedData(BaseData):
             features[name] = (clean + noise).astype(np.float32)
         angle = np.arctan2(state[:, 1], state[:, 0])
         known = random.random(n) < self.labelled
-        # Only training samples may lose their target, and the parts are not known here: they depend on the subjects
-        # alone, so they are drawn from the same ids.
         ids = np.array([f"s{s:03d}_{i % self.samples_per_subject:03d}" for i, s in enumerate(who)], dtype=np.str_)
         classification = self.task == "classification"
         samples = Samples(
@@ -106,12 +104,8 @@ class PlantedData(BaseData):
             features,
             {name: np.ones((n, self.steps), dtype=np.bool_) for name in self.dims},
         )
-        return self._hide_labels(samples, known)
-
-    def _hide_labels(self, samples: Samples, known: "np.ndarray[Any, np.dtype[np.bool_]]") -> Samples:
-        """Take the target from the training samples that are not `known`; others are needed to judge."""
-        from mtpkdot.data.splits import assign_parts
-
-        parts = assign_parts(self.split, samples, self.source, self.clip_splits)
-        samples.labelled[(parts == "train") & ~known] = False
+        # Labels are taken from training samples only: the others are needed to judge.
+        hidden = (assign_parts(self.split, samples, self.source, self.clip_splits) == "train") & ~known
+        samples.labelled[hidden] = False
+        samples.target[hidden] = -1 if classification else np.nan
         return samples
