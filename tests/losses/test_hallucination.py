@@ -131,6 +131,16 @@ def test_a_batch_without_both_modalities_has_zero_loss_and_zero_gradient(kind):
     assert torch.equal(made.grad, torch.zeros(5, 3))
 
 
+@pytest.mark.parametrize("kind", ["mse", "mmd"])
+@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+def test_features_of_a_batch_without_both_modalities_are_never_read(kind, garbage):
+    made = torch.full((5, 3), garbage, requires_grad=True)
+    loss = hallucination_loss(kind, made, made.detach(), NONE)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert torch.equal(made.grad, torch.zeros(5, 3))
+
+
 def test_features_of_a_batch_without_both_modalities_may_be_too_large_to_sum():
     made = torch.full((1000, 3), 100.0, dtype=torch.float16)
     assert float(hallucination_loss("mse", made, made, torch.zeros(1000, dtype=torch.bool))) == 0.0

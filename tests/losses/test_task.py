@@ -123,6 +123,19 @@ def test_a_batch_without_labels_has_zero_loss_and_zero_gradient(task, dtype):
     assert torch.equal(output.grad, torch.zeros(5, 2, dtype=dtype))
 
 
+@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+def test_outputs_of_a_batch_without_labels_are_never_read(garbage):
+    output = torch.full((5, 2), garbage, requires_grad=True)
+    for loss in (
+        task_loss("classification", output, torch.zeros(5, dtype=torch.long), NONE),
+        task_loss("regression", output, torch.zeros(5, 2), NONE),
+        output_loss("classification", output, output.detach(), NONE),
+    ):
+        (gradient,) = torch.autograd.grad(loss, output)
+        assert float(loss.detach()) == 0.0
+        assert torch.equal(gradient, torch.zeros(5, 2))
+
+
 def test_outputs_of_a_batch_without_labels_may_be_too_large_to_sum():
     output = torch.full((1000, 3), 100.0, dtype=torch.float16)  # the sum exceeds the largest float16
     nothing = torch.zeros(1000, dtype=torch.bool)
