@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Real data for the tests that need it; those tests skip where it is absent.
 export MTPKDOT_TEST_DATA ?= $(wildcard ../shared/data)
+# The models of demo and tests are tiny: threads cost more than they give, and far more beside other work.
+export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types format clean
