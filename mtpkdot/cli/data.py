@@ -26,9 +26,7 @@ def data(argv: Sequence[str]) -> None:
         "import", help="make manifest and feature files from a known data set", allow_abbrev=False
     )
     importer.add_argument("name", choices=IMPORTERS, help="the data set")
-    importer.add_argument(
-        "paths", nargs="+", metavar="SRC OUT", help="its folder and a new folder; digits needs no SRC"
-    )
+    importer.add_argument("paths", nargs="+", metavar="PATH", help="SRC OUT: its folder and a new one; digits: OUT")
     importer.add_argument("--train", type=int, help="digits: training images (default 300)")
     importer.add_argument("--labelled", type=int, help="digits: training images that keep their label (default all)")
     options = parser.parse_args(argv)

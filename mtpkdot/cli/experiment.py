@@ -1,5 +1,6 @@
 """The verbs that reach Lightning: fit, stage, validate, test."""
 
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ def fit(argv: Sequence[str]) -> None:
 
 def stage(argv: Sequence[str]) -> None:
     """`mtpkdot stage NAME --config FILE [--KEY VALUE ...]`."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(_HELP["stage"])
+        return
     if not argv or argv[0].startswith("-"):
         raise ConfigError("the stage is not named", "Call `mtpkdot stage NAME --config FILE`, e.g. `stage student`.")
     _quieten()
@@ -35,6 +39,9 @@ def test(argv: Sequence[str]) -> None:
 
 
 def _again(verb: str, argv: Sequence[str], split: str) -> None:
+    if argv and argv[0] in ("-h", "--help"):
+        print(_HELP[verb])
+        return
     if not argv or argv[0].startswith("-"):
         raise ConfigError("the run is not named", f"Call `mtpkdot {verb} RUN` with a run's folder, e.g. runs/demo.")
     folder = Path(argv[0])
@@ -43,8 +50,21 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
         raise RunError(f"{folder} is not a run", f"Name a folder that `mtpkdot fit` has written: `mtpkdot {verb} RUN`.")
     _quieten()
     # The run may have been moved together with its root since it was trained.
-    place = [f"--pipeline.root={folder.parent}", f"--pipeline.name={folder.name}"]
+    stages = list(json.loads((folder / "run.json").read_text())["stages"])
+    place = [
+        f"--pipeline.stages=[{','.join(stages)}]",
+        f"--pipeline.root={folder.parent}",
+        f"--pipeline.name={folder.name}",
+    ]
     Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))
+
+
+_HELP = {
+    "stage": "usage: mtpkdot stage NAME --config FILE [--KEY VALUE ...]\n\nNAME is backbone, backbone.<modality>, "
+    "teacher, adapted, hallucinator or student; the keys are those of `mtpkdot fit --help`.",
+    "validate": "usage: mtpkdot validate RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
+    "test": "usage: mtpkdot test RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
+}
 
 
 def _quieten() -> None:

@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            # The Trainer has cleaned up and turned Ctrl-C into an exit code of its own.
+            raise KeyboardInterrupt from stop
         # --help and --print_config end this way, and so does SIGTERM.
         return stop.code if isinstance(stop.code, int) else 0
     finally:
@@ -86,6 +89,7 @@ def entry() -> None:
     try:
         sys.exit(main())
     except KeyboardInterrupt:
+        print("Interrupted; the same command goes on where it was.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
 

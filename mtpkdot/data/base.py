@@ -125,9 +125,10 @@ class BaseData(L.LightningDataModule):
     def check_modalities(self) -> None:
         """Stop at names of modalities that cannot be used, without reading a file."""
         for name in self.modality_names:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) or name in ("joint", "index"):
                 raise DataError(
-                    f"the modality name {name!r} cannot be a key of the config", "Use letters, digits, _ and - only."
+                    f"the modality name {name!r} cannot be a key of the config",
+                    "Use letters, digits, _ and -; joint and index are taken.",
                 )
         if self.prevalent not in self.modality_names:
             raise DataError(
@@ -180,8 +181,7 @@ class BaseData(L.LightningDataModule):
     def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
         """Mean and scale (each of the step shape) of a modality over the recorded steps of the training part.
 
-        The scale is the standard deviation, bounded below by `std_floor` times the root mean square, so that a nearly
-        constant feature is not blown up; 1 for a feature that is 0 throughout. None if `standardize` is off.
+        The scale is the standard deviation, bounded below (see `floored`). None if `standardize` is off.
         """
         if not self.standardize:
             return None
@@ -192,9 +192,15 @@ class BaseData(L.LightningDataModule):
             count = np.maximum(known.sum(axis=0), 1)
             mean = np.where(known, steps, 0).sum(axis=0) / count
             variance = np.where(known, (steps - mean) ** 2, 0).sum(axis=0) / count
-        scale = np.maximum(np.sqrt(variance), self.std_floor * np.sqrt(variance + mean**2))
-        scale[scale < np.finfo(np.float32).tiny * 1e8] = 1.0
+        scale = floored(np.sqrt(variance), np.sqrt(variance + mean**2), self.std_floor)
         return torch.from_numpy(mean).float(), torch.from_numpy(scale).float()
+
+    def target_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (K,) of the regression targets over the labelled training part."""
+        known = torch.from_numpy(self.samples.target[self.positions("train", labelled_only=True)]).double()
+        mean, std = known.mean(dim=0), known.std(dim=0, unbiased=False)
+        constant = std <= 1e-6 * (std**2 + mean**2).sqrt()
+        return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
 
     def positions(self, part: Literal["train", "validation", "test"], labelled_only: bool = False) -> npt.NDArray[Any]:
         """Positions of the samples of a part."""
@@ -235,6 +241,17 @@ class BaseData(L.LightningDataModule):
             collate_fn=_as_is,
             persistent_workers=self.num_workers > 0,
         )
+
+
+def floored(std: npt.NDArray[np.float64], rms: npt.NDArray[np.float64], std_floor: float) -> npt.NDArray[np.float64]:
+    """Standard deviations that are safe to divide by.
+
+    Bounded below by `std_floor` times the feature's own root mean square (a constant with rounding noise) and by a
+    millionth of the median over the features (a null direction of low-rank features); 1 for a feature of zeros.
+    """
+    typical = np.median(rms[rms > 0]) if np.any(rms > 0) else 0.0
+    scale = np.maximum(std, np.maximum(std_floor * rms, 1e-6 * typical))
+    return np.where(rms > 0, scale, 1.0)
 
 
 def _as_is(batch: Any) -> Any:

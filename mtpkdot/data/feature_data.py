@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mtpkdot.data.base import BaseData
+from mtpkdot.data.base import BaseData, floored
 from mtpkdot.data.batch import BoolArray, FloatArray, Samples
 from mtpkdot.data.feature_files import FeatureFile, read_features
 from mtpkdot.data.manifest import Columns, Manifest, read_manifest
@@ -180,8 +180,7 @@ def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> Non
         count = np.maximum(known.sum(axis=0), 1)
         mean = np.where(known, steps, 0).sum(axis=0) / count
         std = np.sqrt(np.where(known, (steps - mean) ** 2, 0).sum(axis=0) / count)
-        scale = np.maximum(std, std_floor * np.sqrt(std**2 + mean**2))
-        scale[scale == 0] = 1.0
+        scale = floored(std, np.sqrt(std**2 + mean**2), std_floor)
         values[rows] = ((values[rows] - mean) / scale).astype(np.float32)
 
 

@@ -46,7 +46,7 @@ def hallucination_loss(kind: Discrepancy, hallucinated: Tensor, real: Tensor, pr
         Scalar; 0 with zero gradient where no sample has both.
     """
     if not bool(present.any()):
-        return (hallucinated * 0.0).sum().float()
+        return hallucinated[present].sum().float()  # of nothing: 0, with zero gradient
     with torch.autocast(device_type=hallucinated.device.type, enabled=False):
         made, real = hallucinated[present].float(), real[present].float()
         return F.mse_loss(made, real) if kind == "mse" else mmd(made, real)

@@ -47,6 +47,8 @@ class StructuralTransport(nn.Module):
         super().__init__()
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, not {top_k}")
+        if eps <= 0:
+            raise ValueError(f"eps must be positive, not {eps}")
         self.top_k, self.eps, self.tol, self.max_iter, self.solver = top_k, eps, tol, max_iter, solver
 
     def forward(self, student: Tensor, teacher: Tensor) -> Structure:

@@ -45,7 +45,7 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
         without labels.
     """
     if not bool(labelled.any()):
-        return (output * 0.0).sum().to(torch.promote_types(output.dtype, torch.float32))
+        return output[labelled].sum().to(torch.promote_types(output.dtype, torch.float32))
     with torch.autocast(device_type=output.device.type, enabled=False):
         known = output[labelled]
         known = known if known.dtype == torch.float64 else known.float()
@@ -54,7 +54,14 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
         return (1 - concordance(known, target[labelled].to(known.dtype))).mean()
 
 
-def output_loss(task: Task, output: Tensor, teacher: Tensor, valid: Tensor, temperature: float = 2.0) -> Tensor:
+def output_loss(
+    task: Task,
+    output: Tensor,
+    teacher: Tensor,
+    valid: Tensor,
+    temperature: float = 2.0,
+    scale: Tensor | float = 1.0,
+) -> Tensor:
     """Teacher's outputs as the student's targets; needs no labels.
 
     Args:
@@ -63,16 +70,17 @@ def output_loss(task: Task, output: Tensor, teacher: Tensor, valid: Tensor, temp
         teacher: the teacher's, of the same shape.
         valid: (B,) bool, the samples on which the teacher sees something.
         temperature: softening T of the classes; the loss is scaled by T^2.
+        scale: (K,) unit in which values are compared, so that the loss does not depend on that of the targets.
 
     Returns:
         Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), or the mean squared error.
     """
     if not bool(valid.any()):
-        return (output * 0.0).sum().to(torch.promote_types(output.dtype, torch.float32))
+        return output[valid].sum().to(torch.promote_types(output.dtype, torch.float32))
     with torch.autocast(device_type=output.device.type, enabled=False):
         output, teacher = output[valid].float(), teacher[valid].float()
         if task == "regression":
-            return F.mse_loss(output, teacher)
+            return F.mse_loss(output / scale, teacher / scale)
         soft = F.log_softmax(teacher / temperature, dim=1)
         return temperature**2 * F.kl_div(
             F.log_softmax(output / temperature, dim=1), soft, log_target=True, reduction="batchmean"

@@ -5,6 +5,7 @@ from mtpkdot.models.attention import AttentionBlock, masked_mean
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder
 from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.head import Head
 from mtpkdot.models.normalise import Standardize
 from mtpkdot.models.tnet import TNet
 
@@ -16,6 +17,7 @@ __all__ = [
     "EncoderFactory",
     "FeatureEncoder",
     "GatedFusion",
+    "Head",
     "Standardize",
     "TNet",
     "masked_mean",

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from mtpkdot.models.head import Head
+
 
 class Adapter(nn.Module):
     """Linear bottleneck with a head of its own (MT-PKDOT: 512-256-512).
@@ -16,7 +18,7 @@ class Adapter(nn.Module):
     def __init__(self, in_dim: int, out_dim: int, bottleneck: int, num_outputs: int) -> None:
         super().__init__()
         self.down, self.up = nn.Linear(in_dim, bottleneck), nn.Linear(bottleneck, out_dim)
-        self.head = nn.Linear(out_dim, num_outputs)
+        self.head = Head(out_dim, num_outputs)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """Adapted feature (B, out_dim) and output (B, num_outputs) of a pooled backbone feature (B, in_dim)."""

@@ -21,6 +21,8 @@ class AttentionBlock(nn.Module):
         self, dim: int, heads: int = 2, feedforward: int = 512, dropout: float = 0.1, across_batch: bool = False
     ) -> None:
         super().__init__()
+        if dim % heads:
+            raise ValueError(f"the feature size {dim} is no multiple of the {heads} attention heads")
         self.heads, self.across_batch = heads, across_batch
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from mtpkdot.models.attention import masked_mean
 from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder
+from mtpkdot.models.head import Head
 from mtpkdot.models.normalise import Standardize
 
 
@@ -20,7 +21,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.normalise = Standardize(step_shape)
         self.encoder: Encoder = (encoder or FeatureEncoder)(step_shape)
-        self.head = nn.Linear(self.encoder.dim, num_outputs)
+        self.head = Head(self.encoder.dim, num_outputs)
 
     @property
     def dim(self) -> int:

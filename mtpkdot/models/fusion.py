@@ -97,7 +97,7 @@ class GatedFusion(nn.Module):
         context, mask = torch.cat([sequences[i] for i in others], 1), torch.cat([readable[i] for i in others], 1)
         if self.batch_attention and context.shape[1] != x.shape[1]:
             # Across the batch, each step reads the mean of the other modalities.
-            context, mask = masked_mean(context, mask)[:, None].expand_as(x), readable[index]
+            context, mask = masked_mean(context, mask)[:, None].expand_as(x), mask.new_ones(x.shape[:2])
         fused: Tensor = self.across[index](x, context, mask)
         return fused
 

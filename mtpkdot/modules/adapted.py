@@ -12,6 +12,7 @@ from mtpkdot.losses.task import task_loss
 from mtpkdot.models.adapter import Adapter
 from mtpkdot.models.attention import masked_mean
 from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.head import Head
 from mtpkdot.modules.base import Space, StageModule, load_upstream
 from mtpkdot.modules.teacher import JOINT, TeacherModule
 
@@ -56,6 +57,7 @@ class AdaptedModule(StageModule):
         if not self.blueprint:
             sizes = {name: backbone.dim for name, backbone in teacher.named_backbones()}
             self.build({"features": sizes, "fusion": teacher.fusion.settings})
+            self.fit_heads(*(adapter.head for adapter in self.adapters if isinstance(adapter, Adapter)))
             if self.cotrained:
                 self.fusion.load_state_dict(teacher.fusion.state_dict())
                 self.head.load_state_dict(teacher.head.state_dict())
@@ -68,7 +70,7 @@ class AdaptedModule(StageModule):
         )
         if self.cotrained:
             self.fusion = GatedFusion(blueprint["features"], **copy.deepcopy(blueprint["fusion"]))
-            self.head = nn.Linear(joint_dim, self.num_outputs)
+            self.head = Head(joint_dim, self.num_outputs)
         super().build(blueprint)
 
     @property

@@ -38,6 +38,7 @@ class BackboneModule(StageModule):
         statistics = data.statistics(self.modality) if isinstance(data, BaseData) else None
         if statistics is not None:
             self.backbone.normalise.fit(*statistics)
+        self.fit_heads(self.backbone.head)
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions of the one head."""

@@ -1,8 +1,10 @@
 """What all stages share: optimiser, logged loss terms, metrics, and teachers that stay what they are."""
 
+from argparse import ArgumentError
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import lightning as L
@@ -11,10 +13,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
 from mtpkdot.losses.task import Task
 from mtpkdot.metrics.collections import metric_names, task_metrics
+from mtpkdot.models.head import Head
 
 
 @dataclass
@@ -64,6 +68,8 @@ class StageModule(L.LightningModule):
         schedule: Literal["constant", "cosine"] = "constant",
     ) -> None:
         super().__init__()
+        if lr <= 0 or weight_decay < 0:
+            raise ValueError(f"lr must be positive and weight_decay not negative, not {lr} and {weight_decay}")
         self.task, self.targets, self.prevalent, self.num_outputs = task, targets, prevalent, len(targets)
         self.step_shapes = {name: tuple(shape) for name, shape in modalities.items()}
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
@@ -83,6 +89,13 @@ class StageModule(L.LightningModule):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions (B, num_outputs) per head, named by the modalities it sees (`a+b`); empty without heads."""
         return {}
+
+    def fit_heads(self, *heads: Head) -> None:
+        """Let regression heads answer in the units of the training targets; called before training."""
+        data = getattr(self._trainer, "datamodule", None)
+        if self.task == "regression" and isinstance(data, BaseData):
+            for head in heads:
+                head.fit(*data.target_statistics())
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """Parts of this stage's own checkpoint that are not trained."""
@@ -211,5 +224,10 @@ def load_upstream(kind: type[Upstream], path: str | None, key: str) -> Upstream:
             f"{key} names {'no checkpoint' if path is None else f'{path}, which does not exist'}",
             f"Train the stage before, or give its checkpoint with --{key}.",
         )
-    module = kind.load_from_checkpoint(path, map_location="cpu")
+    try:
+        module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, KeyError, IndexError, TypeError, ValueError, ArgumentError, UnpicklingError) as error:
+        raise RunError(
+            f"{key}: {path} is no checkpoint of {kind.__name__}", f"Give one that the stage before {key} has written."
+        ) from error
     return module.eval().requires_grad_(False)

@@ -14,6 +14,7 @@ from mtpkdot.losses.transport import Solver
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.head import Head
 from mtpkdot.models.tnet import TNet
 from mtpkdot.modules.adapted import AdaptedModule
 from mtpkdot.modules.backbone import BackboneModule
@@ -97,6 +98,13 @@ class StudentModule(StageModule):
         }
         self.method = method
         self.weights: dict[Term, float] = {**WEIGHTS[method], **(weights or {})}
+        if not any(self.weights.values()):
+            raise ValueError("student.model.weights leaves no loss term with a weight")
+        if method == "none" and any(weight for name, weight in self.weights.items() if name != "task"):
+            raise ValueError("student.model.weights needs a teacher, and method none has none; choose pkdot or mtpkdot")
+        # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
+        if dim % heads or not 0 <= dropout < 1:
+            raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
         self.temperature, self.train_tnet, self.train_backbone = temperature, train_tnet, train_backbone
         self.structure = StructuralTransport(top_k, eps, ot_tol, ot_max_iter, solver)
         self.backbone = Backbone(self.step_shapes[self.prevalent], self.num_outputs, encoder)
@@ -109,20 +117,17 @@ class StudentModule(StageModule):
             "batch_attention": batch_attention,
             "frozen_projections": frozen_projections,
         }
-        self.head = nn.Linear(dim, self.num_outputs)
-        self.uses_unlabelled = needs_teachers(method, weights) or train_tnet
+        self.head = Head(dim, self.num_outputs)
+        self.uses_unlabelled = needs_teachers(method, weights)
         self.judge([self.prevalent])
 
     def setup(self, stage: str) -> None:
         """Start from backbone and T-Nets; have the teachers at hand while training."""
-        if stage != "fit" or self.blueprint:
+        if stage != "fit":
             return
-        trained = load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt")
-        self.backbone.load_state_dict(trained.backbone.state_dict())
-        hallucinator = load_upstream(HallucinatorModule, self.ckpts["hallucinator"], "student.model.hallucinator_ckpt")
-        self.build(hallucinator.blueprint)
-        self.tnets.load_state_dict(hallucinator.tnets.state_dict())
-        if not needs_teachers(self.method, self.weights):
+        if not self.blueprint:
+            self._start()
+        if not needs_teachers(self.method, self.weights) or "teachers" in self.frozen:
             return
         if self.method == "mtpkdot":
             adapted = load_upstream(AdaptedModule, self.ckpts["adapted"], "student.model.adapted_ckpt")
@@ -131,6 +136,15 @@ class StudentModule(StageModule):
             self.frozen["teachers"] = adapted
         else:
             self.frozen["teachers"] = load_upstream(TeacherModule, self.ckpts["teacher"], "student.model.teacher_ckpt")
+
+    def _start(self) -> None:
+        """Adopt the prevalent backbone and the T-Nets."""
+        self.fit_heads(self.head)
+        trained = load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt")
+        self.backbone.load_state_dict(trained.backbone.state_dict())
+        hallucinator = load_upstream(HallucinatorModule, self.ckpts["hallucinator"], "student.model.hallucinator_ckpt")
+        self.build(hallucinator.blueprint)
+        self.tnets.load_state_dict(hallucinator.tnets.state_dict())
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """The student's own T-Nets, and its fusion over real and hallucinated features."""
@@ -189,7 +203,7 @@ class StudentModule(StageModule):
                     "ot_marginal_error": solved.marginal_error,
                 }
             if self.weights.get("output"):
-                terms["output"] = output_loss(self.task, output, space.output, both, self.temperature)
+                terms["output"] = output_loss(self.task, output, space.output, both, self.temperature, self.head.scale)
         weighted = {name: terms[name] for name in terms if self.weights.get(name)}
         loss = torch.stack([self.weights[name] * value for name, value in weighted.items()]).sum()
         return {"loss": loss, **{f"loss_{name}": value for name, value in weighted.items()}, **record}
@@ -200,11 +214,11 @@ class StudentModule(StageModule):
         return teachers
 
     def _select(self, spaces: Mapping[str, Space], batch: Batch) -> str:
-        losses = {}
-        for name, space in spaces.items():
-            known = batch.labelled & space.valid
-            if len(spaces) > 1 and bool(known.any()):
-                losses[name] = task_loss(self.task, space.output, batch.target, known)
+        # Teachers are compared on the samples that all of them see.
+        known = batch.labelled & torch.stack([space.valid for space in spaces.values()]).all(dim=0)
+        if len(spaces) == 1 or not bool(known.any()):
+            return JOINT
+        losses = {name: task_loss(self.task, s.output, batch.target, known) for name, s in spaces.items()}
         return select_teacher(losses, fallback=JOINT)
 
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.task import task_loss
-from mtpkdot.models.attention import masked_mean
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.head import Head
 from mtpkdot.modules.backbone import BackboneModule
 from mtpkdot.modules.base import Space, StageModule, load_upstream
 
@@ -22,7 +22,7 @@ class TeacherModule(StageModule):
     """Backbones of all modalities, a gated cross-modal transformer on top, and a linear head.
 
     Args:
-        encoders: encoder per modality, as the backbones were trained; set by the pipeline.
+        encoders: encoder per modality, as the backbones were trained, where it is not the default; set by the pipeline.
         backbone_ckpts: checkpoint per modality; filled by the pipeline.
         train_backbones: go on training the backbones; the papers freeze them.
         dim: size of the joint feature, the distilled layer.
@@ -38,7 +38,7 @@ class TeacherModule(StageModule):
 
     def __init__(
         self,
-        encoders: dict[str, EncoderFactory | None] | None = None,
+        encoders: dict[str, EncoderFactory] | None = None,
         backbone_ckpts: dict[str, str] | None = None,
         train_backbones: bool = False,
         dim: int = 128,
@@ -65,7 +65,7 @@ class TeacherModule(StageModule):
             batch_attention,
             frozen_projections,
         )
-        self.head = nn.Linear(dim, self.num_outputs)
+        self.head = Head(dim, self.num_outputs)
         if not train_backbones:
             self.backbones.requires_grad_(False)
         self.judge(["+".join(self.step_shapes)])
@@ -78,6 +78,7 @@ class TeacherModule(StageModule):
         """Start from the trained backbones."""
         if stage != "fit":
             return
+        self.fit_heads(self.head)
         for name, backbone in self.named_backbones():
             key = f"teacher.model.backbone_ckpts.{name}"
             trained = load_upstream(BackboneModule, self.backbone_ckpts.get(name), key)
@@ -94,11 +95,6 @@ class TeacherModule(StageModule):
             for name, backbone in self.named_backbones():
                 features[name], masks[name] = backbone.features(batch.inputs[name], batch.masks[name])
         return features, masks
-
-    def pooled(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean feature (B, D_m) of every modality."""
-        features, masks = self.sequences(batch)
-        return {name: masked_mean(features[name], masks[name]) for name in features}
 
     def spaces(self, batch: Batch) -> dict[str, Space]:
         """The joint space, valid where any modality is present."""

@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 
 
 class StepSeed(Callback):
@@ -27,6 +27,15 @@ class StepSeed(Callback):
         """Seed dropout and all else of this step."""
         key = [self.seed, trainer.current_epoch, batch_idx, trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that holds when a run is resumed after the epoch that stopped it."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop again, before another epoch is trained: the decision itself is in no checkpoint."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class StageProgressBar(TQDMProgressBar):

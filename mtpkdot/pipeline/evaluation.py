@@ -39,7 +39,7 @@ def evaluate_stage(
         Rows of the results, and a table of predictions per part and head.
     """
     overrides: dict[str, Any] = dict(upstream)
-    module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", **overrides)
+    module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **overrides)
     rows, tables = [], []
     for split in splits if module.heads else ():
         predictions = predict(module, data, trainer, split)

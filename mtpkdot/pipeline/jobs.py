@@ -1,6 +1,8 @@
 """From an experiment to its stages: what each is trained with, and the hash of all that decides its result."""
 
 import hashlib
+import importlib
+import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ _NEUTRAL = {
     "devices",
     "num_nodes",
     "logger",
-    "callbacks",
     "enable_progress_bar",
     "enable_model_summary",
     "log_every_n_steps",
@@ -30,7 +31,6 @@ _NEUTRAL = {
     "benchmark",
     "inference_mode",
     "num_sanity_val_steps",
-    "plugins",
 }
 
 
@@ -55,27 +55,27 @@ class Job:
     upstream: dict[str, str]
 
 
-def wanted_stages(experiment: Experiment) -> tuple[list[Stage], list[Stage]]:
-    """The stages that `pipeline.stages` names, and these with all they depend on.
+def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[list[Stage], list[Stage]]:
+    """The stages that `pipeline.stages` names (or all), and these with all they depend on.
 
     Raises:
         ConfigError: a name that is no stage.
     """
     config, data = experiment.config, experiment.data
-    everything = plan(data.modality_names, data.prevalent, config)
+    stages = plan(data.modality_names, data.prevalent, config)
     # An upstream checkpoint that the user gives replaces the stage that would make it.
-    everything = [
+    stages = [
         replace(stage, upstream={a: n for a, n in stage.upstream.items() if a not in _given(config, stage)})
-        for stage in everything
+        for stage in stages
     ]
-    names = [stage.name for stage in everything]
+    names = [stage.name for stage in stages]
     for name in config["pipeline"]["stages"]:
         if name not in KINDS and name not in names:
             choices = [*KINDS, *(known for known in names if known not in KINDS)]
             raise ConfigError(f"there is no stage {name!r}", f"Choose from {', '.join(choices)}.")
     chosen = set(config["pipeline"]["stages"])
-    wanted = [stage for stage in everything if {stage.name, stage.kind} & chosen]
-    return wanted, needed(wanted, everything)
+    wanted = [stage for stage in stages if everything or {stage.name, stage.kind} & chosen]
+    return wanted, needed(wanted, stages)
 
 
 def make_jobs(experiment: Experiment, stages: list[Stage]) -> dict[str, Job]:
@@ -112,6 +112,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
             "trainer": {k: v for k, v in config["trainer"].items() if k not in _NEUTRAL},
             "seed_everything": config["seed_everything"],
             "upstream": hashes,
+            "code": _own_code({"model": model, "data": config["data"], "trainer": config["trainer"]}),
         }
     )
     fit = section["fit"]
@@ -136,8 +137,33 @@ def _encoders(config: dict[str, Any], data: Any, stage: Stage) -> dict[str, Any]
     """Encoders that a stage takes over from the backbones' sections."""
     encoders = {name: config["backbone"][name]["model"]["encoder"] for name in data.modality_names}
     if stage.kind == "teacher":
-        return {"encoders": encoders}
+        # Those that are null are built by default and left out: a null in a dict of classes cannot be written down.
+        return {"encoders": {name: encoder for name, encoder in encoders.items() if encoder is not None}}
     return {"encoder": encoders[data.prevalent]} if stage.kind == "student" else {}
+
+
+def _own_code(section: Any) -> dict[str, str]:
+    """Digest of the source of every class that the user brings, by class_path: its name alone does not decide."""
+    found: dict[str, str] = {}
+    if isinstance(section, dict):
+        path = section.get("class_path")
+        if isinstance(path, str) and path.split(".")[0] not in ("mtpkdot", "torch", "lightning"):
+            module = inspect.getmodule(_import(path))
+            source = None if module is None else module.__file__
+            if source is not None:
+                found[path] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]
+        for value in section.values():
+            found |= _own_code(value)
+    elif isinstance(section, list):
+        for value in section:
+            found |= _own_code(value)
+    return found
+
+
+def _import(path: str) -> Any:
+    """The object behind a dotted class_path."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _is_upstream(argument: str) -> bool:
@@ -147,7 +173,15 @@ def _is_upstream(argument: str) -> bool:
 def _given(config: dict[str, Any], stage: Stage) -> dict[str, str]:
     """Upstream checkpoints that the user gives, by argument."""
     values = {k: v for k, v in section_of(config, stage)["model"].items() if _is_upstream(k) and v}
-    return {argument: str(path) for argument, path in flatten(values).items() if path} if values else {}
+    given = {argument: str(path) for argument, path in flatten(values).items() if path} if values else {}
+    for argument in given:
+        modality = argument.partition(".")[2]
+        if modality and modality not in config["backbone"]:
+            raise ConfigError(
+                f"{stage.kind}.model.{argument} names the modality {modality!r}",
+                f"Choose from {', '.join(config['backbone'])}.",
+            )
+    return given
 
 
 def _nested(upstream: dict[str, str]) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 import json
 import shutil
+import tempfile
+from argparse import ArgumentError
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.modules.student import needs_teachers
@@ -17,7 +22,7 @@ from mtpkdot.pipeline.protocol import expand
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
 from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
-from mtpkdot.pipeline.training import train, versions
+from mtpkdot.pipeline.training import StageCLI, train, versions
 
 
 class Run:
@@ -46,6 +51,7 @@ class Run:
 
     def fit(self) -> None:
         """Train what is missing, evaluate, and print the table."""
+        self._check_modules()
         self._claim_folder()
         print(self.data.summary(), flush=True)
         for number, stage in enumerate(self.wanted, start=1):
@@ -73,6 +79,9 @@ class Run:
             rows += found[0]
             tables += found[1]
         new = {(row.stage, row.modality, row.split) for row in rows}
+        if not rows:
+            print("None of these stages predicts a target.")
+            return
         kept = [row for row in read_rows(self.folder) if (row.stage, row.modality, row.split) not in new]
         predictions = self.folder / "predictions.parquet"
         if kept and predictions.is_file():
@@ -92,10 +101,17 @@ class Run:
                 f"trainer.devices is {trainer['devices']}, but the similarity losses see one device's batch",
                 "Set --trainer.devices 1.",
             )
+        if self.config["seed_everything"] < 0:
+            raise ConfigError(f"seed_everything is {self.config['seed_everything']}", "Choose 0 or more.")
+        if trainer["limit_val_batches"] == 0:
+            raise ConfigError("trainer.limit_val_batches is 0, so no epoch can be chosen", "Remove it.")
         for stage in self.wanted:
             monitor, known = section_of(self.config, stage)["fit"]["monitor"], stage.module.monitors(self.data.task)
             if monitor is not None and monitor not in known:
                 raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"Choose from {', '.join(known)}.")
+            epochs = section_of(self.config, stage)["fit"]["max_epochs"]
+            if epochs < 1:
+                raise ConfigError(f"{stage.name}.fit.max_epochs is {epochs}", "Set it to 1 or more.")
         if not any(stage.kind == "student" for stage in self.wanted):
             return
         student = self.config["student"]["model"]
@@ -105,6 +121,19 @@ class Run:
                 f"student.model.top_k is {student['top_k']}, but a batch has {batch} samples",
                 f"Set --student.model.top_k below {batch}, or raise data.init_args.batch_size.",
             )
+
+    def _check_modules(self) -> None:
+        """Build every module and its Trainer once: a setting that the last stage refuses must not cost the others."""
+        for stage in self.wanted:
+            job = self.jobs[stage.name]
+            if job.stored.exists():
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    StageCLI(stage.module, job.sections, job.fit, Path(folder), stage.name)
+                except (ValueError, MisconfigurationException, ArgumentError) as error:
+                    message = " ".join(str(error).split())
+                    raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored
@@ -139,12 +168,16 @@ class Run:
         if changed is not None:
             if self.resume:
                 raise changed
-            aside = self.folder.with_name(f"{self.folder.name}.before-{digest(before)[:8]}")
+            names = (f"{self.folder.name}.before-{digest(before)[:8]}{suffix}" for suffix in _suffixes())
+            aside = next(path for name in names if not (path := self.folder.with_name(name)).exists())
             self.folder.rename(aside)
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
         now = {name: {"hash": job.stored.hash, "keys": job.keys} for name, job in self.jobs.items()}
-        write_text(self.folder / "config.yaml", self.experiment.text)
+        # A stage called alone may come with other settings of the stages it does not touch.
+        everything = make_jobs(self.experiment, wanted_stages(self.experiment, everything=True)[1])
+        if all(before[name]["hash"] == everything[name].stored.hash for name in before if name in everything):
+            write_text(self.folder / "config.yaml", self.experiment.text)
         write_json(
             self.folder / "run.json",
             {"protocol": self.protocol.name, "versions": versions(), "stages": {**before, **now}},
@@ -162,6 +195,13 @@ class Run:
             if name in before and before[name]["hash"] != job.stored.hash:
                 difference = first_difference(before[name]["keys"], job.keys)
                 key, old, new = difference or ("the format of the store", None, None)
+                if key.startswith("data.contents."):
+                    file = key.removeprefix("data.contents.")
+                    return RunError(
+                        f"{self.folder} holds a run on other data: the contents of {file} have changed",
+                        "Put the file back, use another --pipeline.name, or put the run aside with "
+                        "--pipeline.resume false.",
+                    )
                 return RunError(
                     f"{self.folder} holds a run with another configuration: {key} was {old!r} and is {new!r}",
                     "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
@@ -174,3 +214,8 @@ class Run:
             f"the stage {name} has not been trained with this configuration",
             f"Add it to --pipeline.stages, or train it with `mtpkdot stage {name} --config ...`.",
         )
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"-{number}" for number in count(1))

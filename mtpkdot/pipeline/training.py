@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.errors import RunError
 from mtpkdot.modules import StageModule
-from mtpkdot.pipeline.callbacks import StageProgressBar, StepSeed
+from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
 from mtpkdot.pipeline.store import CHECKPOINT
 
 LINKED = ("task", "targets", "modalities", "prevalent")
@@ -71,7 +71,7 @@ class StageCLI(LightningCLI):
         last = ModelCheckpoint(filename="last", save_top_k=1, every_n_epochs=1, **common)
         callbacks: list[Callback] = [StepSeed(int(self.config.seed_everything)), self.best, last]
         if self.fit_options["patience"] is not None:
-            callbacks.append(EarlyStopping(monitor, mode=mode, patience=self.fit_options["patience"]))
+            callbacks.append(ResumableEarlyStopping(monitor, mode=mode, patience=self.fit_options["patience"]))
         bar = self.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
         if bar:
             callbacks.append(StageProgressBar(self.title))
@@ -126,8 +126,8 @@ def train(module: type[StageModule], config: dict[str, Any], fit: dict[str, Any]
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
     if not (folder / "best.ckpt").is_file():
         raise RunError(f"{title} finished no epoch", "Set the stage's fit.max_epochs to 1 or more.")
+    last.unlink(missing_ok=True)  # first: a process killed between these lines only trains again
     (folder / "best.ckpt").replace(folder / CHECKPOINT)
-    last.unlink(missing_ok=True)
     score = cli.best.best_model_score
     return Trained(
         str(cli.best.monitor),

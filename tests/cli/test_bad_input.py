@@ -1,5 +1,6 @@
 """Damaged data and the user's own classes, through the real entry point."""
 
+import subprocess
 import sys
 import textwrap
 
@@ -103,6 +104,13 @@ def test_damaged_data_stop_with_one_line_before_any_training(name, project, comp
     assert not (project / "runs").exists()
 
 
+def test_default_encoders_run_through_every_stage_without_a_warning(project):
+    command = [sys.executable, "-m", "mtpkdot"]
+    done = subprocess.run([*command, *fit(project)], capture_output=True, text=True, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+
+
 @pytest.mark.parametrize("policy", ["zero", "drop"])
 def test_broken_values_can_be_zeroed_or_dropped(policy, project):
     rewrite(project / "thermal.csv", put("t2", 9, None))
@@ -114,7 +122,10 @@ def test_missing_samples_can_be_masked_in_every_stage(project):
     lidar = np.load(project / "lidar.npz")
     np.savez(project / "lidar.npz", features=lidar["features"][10:], ids=lidar["ids"][10:])
     assert main(fit(project, "--data.init_args.missing", "mask")) == 0
-    assert "class" not in (project / "runs" / "mine" / "results.md").read_text()
+    table = pd.read_parquet(project / "runs" / "mine" / "predictions.parquet")
+    absent = table[table["id"].isin(["clip40", "clip50"]) & (table["stage"] == "student")]
+    assert sorted(absent["id"]) == ["clip40", "clip50"]
+    assert np.isfinite(absent[["p_0", "p_1", "p_2"]].to_numpy()).all()
 
 
 def test_a_damaged_run_leaves_what_was_trained(project, complaint):

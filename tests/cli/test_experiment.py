@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -184,6 +185,53 @@ def test_print_config_shows_every_key_and_trains_nothing(tiny_config, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+def test_what_no_checkpoint_is_says_so(tiny_config, trained_root, tmp_path, complaint):
+    (backbone,) = (trained_root / "stages" / "backbone.video").glob("*/model.ckpt")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    stages = ["--pipeline.stages", "[backbone, hallucinator, student]", "--student.model.method", "pkdot"]
+    for path in (backbone, tmp_path / "text.ckpt"):
+        given = ["--student.model.teacher_ckpt", str(path), "--pipeline.name", path.stem]
+        line = complaint(call("fit", tiny_config, tmp_path / "runs", *stages, *given))
+        assert "no checkpoint of TeacherModule" in line
+
+
+def test_regression_does_not_depend_on_the_unit_of_its_targets(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 6))
+    h = x[:, 0] + 0.3 * random.normal(size=200)
+    ids = [f"c{i}" for i in range(200)]
+    split = ["train"] * 120 + ["validation"] * 40 + ["test"] * 40
+    pd.DataFrame({"id": ids, "split": split, "h": h, "g": 100 + 15 * h}).to_csv(tmp_path / "m.csv", index=False)
+    for name in ("a", "b"):
+        pd.DataFrame(x).assign(id=ids).to_csv(tmp_path / f"{name}.csv", index=False)
+    values = {}
+    for target in ("h", "g"):
+        files = f"{{a: {tmp_path}/a.csv, b: {tmp_path}/b.csv}}"
+        data = ["--data", "FeatureData", "--data.manifest", str(tmp_path / "m.csv"), "--data.features", files]
+        data += [
+            "--data.target",
+            target,
+            "--data.prevalent",
+            "a",
+            "--data.task",
+            "regression",
+            "--data.subject",
+            "null",
+        ]
+        data += ["--pipeline.root", str(tmp_path / target), "--pipeline.name", "r", "--pipeline.stages", "[backbone]"]
+        data += ["--backbone.a.fit.max_epochs", "25", "--backbone.a.model.lr", "0.01"]
+        assert main(["fit", *data, "--backbone.b.fit.max_epochs", "1"]) == 0
+        values[target] = [row["value"] for row in rows_of(tmp_path / target / "r") if row["modality"] == "a"]
+    assert values["g"] == pytest.approx(values["h"], abs=1e-3)
+    assert min(values["h"]) > 0.5
+
+
+@pytest.mark.parametrize("verb", ["stage", "validate", "test"])
+def test_every_verb_has_a_help(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    assert f"usage: mtpkdot {verb}" in capsys.readouterr().out
+
+
 def test_the_printed_config_runs_to_the_same_hashes(tiny_config, trained_root, tmp_path, capsys):
     assert main(call("fit", tiny_config, trained_root, "--print_config")) == 0
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
@@ -224,6 +272,16 @@ def test_the_released_protocol_runs_and_is_named_in_the_results(tiny_config, tmp
         (["--trainer.devices", "2"], ["devices"]),
         (["--protocol", "dirty"], ["protocol"]),
         (["--student.fit.monitor", "val/nothing"], ["val/nothing"]),
+        (["--teacher.model.dim", "17"], ["teacher", "17"]),
+        (["--student.model.eps", "0"], ["student", "eps"]),
+        (["--student.model.lr", "-1"], ["student", "lr"]),
+        (["--student.model.dropout", "2"], ["student", "dropout"]),
+        (["--student.model.method", "none", "--student.model.weights", "{output: 1.0}"], ["method none"]),
+        (["--student.model.weights", "{task: 0, transport: 0, centroid: 0}"], ["weights"]),
+        (["--seed_everything", "-1"], ["seed_everything"]),
+        (["--data.init_args.classes", "1"], ["classes"]),
+        (["--trainer.limit_val_batches", "0"], ["limit_val_batches"]),
+        (["--teacher.model.backbone_ckpts", "{vidoe: x.ckpt}"], ["vidoe"]),
         (["--backbone.video.fit.max_epochs", "0"], ["max_epochs"]),
     ],
 )

@@ -216,3 +216,9 @@ def test_batches_of_different_samples_are_refused():
 def test_at_least_one_anchor_is_needed():
     with pytest.raises(ValueError, match="top_k must be at least 1"):
         StructuralTransport(top_k=0)
+
+
+@pytest.mark.parametrize("eps", [0.0, -0.1])
+def test_regularisation_must_be_positive_before_any_batch_is_seen(eps):
+    with pytest.raises(ValueError, match="eps must be positive"):
+        StructuralTransport(eps=eps)

@@ -189,6 +189,14 @@ def test_values_are_distilled_by_their_mean_squared_error():
     torch.testing.assert_close(output_loss("regression", output, teacher, SOME), expected)
 
 
+def test_values_are_compared_in_the_unit_of_each_target():
+    output, teacher, scale = random(5, 2, seed=16), random(5, 2, seed=17), torch.tensor([10.0, 0.1])
+    expected = ((output[SOME] - teacher[SOME]) / scale).square().mean()
+    torch.testing.assert_close(output_loss("regression", output, teacher, SOME, scale=scale), expected)
+    in_units = output_loss("regression", output * scale, teacher * scale, SOME, scale=scale)
+    torch.testing.assert_close(in_units, output_loss("regression", output, teacher, SOME))
+
+
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_outputs_equal_to_the_teachers_cost_nothing(task):
     output = random(5, 3, seed=18).requires_grad_()

@@ -78,7 +78,7 @@ def test_perfect_reversed_and_shifted_predictions_score_as_they_should():
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-@pytest.mark.parametrize("offset", [0.0, 10.0])
+@pytest.mark.parametrize("offset", [0.0, 10.0, 30_000.0])
 def test_it_depends_neither_on_the_unit_nor_on_the_origin(scale, offset):
     prediction, truth = (x.double() for x in pair(60, 2, seed=2))
     shifted = measured((scale * (prediction + offset), scale * (truth + offset)))

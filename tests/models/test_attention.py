@@ -87,6 +87,11 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(model(x, x, mask), model(x, x, mask))
 
 
+def test_the_heads_must_share_the_features_evenly():
+    with pytest.raises(ValueError, match="no multiple of the 3 attention heads"):
+        AttentionBlock(8, heads=3)
+
+
 # masked_mean
 
 

@@ -129,7 +129,8 @@ def test_only_training_samples_lose_their_target(share):
 def test_hiding_targets_changes_nothing_else():
     full, hidden = PlantedData(**SMALL).samples, PlantedData(**SMALL, labelled=0.3).samples
     assert full.labelled.all()
-    np.testing.assert_array_equal(full.target, hidden.target)
+    np.testing.assert_array_equal(full.target[hidden.labelled], hidden.target[hidden.labelled])
+    assert (hidden.target[~hidden.labelled] == -1).all()
     np.testing.assert_array_equal(full.features["signal"], hidden.features["signal"])
 
 
