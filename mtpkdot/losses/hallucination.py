@@ -20,7 +20,7 @@ def mmd(x: Tensor, y: Tensor, scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 
         scales: bandwidths as multiples of the mean squared distance within the joint sample (a detached constant).
 
     Returns:
-        Scalar >= 0, and 0 for identical samples.
+        Scalar, not negative and 0 for identical samples up to rounding.
     """
     both = torch.cat([x, y])
     # Distances do not change under a common shift, and small coordinates cancel less.

@@ -16,5 +16,5 @@ def select_teacher(losses: Mapping[str, Tensor], fallback: str) -> str:
     Returns:
         The name of the teacher.
     """
-    finite = {name: float(loss) for name, loss in losses.items() if bool(loss.isfinite())}
+    finite = {name: float(loss.detach()) for name, loss in losses.items() if bool(loss.isfinite())}
     return min(finite, key=lambda name: finite[name]) if finite else fallback

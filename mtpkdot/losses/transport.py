@@ -51,10 +51,12 @@ def sinkhorn_divergence(
         tol: L1 error of the marginals at which the iteration stops. The value is far more exact: its error is of
             second order in that of the plan.
         max_iter: limit on the sweeps after eps has reached its final value.
-        solver: `native`, or `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check).
+        solver: `native`, or `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check, which
+            measures `tol` as the L2 norm of the marginal error).
 
     Returns:
-        The divergence with its convergence record. It is 0 with zero gradient for identical clouds.
+        The divergence with its convergence record. For identical clouds it is 0 with zero gradient up to rounding and
+        `tol`.
 
     Raises:
         ValueError: clouds of different shapes, or eps <= 0.

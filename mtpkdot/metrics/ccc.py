@@ -35,7 +35,7 @@ class ConcordanceCorrelation(Metric):
         self.moments += torch.stack([p.sum(0), t.sum(0), (p * p).sum(0), (t * t).sum(0), (p * t).sum(0)])
 
     def compute(self) -> Tensor:
-        """CCC of every target, (K,)."""
+        """CCC of every target, (K,); torchmetrics makes a scalar of one target."""
         mean_p, mean_t, pp, tt, pt = self.moments / self.count.clamp_min(1)
         covariance = pt - mean_p * mean_t
         denominator = (pp - mean_p**2) + (tt - mean_t**2) + (mean_p - mean_t) ** 2

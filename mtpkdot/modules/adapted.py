@@ -1,6 +1,7 @@
 """Stage 3: adapted backbone teachers, the diversity of MT-PKDOT."""
 
 import copy
+import hashlib
 from typing import Any, Literal
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
+from mtpkdot.errors import RunError
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.adapter import Adapter
 from mtpkdot.models.attention import masked_mean
@@ -54,9 +56,15 @@ class AdaptedModule(StageModule):
             return
         teacher = load_upstream(TeacherModule, self.teacher_ckpt, "adapted.model.teacher_ckpt")
         self.frozen[JOINT] = teacher
+        identity = _identity(teacher)
+        if self.blueprint and self.blueprint["teacher"] != identity:
+            raise RunError(
+                f"{self.teacher_ckpt} is not the teacher that these adapters were trained on",
+                "Give adapted_ckpt and teacher_ckpt of one run.",
+            )
         if not self.blueprint:
             sizes = {name: backbone.dim for name, backbone in teacher.named_backbones()}
-            self.build({"features": sizes, "fusion": teacher.fusion.settings})
+            self.build({"features": sizes, "fusion": teacher.fusion.settings, "teacher": identity})
             self.fit_heads(*(adapter.head for adapter in self.adapters if isinstance(adapter, Adapter)))
             if self.cotrained:
                 self.fusion.load_state_dict(teacher.fusion.state_dict())
@@ -118,3 +126,11 @@ class AdaptedModule(StageModule):
             task = task + terms["task_joint"]
         align = torch.stack([terms[f"align_{name}"] for name in self.step_shapes]).sum()
         return {"loss": self.align_weight * align + self.task_weight * task, **terms}
+
+
+def _identity(teacher: TeacherModule) -> str:
+    """Digest of a teacher's weights: adapters fit the features of one teacher only."""
+    digest = hashlib.sha256()
+    for key, value in sorted(teacher.state_dict().items()):
+        digest.update(key.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

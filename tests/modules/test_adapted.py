@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mtpkdot.errors import RunError
 from mtpkdot.losses import task_loss
 from mtpkdot.modules import AdaptedModule
 
@@ -52,3 +53,13 @@ def test_a_sample_without_the_modality_does_not_pull_on_its_adapter(make, batch)
     batch.inputs["signal"][5:] = torch.randn_like(batch.inputs["signal"][5:])
     module.losses(batch)["align_signal"].backward()
     torch.testing.assert_close(module.adapters[1].down.weight.grad, gradient)
+
+
+def test_adapters_refuse_a_teacher_they_were_not_trained_on(load, checkpoints, tmp_path):
+    other = torch.load(checkpoints["teacher"], weights_only=True)
+    other["state_dict"]["head.bias"] += 1
+    torch.save(other, tmp_path / "other.ckpt")
+    adapted = load("adapted")
+    adapted.teacher_ckpt = str(tmp_path / "other.ckpt")
+    with pytest.raises(RunError, match="not the teacher"):
+        adapted.setup("predict")
