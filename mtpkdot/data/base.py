@@ -2,44 +2,22 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from mtpkdot.data.batch import Batch, SampleDataset, Samples, StrArray
+from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
+from mtpkdot.data.sampling import EpochSampler
 from mtpkdot.data.splits import PARTS, Split, assign_parts
+from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataError
 from mtpkdot.losses.task import Task
-
-
-class EpochSampler(Sampler[int]):
-    """A shuffle that depends on nothing but the seed and the epoch, so that a resumed run sees the same order.
-
-    Args:
-        positions: what to shuffle.
-        seed: the run's seed.
-    """
-
-    def __init__(self, positions: npt.NDArray[np.int64], seed: int) -> None:
-        self.positions, self.seed, self.epoch = positions, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.positions)
-        return iter(order.tolist())
 
 
 class BaseData(L.LightningDataModule):
@@ -51,6 +29,8 @@ class BaseData(L.LightningDataModule):
         split: how the data are divided.
         batch_size: samples per batch.
         num_workers: loader processes. Not part of a stage's identity.
+        views: views per training sample that stages with frozen encoders see: 1 for the sample as it is, more for that
+            and its augmentations, drawn anew in every epoch. Only data that can be augmented have more than one.
         standardize: standardise every feature by the training part, inside the model.
         std_floor: lower bound of a feature's standard deviation, relative to its root mean square.
         seed: seed of the order of samples; set from `seed_everything`.
@@ -64,11 +44,12 @@ class BaseData(L.LightningDataModule):
 
     def __init__(
         self,
-        prevalent: str = "video",
+        prevalent: str,
         task: Task = "classification",
         split: Split | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
+        views: int = 1,
         standardize: bool = True,
         std_floor: float = 1e-3,
         seed: int = 0,
@@ -80,7 +61,7 @@ class BaseData(L.LightningDataModule):
         super().__init__()
         self.prevalent, self.task, self.split, self.seed = prevalent, task, split or Split(), seed
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.standardize, self.std_floor = standardize, std_floor
+        self.views, self.standardize, self.std_floor = views, standardize, std_floor
         self.clip_splits, self.select_on_test = clip_splits, select_on_test
         self.train_on_all, self.drop_last = train_on_all, drop_last
 
@@ -118,6 +99,21 @@ class BaseData(L.LightningDataModule):
         return {name: list(values.shape[2:]) for name, values in self.samples.features.items()}
 
     @property
+    def rates(self) -> dict[str, float]:
+        """Recorded frames or samples per second, of the modalities where it is known."""
+        return self.samples.rates
+
+    @property
+    def per_step(self) -> bool:
+        """Whether every step has a target of its own."""
+        return self.samples.per_step
+
+    @property
+    def augments(self) -> bool:
+        """Whether a sample has other views than itself."""
+        return False
+
+    @property
     def targets(self) -> list[str]:
         """The model's outputs: class names, or target names."""
         return self.samples.class_names or self.samples.target_names
@@ -144,9 +140,14 @@ class BaseData(L.LightningDataModule):
     def check(self) -> None:
         """Read everything once and stop at the first thing that training would stumble over."""
         self.check_modalities()
-        if self.batch_size < 1:
-            raise DataError(f"batch_size is {self.batch_size}", "Set data.init_args.batch_size to 1 or more.")
-        train = (self.parts == "train") & self.samples.labelled
+        for key in ("batch_size", "views"):
+            if getattr(self, key) < 1:
+                raise DataError(f"{key} is {getattr(self, key)}", f"Set data.init_args.{key} to 1 or more.")
+        if self.views > 1 and not self.augments:
+            raise DataError(
+                f"views is {self.views}, but {self.source} has nothing to augment", "Set data.init_args.views to 1."
+            )
+        train = (self.parts == "train") & self.samples.known
         if self.task == "classification":
             seen = set(np.unique(self.samples.target[train]).tolist())
             for index, name in enumerate(self.samples.class_names):
@@ -167,55 +168,68 @@ class BaseData(L.LightningDataModule):
         counts = []
         for part in PARTS:
             rows = self.parts == part
-            known = int(self.samples.labelled[rows].sum())
+            known = int(self.samples.known[rows].sum())
             counts.append(f"{rows.sum()} {part}" + (f" ({known} labelled)" if known < rows.sum() else ""))
         people = f" of {len(np.unique(self.samples.subjects))} subjects" if self.samples.knows_subjects else ""
         shapes = {name: "x".join(map(str, values.shape[1:])) for name, values in self.samples.features.items()}
         modalities = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         return f"{len(self.samples)} samples{people}: {', '.join(counts)}; {modalities} (steps x features)"
 
+    def adopt(self, other: "BaseData") -> None:
+        """Share what another DataModule of the same arguments has read."""
+        self.samples = other.samples
+
     def setup(self, stage: str) -> None:
         """Prepare for a Trainer."""
-        self.dataset = SampleDataset(self.samples)
+        self.attach(None, {})
+
+    def attach(self, inputs: Sequence[str] | None, encoded: Mapping[str, Encoded]) -> None:
+        """Say what the loaders read from now on.
+
+        Args:
+            inputs: modalities whose raw steps are read; None for all.
+            encoded: features that take the place of the others.
+        """
+        self.encoded = dict(encoded)
+        self.dataset = SampleDataset(self.samples, inputs, encoded)
 
     def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
         """Mean and scale (each of the step shape) of a modality over the recorded steps of the training part.
 
-        The scale is the standard deviation, bounded below (see `floored`). None if `standardize` is off.
+        The scale is the standard deviation, bounded below. None if `standardize` is off, and for pictures and sound.
         """
         if not self.standardize:
             return None
-        train = np.full(len(self.parts), True) if self.train_on_all else self.parts == "train"
-        steps = self.samples.features[modality][train][self.samples.masks[modality][train]].astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            known = np.isfinite(steps)
-            count = np.maximum(known.sum(axis=0), 1)
-            mean = np.where(known, steps, 0).sum(axis=0) / count
-            variance = np.where(known, (steps - mean) ** 2, 0).sum(axis=0) / count
-        scale = floored(np.sqrt(variance), np.sqrt(variance + mean**2), self.std_floor)
+        values = self.samples.features[modality]
+        if isinstance(values, Clips) and values.media:
+            return None
+        mean, scale = step_statistics(values, self.samples.masks[modality], self.positions("train"), self.std_floor)
         return torch.from_numpy(mean).float(), torch.from_numpy(scale).float()
 
     def target_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (K,) of the regression targets over the labelled training part."""
-        known = torch.from_numpy(self.samples.target[self.positions("train", labelled_only=True)]).double()
+        train = self.positions("train", labelled_only=True)
+        known = torch.from_numpy(self.samples.target[train][self.samples.labelled[train]]).double()
         mean, std = known.mean(dim=0), known.std(dim=0, unbiased=False)
         constant = std <= 1e-6 * (std**2 + mean**2).sqrt()
         return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
 
-    def positions(self, part: Literal["train", "validation", "test"], labelled_only: bool = False) -> npt.NDArray[Any]:
+    def positions(self, part: Literal["train", "validation", "test"], labelled_only: bool = False) -> IntArray:
         """Positions of the samples of a part."""
         rows = self.parts == part
         if part == "train" and self.train_on_all:
             rows = np.full(len(rows), True)
         if labelled_only:
-            rows = rows & self.samples.labelled
+            rows = rows & self.samples.known
         return np.flatnonzero(rows)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training part in an order of (seed, epoch); unlabelled samples only for a stage that can use them."""
         module = self.trainer.lightning_module if self.trainer is not None else None
         positions = self.positions("train", labelled_only=not getattr(module, "uses_unlabelled", True))
-        return self._loader(EpochSampler(positions, self.seed))
+        # Features at hand have a fixed number of views; whoever reads raw steps alone sees new ones every epoch.
+        views = (self.views if self.encoded else None) if self.augments else 1
+        return self._loader(EpochSampler(positions, self.seed, views))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The part that selects the epoch, in order."""
@@ -232,7 +246,20 @@ class BaseData(L.LightningDataModule):
         whole = len(positions) - len(positions) % self.batch_size
         return self._loader(positions[:whole] if self.drop_last and whole else positions)
 
-    def _loader(self, sampler: Sampler[int] | Sequence[int]) -> DataLoader[Batch]:
+    def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
+        """What the outputs of some rows are compared with.
+
+        Args:
+            index: (m,) rows.
+            output: (m, num_outputs).
+
+        Returns:
+            The rows that are judged, and the output of each: the same ones, unless a data set is judged on a finer time
+            scale than it is predicted on.
+        """
+        return self.samples.rows(index), output
+
+    def _loader(self, sampler: Sampler[Any] | Sequence[int]) -> DataLoader[Batch]:
         return DataLoader(
             self.dataset,
             self.batch_size,
@@ -241,17 +268,6 @@ class BaseData(L.LightningDataModule):
             collate_fn=_as_is,
             persistent_workers=self.num_workers > 0,
         )
-
-
-def floored(std: npt.NDArray[np.float64], rms: npt.NDArray[np.float64], std_floor: float) -> npt.NDArray[np.float64]:
-    """Standard deviations that are safe to divide by.
-
-    Bounded below by `std_floor` times the feature's own root mean square (a constant with rounding noise) and by a
-    millionth of the median over the features (a null direction of low-rank features); 1 for a feature of zeros.
-    """
-    typical = np.median(rms[rms > 0]) if np.any(rms > 0) else 0.0
-    scale = np.maximum(std, np.maximum(std_floor * rms, 1e-6 * typical))
-    return np.where(rms > 0, scale, 1.0)
 
 
 def _as_is(batch: Any) -> Any:

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mtpkdot.data.base import BaseData, floored
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import BoolArray, FloatArray, Samples
 from mtpkdot.data.feature_files import FeatureFile, read_features
 from mtpkdot.data.manifest import Columns, Manifest, read_manifest
+from mtpkdot.data.statistics import floored
 from mtpkdot.errors import DataError
 
 
@@ -106,8 +107,8 @@ class FeatureData(BaseData):
         for name in self.subject_zscore:
             _zscore_by_subject(samples, name, self.std_floor)
         if not self.standardize:
-            for values in samples.features.values():
-                np.nan_to_num(values, copy=False, nan=0.0)
+            for name in self.features:
+                np.nan_to_num(_in_memory(samples, name), copy=False, nan=0.0)
         return samples
 
     def _samples(self, manifest: Manifest, features: dict[str, FloatArray], masks: dict[str, BoolArray]) -> Samples:
@@ -169,8 +170,14 @@ class FeatureData(BaseData):
         return np.asarray(~bad.any(axis=(1, 2))) if self.nan == "drop" else np.ones(len(values), dtype=np.bool_)
 
 
+def _in_memory(samples: Samples, modality: str) -> FloatArray:
+    values = samples.features[modality]
+    assert isinstance(values, np.ndarray)
+    return values
+
+
 def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> None:
-    values, mask = samples.features[modality], samples.masks[modality]
+    values, mask = _in_memory(samples, modality), samples.masks[modality]
     for subject in np.unique(samples.subjects):
         rows = samples.subjects == subject
         steps = values[rows][mask[rows]].astype(np.float64)

@@ -160,7 +160,7 @@ def _check(parts: StrArray, subjects: StrArray, samples: Samples, source: str, a
     for part in PARTS:
         if not np.any(parts == part):
             raise DataError(f"{source}: the {part} part is empty", "Change the split column or data.init_args.split.")
-        if not np.any((parts == part) & samples.labelled):
+        if not np.any((parts == part) & samples.known):
             raise DataError(
                 f"{source}: no sample of the {part} part has a target",
                 "Give targets to some of them, or change the split.",

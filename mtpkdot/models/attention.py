@@ -59,6 +59,20 @@ class AttentionBlock(nn.Module):
         return attended.transpose(0, 1) if self.across_batch else attended
 
 
+def rows(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
+    """What is judged: one row per sample, or one per step.
+
+    Args:
+        x: (B, T, D).
+        mask: (B, T) bool.
+        per_step: targets belong to steps.
+
+    Returns:
+        (B, D) means over the real steps, or (B * T, D) with zeros where masked.
+    """
+    return torch.where(mask.unsqueeze(2), x, 0.0).flatten(0, 1) if per_step else masked_mean(x, mask)
+
+
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over the real time steps.
 

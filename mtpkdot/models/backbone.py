@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from mtpkdot.models.attention import masked_mean
-from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder
+from mtpkdot.models.attention import rows
+from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder, Steps
 from mtpkdot.models.head import Head
 from mtpkdot.models.normalise import Standardize
 
@@ -12,15 +12,19 @@ class Backbone(nn.Module):
     """One modality, from raw steps to features and predictions.
 
     Args:
-        step_shape: shape of one raw time step.
+        steps: shape and rate of the raw steps.
         num_outputs: classes or targets.
-        encoder: builds the encoder from `step_shape`; None for a `FeatureEncoder`.
+        encoder: builds the encoder from `steps`; None for a `FeatureEncoder`.
+        per_step: targets belong to steps.
     """
 
-    def __init__(self, step_shape: tuple[int, ...], num_outputs: int, encoder: EncoderFactory | None = None) -> None:
+    def __init__(
+        self, steps: Steps, num_outputs: int, encoder: EncoderFactory | None = None, per_step: bool = False
+    ) -> None:
         super().__init__()
-        self.normalise = Standardize(step_shape)
-        self.encoder: Encoder = (encoder or FeatureEncoder)(step_shape)
+        self.encoder: Encoder = (encoder or FeatureEncoder)(steps)
+        self.normalise: nn.Module = Standardize(steps.shape) if self.encoder.standardize else nn.Identity()
+        self.per_step = per_step
         self.head = Head(self.encoder.dim, num_outputs)
 
     @property
@@ -29,12 +33,21 @@ class Backbone(nn.Module):
         return self.encoder.dim
 
     def features(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature sequence (B, T', dim) and mask (B, T') of raw steps (B, T, *step_shape) with mask (B, T)."""
+        """Feature sequence (B, T', dim) and mask (B, T') of raw steps (B, T, *shape) with mask (B, T)."""
         encoded: tuple[Tensor, Tensor] = self.encoder(self.normalise(x), mask)
+        if self.per_step and encoded[1].shape != mask.shape:
+            raise ValueError(
+                f"{type(self.encoder).__name__} turns {mask.shape[1]} steps into {encoded[1].shape[1]}, "
+                "but every step has a target of its own"
+            )
         return encoded
 
+    def read(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Row features (N, dim) and outputs (N, num_outputs) of a feature sequence; N = B, or B * T per step."""
+        feature = rows(features, mask, self.per_step)
+        output: Tensor = self.head(feature)
+        return feature, output
+
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled feature (B, dim) and output (B, num_outputs); finite for fully masked samples."""
-        pooled = masked_mean(*self.features(x, mask))
-        output: Tensor = self.head(pooled)
-        return pooled, output
+        """Row features (N, dim) and outputs (N, num_outputs); finite for fully masked samples."""
+        return self.read(*self.features(x, mask))

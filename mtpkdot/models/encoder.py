@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,32 +10,48 @@ from torch import Tensor, nn
 from mtpkdot.models.attention import AttentionBlock
 
 
+@dataclass(frozen=True)
+class Steps:
+    """What an encoder reads: a sequence of steps.
+
+    Attributes:
+        shape: shape of one time step, (D,) for feature vectors.
+        rate: what was recorded per second, in Hz: frames of a video, samples of a signal or sound; None if unknown.
+    """
+
+    shape: tuple[int, ...]
+    rate: float | None = None
+
+
 class Encoder(nn.Module):
-    """Base of all encoders. Subclasses take the shape of one step first and say the size of their features.
+    """Base of all encoders. Subclasses take the steps they read first and say the size of their features.
 
     Args:
-        step_shape: shape of one time step, (D,) for feature vectors.
+        steps: shape and rate of the steps.
         dim: size of the features that `forward` returns.
     """
 
-    def __init__(self, step_shape: tuple[int, ...], dim: int) -> None:
+    standardize: bool = True
+    """Whether the input is standardised by the training part. False for encoders that know their input's range."""
+
+    def __init__(self, steps: Steps, dim: int) -> None:
         super().__init__()
-        self.step_shape, self.dim = step_shape, dim
+        self.steps, self.dim = steps, dim
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch.
 
         Args:
-            x: (B, T, *step_shape).
+            x: (B, T, *steps.shape), float32, or uint8 for pictures.
             mask: (B, T) bool, True where the step is real. Masked steps may hold anything.
 
         Returns:
-            Features (B, T', dim) and their mask (B, T').
+            Features (B, T', dim) and their mask (B, T'). Where targets are given per step, T' must be T.
         """
         raise NotImplementedError
 
 
-EncoderFactory = Callable[[tuple[int, ...]], Encoder]
+EncoderFactory = Callable[[Steps], Encoder]
 
 
 class FeatureEncoder(Encoder):
@@ -43,7 +60,7 @@ class FeatureEncoder(Encoder):
     A linear layer with normalisation and GELU per step; for sequences, attention blocks over time on top.
 
     Args:
-        step_shape: (D,).
+        steps: of shape (D,).
         dim: feature size.
         hidden: size of an extra hidden layer before the projection; 0 for none.
         temporal_layers: attention blocks over time; 0 treats the steps one by one.
@@ -53,17 +70,17 @@ class FeatureEncoder(Encoder):
 
     def __init__(
         self,
-        step_shape: tuple[int, ...],
+        steps: Steps,
         dim: int = 128,
         hidden: int = 0,
         temporal_layers: int = 0,
         heads: int = 2,
         dropout: float = 0.2,
     ) -> None:
-        super().__init__(step_shape, dim)
-        if len(step_shape) != 1:
-            raise ValueError(f"FeatureEncoder reads vectors (D,), not steps of shape {step_shape}")
-        size = step_shape[0]
+        super().__init__(steps, dim)
+        if len(steps.shape) != 1:
+            raise ValueError(f"FeatureEncoder reads vectors (D,), not steps of shape {steps.shape}")
+        size = steps.shape[0]
         layers: list[nn.Module] = []
         if hidden:
             layers += [nn.Linear(size, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout)]

@@ -16,6 +16,9 @@ class GatedFusion(nn.Module):
     Every modality carries a learned token beside its steps. It stands in for the modality where it is absent and keeps
     attention defined where every step is masked.
 
+    With `per_step` nothing is pooled: every step has a gate and a joint feature of its own (as in the joint
+    cross-attention that the Aff-Wild2 model files point to), and all modalities have the same steps.
+
     Args:
         dims: feature size per modality, in a fixed order.
         dim: size D of the joint feature.
@@ -24,6 +27,7 @@ class GatedFusion(nn.Module):
         dropout: probability within the blocks.
         batch_attention: protocol switch: attend across the batch, as the released code does.
         frozen_projections: protocol switch: keep the projections random, as the released code does.
+        per_step: a joint feature per step.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class GatedFusion(nn.Module):
         dropout: float = 0.1,
         batch_attention: bool = False,
         frozen_projections: bool = False,
+        per_step: bool = False,
     ) -> None:
         super().__init__()
         self.settings: dict[str, int | float | bool] = {
@@ -44,7 +49,9 @@ class GatedFusion(nn.Module):
             "dropout": dropout,
             "batch_attention": batch_attention,
             "frozen_projections": frozen_projections,
+            "per_step": per_step,
         }
+        self.per_step = per_step
         self.modalities, self.dim, self.batch_attention = list(dims), dim, batch_attention
         self.project = nn.ModuleList(nn.Linear(size, dim) for size in dims.values())
         self.tokens = nn.Parameter(torch.randn(len(dims), dim) * 0.02)
@@ -66,8 +73,8 @@ class GatedFusion(nn.Module):
             masks: (B, T_m) bool per modality.
 
         Returns:
-            Joint feature (B, D), and the mean gate of each modality (B, M). A sample without any modality gets the
-            mixture of the tokens alone.
+            Joint feature (N, D), and the mean gate of each modality (N, M); N = B, or B * T per step. A sample without
+            any modality gets the mixture of the tokens alone.
         """
         sequences, readable = [], []
         for index, name in enumerate(self.modalities):
@@ -79,12 +86,16 @@ class GatedFusion(nn.Module):
             mask = torch.cat([mask.new_ones(len(x), 1), mask], dim=1)
             sequences.append(self.within[index](x, x, mask))
             readable.append(mask)
-        present = torch.stack([masks[name].any(dim=1) for name in self.modalities], dim=1)
         if self.across is not None:
             sequences = [self._read_others(index, sequences, readable) for index in range(len(sequences))]
-        # The token is pooled only where it is all there is: elsewhere it would dilute the steps.
-        pooled = [masked_mean(x, _without_token(mask)) for x, mask in zip(sequences, readable, strict=True)]
-        values = torch.stack(pooled, dim=1)
+        if self.per_step:
+            present = torch.stack([masks[name].flatten() for name in self.modalities], dim=1)
+            values = torch.stack([x[:, 1:].flatten(0, 1) for x in sequences], dim=1)
+        else:
+            present = torch.stack([masks[name].any(dim=1) for name in self.modalities], dim=1)
+            # The token is pooled only where it is all there is: elsewhere it would dilute the steps.
+            pooled = [masked_mean(x, _without_token(mask)) for x, mask in zip(sequences, readable, strict=True)]
+            values = torch.stack(pooled, dim=1)
         logits = self.gate(values.flatten(1)).unflatten(1, (len(self.modalities), self.dim))
         seen = present | ~present.any(dim=1, keepdim=True)
         gate = logits.masked_fill(~seen.unsqueeze(2), -torch.inf).softmax(dim=1)

@@ -12,7 +12,8 @@ from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.adapter import Adapter
-from mtpkdot.models.attention import masked_mean
+from mtpkdot.models.attention import rows
+from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.fusion import GatedFusion
 from mtpkdot.models.head import Head
 from mtpkdot.modules.base import Space, StageModule, load_upstream
@@ -48,7 +49,7 @@ class AdaptedModule(StageModule):
         self.save_hyperparameters()
         self.teacher_ckpt, self.bottleneck, self.cotrained = teacher_ckpt, bottleneck, teacher == "cotrained"
         self.align_weight, self.task_weight = align_weight, task_weight
-        self.judge(list(self.step_shapes))
+        self.judge(list(self.steps))
 
     def setup(self, stage: str) -> None:
         """Load the multimodal teacher, and build the adapters to its sizes."""
@@ -88,6 +89,10 @@ class AdaptedModule(StageModule):
         assert isinstance(teacher, TeacherModule)
         return teacher
 
+    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
+        """Those of the multimodal teacher."""
+        return self.joint_teacher.frozen_encoders(fitting=False)
+
     def spaces(self, batch: Batch) -> dict[str, Space]:
         """The adapted space of every modality, named by it, and the joint one."""
         teacher = self.joint_teacher
@@ -98,8 +103,8 @@ class AdaptedModule(StageModule):
             joint, _ = fusion(features, masks)
             output = head(joint)
         spaces = {}
-        for name, adapter in zip(self.step_shapes, self.adapters, strict=True):
-            adapted, adapted_output = adapter(masked_mean(features[name], masks[name]))
+        for name, adapter in zip(self.steps, self.adapters, strict=True):
+            adapted, adapted_output = adapter(rows(features[name], masks[name], self.per_step))
             spaces[name] = Space(adapted, adapted_output, batch.present(name))
         valid = torch.stack([space.valid for space in spaces.values()]).any(dim=0)
         return {**spaces, JOINT: Space(joint, output, valid)}
@@ -107,24 +112,24 @@ class AdaptedModule(StageModule):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions of every adapted teacher."""
         spaces = self.spaces(batch)
-        return {name: spaces[name].output for name in self.step_shapes}
+        return {name: spaces[name].output for name in self.steps}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Alignment with the joint feature and task losses."""
         spaces = self.spaces(batch)
         joint = spaces[JOINT]
         terms: dict[str, Tensor] = {}
-        for name in self.step_shapes:
+        for name in self.steps:
             space = spaces[name]
             distance = 1 - F.cosine_similarity(space.feature, joint.feature, dim=1)
             # Summed and divided, not indexed: finite where no sample has the modality.
             terms[f"align_{name}"] = (distance * space.valid).sum() / space.valid.sum().clamp_min(1)
             terms[f"task_{name}"] = task_loss(self.task, space.output, batch.target, batch.labelled & space.valid)
-        task = 0.5 * torch.stack([terms[f"task_{name}"] for name in self.step_shapes]).sum()
+        task = 0.5 * torch.stack([terms[f"task_{name}"] for name in self.steps]).sum()
         if self.cotrained:
             terms["task_joint"] = task_loss(self.task, joint.output, batch.target, batch.labelled & joint.valid)
             task = task + terms["task_joint"]
-        align = torch.stack([terms[f"align_{name}"] for name in self.step_shapes]).sum()
+        align = torch.stack([terms[f"align_{name}"] for name in self.steps]).sum()
         return {"loss": self.align_weight * align + self.task_weight * task, **terms}
 
 

@@ -9,6 +9,7 @@ from mtpkdot.data.batch import Batch
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
+from mtpkdot.models.normalise import Standardize
 from mtpkdot.modules.base import StageModule
 
 
@@ -27,7 +28,7 @@ class BackboneModule(StageModule):
         super().__init__(**options)
         self.save_hyperparameters()
         self.modality = modality
-        self.backbone = Backbone(self.step_shapes[modality], self.num_outputs, encoder)
+        self.backbone = Backbone(self.steps[modality], self.num_outputs, encoder, self.per_step)
         self.judge([modality])
 
     def setup(self, stage: str) -> None:
@@ -36,13 +37,22 @@ class BackboneModule(StageModule):
             return
         data = getattr(self.trainer, "datamodule", None)
         statistics = data.statistics(self.modality) if isinstance(data, BaseData) else None
-        if statistics is not None:
+        if statistics is not None and isinstance(self.backbone.normalise, Standardize):
             self.backbone.normalise.fit(*statistics)
         self.fit_heads(self.backbone.head)
 
+    @property
+    def modalities(self) -> list[str]:
+        """The one modality."""
+        return [self.modality]
+
+    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
+        """The backbone, once it is trained."""
+        return {} if fitting else {self.modality: [self.backbone]}
+
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions of the one head."""
-        return {self.modality: self.backbone(batch.inputs[self.modality], batch.masks[self.modality])[1]}
+        return {self.modality: self.backbone.read(*self.encode(self.backbone, batch, self.modality, True))[1]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Task loss on labelled samples that have the modality."""

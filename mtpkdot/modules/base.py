@@ -18,6 +18,8 @@ from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
 from mtpkdot.losses.task import Task
 from mtpkdot.metrics.collections import metric_names, task_metrics
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
 
 
@@ -26,9 +28,9 @@ class Space:
     """A feature space with predictions: what a teacher shows of a batch.
 
     Attributes:
-        feature: (B, D).
-        output: (B, C) logits or (B, K) values.
-        valid: (B,) bool, the samples of which the teacher saw something.
+        feature: (N, D).
+        output: (N, C) logits or (N, K) values.
+        valid: (N,) bool, the rows of which the teacher saw something.
     """
 
     feature: Tensor
@@ -47,6 +49,8 @@ class StageModule(L.LightningModule):
         targets: class names or target names; linked from the data.
         modalities: shape of one time step per modality; linked from the data.
         prevalent: the modality of the student; linked from the data.
+        rates: recorded frames or samples per second, of the modalities where it is known; linked from the data.
+        per_step: targets belong to steps, not to samples; linked from the data.
         lr: learning rate.
         weight_decay: weight decay.
         optimizer: another optimiser, with all of its own settings; null for AdamW with `lr` and `weight_decay`.
@@ -62,6 +66,8 @@ class StageModule(L.LightningModule):
         targets: list[str],
         modalities: dict[str, list[int]],
         prevalent: str,
+        rates: dict[str, float] | None = None,
+        per_step: bool = False,
         lr: float = 1e-3,
         weight_decay: float = 1e-2,
         optimizer: OptimizerCallable | None = None,
@@ -71,7 +77,8 @@ class StageModule(L.LightningModule):
         if lr <= 0 or weight_decay < 0:
             raise ValueError(f"lr must be positive and weight_decay not negative, not {lr} and {weight_decay}")
         self.task, self.targets, self.prevalent, self.num_outputs = task, targets, prevalent, len(targets)
-        self.step_shapes = {name: tuple(shape) for name, shape in modalities.items()}
+        self.steps = {name: Steps(tuple(shape), (rates or {}).get(name)) for name, shape in modalities.items()}
+        self.per_step = per_step
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
         self.frozen = nn.ModuleDict()
         self.blueprint: dict[str, Any] = {}
@@ -80,14 +87,38 @@ class StageModule(L.LightningModule):
     @property
     def privileged(self) -> list[str]:
         """The modalities that the student never sees."""
-        return [name for name in self.step_shapes if name != self.prevalent]
+        return [name for name in self.steps if name != self.prevalent]
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities that this stage reads."""
+        return list(self.steps)
+
+    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
+        """Per modality the backbones that read it and are not trained: their features may be computed once, ahead.
+
+        Args:
+            fitting: the stage is being trained; otherwise nothing of it is.
+        """
+        return {}
+
+    def raw_modalities(self, fitting: bool) -> list[str]:
+        """The modalities whose raw steps the stage needs even if their features are at hand."""
+        return []
+
+    def encode(self, backbone: Backbone, batch: Batch, modality: str, finetune: bool = False) -> tuple[Tensor, Tensor]:
+        """Feature sequence (B, T', dim) and mask (B, T') from a backbone: those at hand, or computed now."""
+        if modality in batch.encoded:
+            return batch.encoded[modality]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and finetune):
+            return backbone.features(batch.inputs[modality], batch.masks[modality])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Loss terms of a batch; `loss` is the one to minimise, the others are logged beside it."""
         raise NotImplementedError
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Predictions (B, num_outputs) per head, named by the modalities it sees (`a+b`); empty without heads."""
+        """Predictions (N, num_outputs) per head, named by the modalities it sees (`a+b`); empty without heads."""
         return {}
 
     def fit_heads(self, *heads: Head) -> None:
@@ -156,7 +187,7 @@ class StageModule(L.LightningModule):
         self.log_dict({f"val/{metric}": torch.stack(v).mean() for metric, v in values.items()}, prog_bar=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Predictions per head, and the positions of the samples under `index`."""
+        """Predictions per head, and the rows they belong to under `index`."""
         return {"index": batch.index, **self.outputs(batch)}
 
     def configure_optimizers(self) -> Any:

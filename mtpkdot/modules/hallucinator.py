@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.hallucination import Discrepancy, hallucination_loss
-from mtpkdot.models.attention import masked_mean
+from mtpkdot.models.attention import rows
+from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.tnet import TNet
 from mtpkdot.modules.backbone import BackboneModule
 from mtpkdot.modules.base import StageModule, load_upstream
@@ -18,7 +19,8 @@ class HallucinatorModule(StageModule):
     """One T-Net per privileged modality, on frozen backbones; trained on labelled and unlabelled samples alike.
 
     The T-Net works step by step on the prevalent feature, and its result is compared with the privileged feature as
-    means over time, so that modalities of different length and rate need no alignment.
+    means over time, so that modalities of different length and rate need no alignment; step by step where targets are
+    given per step.
 
     Args:
         backbone_ckpts: checkpoint per modality; filled by the pipeline.
@@ -48,11 +50,11 @@ class HallucinatorModule(StageModule):
         """Load the frozen backbones, and build the T-Nets to their sizes."""
         if len(self.frozen):
             return
-        for index, name in enumerate(self.step_shapes):
+        for index, name in enumerate(self.steps):
             key = f"hallucinator.model.backbone_ckpts.{name}"
             self.frozen[str(index)] = load_upstream(BackboneModule, self.backbone_ckpts.get(name), key)
         if not self.blueprint:
-            dims = {name: self.backbone(name).backbone.dim for name in self.step_shapes}
+            dims = {name: self.backbone(name).backbone.dim for name in self.steps}
             common = {"in_dim": dims[self.prevalent], "hidden": self.hidden, "activation": self.activation}
             self.build({name: {**common, "out_dim": dims[name]} for name in self.privileged})
 
@@ -63,21 +65,21 @@ class HallucinatorModule(StageModule):
 
     def backbone(self, modality: str) -> BackboneModule:
         """The frozen backbone of a modality."""
-        backbone = self.frozen[str(list(self.step_shapes).index(modality))]
+        backbone = self.frozen[str(list(self.steps).index(modality))]
         assert isinstance(backbone, BackboneModule)
         return backbone
 
+    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
+        """The backbones."""
+        return {name: [self.backbone(name).backbone] for name in self.steps}
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Discrepancy per privileged modality, summed."""
-        with torch.no_grad():
-            encoded = {
-                name: self.backbone(name).backbone.features(batch.inputs[name], batch.masks[name])
-                for name in self.step_shapes
-            }
+        encoded = {name: self.encode(self.backbone(name).backbone, batch, name) for name in self.steps}
         feature, mask = encoded[self.prevalent]
         terms = {}
         for name, tnet in zip(self.privileged, self.tnets, strict=True):
             both = batch.present(self.prevalent) & batch.present(name)
-            made, real = masked_mean(tnet(feature), mask), masked_mean(*encoded[name])
+            made, real = rows(tnet(feature), mask, self.per_step), rows(*encoded[name], self.per_step)
             terms[f"hallucinate_{name}"] = hallucination_loss(self.discrepancy, made, real, both)
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}

@@ -53,13 +53,14 @@ class StudentModule(StageModule):
         ot_max_iter: limit on the solver's sweeps.
         solver: transport solver, `native` or `pot`.
         train_tnet: go on training the T-Nets.
-        train_backbone: go on training the prevalent backbone; the papers freeze it.
+        finetune_encoder: go on training the encoder on raw steps; the papers freeze it.
         dim: size of the student's joint feature.
         heads: attention heads.
         feedforward: hidden size of the attention blocks.
         dropout: probability within the attention blocks.
         batch_attention: protocol switch.
         frozen_projections: protocol switch.
+        per_step: linked from the data.
         options: see StageModule.
     """
 
@@ -79,16 +80,17 @@ class StudentModule(StageModule):
         ot_max_iter: int = 500,
         solver: Solver = "native",
         train_tnet: bool = False,
-        train_backbone: bool = False,
+        finetune_encoder: bool = False,
         dim: int = 128,
         heads: int = 2,
         feedforward: int = 256,
         dropout: float = 0.1,
         batch_attention: bool = False,
         frozen_projections: bool = False,
+        per_step: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(per_step=per_step, **options)
         self.save_hyperparameters()
         self.ckpts = {
             "backbone": backbone_ckpt,
@@ -105,10 +107,10 @@ class StudentModule(StageModule):
         # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
         if dim % heads or not 0 <= dropout < 1:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
-        self.temperature, self.train_tnet, self.train_backbone = temperature, train_tnet, train_backbone
+        self.temperature, self.train_tnet, self.finetune_encoder = temperature, train_tnet, finetune_encoder
         self.structure = StructuralTransport(top_k, eps, ot_tol, ot_max_iter, solver)
-        self.backbone = Backbone(self.step_shapes[self.prevalent], self.num_outputs, encoder)
-        self.backbone.requires_grad_(train_backbone)
+        self.backbone = Backbone(self.steps[self.prevalent], self.num_outputs, encoder, per_step)
+        self.backbone.requires_grad_(finetune_encoder)
         self.fusion_settings: dict[str, Any] = {
             "dim": dim,
             "heads": heads,
@@ -116,6 +118,7 @@ class StudentModule(StageModule):
             "dropout": dropout,
             "batch_attention": batch_attention,
             "frozen_projections": frozen_projections,
+            "per_step": per_step,
         }
         self.head = Head(dim, self.num_outputs)
         self.uses_unlabelled = needs_teachers(method, weights)
@@ -156,7 +159,7 @@ class StudentModule(StageModule):
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """The backbone and T-Nets, unless they go on training."""
-        if not self.train_backbone:
+        if not self.finetune_encoder:
             yield self.backbone
         if not self.train_tnet and self.blueprint:
             yield self.tnets
@@ -165,26 +168,52 @@ class StudentModule(StageModule):
         """Predict from the prevalent modality alone.
 
         Args:
-            x: (B, T, *step_shape), not standardised.
+            x: (B, T, *shape), not standardised.
             mask: (B, T) bool.
 
         Returns:
-            The student's feature (B, dim) and output (B, num_outputs).
+            The student's feature (N, dim) and output (N, num_outputs); N = B, or B * T per step.
         """
-        feature, steps = self.backbone.features(x, mask)
+        return self.answer(*self.backbone.features(x, mask))
+
+    def answer(self, feature: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, from the prevalent backbone's feature sequence (B, T', dim) and its mask (B, T')."""
         features, masks = {self.prevalent: feature}, {self.prevalent: steps}
         for name, tnet in zip(self.privileged, self.tnets, strict=True):
             features[name], masks[name] = tnet(feature), steps
         joint, _ = self.fusion(features, masks)
         return joint, self.head(joint)
 
+    @property
+    def modalities(self) -> list[str]:
+        """All while it learns from teachers, the prevalent one otherwise."""
+        return list(self.steps) if "teachers" in self.frozen else [self.prevalent]
+
+    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
+        """Its own, unless it is being trained, and while fitting those of the teachers."""
+        own = {} if fitting and self.finetune_encoder else {self.prevalent: [self.backbone]}
+        if not fitting or "teachers" not in self.frozen:
+            return own
+        theirs = self._teachers().frozen_encoders(fitting=False)
+        return {name: [*own.get(name, []), *backbones] for name, backbones in theirs.items()}
+
+    def raw_modalities(self, fitting: bool) -> list[str]:
+        """The prevalent one, while its encoder is trained."""
+        return [self.prevalent] if fitting and self.finetune_encoder else []
+
+    def see(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Feature and output of a batch; from features at hand where the raw steps are not."""
+        if self.prevalent in batch.inputs:
+            return self.forward(batch.inputs[self.prevalent], batch.masks[self.prevalent])
+        return self.answer(*batch.encoded[self.prevalent])
+
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions from the prevalent modality."""
-        return {self.prevalent: self(batch.inputs[self.prevalent], batch.masks[self.prevalent])[1]}
+        return {self.prevalent: self.see(batch)[1]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Task loss on labelled samples; structure and outputs of the chosen teacher on all that both can see."""
-        feature, output = self(batch.inputs[self.prevalent], batch.masks[self.prevalent])
+        feature, output = self.see(batch)
         seen = batch.present(self.prevalent)
         terms: dict[Term, Tensor] = {"task": task_loss(self.task, output, batch.target, batch.labelled & seen)}
         record: dict[str, Tensor] = {}

@@ -24,13 +24,14 @@ class TeacherModule(StageModule):
     Args:
         encoders: encoder per modality, as the backbones were trained, where it is not the default; set by the pipeline.
         backbone_ckpts: checkpoint per modality; filled by the pipeline.
-        train_backbones: go on training the backbones; the papers freeze them.
+        finetune_encoders: go on training the backbones; the papers freeze them.
         dim: size of the joint feature, the distilled layer.
         heads: attention heads.
         feedforward: hidden size of the attention blocks.
         dropout: probability within the attention blocks.
         batch_attention: protocol switch.
         frozen_projections: protocol switch.
+        per_step: linked from the data.
         options: see StageModule.
     """
 
@@ -40,21 +41,22 @@ class TeacherModule(StageModule):
         self,
         encoders: dict[str, EncoderFactory] | None = None,
         backbone_ckpts: dict[str, str] | None = None,
-        train_backbones: bool = False,
+        finetune_encoders: bool = False,
         dim: int = 128,
         heads: int = 2,
         feedforward: int = 256,
         dropout: float = 0.1,
         batch_attention: bool = False,
         frozen_projections: bool = False,
+        per_step: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(per_step=per_step, **options)
         self.save_hyperparameters()
-        self.backbone_ckpts, self.train_backbones = backbone_ckpts or {}, train_backbones
+        self.backbone_ckpts, self.finetune_encoders = backbone_ckpts or {}, finetune_encoders
         encoders = encoders or {}
         self.backbones = nn.ModuleList(
-            Backbone(shape, self.num_outputs, encoders.get(name)) for name, shape in self.step_shapes.items()
+            Backbone(steps, self.num_outputs, encoders.get(name), per_step) for name, steps in self.steps.items()
         )
         self.fusion = GatedFusion(
             {name: backbone.dim for name, backbone in self.named_backbones()},
@@ -64,15 +66,16 @@ class TeacherModule(StageModule):
             dropout,
             batch_attention,
             frozen_projections,
+            per_step,
         )
         self.head = Head(dim, self.num_outputs)
-        if not train_backbones:
+        if not finetune_encoders:
             self.backbones.requires_grad_(False)
-        self.judge(["+".join(self.step_shapes)])
+        self.judge(["+".join(self.steps)])
 
     def named_backbones(self) -> list[tuple[str, Backbone]]:
         """The backbones with their modalities, in the data's order."""
-        return [(n, b) for n, b in zip(self.step_shapes, self.backbones, strict=True) if isinstance(b, Backbone)]
+        return [(n, b) for n, b in zip(self.steps, self.backbones, strict=True) if isinstance(b, Backbone)]
 
     def setup(self, stage: str) -> None:
         """Start from the trained backbones."""
@@ -86,21 +89,24 @@ class TeacherModule(StageModule):
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """The backbones, unless they go on training."""
-        return () if self.train_backbones else (self.backbones,)
+        return () if self.finetune_encoders else (self.backbones,)
+
+    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
+        """The backbones, unless they are being trained."""
+        return {} if self.finetune_encoders and fitting else {n: [b] for n, b in self.named_backbones()}
 
     def sequences(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Feature sequence (B, T', D_m) and mask (B, T') of every modality."""
         features, masks = {}, {}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.train_backbones):
-            for name, backbone in self.named_backbones():
-                features[name], masks[name] = backbone.features(batch.inputs[name], batch.masks[name])
+        for name, backbone in self.named_backbones():
+            features[name], masks[name] = self.encode(backbone, batch, name, self.finetune_encoders)
         return features, masks
 
     def spaces(self, batch: Batch) -> dict[str, Space]:
         """The joint space, valid where any modality is present."""
         joint, gate = self.fusion(*self.sequences(batch))
         self.last_gate = gate.detach()
-        valid = torch.stack([batch.present(name) for name in self.step_shapes]).any(dim=0)
+        valid = torch.stack([batch.present(name) for name in self.steps]).any(dim=0)
         return {JOINT: Space(joint, self.head(joint), valid)}
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -111,4 +117,4 @@ class TeacherModule(StageModule):
         """Task loss on labelled samples; the mean gate of each modality is logged beside it."""
         joint = self.spaces(batch)[JOINT]
         terms = {"loss": task_loss(self.task, joint.output, batch.target, batch.labelled & joint.valid)}
-        return terms | {f"gate_{name}": self.last_gate[:, i].mean() for i, name in enumerate(self.step_shapes)}
+        return terms | {f"gate_{name}": self.last_gate[:, i].mean() for i, name in enumerate(self.steps)}

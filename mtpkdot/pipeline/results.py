@@ -41,30 +41,30 @@ class Row:
 
 def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, output: Tensor) -> list[Row]:
     """Rows of one model on one part; samples without target do not count."""
-    labelled = torch.from_numpy(data.samples.labelled)[index]
-    truth = torch.from_numpy(data.samples.target)[index][labelled]
-    rows = score_rows(data.task, data.samples.target_names, output[labelled], truth)
-    return [Row(stage, modality, split, m, target, value, len(truth)) for m, target, value in rows]
+    judged, output = data.judge(index.numpy(), output)
+    labelled, target = torch.from_numpy(judged.labelled), torch.from_numpy(judged.target)
+    rows = score_rows(data.task, data.samples.target_names, output[labelled], target[labelled])
+    return [Row(stage, modality, split, m, name, value, int(labelled.sum())) for m, name, value in rows]
 
 
 def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, output: Tensor) -> pd.DataFrame:
-    """Predictions of one model on one part, a row per sample and target.
+    """Predictions of one model on one part, a row per judged row (sample, step or frame) and target.
 
     Columns: id, subject, split, stage, target, truth, prediction, and p_<class> for classification. Truth is empty for
     samples without target.
     """
-    positions = index.numpy()
     samples = data.samples
-    known = samples.labelled[positions]
+    judged, output = data.judge(index.numpy(), output)
+    known = judged.labelled
     common = {
-        "id": samples.ids[positions].astype(object),
-        "subject": samples.subjects[positions].astype(object),
+        "id": judged.ids.astype(object),
+        "subject": judged.subjects.astype(object),
         "split": split,
         "stage": stage,
     }
     if data.task == "classification":
         names = np.array(samples.class_names, dtype=object)
-        truth = np.where(known, names[np.where(known, samples.target[positions], 0).astype(int)], None)
+        truth = np.where(known, names[np.where(known, judged.target, 0).astype(int)], None)
         probabilities = output.float().softmax(dim=1).numpy()
         columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(samples.class_names)}
         predicted = names[output.argmax(dim=1).numpy()]
@@ -78,7 +78,7 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
                 {
                     **common,
                     "target": target,
-                    "truth": np.where(known, samples.target[positions, column].astype(float), np.nan),
+                    "truth": np.where(known, judged.target[:, column].astype(float), np.nan),
                     "prediction": values[:, column],
                 }
             )

@@ -28,6 +28,8 @@ FILLED = {
     "targets",
     "modalities",
     "prevalent",
+    "rates",
+    "per_step",
     "modality",
     "encoders",
     "batch_attention",

@@ -19,7 +19,7 @@ from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
 from mtpkdot.pipeline.store import CHECKPOINT
 
-LINKED = ("task", "targets", "modalities", "prevalent")
+LINKED = ("task", "targets", "modalities", "prevalent", "rates", "per_step")
 
 
 class StageCLI(LightningCLI):

@@ -146,10 +146,10 @@ def test_encoder_and_data_set_come_from_the_users_own_file(project, monkeypatch)
 
 
             class Squares(Encoder):
-                def __init__(self, step_shape, dim: int = 8, power: float = 2.0):
-                    super().__init__(step_shape, dim)
+                def __init__(self, steps, dim: int = 8, power: float = 2.0):
+                    super().__init__(steps, dim)
                     self.power = power
-                    self.linear = torch.nn.Linear(step_shape[0], dim)
+                    self.linear = torch.nn.Linear(steps.shape[0], dim)
 
                 def forward(self, x, mask):
                     return self.linear(x.abs() ** self.power), mask

@@ -153,4 +153,4 @@ class Study:
             if name not in self.paths:
                 write_features(self.folder / f"{name}.csv", self.ids, values)
         paths = {name: str(self.paths.get(name, self.folder / f"{name}.csv")) for name in self.features}
-        return FeatureData(str(manifest), paths, **{"target": "label", **options})
+        return FeatureData(str(manifest), paths, **{"target": "label", "prevalent": "video", **options})

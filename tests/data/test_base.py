@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtpkdot.data import BaseData
-from mtpkdot.data.base import EpochSampler
+from mtpkdot.data.sampling import EpochSampler
 from tests.data.helpers import cohort, complaint, quick
 
 
@@ -18,7 +18,7 @@ class Given(BaseData):
     """Samples that the test has made: parts in equal thirds of the rows unless it says otherwise."""
 
     def __init__(self, samples, **options):
-        super().__init__(**options)
+        super().__init__(**{"prevalent": "video", **options})
         self.given = samples
 
     modality_names = property(lambda self: list(self.given.features))

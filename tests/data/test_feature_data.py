@@ -331,6 +331,6 @@ def test_contents_change_with_every_byte_and_not_with_the_folder(study, tmp_path
 
 
 def test_modality_names_are_known_without_reading_a_file():
-    data = FeatureData("nowhere.csv", {"voice": "a.npz", "video": "b.npz"}, "label")
+    data = FeatureData("nowhere.csv", {"voice": "a.npz", "video": "b.npz"}, "label", prevalent="video")
     assert data.modality_names == ["voice", "video"]
     assert data.source == "nowhere.csv"

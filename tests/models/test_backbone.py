@@ -6,21 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.models.backbone import Backbone
-from mtpkdot.models.encoder import Encoder, FeatureEncoder
+from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps
 from tests.models.helpers import assert_close, assert_finite_gradients, built, gradients, random, random_mask
 
 property_test = settings(deadline=None, max_examples=25, derandomize=True)
 
 
-def temporal(step_shape):
-    return FeatureEncoder(step_shape, dim=8, temporal_layers=1)
+def temporal(steps):
+    return FeatureEncoder(steps, dim=8, temporal_layers=1)
 
 
 class Pictures(Encoder):
     """Encoder of (2, 3) steps that halves the sequence."""
 
-    def __init__(self, step_shape):
-        super().__init__(step_shape, dim=6)
+    def __init__(self, steps):
+        super().__init__(steps, dim=6)
 
     def forward(self, x, mask):
         flat = torch.where(mask[..., None], x.flatten(2), 0.0)
@@ -28,7 +28,7 @@ class Pictures(Encoder):
 
 
 def backbone(encoder=temporal, step_shape=(5,), seed=0):
-    model = built(lambda: Backbone(step_shape, 3, encoder), seed)
+    model = built(lambda: Backbone(Steps(step_shape), 3, encoder), seed)
     model.normalise.fit(torch.full(step_shape, 0.5), torch.full(step_shape, 2.0))
     return model
 
@@ -100,13 +100,13 @@ def test_an_encoder_of_ones_own_may_take_any_steps_and_change_their_number():
 
 
 def test_the_default_encoder_reads_feature_vectors():
-    model = Backbone((5,), 2)
+    model = Backbone(Steps((5,)), 2)
     assert isinstance(model.encoder, FeatureEncoder)
     assert model(random(3, 1, 5), torch.ones(3, 1, dtype=torch.bool))[1].shape == (3, 2)
 
 
 def test_saved_weights_bring_the_standardisation_with_them():
-    source, target = backbone(seed=1), built(lambda: Backbone((5,), 3, temporal), seed=2)
+    source, target = backbone(seed=1), built(lambda: Backbone(Steps((5,)), 3, temporal), seed=2)
     x, mask = random(4, 3, 5), torch.ones(4, 3, dtype=torch.bool)
     assert not torch.allclose(target(x, mask)[1], source(x, mask)[1], atol=1e-3)
     target.load_state_dict(source.state_dict())

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.models.attention import masked_mean
-from mtpkdot.models.encoder import Encoder, FeatureEncoder, sinusoids
+from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps, sinusoids
 from tests.models.helpers import assert_close, assert_finite_gradients, built, gradients, random, random_mask
 
 property_test = settings(deadline=None, max_examples=25, derandomize=True)
@@ -20,7 +20,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def encoder(kind, size=5, dim=8):
-    return built(lambda: FeatureEncoder((size,), dim, **KINDS[kind]))
+    return built(lambda: FeatureEncoder(Steps((size,)), dim, **KINDS[kind]))
 
 
 @property_test
@@ -105,12 +105,12 @@ def test_temporal_layers_see_the_order_of_the_steps():
 
 def test_only_vectors_are_encoded():
     with pytest.raises(ValueError, match="not steps of shape"):
-        FeatureEncoder((3, 4))
+        FeatureEncoder(Steps((3, 4)))
 
 
 def test_an_encoder_of_ones_own_states_its_sizes_and_must_say_how_it_encodes():
-    model = Encoder((3, 4), 16)
-    assert (model.step_shape, model.dim) == ((3, 4), 16)
+    model = Encoder(Steps((3, 4), 25.0), 16)
+    assert (model.steps, model.dim) == (Steps((3, 4), 25.0), 16)
     with pytest.raises(NotImplementedError):
         model(torch.zeros(1, 1, 3, 4), torch.ones(1, 1, dtype=torch.bool))
 

@@ -77,11 +77,11 @@ def test_teachers_are_frozen_in_eval_mode_and_in_no_optimiser(training_student, 
     assert all(torch.equal(a, b) for a, b in zip(before, teachers.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("train_tnet", "train_backbone"), [(False, False), (True, False), (False, True)])
-def test_tnet_and_backbone_move_only_when_asked(training_student, batch, train_tnet, train_backbone):
-    student = training_student(train_tnet=train_tnet, train_backbone=train_backbone)
+@pytest.mark.parametrize(("train_tnet", "finetune_encoder"), [(False, False), (True, False), (False, True)])
+def test_tnet_and_backbone_move_only_when_asked(training_student, batch, train_tnet, finetune_encoder):
+    student = training_student(train_tnet=train_tnet, finetune_encoder=finetune_encoder)
     student.losses(batch)["loss"].backward()
-    for part, trained in ((student.tnets, train_tnet), (student.backbone.encoder, train_backbone)):
+    for part, trained in ((student.tnets, train_tnet), (student.backbone.encoder, finetune_encoder)):
         assert part.training == trained
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters()) == trained
 
@@ -127,7 +127,7 @@ def test_the_teacher_with_the_lowest_loss_on_the_labels_is_chosen(training_stude
 
 def test_a_batch_without_the_prevalent_modality_is_finite(training_student, batch):
     batch.masks["video"][:] = False
-    student = training_student(train_backbone=True, train_tnet=True)
+    student = training_student(finetune_encoder=True, train_tnet=True)
     terms = student.losses(batch)
     terms["loss"].backward()
     assert all(torch.isfinite(value) for value in terms.values())

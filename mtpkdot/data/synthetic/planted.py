@@ -38,6 +38,7 @@ class PlantedData(BaseData):
         labelled: share of the training samples that keep their target.
         privileged_noise: make the privileged signal pure noise, so that there is nothing to give.
         generator_seed: seed of the data, apart from the training seed.
+        prevalent: the modality of the student.
         split: how the data are divided; subject k-fold if not given.
         options: see BaseData.
     """
@@ -56,12 +57,13 @@ class PlantedData(BaseData):
         labelled: float = 1.0,
         privileged_noise: bool = False,
         generator_seed: int = 0,
+        prevalent: str = "video",
         split: Split | None = None,
         **options: Any,
     ) -> None:
         if min(subjects, samples_per_subject, steps, video_dim, signal_dim) < 1 or classes < 2 or generator_seed < 0:
             raise ValueError("PlantedData needs sizes of 1 or more, 2 classes or more, and a seed of 0 or more")
-        super().__init__(split=split or Split(scheme="kfold"), **options)
+        super().__init__(prevalent=prevalent, split=split or Split(scheme="kfold"), **options)
         self.subjects, self.samples_per_subject, self.steps = subjects, samples_per_subject, steps
         self.dims = {"video": video_dim, "signal": signal_dim}
         self.classes, self.nuisance, self.labelled = classes, nuisance, labelled
