@@ -17,6 +17,10 @@ class UserError(Exception):
         self.what = what
         self.step = step
 
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
+        """A mistake found in another process is told in this one."""
+        return type(self), (self.what, self.step)
+
 
 class ConfigError(UserError):
     """A configuration that cannot be run."""

@@ -1,54 +1,36 @@
-"""`mtpkdot data import {stressid,pom,digits} [SRC] OUT`."""
+"""`mtpkdot data VERB ...`: make data sets ready."""
 
-import argparse
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 
-from mtpkdot.errors import ConfigError, DataError
+from mtpkdot.errors import ConfigError
 
-IMPORTERS = ("stressid", "pom", "digits")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake as the other verbs do."""
-
-    def error(self, message: str) -> None:  # type: ignore[override] # raises, as the base exits
-        raise ConfigError(message, f"See `{self.prog} --help`.")
+# Verb -> (module and function, help line).
+VERBS: dict[str, tuple[str, str]] = {
+    "check": ("mtpkdot.cli.data_media:check", "say what of a raw data set is there, missing or broken"),
+    "prepare": ("mtpkdot.cli.data_media:prepare", "read raw recordings once, into a compact store"),
+    "synthesize": ("mtpkdot.cli.data_synthesize:synthesize", "write a generated twin of a gated data set"),
+    "import": ("mtpkdot.cli.data_import:convert", "make manifest and feature files from a known data set"),
+}
 
 
-def data(argv: Sequence[str]) -> None:
+def data(argv: Sequence[str]) -> int | None:
     """Run `mtpkdot data ...`."""
-    parser = _Parser(prog="mtpkdot data", description="Make data sets ready.", allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="import")
-    importer = verbs.add_parser(
-        "import", help="make manifest and feature files from a known data set", allow_abbrev=False
-    )
-    importer.add_argument("name", choices=IMPORTERS, help="the data set")
-    importer.add_argument("paths", nargs="+", metavar="PATH", help="SRC OUT: its folder and a new one; digits: OUT")
-    importer.add_argument("--train", type=int, help="digits: training images (default 300)")
-    importer.add_argument("--labelled", type=int, help="digits: training images that keep their label (default all)")
-    options = parser.parse_args(argv)
-    if len(options.paths) > 2:
-        raise ConfigError(f"{len(options.paths)} paths are given", "Call `mtpkdot data import NAME SRC OUT`.")
-    extra = {key: value for key in ("train", "labelled") if (value := getattr(options, key)) is not None}
-    if extra and options.name != "digits":
-        raise ConfigError(f"--{next(iter(extra))} belongs to digits", "Remove it.")
-    source = Path(options.paths[0]) if len(options.paths) == 2 else None
-    if source is not None and options.name != "digits" and not source.is_dir():
-        raise DataError(f"{source} is not a folder", "Name the folder of the downloaded files.")
-    _import(options.name, source, Path(options.paths[-1]), extra)
+    if not argv or argv[0] in ("-h", "--help"):
+        if not argv:
+            raise ConfigError(f"the data verb is not named, one of {', '.join(VERBS)}", "See `mtpkdot data --help`.")
+        print(usage())
+        return None
+    if argv[0] not in VERBS:
+        raise ConfigError(
+            f"there is no data verb {argv[0]!r}", f"Choose from {', '.join(VERBS)}; see `mtpkdot data --help`."
+        )
+    module, _, function = VERBS[argv[0]][0].partition(":")
+    verb: Callable[[Sequence[str]], int | None] = getattr(import_module(module), function)
+    return verb(argv[1:])
 
 
-def _import(name: str, source: Path | None, out: Path, extra: dict[str, int]) -> None:
-    """Convert into a new folder, which appears whole or not at all."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        made = Path(folder) / "made"
-        made.mkdir()
-        lines: list[str] = import_module(f"mtpkdot.data.importers.{name}").convert(source, made, **extra)
-        made.replace(out)
-    print("\n".join([f"{out} is ready.", *lines]))
+def usage() -> str:
+    """The help text."""
+    lines = [f"  {name:<10} {text}" for name, (_, text) in VERBS.items()]
+    return "\n".join(["usage: mtpkdot data VERB ...", "", *lines, "", "`mtpkdot data VERB --help` tells more."])

@@ -12,7 +12,7 @@ from types import FrameType
 
 from mtpkdot.errors import UserError
 
-Verb = Callable[[Sequence[str]], None]
+Verb = Callable[[Sequence[str]], int | None]
 
 # Verb -> (module and function, help line).
 VERBS: dict[str, tuple[str, str]] = {
@@ -20,7 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "stage": ("mtpkdot.cli.experiment:stage", "train one stage, taking the earlier ones from earlier runs"),
     "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),
     "test": ("mtpkdot.cli.experiment:test", "evaluate a run again on its test part"),
-    "data": ("mtpkdot.cli.data:data", "make manifest and feature files from a known data set"),
+    "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
 
 USER_ERROR, TERMINATED = 2, 128 + signal.SIGTERM
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; the process's own if None.
 
     Returns:
-        0 when done, 2 for a mistake of the user, 143 after SIGTERM.
+        0 when done, 1 if a check finds something wrong, 2 for a mistake of the user, 143 after SIGTERM.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         verb: Verb = getattr(import_module(module), function)
-        verb(argv[1:])
+        return verb(argv[1:]) or 0
     except UserError as error:
         return _complain(str(error))
     except SystemExit as stop:
@@ -61,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
 
 
 def usage() -> str:

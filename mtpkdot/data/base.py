@@ -2,7 +2,9 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +20,18 @@ from mtpkdot.data.splits import PARTS, Split, assign_parts
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataError
 from mtpkdot.losses.task import Task
+
+_shared: "ContextVar[BaseData | None]" = ContextVar("shared", default=None)
+
+
+@contextmanager
+def sharing(data: "BaseData") -> Iterator[None]:
+    """Within it, DataModules of the same class take what `data` has read, instead of reading it again."""
+    token = _shared.set(data)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
 
 
 class BaseData(L.LightningDataModule):
@@ -86,6 +100,10 @@ class BaseData(L.LightningDataModule):
     @cached_property
     def samples(self) -> Samples:
         """The data set."""
+        shared = _shared.get()
+        if shared is not None and type(shared) is type(self) and shared is not self:
+            self.adopt(shared)
+            return shared.samples
         return self.load()
 
     @cached_property
@@ -264,9 +282,10 @@ class BaseData(L.LightningDataModule):
             self.dataset,
             self.batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
+            # Features at hand are only copied: a process for that would cost more than it does.
+            num_workers=self.num_workers if self.dataset.reads_clips else 0,
             collate_fn=_as_is,
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=self.num_workers > 0 and self.dataset.reads_clips,
         )
 
 

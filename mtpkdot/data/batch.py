@@ -193,6 +193,11 @@ class SampleDataset(Dataset[Batch]):
         self._masks = {name: torch.from_numpy(values) for name, values in samples.masks.items()}
         self._target, self._labelled = torch.from_numpy(samples.target), torch.from_numpy(samples.labelled)
 
+    @property
+    def reads_clips(self) -> bool:
+        """Whether batches are read and decoded, and not only copied."""
+        return any(isinstance(values, Clips) for values in self._features.values())
+
     def __len__(self) -> int:
         return len(self.samples)
 

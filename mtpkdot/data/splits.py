@@ -9,6 +9,7 @@ from mtpkdot.data.batch import BoolArray, Samples, StrArray
 from mtpkdot.errors import DataError
 
 PARTS = ("train", "validation", "test")
+UNJUDGED = "unjudged"  # neither trained on nor scored, only predicted
 _SYNONYMS = {
     "train": "train",
     "training": "train",
@@ -28,7 +29,8 @@ class Split:
     Args:
         scheme: `column`: the manifest's split column says train, validation or test. `fold_column`: the manifest
             numbers the folds; fold `fold` is the test part. `kfold`: subject k-fold. `loso`: leave one subject out,
-            subjects in sorted order. `holdout`: `test_subjects`, or a random share of the subjects.
+            subjects in sorted order. `holdout`: `test_subjects`, or a random share of the subjects. `official`: those
+            whom the data set's authors test.
         folds: number of folds of `kfold`.
         fold: which fold (kfold, fold_column) or subject (loso) is tested, from 0.
         validation: share of the remaining subjects that selects the epoch; disjoint from both other parts.
@@ -38,7 +40,7 @@ class Split:
         seed: seed of every random choice here; independent of the training seed.
     """
 
-    scheme: Literal["column", "fold_column", "kfold", "loso", "holdout"] = "column"
+    scheme: Literal["column", "fold_column", "kfold", "loso", "holdout", "official"] = "column"
     folds: int = 5
     fold: int = 0
     validation: float = 0.2
@@ -105,12 +107,17 @@ def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> St
     parts = np.full(len(samples), "train", dtype="<U10")
     parts[tested] = "test"
     remaining = np.setdiff1d(everyone, np.unique(subjects[tested]))
+    if split.scheme == "official":
+        assert samples.split_column is not None
+        parts[samples.split_column == UNJUDGED] = UNJUDGED
+        # Whoever is trained on without labels (transductive) can select nothing.
+        remaining = np.intersect1d(remaining, subjects[(parts == "train") & samples.known])
     if split.validation_subjects:
         chosen = _named(split.validation_subjects, remaining, "validation_subjects", source)
     else:
         count = min(max(1, round(split.validation * len(remaining))), len(remaining))
         chosen = np.random.default_rng([split.seed, split.fold]).permutation(remaining)[:count]
-    parts[np.isin(subjects, chosen) & ~tested] = "validation"
+    parts[np.isin(subjects, chosen) & (parts == "train")] = "validation"
     return parts
 
 
@@ -122,6 +129,10 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
         if str(split.fold) not in folds:
             raise DataError(f"{source} has no fold {split.fold}, only {', '.join(folds)}", "Choose another split.fold.")
         return np.asarray(samples.split_column == str(split.fold))
+    if split.scheme == "official":
+        if samples.split_column is None or not np.any(samples.split_column == "test"):
+            raise DataError(f"{source} has no official test part", "Choose another split.scheme.")
+        return np.asarray(samples.split_column == "test")
     if split.scheme == "holdout":
         if split.test_subjects:
             return np.isin(subjects, _named(split.test_subjects, everyone, "test_subjects", source))

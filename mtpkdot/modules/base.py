@@ -21,6 +21,7 @@ from mtpkdot.metrics.collections import metric_names, task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
+from mtpkdot.models.weights import without_pretrained
 
 
 @dataclass
@@ -256,7 +257,8 @@ def load_upstream(kind: type[Upstream], path: str | None, key: str) -> Upstream:
             f"Train the stage before, or give its checkpoint with --{key}.",
         )
     try:
-        module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        with without_pretrained():
+            module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError, ArgumentError, UnpicklingError) as error:
         raise RunError(
             f"{key}: {path} is no checkpoint of {kind.__name__}", f"Give one that the stage before {key} has written."

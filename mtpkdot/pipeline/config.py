@@ -8,8 +8,12 @@ from typing import Any, Literal
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning.pytorch import Trainer
 
+# Imported so that a config can name them by their class alone.
+from mtpkdot.data import affwild2, biovid, feature_data  # noqa: F401
 from mtpkdot.data.base import BaseData
+from mtpkdot.data.synthetic import planted  # noqa: F401
 from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.stages import KINDS, filled
 
@@ -35,6 +39,7 @@ class StageFit:
 
     Args:
         max_epochs: passes over the training part.
+        batch_size: samples per batch of this stage; null for the data section's.
         monitor: logged value that selects the epoch; null for the task's metric (hallucinator: the loss).
         mode: whether the monitored value should be low or high; null for the metric's own direction.
         patience: stop after this many epochs without improvement; null for never.
@@ -43,6 +48,7 @@ class StageFit:
     """
 
     max_epochs: int = 20
+    batch_size: int | None = None
     monitor: str | None = None
     mode: Literal["min", "max"] | None = None
     patience: int | None = None
@@ -59,12 +65,16 @@ class PipelineOptions:
         name: folder of this run below root; null for the config's file name and the run's hash.
         stages: what to train and evaluate, with `backbone` for all of them or `backbone.<modality>` for one; the
             others are taken from earlier runs.
+        features: precision of the pass in which frozen encoders compute features of media: bfloat16, float32, or
+            `auto` for bfloat16 where the processor computes with it. They are kept in `<root>/features` and read by
+            every later stage and epoch; `off` computes them in every step instead.
         resume: false puts a run of the same name aside and starts interrupted stages anew.
     """
 
     root: str = "runs"
     name: str | None = None
     stages: list[str] = field(default_factory=lambda: list(KINDS))
+    features: Precision = "auto"
     resume: bool = True
 
 
@@ -121,6 +131,18 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     return Experiment(config, data, text, source)
 
 
+def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
+    """The DataModule of an experiment's command line, not yet read; its other sections are only parsed.
+
+    Raises:
+        ConfigError: as `parse`.
+    """
+    parser = _parser(verb, None)
+    data = _instantiate_data(parser, _run(parser, list(argv)))
+    data.check_modalities()
+    return data
+
+
 def _parser(verb: str, modalities: list[str] | None) -> ArgumentParser:
     """The parser; without modalities, the backbone section is taken as it comes."""
     parser = ArgumentParser(prog=f"mtpkdot {verb}", description=_HELP, allow_abbrev=False, exit_on_error=False)
@@ -158,9 +180,16 @@ def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
         # Namespace has no annotations.
         data = parser.instantiate(Namespace(data=namespace.data)).data  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"the data section cannot be used: {_one_line(str(error))}", "Correct it.") from error
+        raise ConfigError(f"the data section cannot be used: {_reason(str(error))}", "Correct it.") from error
     assert isinstance(data, BaseData)
     return data
+
+
+def _reason(message: str) -> str:
+    """What a class objects to its arguments, out of jsonargparse's account of all that it tried."""
+    reasons = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip().startswith("- ")]
+    reasons = [reason for reason in reasons if not reason.startswith("Expected a")]
+    return _one_line(reasons[0] if reasons else message)
 
 
 def _one_line(message: str) -> str:

@@ -9,7 +9,9 @@ import pandas as pd
 import torch
 
 from mtpkdot.data.base import BaseData
+from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import StageModule
+from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.results import Row, prediction_table, score
 from mtpkdot.pipeline.stages import Stage
 
@@ -23,6 +25,7 @@ def evaluate_stage(
     data: BaseData,
     trainer: dict[str, Any],
     splits: Sequence[str],
+    features: FeatureCache,
 ) -> tuple[list[Row], list[pd.DataFrame]]:
     """Evaluate every head of a stage.
 
@@ -34,15 +37,17 @@ def evaluate_stage(
         data: the data set.
         trainer: the shared Trainer section; one device is used, so that every sample counts once.
         splits: of `validation` and `test`.
+        features: where features of frozen encoders are kept.
 
     Returns:
         Rows of the results, and a table of predictions per part and head.
     """
     overrides: dict[str, Any] = dict(upstream)
-    module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **overrides)
+    with without_pretrained():
+        module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **overrides)
     rows, tables = [], []
     for split in splits if module.heads else ():
-        predictions = predict(module, data, trainer, split)
+        predictions = predict(module, data, trainer, split, features)
         index = predictions["index"]
         for head in module.heads:
             rows += score(data, stage.kind, head, split, index, predictions[head])
@@ -51,8 +56,10 @@ def evaluate_stage(
     return rows, tables
 
 
-def predict(module: StageModule, data: BaseData, trainer: dict[str, Any], split: str) -> dict[str, torch.Tensor]:
-    """Outputs of a module on a part, in order: `index` (n,) and per head (n, num_outputs), in float32."""
+def predict(
+    module: StageModule, data: BaseData, trainer: dict[str, Any], split: str, features: FeatureCache
+) -> dict[str, torch.Tensor]:
+    """Outputs of a module on a part, in order: `index` (m,) and per head (m, num_outputs), in float32."""
     runner = L.Trainer(
         accelerator=trainer["accelerator"],
         devices=1,
@@ -62,8 +69,10 @@ def predict(module: StageModule, data: BaseData, trainer: dict[str, Any], split:
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    data.setup("predict")
-    batches: Any = runner.predict(module, data.evaluation_loader("test" if split == "test" else "validation"))
+    module.setup("predict")
+    features.attach(module, data, False, runner.strategy.root_device)
+    part: Any = split
+    batches: Any = runner.predict(module, data.evaluation_loader(part))
     assert batches
     return {
         name: torch.cat([batch[name] for batch in batches]).to(torch.int64 if name == "index" else torch.float32)

@@ -100,15 +100,13 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
         model["modality"] = stage.modality
     arguments = {**config["data"].get("init_args", {}), **protocol.data_arguments(stage.name)}
     arguments["seed"] = config["seed_everything"]
+    if section["fit"]["batch_size"] is not None:
+        arguments["batch_size"] = section["fit"]["batch_size"]
     keys = flatten(
         {
             stage.kind if stage.modality is None else stage.name: {"model": model, "fit": section["fit"]},
-            "data": {
-                "class_path": config["data"]["class_path"],
-                "modalities": data.modality_names,
-                "init_args": {k: v for k, v in arguments.items() if k not in data.unhashed},
-                "contents": data.contents(),
-            },
+            "data": _data_keys(experiment, arguments),
+            "features": config["pipeline"]["features"],
             "trainer": {k: v for k, v in config["trainer"].items() if k not in _NEUTRAL},
             "seed_everything": config["seed_everything"],
             "upstream": hashes,
@@ -125,6 +123,23 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     }
     stored = StoredStage(Path(config["pipeline"]["root"]), stage.name, digest(keys))
     return Job(stage, stored, keys, sections, fit, upstream)
+
+
+def data_keys(experiment: Experiment) -> dict[str, Any]:
+    """What decides the data that an encoder reads, whatever the stage."""
+    passed = {"batch_size", "num_workers", "views", "split", "seed"}
+    arguments = experiment.config["data"].get("init_args", {})
+    return _data_keys(experiment, {key: value for key, value in arguments.items() if key not in passed})
+
+
+def _data_keys(experiment: Experiment, arguments: dict[str, Any]) -> dict[str, Any]:
+    config, data = experiment.config, experiment.data
+    return {
+        "class_path": config["data"]["class_path"],
+        "modalities": data.modality_names,
+        "init_args": {k: v for k, v in arguments.items() if k not in data.unhashed},
+        "contents": data.contents(),
+    }
 
 
 def section_of(config: dict[str, Any], stage: Stage) -> dict[str, Any]:

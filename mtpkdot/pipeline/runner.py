@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from mtpkdot.data.base import sharing
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.modules.student import needs_teachers
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage
-from mtpkdot.pipeline.jobs import Job, make_jobs, section_of, wanted_stages
+from mtpkdot.pipeline.features import FeatureCache
+from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.protocol import expand
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
@@ -45,6 +47,12 @@ class Run:
         self._check_config()
         self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
+        self.features = FeatureCache(
+            Path(options["root"]) / "features",
+            options["features"],
+            data_keys(experiment),
+            {name: section["model"]["encoder"] for name, section in self.config["backbone"].items()},
+        )
         self.resume: bool = options["resume"]
         hashes = {name: job.stored.hash for name, job in self.jobs.items()}
         self.folder = Path(options["root"]) / (options["name"] or f"{experiment.source}-{digest(hashes)[:8]}")
@@ -74,7 +82,7 @@ class Run:
                 raise self._untrained(name)
             upstream = job.upstream if job.stage.kind == "adapted" else {}
             found = evaluate_stage(
-                job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], splits
+                job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], splits, self.features
             )
             rows += found[0]
             tables += found[1]
@@ -130,7 +138,8 @@ class Run:
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    StageCLI(stage.module, job.sections, job.fit, Path(folder), stage.name)
+                    with sharing(self.data):
+                        StageCLI(stage.module, job.sections, job.fit, Path(folder), stage.name, self.features)
                 except (ValueError, MisconfigurationException, ArgumentError) as error:
                     message = " ".join(str(error).split())
                     raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
@@ -147,7 +156,8 @@ class Run:
             if not self.resume:
                 shutil.rmtree(stored.partial, ignore_errors=True)
             resumed = ", resumed" if (stored.partial / "last.ckpt").is_file() else ""
-            trained = train(job.stage.module, job.sections, job.fit, stored.partial, title)
+            with sharing(self.data):
+                trained = train(job.stage.module, job.sections, job.fit, stored.partial, title, self.features)
             stored.publish(
                 {
                     "stage": job.stage.name,

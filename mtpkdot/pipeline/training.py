@@ -17,6 +17,7 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.errors import RunError
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
+from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.store import CHECKPOINT
 
 LINKED = ("task", "targets", "modalities", "prevalent", "rates", "per_step")
@@ -34,12 +35,19 @@ class StageCLI(LightningCLI):
         fit: the fields of StageFit.
         folder: where the stage trains.
         title: of the progress bar.
+        features: where features of frozen encoders are kept.
     """
 
     def __init__(
-        self, module: type[StageModule], config: dict[str, Any], fit: dict[str, Any], folder: Path, title: str
+        self,
+        module: type[StageModule],
+        config: dict[str, Any],
+        fit: dict[str, Any],
+        folder: Path,
+        title: str,
+        features: FeatureCache,
     ) -> None:
-        self.fit_options, self.folder, self.title = fit, folder, title
+        self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
         with warnings.catch_warnings():
             # The process has a command line of its own, which this config was made from.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
@@ -69,7 +77,12 @@ class StageCLI(LightningCLI):
         )
         # Saved after `best`, whose state it holds: a killed run finds both or the pair before.
         last = ModelCheckpoint(filename="last", save_top_k=1, every_n_epochs=1, **common)
-        callbacks: list[Callback] = [StepSeed(int(self.config.seed_everything)), self.best, last]
+        callbacks: list[Callback] = [
+            FeaturesAtHand(self.features),
+            StepSeed(int(self.config.seed_everything)),
+            self.best,
+            last,
+        ]
         if self.fit_options["patience"] is not None:
             callbacks.append(ResumableEarlyStopping(monitor, mode=mode, patience=self.fit_options["patience"]))
         bar = self.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
@@ -102,7 +115,14 @@ class Trained:
     seconds: float
 
 
-def train(module: type[StageModule], config: dict[str, Any], fit: dict[str, Any], folder: Path, title: str) -> Trained:
+def train(
+    module: type[StageModule],
+    config: dict[str, Any],
+    fit: dict[str, Any],
+    folder: Path,
+    title: str,
+    features: FeatureCache,
+) -> Trained:
     """Train a stage in its folder, or go on where a killed process left it.
 
     Args:
@@ -111,6 +131,7 @@ def train(module: type[StageModule], config: dict[str, Any], fit: dict[str, Any]
         fit: the fields of StageFit.
         folder: receives `config.yaml`, `model.ckpt` (best epoch) and `logs/`.
         title: of the progress bar.
+        features: where features of frozen encoders are kept.
 
     Returns:
         The record. The folder then holds the weights of the best epoch and nothing of the way there.
@@ -120,7 +141,7 @@ def train(module: type[StageModule], config: dict[str, Any], fit: dict[str, Any]
     """
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    cli = StageCLI(module, config, fit, folder, title)
+    cli = StageCLI(module, config, fit, folder, title, features)
     cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
     last = folder / "last.ckpt"
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)

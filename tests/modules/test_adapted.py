@@ -27,9 +27,7 @@ def make(checkpoints, data):
 def test_the_loss_is_that_of_the_paper(make, batch):
     module = make(teacher="cotrained").eval()
     spaces, known = module.spaces(batch), batch.labelled
-    align = sum(
-        (1 - F.cosine_similarity(spaces[m].feature, spaces["joint"].feature)).mean() for m in module.steps
-    )
+    align = sum((1 - F.cosine_similarity(spaces[m].feature, spaces["joint"].feature)).mean() for m in module.steps)
     tasks = {name: task_loss("classification", space.output, batch.target, known) for name, space in spaces.items()}
     expected = 0.5 * align + 0.5 * (tasks["joint"] + 0.5 * tasks["video"] + 0.5 * tasks["signal"])
     torch.testing.assert_close(module.losses(batch)["loss"], expected)

@@ -1,5 +1,1 @@
-"""Generated data."""
-
-from mtpkdot.data.synthetic.planted import PlantedData
-
-__all__ = ["PlantedData"]
+"""Generated data: planted features, and twins of gated data sets."""

@@ -1,0 +1,43 @@
+"""`mtpkdot data import {stressid,pom,digits} [SRC] OUT`."""
+
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from mtpkdot.cli.arguments import Parser
+from mtpkdot.errors import ConfigError, DataError
+
+IMPORTERS = ("stressid", "pom", "digits")
+
+
+def convert(argv: Sequence[str]) -> None:
+    """Run the verb."""
+    parser = Parser(prog="mtpkdot data import", description="Make manifest and feature files from a known data set.")
+    parser.add_argument("name", choices=IMPORTERS, help="the data set")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="SRC OUT: its folder and a new one; digits: OUT")
+    parser.add_argument("--train", type=int, help="digits: training images (default 300)")
+    parser.add_argument("--labelled", type=int, help="digits: training images that keep their label (default all)")
+    options = parser.parse_args(argv)
+    if len(options.paths) > 2:
+        raise ConfigError(f"{len(options.paths)} paths are given", "Call `mtpkdot data import NAME SRC OUT`.")
+    extra = {key: value for key in ("train", "labelled") if (value := getattr(options, key)) is not None}
+    if extra and options.name != "digits":
+        raise ConfigError(f"--{next(iter(extra))} belongs to digits", "Remove it.")
+    source = Path(options.paths[0]) if len(options.paths) == 2 else None
+    if source is not None and options.name != "digits" and not source.is_dir():
+        raise DataError(f"{source} is not a folder", "Name the folder of the downloaded files.")
+    _import(options.name, source, Path(options.paths[-1]), extra)
+
+
+def _import(name: str, source: Path | None, out: Path, extra: dict[str, int]) -> None:
+    """Convert into a new folder, which appears whole or not at all."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        made = Path(folder) / "made"
+        made.mkdir()
+        lines: list[str] = import_module(f"mtpkdot.data.importers.{name}").convert(source, made, **extra)
+        made.replace(out)
+    print("\n".join([f"{out} is ready.", *lines]))

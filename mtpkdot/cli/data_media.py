@@ -1,0 +1,86 @@
+"""`mtpkdot data check` and `mtpkdot data prepare`."""
+
+from collections.abc import Sequence
+
+from mtpkdot.data.media import MediaData
+from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.config import parse_data
+
+DATA_SETS = {"biovid": "BioVid", "affwild2": "AffWild2"}
+NOT_READY = 1
+
+_HELP = """usage: mtpkdot data {verb} NAME FOLDER [--data.KEY VALUE ...]
+       mtpkdot data {verb} --config FILE [--data.KEY VALUE ...]
+
+{text}
+
+NAME is biovid or affwild2, FOLDER the downloaded data. The keys are those of the data section: --data.store OUT,
+--data.on_error skip, --data.prepare_workers 8, --data.part PartB ... A config's own data section is used with --config.
+{options}"""
+
+
+def check(argv: Sequence[str]) -> int | None:
+    """Report; 0 if the data set is ready to be prepared, 1 if not."""
+    if _asks_for_help(argv):
+        text = "Walk a raw data set and decode everything in it. Exit code 0: ready, 1: not."
+        options = "--quick looks at names, counts and text files only; --all lists every problem."
+        print(_HELP.format(verb="check", text=text, options=options))
+        return None
+    from mtpkdot.data.check import check as inspect
+
+    flags = {"--quick", "--all"} & set(argv)
+    data = _media("check", [argument for argument in argv if argument not in flags])
+    report = inspect(data, decode="--quick" not in flags)
+    print(f"{data.source} ({type(data).__name__})")
+    for line in report.lines(most=10**9 if "--all" in flags else 40):
+        print(line)
+    recordings = len(report.inventory.recordings)
+    if not recordings:
+        print("not ready: there is no recording. Check the folder.")
+        return NOT_READY
+    if report.fatal and data.on_error == "raise":
+        print(
+            f"not ready: {len(report.fatal)} problems. Repair them, or leave these recordings out with "
+            "--data.on_error skip."
+        )
+        return NOT_READY
+    print(f"ready: {recordings} recordings" + (f", {len(report.fatal)} problems left out" if report.fatal else ""))
+    return None
+
+
+def prepare(argv: Sequence[str]) -> None:
+    """Bring the store up to date."""
+    if _asks_for_help(argv):
+        text = "Read raw recordings once, into a compact store. A killed run goes on where it was."
+        print(_HELP.format(verb="prepare", text=text, options=""))
+        return
+    data = _media("prepare", argv)
+    store = data.prepared
+    size = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
+    left_out = len(store.record["left_out"])
+    print(
+        f"{store.folder} is ready: {len(store.index)} recordings, {size / 1e6:.1f} MB"
+        + (f"; {left_out} left out, listed in store.json" if left_out else "")
+    )
+
+
+def _asks_for_help(argv: Sequence[str]) -> bool:
+    return bool(argv) and argv[0] in ("-h", "--help")
+
+
+def _media(verb: str, argv: Sequence[str]) -> MediaData:
+    named = list(argv)
+    if named and not named[0].startswith("-"):
+        if named[0] not in DATA_SETS:
+            raise ConfigError(f"there is no data set {named[0]!r}", f"Choose from {', '.join(DATA_SETS)}.")
+        if len(named) < 2 or named[1].startswith("-"):
+            raise ConfigError("the folder is not named", f"Call `mtpkdot data {verb} {named[0]} FOLDER`.")
+        named = ["--data", DATA_SETS[named[0]], "--data.root", named[1], *named[2:]]
+    elif not named:
+        raise ConfigError("no data set is named", f"Call `mtpkdot data {verb} NAME FOLDER`; see --help.")
+    data = parse_data(f"data {verb}", named)
+    if not isinstance(data, MediaData):
+        raise ConfigError(
+            f"{type(data).__name__} has no raw recordings", f"`mtpkdot data {verb}` is for data sets of media."
+        )
+    return data

@@ -1,0 +1,282 @@
+"""Aff-Wild2, valence-arousal track: aligned faces and sound of videos in the wild (Kollias et al., 2018)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mtpkdot.data.batch import Clips, FloatArray, IntArray, Rows, Samples, StrArray
+from mtpkdot.data.clips import SOUND_SCALE, PictureClips, SoundClips
+from mtpkdot.data.decode import frame_times, read_sound
+from mtpkdot.data.layouts.affwild2 import find
+from mtpkdot.data.layouts.affwild2_text import read_annotation
+from mtpkdot.data.media import MediaData
+from mtpkdot.data.pictures import PictureSettings, fill_frames, read_pictures, read_present
+from mtpkdot.data.prepared import Content
+from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.data.splits import Split
+from mtpkdot.errors import DataError
+
+VIDEO, AUDIO = "video", "audio"
+TARGETS = ["valence", "arousal"]
+_USUAL_RATE = 30.0  # frames per second, where a recording has no raw video to say it
+
+
+@dataclass(frozen=True)
+class _Converter:
+    """Decodes one recording; sent to other processes."""
+
+    pictures: PictureSettings
+    sound_rate: int
+
+    def __call__(self, recording: Recording) -> Content:
+        assert recording.pictures is not None
+        pictures = read_pictures(recording.pictures, recording.id, self.pictures)
+        counts, times = [len(pictures.times)], None
+        if recording.sound is not None:
+            times = frame_times(recording.sound)
+            counts.append(len(times))
+        small: dict[str, npt.NDArray[Any]] = {}
+        if recording.table is not None:
+            truth = read_annotation(recording.table)
+            counts.append(len(truth))
+        # The three counts differ by a few frames; what all of them have is used. A recording of the test list is
+        # predicted to its end.
+        count = max(counts) if recording.table is None else min(counts)
+        offsets = np.pad(pictures.offsets, (0, max(0, count + 1 - len(pictures.offsets))), mode="edge")[: count + 1]
+        small["times"] = _times(times, count)
+        small["offsets"] = offsets
+        if recording.table is not None:
+            small["valence"], small["arousal"] = truth[:count, 0].copy(), truth[:count, 1].copy()
+        large: dict[str, npt.NDArray[Any]] = {"pictures": pictures.jpegs[: offsets[-1]]}
+        if recording.sound is not None and _has_sound(recording):
+            sound = read_sound(recording.sound, self.sound_rate)
+            large["sound"] = np.round(sound * SOUND_SCALE).astype(np.int16)
+        if not len(large["pictures"]):
+            raise DataError(
+                f"{recording.pictures} has no frame among the first {count}, which are annotated",
+                "Repair it, or set data.init_args.on_error to skip.",
+            )
+        return Content({**recording.facts, "frames": count}, small, large)
+
+
+class AffWild2(MediaData):
+    """Aff-Wild2 with its valence and arousal annotations, per frame.
+
+    A step is a clip of `frames` pictures with the sound around it, and a sample a window of `clips` steps; windows tile
+    a recording. A step's target is the mean over its valid frames. Results are those of frames: every valid frame is
+    compared with the prediction of its clip, over all recordings of a part together.
+
+    The official validation set is the test part; a share of the training videos selects the epoch.
+
+    Args:
+        frames: pictures of a clip.
+        frame_step: frames from one picture to the next; a clip covers `frames * frame_step` frames.
+        clips: clips of a window.
+        sound_seconds: length of the sound around the middle of each clip.
+        sound_rate: its samples per second.
+        unlabelled: training material without labels: `invalid` (frames annotated with -5 in training videos) and `test`
+            (transductive: the videos of the test list).
+        prevalent: the modality of the student.
+        task: valence and arousal are values.
+        split: how the training videos are divided; null for the official sets.
+        options: see MediaData.
+    """
+
+    def __init__(
+        self,
+        frames: int = 8,
+        frame_step: int = 1,
+        clips: int = 16,
+        sound_seconds: float = 1.0,
+        sound_rate: int = 16_000,
+        unlabelled: Sequence[Literal["invalid", "test"]] = (),
+        prevalent: str = VIDEO,
+        task: Literal["regression"] = "regression",
+        split: Split | None = None,
+        **options: Any,
+    ) -> None:
+        split = split or Split(scheme="official", validation=0.15)
+        super().__init__(prevalent=prevalent, task=task, split=split, **options)
+        if min(frames, frame_step, clips) < 1 or sound_seconds <= 0 or sound_rate < 1000:
+            raise ValueError("frames, frame_step and clips are 1 or more, and the sound has a length and a rate")
+        self.frames, self.frame_step, self.clips = frames, frame_step, clips
+        self.sound_seconds, self.sound_rate, self.unlabelled = sound_seconds, sound_rate, list(unlabelled)
+
+    @property
+    def modality_names(self) -> list[str]:
+        """Video and audio."""
+        return [VIDEO, AUDIO]
+
+    @property
+    def span(self) -> int:
+        """Frames that a clip covers."""
+        return self.frames * self.frame_step
+
+    def inventory(self) -> Inventory:
+        """Find the recordings."""
+        return find(self.raw_folder)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the store beside the pictures."""
+        return {"sound_rate": self.sound_rate}
+
+    def converter(self) -> _Converter:
+        """Decodes one recording."""
+        return _Converter(self.pictures, self.sound_rate)
+
+    def load(self) -> Samples:
+        """Cut the windows from the store."""
+        index = self.prepared.index
+        windows = [self._windows(row) for row in self.rows]
+        sizes = np.array([len(w["target"]) for w in windows])
+        joined = {key: np.concatenate([w[key] for w in windows]) for key in windows[0]}
+        recordings = np.repeat(index["id"].to_numpy(dtype=np.str_), sizes)
+        # A window's first clip, counted within its recording.
+        first_clip = np.concatenate([np.arange(size) * self.clips for size in sizes])
+        ids = np.char.add(np.char.add(recordings, "-"), np.char.zfill(first_clip.astype(np.str_), 6))
+        sets = np.repeat(index["set"].to_numpy(dtype=np.str_), sizes)
+        labelled, masks = joined["labelled"], {VIDEO: joined["video"], AUDIO: joined["audio"]}
+        if "invalid" not in self.unlabelled:
+            # Unlabelled steps of training videos teach nothing then, not even as context.
+            hidden = (sets == "train")[:, None] & ~labelled
+            masks = {name: mask & ~hidden for name, mask in masks.items()}
+        parts = np.select([sets == "validation", sets == "test"], ["test", "unjudged"], "train").astype(np.str_)
+        if "test" in self.unlabelled:
+            parts[sets == "test"] = "train"
+        common = (self.prepared, recordings, ids, self.augment)
+        lengths = {row["id"]: _sound_length(row) for row in self.rows}
+        length = round(self.sound_seconds * self.sound_rate)
+        features: dict[str, Clips] = {
+            VIDEO: PictureClips(*common, joined["frames"], self.offsets(), self.pictures.size),
+            AUDIO: SoundClips(*common, joined["starts"], lengths, length),
+        }
+        samples = Samples(
+            ids,
+            np.repeat(index["video"].to_numpy(dtype=np.str_), sizes),
+            joined["target"],
+            labelled,
+            TARGETS,
+            [],
+            features,
+            masks,
+            parts,
+            rates={VIDEO: _USUAL_RATE, AUDIO: float(self.sound_rate)},
+        )
+        useful = np.asarray(labelled.any(axis=1) | masks[VIDEO].any(axis=1))
+        self._places = recordings[useful], first_clip[useful]
+        return samples if useful.all() else samples.keep(useful)
+
+    def adopt(self, other: Any) -> None:
+        """Share the store, the samples and their places."""
+        super().adopt(other)
+        if isinstance(other, AffWild2):
+            self._places = other._places
+
+    def _windows(self, row: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """The windows of one recording: frames, sound, targets and masks of their steps."""
+        count, span = int(row["frames"]), self.span
+        windows = -(-count // (span * self.clips))
+        shape = (windows, self.clips)
+        begin = (np.arange(windows * self.clips) * span).reshape(shape)
+        inside = begin < count
+        wanted = begin[:, :, None] + np.arange(0, span, self.frame_step)
+        # The last clip of a recording repeats its last frame.
+        wanted = np.minimum(wanted, count - 1)
+        frames = fill_frames(wanted, read_present(np.asarray(row["offsets"])), self.missing_frames == "repeat")
+        frames = _bridged(frames)
+        valence, arousal = row.get("valence"), row.get("arousal")
+        known = np.zeros(count, dtype=np.bool_)
+        values = np.zeros((count, 2))
+        if valence is not None and arousal is not None and np.ndim(valence):
+            values = np.stack([valence, arousal], axis=1).astype(np.float64)
+            known = np.asarray(np.isfinite(values).all(axis=1))
+        step = np.arange(count) // span
+        sums = np.stack(
+            [np.bincount(step, np.where(known, values[:, k], 0), windows * self.clips) for k in range(2)], axis=1
+        )
+        valid = np.bincount(step, known, windows * self.clips)
+        target = (sums / np.maximum(valid, 1)[:, None]).astype(np.float32)
+        target[valid == 0] = np.nan
+        times = np.asarray(row["times"], dtype=np.float64)
+        middle = (times[np.minimum(begin, count - 1)] + times[np.minimum(begin + span - 1, count - 1)]) / 2
+        starts = np.round((middle - self.sound_seconds / 2) * self.sound_rate).astype(np.int64)
+        return {
+            "frames": np.where(inside[:, :, None], frames, -1).astype(np.int32),
+            "starts": starts,
+            "target": target.reshape(*shape, 2),
+            "labelled": (valid > 0).reshape(shape),
+            "video": inside & (frames >= 0).any(axis=2),
+            "audio": inside & (_sound_length(row) > 0),
+        }
+
+    def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
+        """Every frame of the clips `index` (m,), with the prediction of its clip (m, 2)."""
+        samples = self.samples
+        recordings, first_clip = self._places
+        by_id = {row["id"]: row for row in self.rows}
+        window, step = np.divmod(index, self.clips)
+        ids: list[StrArray] = []
+        truths: list[FloatArray] = []
+        sources: list[IntArray] = []
+        for position, (sample, clip) in enumerate(zip(window, first_clip[window] + step, strict=True)):
+            row = by_id[str(recordings[sample])]
+            frames = np.arange(clip * self.span, min((clip + 1) * self.span, int(row["frames"])))
+            truths.append(_truth(row, frames))
+            ids.append(np.char.add(f"{row['id']}/", np.char.zfill((frames + 1).astype(np.str_), 5)))
+            sources.append(np.full(len(frames), position))
+        source = np.concatenate([*sources, np.empty(0, dtype=np.int64)]).astype(np.int64)
+        truth = np.concatenate([*truths, np.empty((0, 2), dtype=np.float32)])
+        names = np.concatenate([*ids, np.empty(0, dtype=np.str_)])
+        known = np.asarray(np.isfinite(truth).all(axis=1))
+        return Rows(names, samples.subjects[window[source]], truth, known), output[torch.from_numpy(source)]
+
+    def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
+        """The challenge's file: image_location, valence, arousal, one row per frame of the test list."""
+        rows, values = self.judge(index, output.clamp(-1, 1))
+        location = np.char.add(rows.ids, ".jpg")
+        return pd.DataFrame({"image_location": location, "valence": values[:, 0], "arousal": values[:, 1]})
+
+
+def _times(times: npt.NDArray[np.float64] | None, count: int) -> npt.NDArray[np.float64]:
+    """Time of every frame (count,) in seconds, going on at the mean rate where the video ends before its frames."""
+    if times is None or len(times) < 2:
+        return np.arange(count) / _USUAL_RATE
+    beyond = times[-1] + np.arange(1, max(0, count - len(times)) + 1) * (times[-1] - times[0]) / (len(times) - 1)
+    return np.concatenate([times, beyond])[:count]
+
+
+def _truth(row: dict[str, Any], frames: IntArray) -> FloatArray:
+    """Valence and arousal (m, 2) of some frames; NaN where there is none."""
+    if row.get("valence") is None or not np.ndim(row["valence"]):
+        return np.full((len(frames), 2), np.nan, dtype=np.float32)
+    return np.stack([row["valence"][frames], row["arousal"][frames]], axis=1).astype(np.float32)
+
+
+def _bridged(frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Within each clip, absent frames take the nearest earlier one, or the first there is."""
+    filled = frames.copy()
+    for position in range(1, frames.shape[2]):
+        gap = filled[:, :, position] < 0
+        filled[:, :, position] = np.where(gap, filled[:, :, position - 1], filled[:, :, position])
+    for position in reversed(range(frames.shape[2] - 1)):
+        gap = filled[:, :, position] < 0
+        filled[:, :, position] = np.where(gap, filled[:, :, position + 1], filled[:, :, position])
+    return filled
+
+
+def _sound_length(row: dict[str, Any]) -> int:
+    length = row.get("length.sound")
+    return 0 if length is None or np.isnan(length) else int(length)
+
+
+def _has_sound(recording: Recording) -> bool:
+    from mtpkdot.data.decode import video_info
+
+    assert recording.sound is not None
+    return video_info(recording.sound).has_sound

@@ -1,0 +1,227 @@
+"""BioVid Heat Pain: face video and physiology of 87 people under heat (Walter et al., CYBCONF 2013)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from mtpkdot.data.batch import BoolArray, Clips, IntArray, Samples, StrArray
+from mtpkdot.data.clips import PictureClips, SignalClips
+from mtpkdot.data.filters import clean
+from mtpkdot.data.layouts.biovid import CLASSES, HOLDOUT, LOW_REACTION, find, read_signals
+from mtpkdot.data.media import MediaData
+from mtpkdot.data.pictures import PictureSettings, fill_frames, read_pictures, read_present
+from mtpkdot.data.prepared import Content
+from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.data.splits import Split
+from mtpkdot.errors import DataError
+
+PainClass = Literal["BL1", "PA1", "PA2", "PA3", "PA4"]
+Part = Literal["PartA", "PartB"]
+
+VIDEO = "video"
+FRAME_RATE = 25.0  # of all videos
+SIGNAL_RATE = 512.0  # of all signals
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A modality made of physiological signals.
+
+    Args:
+        columns: of the signal files: gsr, ecg, emg_trapezius; in Part B also emg_corrugator and emg_zygomaticus.
+        highpass: lower edge of a zero-phase Butterworth filter, in Hz.
+        lowpass: its upper edge, in Hz.
+        notch: frequency to remove, in Hz, such as that of the mains.
+    """
+
+    columns: list[str]
+    highpass: float | None = None
+    lowpass: float | None = None
+    notch: float | None = None
+
+
+@dataclass(frozen=True)
+class _Converter:
+    """Decodes one clip; sent to other processes."""
+
+    pictures: PictureSettings
+    signals: dict[str, Signal] = field(default_factory=dict)
+
+    def __call__(self, recording: Recording) -> Content:
+        assert recording.pictures is not None
+        pictures = read_pictures(recording.pictures, recording.id, self.pictures)
+        times = np.where(np.isnan(pictures.times), np.arange(len(pictures.times)) / FRAME_RATE, pictures.times)
+        content = Content(recording.facts, {"offsets": pictures.offsets, "times": times}, {"pictures": pictures.jpegs})
+        if recording.table is None:
+            return content
+        read = read_signals(recording.table)
+        if not 0.99 * SIGNAL_RATE < read.rate < 1.01 * SIGNAL_RATE:
+            raise DataError(
+                f"{recording.table}: {read.rate:.1f} samples per second, not {SIGNAL_RATE:.0f}",
+                "Check its time column, which counts microseconds.",
+            )
+        for name, signal in self.signals.items():
+            for column in signal.columns:
+                if column not in read.columns:
+                    raise DataError(
+                        f"{recording.table} has no column {column!r}, only {', '.join(read.columns)}",
+                        "Correct data.init_args.signals; facial EMG is in Part B alone.",
+                    )
+                values = read.columns[column][:, None]
+                filtered = clean(values, read.rate, signal.highpass, signal.lowpass, signal.notch)
+                content.large[f"signal.{name}.{column}"] = filtered[:, 0].astype(np.float32)
+        return content
+
+
+class BioVid(MediaData):
+    """BioVid Heat Pain, Part A or B, in the official layout or re-arranged into folders of frames.
+
+    A sample is a clip of 5.5 s: `frames` pictures, evenly spaced from `start` to `stop`, and the signals between.
+
+    Args:
+        classes: the classes of the task, in order. BL1 and PA4 are the usual ones.
+        unlabelled: classes whose clips are training material without a label; disjoint from `classes`.
+        signals: privileged modalities by name; null for one named physiology of gsr, ecg and emg_trapezius.
+        frames: pictures of a clip.
+        start: beginning of the part of the clip that is used, in seconds.
+        stop: its end.
+        use_lists: in the layout of frames, take the frames that the list files name, instead of `start` to `stop`.
+        subjects: `all`, or `reactive` without the 20 people who hardly react (LOSO-67); the list is second-hand.
+        part: which part lies below `root`, where both do.
+        biosignals: which files of the official layout.
+        prevalent: the modality of the student.
+        split: how the subjects are divided; null for 5 folds. `scheme: official` tests the 26 people of the database
+            authors' hold-out, a second-hand list.
+        options: see MediaData.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[PainClass] = ("BL1", "PA4"),
+        unlabelled: Sequence[PainClass] = (),
+        signals: dict[str, Signal] | None = None,
+        frames: int = 10,
+        start: float = 2.0,
+        stop: float = 5.0,
+        use_lists: bool = True,
+        subjects: Literal["all", "reactive"] = "all",
+        part: Part | None = None,
+        biosignals: Literal["filtered", "raw"] = "filtered",
+        prevalent: str = VIDEO,
+        split: Split | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(prevalent=prevalent, split=split or Split(scheme="kfold"), **options)
+        if set(classes) & set(unlabelled) or len(set(classes)) != len(classes) or len(classes) < 2:
+            raise ValueError("classes are two or more, each once, and unlabelled ones are others")
+        if frames < 1 or not 0 <= start < stop:
+            raise ValueError(f"frames is 1 or more, and 0 <= start < stop, not {frames}, {start} and {stop}")
+        if self.task == "regression":
+            raise ValueError("BioVid has classes: task is classification or ordinal")
+        self.classes, self.unlabelled = list(classes), list(unlabelled)
+        self.signals = signals or {"physiology": Signal(["gsr", "ecg", "emg_trapezius"])}
+        if VIDEO in self.signals:
+            raise ValueError(f"no signal can be named {VIDEO}")
+        self.frames, self.start, self.stop, self.use_lists = frames, start, stop, use_lists
+        self.subjects, self.part, self.biosignals = subjects, part, biosignals
+
+    @property
+    def modality_names(self) -> list[str]:
+        """The video, and the signals as they are named."""
+        return [VIDEO, *self.signals]
+
+    def inventory(self) -> Inventory:
+        """Find the clips."""
+        return find(self.raw_folder, self.part, self.biosignals)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the store: part, files and filters."""
+        return {
+            "part": self.part,
+            "biosignals": self.biosignals,
+            "signals": {name: asdict(signal) for name, signal in self.signals.items()},
+        }
+
+    def converter(self) -> _Converter:
+        """Decodes one clip."""
+        return _Converter(self.pictures, self.signals)
+
+    def load(self) -> Samples:
+        """Cut the samples of the task from the store."""
+        index = self.prepared.index
+        index = index[index["class"].isin([*self.classes, *self.unlabelled])].reset_index(drop=True)
+        if self.subjects == "reactive":
+            index = index[~index["subject"].isin(LOW_REACTION)].reset_index(drop=True)
+        if not len(index):
+            raise DataError(
+                f"{self.source} has no clip of {', '.join([*self.classes, *self.unlabelled])}",
+                "Check data.init_args.classes, and `mtpkdot data check`.",
+            )
+        ids, recordings = _text(index["id"]), _text(index["id"])
+        frames, video_mask = self._frames(index)
+        common = (self.prepared, recordings, ids, self.augment)
+        features: dict[str, Clips] = {VIDEO: PictureClips(*common, frames, self.offsets(), self.pictures.size)}
+        masks = {VIDEO: video_mask}
+        for name, signal in self.signals.items():
+            starts, length = self._starts(index, name, signal)
+            columns = [f"{name}.{column}" for column in signal.columns]
+            features[name] = SignalClips(*common, starts, length, columns)
+            masks[name] = np.repeat((starts >= 0)[:, None], length, axis=1)
+        position = {name: i for i, name in enumerate(self.classes)}
+        target = np.array([position.get(name, -1) for name in index["class"]], dtype=np.int64)
+        official = np.where(index["subject"].isin(HOLDOUT), "test", "train").astype(np.str_)
+        rates = {VIDEO: FRAME_RATE} | dict.fromkeys(self.signals, SIGNAL_RATE)
+        return Samples(
+            ids,
+            _text(index["subject"]),
+            target,
+            target >= 0,
+            ["pain"],
+            list(self.classes),
+            features,
+            masks,
+            official,
+            rates=rates,
+        )
+
+    def _frames(self, index: pd.DataFrame) -> tuple["np.ndarray[Any, np.dtype[np.int32]]", BoolArray]:
+        """Frames (n, frames) of every clip, and their mask."""
+        chosen = np.full((len(index), self.frames), -1, dtype=np.int32)
+        rows = zip(index["id"], index["times"], index["offsets"], index["first"], index["last"], strict=True)
+        for row, (id, times, offsets, first, last) in enumerate(rows):
+            if self.use_lists and first > 0:
+                inside = np.arange(first - 1, min(last, len(times)))
+            else:
+                inside = np.flatnonzero((times >= self.start - 1e-6) & (times < self.stop - 1e-6))
+            if not len(inside):
+                raise DataError(
+                    f"{self.source}: the video of {id} has no frame from {self.start} to {self.stop} s",
+                    "Change data.init_args.start and stop, or repair it.",
+                )
+            wanted = inside[np.round(np.linspace(0, len(inside) - 1, self.frames)).astype(np.int64)]
+            chosen[row] = fill_frames(wanted, read_present(offsets), self.missing_frames == "repeat")
+        return chosen, chosen >= 0
+
+    def _starts(self, index: pd.DataFrame, name: str, signal: Signal) -> tuple[IntArray, int]:
+        """First sample of every clip's signals, -1 where it has none; and their number."""
+        length, start = round((self.stop - self.start) * SIGNAL_RATE), round(self.start * SIGNAL_RATE)
+        column = f"length.signal.{name}.{signal.columns[0]}"
+        available = index[column].fillna(0).to_numpy() if column in index else np.zeros(len(index))
+        short = np.flatnonzero((available > 0) & (available < start + length))
+        if len(short):
+            raise DataError(
+                f"{self.source}: the signals of {index['id'].iloc[short[0]]} end after "
+                f"{available[short[0]] / SIGNAL_RATE:.2f} s, before data.init_args.stop ({len(short)} clips do)",
+                "Set stop to an earlier second.",
+            )
+        return np.where(available > 0, start, -1).astype(np.int64), length
+
+
+def _text(column: "pd.Series[Any]") -> StrArray:
+    return column.to_numpy(dtype=np.str_)
+
+
+__all__ = ["CLASSES", "BioVid", "Signal"]

@@ -1,0 +1,144 @@
+"""Data sets of raw recordings: found, prepared into a store once, and read from it."""
+
+import hashlib
+import json
+import os
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.batch import IntArray
+from mtpkdot.data.pictures import PictureSettings
+from mtpkdot.data.prepare import Convert, OnError, Preparation, prepare
+from mtpkdot.data.prepared import Store
+from mtpkdot.data.recordings import Inventory
+from mtpkdot.data.transforms import Augment
+from mtpkdot.errors import DataError
+
+
+class MediaData(BaseData):
+    """Base of data sets that come as video, sound and signal files.
+
+    The raw files are read once, into a store (see `mtpkdot.data.prepared`) that is brought up to date whenever they or
+    the settings change; training reads the store alone. A subclass finds the recordings (`inventory`), says how one is
+    decoded (`converter`, `settings`) and cuts samples from the store (`load`).
+
+    Args:
+        root: folder of the raw files; null to use a finished store alone.
+        store: folder of the store; null for a folder named `<root>.store`. Every way of preparing has a folder of its
+            own below it.
+        pictures: how frames are cut and stored.
+        missing_frames: what a frame is that does not exist: the one before it, or a masked step.
+        on_error: what to do with a recording that cannot be read: stop, or leave it out, say so and count it.
+        prepare_workers: processes that prepare; 0 for all cores.
+        augment: what varies between the views of a training sample; null for nothing.
+        options: see BaseData.
+    """
+
+    unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}
+
+    def __init__(
+        self,
+        root: str | None = None,
+        store: str | None = None,
+        pictures: PictureSettings | None = None,
+        missing_frames: Literal["repeat", "mask"] = "repeat",
+        on_error: OnError = "raise",
+        prepare_workers: int = 0,
+        augment: Augment | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if root is None and store is None:
+            raise ValueError("name the folder of the raw files with root, or a finished store with store")
+        self.root, self.store = None if root is None else Path(root), store
+        self.pictures, self.missing_frames = pictures or PictureSettings(), missing_frames
+        self.on_error: OnError = on_error
+        self.prepare_workers, self.augment = prepare_workers, augment
+
+    @abstractmethod
+    def inventory(self) -> Inventory:
+        """Find the recordings below `root`."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what the store holds, as plain data."""
+
+    @abstractmethod
+    def converter(self) -> Convert:
+        """A picklable function that decodes one recording."""
+
+    @property
+    def source(self) -> str:
+        """The folder of the raw files, or of the store."""
+        return str(self.root or self.store)
+
+    @property
+    def augments(self) -> bool:
+        """Whether views differ."""
+        return self.augment is not None
+
+    @property
+    def raw_folder(self) -> Path:
+        """The folder of the raw files, which must exist."""
+        if self.root is None:
+            raise DataError("the data section names no folder of raw files", "Set data.init_args.root.")
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root} is not a folder",
+                "Set data.init_args.root to the downloaded data, or to null to use a finished store alone.",
+            )
+        return self.root
+
+    @property
+    def preparation(self) -> Preparation:
+        """What the store is made from and with."""
+        settings = {"data": type(self).__name__, "pictures": self.pictures.plain(), **self.settings()}
+        text = json.dumps(settings, sort_keys=True)
+        above = Path(self.store) if self.store is not None else Path(f"{self.root}.store")
+        workers = self.prepare_workers or len(os.sched_getaffinity(0))
+        folder = above / hashlib.sha256(text.encode()).hexdigest()[:12]
+        return Preparation(Path(self.source), folder, settings, self.converter(), self.on_error, workers)
+
+    @cached_property
+    def prepared(self) -> Store:
+        """The store, up to date with the raw files if they are there."""
+        preparation = self.preparation
+        if self.root is not None:
+            return prepare(self.inventory(), preparation)
+        store = Store.open(preparation.folder)
+        if store is None:
+            raise DataError(
+                f"{self.store} holds no finished store of these settings ({preparation.folder.name})",
+                "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
+            )
+        return store
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The store's index, row by row."""
+        return [{str(key): value for key, value in row.items()} for row in self.prepared.index.to_dict("records")]
+
+    def contents(self) -> dict[str, str]:
+        """Digest of every recording in the store."""
+        return {"store": self.prepared.contents}
+
+    def adopt(self, other: BaseData) -> None:
+        """Share the store and the samples."""
+        if isinstance(other, MediaData):
+            self.prepared = other.prepared
+        super().adopt(other)
+
+    def summary(self) -> str:
+        """As of every data set, and how many recordings are left out."""
+        left_out = len(self.prepared.record["left_out"])
+        return super().summary() + (f"; {left_out} recordings left out" if left_out else "")
+
+    def offsets(self) -> dict[str, IntArray]:
+        """Per recording, where its frames lie."""
+        index = self.prepared.index
+        return {id: np.asarray(offsets) for id, offsets in zip(index["id"], index["offsets"], strict=True)}

@@ -1,0 +1,198 @@
+"""One pass from raw recordings to a prepared store: parallel, resumable, and atomic per recording."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from mtpkdot.data.prepared import FORMAT, Content, Store, index_row, stored_source, write_index, write_recording
+from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.errors import DataError
+
+OnError = Literal["raise", "skip"]
+Convert = Callable[[Recording], Content]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is to be prepared.
+
+    Attributes:
+        root: folder of the raw files, for messages.
+        folder: of the store.
+        settings: everything that decides what is stored, as plain data.
+        convert: decodes one recording; must be picklable.
+        on_error: what to do with a recording that cannot be read: stop, or leave it out and count it.
+        workers: processes.
+    """
+
+    root: Path
+    folder: Path
+    settings: dict[str, Any]
+    convert: Convert
+    on_error: OnError = "raise"
+    workers: int = 1
+
+
+def prepare(inventory: Inventory, preparation: Preparation) -> Store:
+    """Bring a store up to date with the raw files, and return it.
+
+    Recordings that are stored already, from the same files and settings, are not read again; so a killed run goes on
+    where it was. A process that finds another one at work waits for it.
+
+    Raises:
+        DataError: a recording that cannot be read, under `on_error: raise`; the others stay stored.
+    """
+    folder = preparation.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be made ({error.strerror})",
+            "Name a folder that can be written with data.init_args.store.",
+        ) from error
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder}: another process prepares it, waiting for the result", flush=True)
+        lock.acquire()
+    try:
+        return _prepare(inventory, preparation)
+    finally:
+        lock.release()
+
+
+def _prepare(inventory: Inventory, preparation: Preparation) -> Store:
+    folder = preparation.folder
+    skip = preparation.on_error == "skip"
+    unusable = [problem for problem in inventory.problems if problem.fatal]
+    if unusable and not skip:
+        first = unusable[0]
+        others = f" ({len(unusable) - 1} more; see `mtpkdot data check`)" if len(unusable) > 1 else ""
+        raise DataError(f"{first.path}: {first.what}{others}", f"{first.step}, or set data.init_args.on_error to skip.")
+    sources = dict(zip((r.id for r in inventory.recordings), fingerprints(inventory, preparation), strict=True))
+    listing = hashlib.sha256(json.dumps([sources, preparation.on_error]).encode()).hexdigest()
+    store = Store.open(folder)
+    if store is not None and store.record.get("listing") == listing:
+        return store
+    (folder / "store.json").unlink(missing_ok=True)
+    for rest in (folder / "recordings").glob(".*.safetensors.*"):
+        rest.unlink(missing_ok=True)  # of a killed process; the lock is ours
+    wanted = [r for r in inventory.recordings if stored_source(folder, r.id) != sources[r.id]]
+    failed: dict[str, str] = {}
+    for recording, problem in _converted(wanted, sources, preparation, len(inventory.recordings)):
+        if problem is not None and not skip:
+            raise problem
+        if problem is not None:
+            failed[recording.id] = problem.what
+    rows = [index_row(folder, r.id) for r in inventory.recordings if r.id not in failed]
+    if not rows:
+        raise DataError(
+            f"{preparation.root}: not one of {len(inventory.recordings)} recordings can be used",
+            "Run `mtpkdot data check`.",
+        )
+    left_out = failed | {str(problem.path): problem.what for problem in unusable}
+    write_index(folder, rows, {"settings": preparation.settings, "listing": listing, "left_out": left_out})
+    if left_out:
+        name, why = next(iter(left_out.items()))
+        print(f"{len(left_out)} recordings are left out, listed in {folder / 'store.json'}; first {name}: {why}")
+    made = Store.open(folder)
+    assert made is not None
+    return made
+
+
+def fingerprints(inventory: Inventory, preparation: Preparation) -> Iterator[str]:
+    """For every recording a digest of names, sizes and times of change of its files, and of the settings.
+
+    An image that was edited in place counts as changed, one that was copied with its times does not.
+    """
+    settings = json.dumps([FORMAT, preparation.settings], sort_keys=True)
+    for recording in inventory.recordings:
+        digest = hashlib.sha256(settings.encode())
+        digest.update(json.dumps(recording.facts, sort_keys=True).encode())
+        for path in (recording.pictures, recording.sound, recording.table):
+            for line in _stats(path) if path is not None else ["absent"]:
+                digest.update(f"{line}\n".encode())
+        yield digest.hexdigest()[:32]
+
+
+def _stats(path: Path) -> Iterable[str]:
+    if not path.is_dir():
+        status = path.stat()
+        return [f"{path.name} {status.st_size} {status.st_mtime_ns}"]
+    with os.scandir(path) as entries:
+        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    return [f"{path.name}/{name} {s.st_size} {s.st_mtime_ns}" for name, s in sorted(files, key=lambda file: file[0])]
+
+
+def _converted(
+    wanted: list[Recording], sources: dict[str, str], preparation: Preparation, total: int
+) -> Iterator[tuple[Recording, DataError | None]]:
+    """Convert recordings in parallel and store them; yields each with its problem, if it has one."""
+    if not wanted:
+        return
+    bar = tqdm(total=total, initial=total - len(wanted), desc="preparing", unit="recording", disable=None)
+    with bar:
+        if preparation.workers <= 1:
+            for recording in wanted:
+                problem = _convert_one(preparation, recording, sources[recording.id])
+                bar.update()
+                yield recording, problem
+            return
+        # Spawned: a forked copy of a process with threads (torch, OpenCV) may hang.
+        with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=single_threaded) as pool:
+            queue = iter(wanted)
+            pending: dict[Future[DataError | None], Recording] = {}
+            try:
+                while True:
+                    for recording in islice(queue, 2 * preparation.workers - len(pending)):
+                        job = pool.submit(_convert_one, preparation, recording, sources[recording.id])
+                        pending[job] = recording
+                    if not pending:
+                        return
+                    for job in wait(pending, return_when=FIRST_COMPLETED).done:
+                        recording = pending.pop(job)
+                        bar.update()
+                        try:
+                            problem = job.result()
+                        except BrokenProcessPool as error:
+                            raise DataError(
+                                f"a process was killed while it prepared {recording.id}, perhaps for lack of memory",
+                                "Run it again with fewer workers (data.init_args.prepare_workers).",
+                            ) from error
+                        yield recording, problem
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _convert_one(preparation: Preparation, recording: Recording, source: str) -> DataError | None:
+    """Convert and store a recording; a problem with its files is returned, since it may be skipped."""
+    try:
+        content = preparation.convert(recording)
+    except DataError as error:
+        return error
+    write_recording(preparation.folder, recording.id, content, source)
+    return None
+
+
+def single_threaded() -> None:
+    """Every process has one core: threads of OpenCV and torch would only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        import cv2
+    except ImportError:
+        return
+    cv2.setNumThreads(1)

@@ -1,0 +1,169 @@
+"""The store that raw recordings are prepared into: one safetensors file per recording, and an index.
+
+```
+<folder>/store.json            what it was made from and with; written last: without it the store is not ready
+         index.parquet         one row per recording: its facts, and what is small of it (times, annotations)
+         recordings/<id>.safetensors   what is large: JPEG frames, sound, signals
+```
+
+Files appear by renaming, whole or not at all. Reading maps them into memory, so a process needs no more than it reads.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mtpkdot.data.recordings import Fact
+from mtpkdot.errors import DataError
+
+FORMAT = 1  # raise it whenever the same recording and settings give other files
+_OPEN_FILES = 256
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Content:
+    """A recording, decoded and ready to be stored.
+
+    Attributes:
+        facts: what the index keeps of it.
+        small: arrays kept in the index, such as the time of every frame.
+        large: arrays read piece by piece: `pictures` (JPEG files one after the other, uint8) with `offsets` (F + 1) in
+            `small`, `sound` (int16, mono), `signal.<column>` (float32).
+    """
+
+    facts: dict[str, Fact]
+    small: dict[str, Array] = field(default_factory=dict)
+    large: dict[str, Array] = field(default_factory=dict)
+
+
+def write_recording(folder: Path, id: str, content: Content, source: str) -> None:
+    """Store a recording, whole or not at all.
+
+    Args:
+        folder: of the store.
+        id: of the recording.
+        content: what to keep.
+        source: fingerprint of the raw files and settings it was made from.
+    """
+    arrays = {f"small.{k}": np.ascontiguousarray(v) for k, v in content.small.items()}
+    arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
+    data = save(arrays, {"format": str(FORMAT), "source": source, "facts": json.dumps(content.facts)})
+    path = recording_path(folder, id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def recording_path(folder: Path, id: str) -> Path:
+    """Where a recording lies."""
+    return folder / "recordings" / f"{id}.safetensors"
+
+
+def stored_source(folder: Path, id: str) -> str | None:
+    """What a recording in the store was made from; None if it is absent, damaged or of another format."""
+    path = recording_path(folder, id)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return metadata.get("source") if metadata.get("format") == str(FORMAT) else None
+
+
+def index_row(folder: Path, id: str) -> dict[str, Any]:
+    """The row of a stored recording in the index."""
+    path = recording_path(folder, id)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+        small = {key[6:]: file.get_tensor(key) for key in file.keys() if key.startswith("small.")}  # noqa: SIM118
+        lengths = {f"length.{k}": file.get_slice(k).get_shape()[0] for k in file.keys() if not k.startswith("small.")}  # noqa: SIM118
+    with path.open("rb") as raw:
+        digest = hashlib.file_digest(raw, "sha256").hexdigest()
+    facts: dict[str, Fact] = json.loads(metadata["facts"])
+    return {"id": id, **facts, **small, **lengths, "sha256": digest}
+
+
+def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, Any]) -> None:
+    """Write the index and declare the store ready."""
+    frame = pd.DataFrame(rows)
+    temporary = folder / f".index.{os.getpid()}"
+    frame.to_parquet(temporary, index=False)
+    temporary.replace(folder / "index.parquet")
+    digest = hashlib.sha256("".join(f"{row['id']} {row['sha256']}\n" for row in rows).encode()).hexdigest()
+    text = json.dumps({"format": FORMAT, "contents": digest, **record}, indent=2) + "\n"
+    temporary = folder / f".store.{os.getpid()}"
+    temporary.write_text(text)
+    temporary.replace(folder / "store.json")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prepared data set.
+
+    Attributes:
+        folder: where it lies.
+        record: its `store.json`.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store | None":
+        """The store in a folder, or None if there is none that is ready and of this format."""
+        path = folder / "store.json"
+        if not path.is_file() or not (folder / "index.parquet").is_file():
+            return None
+        try:
+            record: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error})", f"Remove {folder} to prepare it again.") from error
+        return cls(folder, record) if record.get("format") == FORMAT else None
+
+    @property
+    def contents(self) -> str:
+        """Digest of every recording."""
+        return str(self.record["contents"])
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row per recording, in the order of the ids."""
+        return pd.read_parquet(self.folder / "index.parquet")
+
+    def read(self, id: str, name: str, start: int, stop: int) -> Array:
+        """Elements `start` to `stop` of one of a recording's large arrays."""
+        try:
+            piece: Array = _slice(str(recording_path(self.folder, id)), name)[start:stop]
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"{recording_path(self.folder, id)} cannot be read ({error})",
+                "Run `mtpkdot data prepare` again: it repairs what is damaged.",
+            ) from error
+        return piece
+
+
+@lru_cache(maxsize=_OPEN_FILES)
+def _slice(path: str, name: str) -> Any:
+    return safe_open(path, "numpy").get_slice(name)  # type: ignore[no-untyped-call]

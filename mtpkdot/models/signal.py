@@ -1,0 +1,163 @@
+"""Encoders of signals: (C,) per step, T samples of C channels that the training part has standardised."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtpkdot.models.encoder import Encoder, Steps
+from mtpkdot.models.masking import encode_sequences
+from mtpkdot.models.networks import image_network
+from mtpkdot.models.visual import projection
+
+# A standardised signal is clipped at 10 standard deviations; what is 80 dB below one of them is noise.
+_FLOOR_DB = -80.0
+
+
+def decibels(power: Tensor, floor: float) -> Tensor:
+    """Map `10 log10(power)` in `floor`..0 dB linearly to -2..2, the range of a normalised picture.
+
+    Args:
+        power: of any shape, not negative.
+        floor: negative; all that is quieter, silence included, becomes -2.
+    """
+    level = 10.0 * power.clamp_min(10.0 ** (floor / 10.0)).log10()
+    return 2.0 - 4.0 * level / floor
+
+
+class SpectrogramEncoder(Encoder):
+    """Log-magnitude spectrogram of the whole signal, read by a network of timm as a picture with C channels.
+
+    The released recipe (BioVid, 512 Hz) reads 65 bins of one channel: `n_fft: 128`, which is the default window.
+
+    Args:
+        steps: of shape (C,), at `rate` Hz.
+        model: name in timm; it must accept pictures of any size.
+        dim: feature size; None for the network's own (512 for `resnet18`), else a linear projection if it differs.
+        window_ms: window in milliseconds, if `n_fft` is not given.
+        hop_ms: hop in milliseconds, if `hop` is not given; None for a quarter of the window.
+        n_fft: window in samples instead; there are `n_fft // 2 + 1` bins.
+        hop: hop in samples instead; a signal of T samples has `1 + T // hop` frames.
+        weights: null for random, `pretrained` for timm's own (of pictures, adapted to C channels), or the path of a
+            `.safetensors` or `.pth` file.
+        chunk: most signals at once where no gradients are recorded; null for all.
+    """
+
+    window: Tensor
+
+    def __init__(
+        self,
+        steps: Steps,
+        model: str = "resnet18",
+        dim: int | None = None,
+        window_ms: float = 250.0,
+        hop_ms: float | None = None,
+        n_fft: int | None = None,
+        hop: int | None = None,
+        weights: str | None = None,
+        chunk: int | None = 256,
+    ) -> None:
+        _check_vectors("SpectrogramEncoder", steps)
+        samples = n_fft or _samples(steps, window_ms, "n_fft")
+        hop = hop or (_samples(steps, hop_ms, "hop") if hop_ms else max(1, samples // 4))
+        if samples < 2:
+            raise ValueError(f"a window of {samples} samples is too short")
+        network, features = image_network(model, weights, steps.shape[0])
+        super().__init__(steps, dim or features)
+        self.n_fft, self.hop, self.chunk = samples, hop, chunk
+        self.register_buffer("window", torch.hann_window(samples))
+        self.network = network
+        self.project = projection(features, self.dim)
+
+    def spectrogram(self, signal: Tensor) -> Tensor:
+        """Spectrograms (N, C, n_fft // 2 + 1, frames) in about -2..2 of signals (N, T, C).
+
+        0 dB is a sine with an amplitude of one standard deviation of the signal.
+        """
+        # Half precision has no complex numbers.
+        with torch.autocast(signal.device.type, enabled=False):
+            rows = signal.float().transpose(1, 2).flatten(0, 1)
+            bins = torch.stft(rows, self.n_fft, self.hop, window=self.window, pad_mode="constant", return_complex=True)
+            # Real and imaginary part: the gradient of a magnitude is not defined in silence.
+            power = torch.view_as_real(bins).square().sum(dim=-1) * (2.0 / self.window.sum()) ** 2
+            return decibels(power, _FLOOR_DB).view(signal.shape[0], signal.shape[2], *power.shape[1:])
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, T, C) to (B, 1, dim). Masked samples are read as 0, those after the last real one are dropped."""
+        return encode_sequences(self, self._encode, _real(x, mask), mask, self.dim, self.chunk)
+
+    def _encode(self, signal: Tensor) -> Tensor:
+        encoded: Tensor = self.project(self.network(self.spectrogram(signal)))
+        return encoded
+
+
+class SignalEncoder(Encoder):
+    """Strided 1-D convolutions over time, each with normalisation over its channels and GELU.
+
+    Args:
+        steps: of shape (C,).
+        channels: output channels of the layers.
+        kernel: samples that a layer reads, odd and at least `2 * stride - 1`.
+        stride: every layer shortens the sequence by this factor: 3 layers of stride 4 turn 512 Hz into 8 Hz.
+        dim: feature size.
+        dropout: probability after every layer.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        channels: Sequence[int] = (32, 64, 128),
+        kernel: int = 7,
+        stride: int = 4,
+        dim: int = 128,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(steps, dim)
+        _check_vectors("SignalEncoder", steps)
+        if not channels or kernel % 2 == 0 or kernel < 2 * stride - 1:
+            raise ValueError(
+                f"SignalEncoder needs layers with an odd kernel of at least 2 * stride - 1 (here {2 * stride - 1}), "
+                f"not {len(channels)} layers with kernel {kernel}"
+            )
+        self.stride = stride
+        sizes = [steps.shape[0], *channels]
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(size, following, kernel, stride, padding=kernel // 2) for size, following in pairwise(sizes)
+        )
+        # Over the channels of one step: statistics over time would take in the padding.
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in channels)
+        self.dropout = nn.Dropout(dropout)
+        self.project = projection(sizes[-1], dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, T, C) to (B, T', dim), T' being T divided by the stride and rounded up, once per layer.
+
+        A reduced step is real if any of the steps that it stands for is. Masked steps are read as 0 by every layer.
+        """
+        x = _real(x, mask)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = norm(convolution(x.transpose(1, 2)).transpose(1, 2))
+            mask = _reduced(mask, self.stride)
+            x = _real(self.dropout(F.gelu(x)), mask)
+        return _real(self.project(x), mask), mask
+
+
+def _reduced(mask: Tensor, stride: int) -> Tensor:
+    return F.pad(mask, (0, -mask.shape[1] % stride)).view(len(mask), -1, stride).any(dim=2)
+
+
+def _real(x: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask.unsqueeze(2), x, 0.0)
+
+
+def _check_vectors(encoder: str, steps: Steps) -> None:
+    if len(steps.shape) != 1:
+        raise ValueError(f"{encoder} reads signals (C,), not steps of shape {steps.shape}")
+
+
+def _samples(steps: Steps, milliseconds: float, instead: str) -> int:
+    if steps.rate is None:
+        raise ValueError(f"the data does not tell the rate of the signal: give `{instead}` in samples")
+    return max(1, round(steps.rate * milliseconds / 1000.0))

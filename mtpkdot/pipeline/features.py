@@ -1,0 +1,167 @@
+"""Hands the features of frozen encoders to the loaders: computed once per view, read from the cache afterwards."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.batch import Batch, Clips, IntArray, SampleDataset
+from mtpkdot.data.cache import Block, CachedFeatures, cached
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.modules import StageModule
+
+Precision = Literal["auto", "float32", "bfloat16", "off"]
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Where features are kept, and what decides them beside the encoder's weights.
+
+    Attributes:
+        root: folder of the caches.
+        precision: of the encoder pass: bfloat16, float32, `auto` for bfloat16 where the processor computes with it, or
+            `off` for no cache at all.
+        keys: data section and contents, as plain data.
+        encoders: per modality, the configuration of its encoder.
+    """
+
+    root: Path
+    precision: Precision
+    keys: dict[str, Any]
+    encoders: dict[str, Any]
+
+    def attach(self, module: StageModule, data: BaseData, fitting: bool, device: torch.device) -> None:
+        """Let the loaders of `data` read features instead of raw steps wherever `module` keeps an encoder frozen.
+
+        Data that lie in memory are left as they are: their encoders are small.
+
+        Args:
+            module: the stage, set up.
+            data: the data set, set up.
+            fitting: the stage is about to be trained; otherwise it predicts.
+            device: where encoders run.
+        """
+        at_hand: dict[str, CachedFeatures] = {}
+        frozen = module.frozen_encoders(fitting) if self.precision != "off" else {}
+        views = data.views if fitting else 1
+        for name, backbones in frozen.items():
+            if not isinstance(data.samples.features[name], Clips):
+                continue
+            # Stages that read one modality with different encoders (a fine-tuned one) encode for themselves.
+            if len({_digest(backbone) for backbone in backbones}) == 1:
+                folders = [self._view(backbones[0], data, name, view, device) for view in range(views)]
+                at_hand[name] = CachedFeatures(folders)
+        raw = [name for name in module.modalities if name not in at_hand]
+        data.attach([*raw, *module.raw_modalities(fitting)], at_hand)
+
+    def _view(self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device) -> Path:
+        positions = data.positions("train") if view else np.arange(len(data.samples))
+        dtype = _dtype(self.precision, device)
+        keys = {
+            "weights": _digest(backbone),
+            "encoder": self.encoders.get(name),
+            "data": self.keys,
+            "view": view,
+            "positions": hashlib.sha256(positions.tobytes()).hexdigest(),
+            "dtype": str(dtype),
+            "device": device.type,
+        }
+
+        def compute() -> Iterable[Block]:
+            title = f"features of {name}" + (f", view {view + 1}/{data.views}" if data.views > 1 else "")
+            return encode(backbone, data, name, positions, view, device, dtype, title)
+
+        return cached(self.root, name, keys, len(data.samples), compute)
+
+
+def encode(
+    backbone: Backbone,
+    data: BaseData,
+    modality: str,
+    positions: IntArray,
+    view: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    title: str,
+) -> Iterable[Block]:
+    """Features (B, T', dim) and masks (B, T') of some samples in one view, block by block, in eval mode."""
+    dataset = SampleDataset(data.samples, [modality])
+    pairs = [(int(position), view) for position in positions]
+    loader = DataLoader(
+        dataset,
+        data.batch_size,
+        sampler=pairs,
+        num_workers=data.num_workers,
+        collate_fn=_as_is,
+    )
+    before, training = next(backbone.parameters()).device, backbone.training
+    backbone.eval().to(device)
+    bar = tqdm(total=len(pairs), desc=title, unit="sample", disable=None, leave=False)
+    try:
+        with bar, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):
+            for batch in loader:
+                assert isinstance(batch, Batch)
+                x, mask = batch.inputs[modality].to(device), batch.masks[modality].to(device)
+                features, steps = backbone.features(x, mask)
+                where = batch.index.numpy()
+                if batch.per_step:
+                    where = where.reshape(len(mask), -1)[:, 0] // mask.shape[1]
+                bar.update(len(where))
+                yield where, features.float().cpu().numpy(), steps.cpu().numpy()
+    finally:
+        backbone.to(before).train(training)
+
+
+class FeaturesAtHand(Callback):
+    """Attaches cached features before the loaders of a fit are made.
+
+    Args:
+        cache: the cache.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self.cache = cache
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After set-up and restoring, before any loader."""
+        data = getattr(trainer, "datamodule", None)
+        assert isinstance(pl_module, StageModule)
+        assert isinstance(data, BaseData)
+        self.cache.attach(pl_module, data, True, trainer.strategy.root_device)
+
+
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    if precision == "auto":
+        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; emulated, it would be slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # PyTorch has no public question for processors yet.
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and asked is not None and bool(asked())
+
+
+def _digest(backbone: Backbone) -> str:
+    """Digest of what computes the features; the head does not."""
+    digest = hashlib.sha256(str(backbone).encode())
+    for key, value in sorted(backbone.state_dict().items()):
+        if not key.startswith("head."):
+            digest.update(key.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _as_is(batch: Sequence[Any]) -> Any:
+    return batch
