@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -190,12 +191,8 @@ class AffWild2(MediaData):
         wanted = np.minimum(wanted, count - 1)
         frames = fill_frames(wanted, read_present(np.asarray(row["offsets"])), self.missing_frames == "repeat")
         frames = _bridged(frames)
-        valence, arousal = row.get("valence"), row.get("arousal")
-        known = np.zeros(count, dtype=np.bool_)
-        values = np.zeros((count, 2))
-        if valence is not None and arousal is not None and np.ndim(valence):
-            values = np.stack([valence, arousal], axis=1).astype(np.float64)
-            known = np.asarray(np.isfinite(values).all(axis=1))
+        values = _values(row)
+        known = np.asarray(np.isfinite(values).all(axis=1))
         step = np.arange(count) // span
         sums = np.stack(
             [np.bincount(step, np.where(known, values[:, k], 0), windows * self.clips) for k in range(2)], axis=1
@@ -219,22 +216,31 @@ class AffWild2(MediaData):
         """Every frame of the clips `index` (m,), with the prediction of its clip (m, 2)."""
         samples = self.samples
         recordings, first_clip = self._places
-        by_id = {row["id"]: row for row in self.rows}
         window, step = np.divmod(index, self.clips)
-        ids: list[StrArray] = []
-        truths: list[FloatArray] = []
-        sources: list[IntArray] = []
-        for position, (sample, clip) in enumerate(zip(window, first_clip[window] + step, strict=True)):
-            row = by_id[str(recordings[sample])]
-            frames = np.arange(clip * self.span, min((clip + 1) * self.span, int(row["frames"])))
-            truths.append(_truth(row, frames))
-            ids.append(np.char.add(f"{row['id']}/", np.char.zfill((frames + 1).astype(np.str_), 5)))
-            sources.append(np.full(len(frames), position))
-        source = np.concatenate([*sources, np.empty(0, dtype=np.int64)]).astype(np.int64)
-        truth = np.concatenate([*truths, np.empty((0, 2), dtype=np.float32)])
-        names = np.concatenate([*ids, np.empty(0, dtype=np.str_)])
+        begin = (first_clip[window] + step) * self.span
+        counts = np.array([row["frames"] for row in self.rows], dtype=np.int64)
+        # Rows of the store's index, and where their frames begin when all are laid end to end.
+        row = np.searchsorted(self._ids, recordings[window])
+        first = np.concatenate([[0], np.cumsum(counts)])
+        frames = np.clip(counts[row] - begin, 0, self.span)
+        source = np.repeat(np.arange(len(index)), frames)
+        within = np.arange(len(source)) - np.repeat(np.cumsum(frames) - frames, frames)
+        frame = begin[source] + within
+        truth = self._truth[first[row[source]] + frame]
+        numbers = np.char.mod("/%05d", frame + 1)
+        ids = np.char.add(self._ids[row[source]], numbers) if len(frame) else np.empty(0, dtype=np.str_)
         known = np.asarray(np.isfinite(truth).all(axis=1))
-        return Rows(names, samples.subjects[window[source]], truth, known), output[torch.from_numpy(source)]
+        return Rows(ids, samples.subjects[window[source]], truth, known), output[torch.from_numpy(source)]
+
+    @cached_property
+    def _ids(self) -> StrArray:
+        """Recordings, sorted."""
+        return np.array([row["id"] for row in self.rows], dtype=np.str_)
+
+    @cached_property
+    def _truth(self) -> FloatArray:
+        """Valence and arousal of all frames of all recordings, end to end; NaN where there is none."""
+        return np.concatenate([_values(row) for row in self.rows]).astype(np.float32)
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
         """The challenge's file: image_location, valence, arousal, one row per frame of the test list."""
@@ -251,11 +257,11 @@ def _times(times: npt.NDArray[np.float64] | None, count: int) -> npt.NDArray[np.
     return np.concatenate([times, beyond])[:count]
 
 
-def _truth(row: dict[str, Any], frames: IntArray) -> FloatArray:
-    """Valence and arousal (m, 2) of some frames; NaN where there is none."""
+def _values(row: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """Valence and arousal (F, 2) of every frame; NaN where there is none."""
     if row.get("valence") is None or not np.ndim(row["valence"]):
-        return np.full((len(frames), 2), np.nan, dtype=np.float32)
-    return np.stack([row["valence"][frames], row["arousal"][frames]], axis=1).astype(np.float32)
+        return np.full((int(row["frames"]), 2), np.nan)
+    return np.stack([row["valence"], row["arousal"]], axis=1).astype(np.float64)
 
 
 def _bridged(frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
