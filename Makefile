@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.installed ## Train the whole method on generated data and print its table
+demo: $(VENV)/.installed | data/biovid_twin ## Train the whole method on generated raw video and signals
 	$(BIN)/mtpkdot fit --config configs/demo.yaml
 
 test: lint types ## Lint, type-check and test
@@ -32,6 +32,9 @@ format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
 
 clean: ## Remove the virtual environment and caches, never runs or data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+data/biovid_twin: | $(VENV)/.installed
+	$(BIN)/mtpkdot data synthesize biovid $@ --subjects 12 --clips 8 --classes BL1 PA4 --size 96
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

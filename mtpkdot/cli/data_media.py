@@ -34,9 +34,8 @@ def check(argv: Sequence[str]) -> int | None:
     print(f"{data.source} ({type(data).__name__})")
     for line in report.lines(most=10**9 if "--all" in flags else 40):
         print(line)
-    recordings = len(report.inventory.recordings)
-    if not recordings:
-        print("not ready: there is no recording. Check the folder.")
+    if not report.usable:
+        print("not ready: there is no usable recording. Check the folder.")
         return NOT_READY
     if report.fatal and data.on_error == "raise":
         print(
@@ -44,7 +43,7 @@ def check(argv: Sequence[str]) -> int | None:
             "--data.on_error skip."
         )
         return NOT_READY
-    print(f"ready: {recordings} recordings" + (f", {len(report.fatal)} problems left out" if report.fatal else ""))
+    print(f"ready: {report.usable} recordings" + (f", {len(report.fatal)} problems left out" if report.fatal else ""))
     return None
 
 

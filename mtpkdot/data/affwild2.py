@@ -85,7 +85,8 @@ class AffWild2(MediaData):
             (transductive: the videos of the test list).
         prevalent: the modality of the student.
         task: valence and arousal are values.
-        split: how the training videos are divided; null for the official sets.
+        split: how the training videos are divided; null for the official sets. Every other scheme divides all labelled
+            videos and leaves the test list aside.
         options: see MediaData.
     """
 
@@ -169,15 +170,19 @@ class AffWild2(MediaData):
             parts,
             rates={VIDEO: _USUAL_RATE, AUDIO: float(self.sound_rate)},
         )
-        useful = np.asarray(labelled.any(axis=1) | masks[VIDEO].any(axis=1))
-        self._places = recordings[useful], first_clip[useful]
+        listed = sets == "test"
+        # Every frame of the test list is predicted, also where no face is seen. A split of the training videos has no
+        # place for the list, unless it is training material.
+        kept = listed & (("test" in self.unlabelled) | (self.split.scheme == "official"))
+        useful = np.asarray(kept | (~listed & (labelled.any(axis=1) | masks[VIDEO].any(axis=1))))
+        self._places, self._listed = (recordings[useful], first_clip[useful]), np.flatnonzero(listed[useful])
         return samples if useful.all() else samples.keep(useful)
 
     def adopt(self, other: Any) -> None:
         """Share the store, the samples and their places."""
         super().adopt(other)
         if isinstance(other, AffWild2):
-            self._places = other._places
+            self._places, self._listed = other._places, other._listed
 
     def _windows(self, row: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """The windows of one recording: frames, sound, targets and masks of their steps."""
@@ -241,6 +246,12 @@ class AffWild2(MediaData):
     def _truth(self) -> FloatArray:
         """Valence and arousal of all frames of all recordings, end to end; NaN where there is none."""
         return np.concatenate([_values(row) for row in self.rows]).astype(np.float32)
+
+    @property
+    def submitted(self) -> IntArray:
+        """Positions of the windows of the test list."""
+        self.samples  # noqa: B018 # says where they are
+        return self._listed
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
         """The challenge's file: image_location, valence, arousal, one row per frame of the test list."""

@@ -10,16 +10,19 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
 from mtpkdot.data.sampling import EpochSampler
-from mtpkdot.data.splits import PARTS, Split, assign_parts
+from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataError
 from mtpkdot.losses.task import Task
+
+Part = Literal["train", "validation", "test", "submission"]
 
 _shared: "ContextVar[BaseData | None]" = ContextVar("shared", default=None)
 
@@ -39,7 +42,7 @@ class BaseData(L.LightningDataModule):
 
     Args:
         prevalent: the modality that exists at test time; all others are privileged.
-        task: what is predicted.
+        task: what is predicted: classes, classes whose order counts (ordinal), or numbers (regression).
         split: how the data are divided.
         batch_size: samples per batch.
         num_workers: loader processes. Not part of a stage's identity.
@@ -133,7 +136,7 @@ class BaseData(L.LightningDataModule):
 
     @property
     def targets(self) -> list[str]:
-        """The model's outputs: class names, or target names."""
+        """What the model predicts: class names (in their order, if the task is ordinal), or target names."""
         return self.samples.class_names or self.samples.target_names
 
     def check_modalities(self) -> None:
@@ -166,7 +169,7 @@ class BaseData(L.LightningDataModule):
                 f"views is {self.views}, but {self.source} has nothing to augment", "Set data.init_args.views to 1."
             )
         train = (self.parts == "train") & self.samples.known
-        if self.task == "classification":
+        if self.task != "regression":
             seen = set(np.unique(self.samples.target[train]).tolist())
             for index, name in enumerate(self.samples.class_names):
                 if index not in seen:
@@ -257,12 +260,28 @@ class BaseData(L.LightningDataModule):
         """Test part, in order, every sample once."""
         return self.evaluation_loader("test")
 
-    def evaluation_loader(self, part: Literal["train", "validation", "test"]) -> DataLoader[Batch]:
+    def evaluation_loader(self, part: Part) -> DataLoader[Batch]:
         """A part in order, for evaluation; without its last partial batch only under the protocol switch."""
+        if part == "submission":
+            return self._loader(self.submitted.tolist())
         positions = self.positions(part).tolist()
         # Cut here, because the Trainer overrides a loader's own drop_last when it predicts.
         whole = len(positions) - len(positions) % self.batch_size
         return self._loader(positions[:whole] if self.drop_last and whole else positions)
+
+    @property
+    def submitted(self) -> IntArray:
+        """Positions of the samples whose predictions are asked for by the data set's authors, who keep the labels."""
+        return np.flatnonzero(self.parts == UNJUDGED)
+
+    def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
+        """The file that the authors ask for.
+
+        Args:
+            index: (m,) rows of the submitted samples.
+            output: (m, num_outputs).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has samples to submit, but no form for them")
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
         """What the outputs of some rows are compared with.

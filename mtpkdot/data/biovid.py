@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, Clips, IntArray, Samples, StrArray
@@ -24,6 +25,7 @@ Part = Literal["PartA", "PartB"]
 VIDEO = "video"
 FRAME_RATE = 25.0  # of all videos
 SIGNAL_RATE = 512.0  # of all signals
+_TOLERANCE = 3  # frames that a video may end before what is asked of it
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class BioVid(MediaData):
                 f"{self.source} has no clip of {', '.join([*self.classes, *self.unlabelled])}",
                 "Check data.init_args.classes, and `mtpkdot data check`.",
             )
+        index = self._complete(index)
         ids, recordings = _text(index["id"]), _text(index["id"])
         frames, video_mask = self._frames(index)
         common = (self.prepared, recordings, ids, self.augment)
@@ -190,17 +193,12 @@ class BioVid(MediaData):
     def _frames(self, index: pd.DataFrame) -> tuple["np.ndarray[Any, np.dtype[np.int32]]", BoolArray]:
         """Frames (n, frames) of every clip, and their mask."""
         chosen = np.full((len(index), self.frames), -1, dtype=np.int32)
-        rows = zip(index["id"], index["times"], index["offsets"], index["first"], index["last"], strict=True)
-        for row, (id, times, offsets, first, last) in enumerate(rows):
+        rows = zip(index["times"], index["offsets"], index["first"], index["last"], strict=True)
+        for row, (times, offsets, first, last) in enumerate(rows):
             if self.use_lists and first > 0:
                 inside = np.arange(first - 1, min(last, len(times)))
             else:
                 inside = np.flatnonzero((times >= self.start - 1e-6) & (times < self.stop - 1e-6))
-            if not len(inside):
-                raise DataError(
-                    f"{self.source}: the video of {id} has no frame from {self.start} to {self.stop} s",
-                    "Change data.init_args.start and stop, or repair it.",
-                )
             wanted = inside[np.round(np.linspace(0, len(inside) - 1, self.frames)).astype(np.int64)]
             chosen[row] = fill_frames(wanted, read_present(offsets), self.missing_frames == "repeat")
         return chosen, chosen >= 0
@@ -208,16 +206,37 @@ class BioVid(MediaData):
     def _starts(self, index: pd.DataFrame, name: str, signal: Signal) -> tuple[IntArray, int]:
         """First sample of every clip's signals, -1 where it has none; and their number."""
         length, start = round((self.stop - self.start) * SIGNAL_RATE), round(self.start * SIGNAL_RATE)
-        column = f"length.signal.{name}.{signal.columns[0]}"
-        available = index[column].fillna(0).to_numpy() if column in index else np.zeros(len(index))
-        short = np.flatnonzero((available > 0) & (available < start + length))
-        if len(short):
-            raise DataError(
-                f"{self.source}: the signals of {index['id'].iloc[short[0]]} end after "
-                f"{available[short[0]] / SIGNAL_RATE:.2f} s, before data.init_args.stop ({len(short)} clips do)",
-                "Set stop to an earlier second.",
-            )
-        return np.where(available > 0, start, -1).astype(np.int64), length
+        return np.where(_samples(index, name, signal) > 0, start, -1).astype(np.int64), length
+
+    def _complete(self, index: pd.DataFrame) -> pd.DataFrame:
+        """The clips that go on until `stop`; others are an error, or left out and told."""
+        ends = np.array([times[-1] + _TOLERANCE / FRAME_RATE for times in index["times"]])
+        if self.use_lists:
+            ends[index["first"] > 0] = np.inf
+        short = {VIDEO: np.where(ends < self.stop - 1e-6, ends, np.inf)}
+        for name, signal in self.signals.items():
+            available = _samples(index, name, signal)
+            needed = round(self.start * SIGNAL_RATE) + round((self.stop - self.start) * SIGNAL_RATE)
+            short[name] = np.where((available > 0) & (available < needed), available / SIGNAL_RATE, np.inf)
+        whole = np.all([np.isinf(end) for end in short.values()], axis=0)
+        if whole.all():
+            return index
+        name = next(name for name, end in short.items() if np.isfinite(end).any())
+        row = int(np.argmin(short[name]))
+        what = (
+            f"{self.source}: the {name} of {index['id'].iloc[row]} ends after {short[name][row]:.2f} s, before "
+            f"data.init_args.stop; so do {int((~whole).sum())} clips"
+        )
+        if self.on_error == "raise" or not whole.any():
+            raise DataError(what, "Set stop to an earlier second, repair them, or set data.init_args.on_error to skip.")
+        print(f"{what}, which are left out")
+        return index[whole].reset_index(drop=True)
+
+
+def _samples(index: pd.DataFrame, name: str, signal: Signal) -> npt.NDArray[np.float64]:
+    """(n,) samples of a modality in every clip, 0 where it has none."""
+    column = f"length.signal.{name}.{signal.columns[0]}"
+    return index[column].fillna(0).to_numpy(dtype=np.float64) if column in index else np.zeros(len(index))
 
 
 def _text(column: "pd.Series[Any]") -> StrArray:

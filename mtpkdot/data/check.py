@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 from tqdm import tqdm
 
 from mtpkdot.data.media import MediaData
-from mtpkdot.data.prepare import Convert, single_threaded
+from mtpkdot.data.prepare import Convert, killed, start_worker
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
 
@@ -21,11 +22,13 @@ class Report:
 
     Attributes:
         inventory: counts and everything that was found wrong, files that cannot be decoded included.
-        decoded: recordings that were decoded.
+        decoded: recordings that were decoded, or tried.
+        usable: recordings without a problem of their own.
     """
 
     inventory: Inventory
     decoded: int
+    usable: int
 
     @property
     def fatal(self) -> list[Problem]:
@@ -61,10 +64,10 @@ def check(data: MediaData, decode: bool = True) -> Report:
     inventory = data.inventory()
     usable = [recording for recording in inventory.recordings if recording.pictures is not None]
     if not decode:
-        return Report(inventory, 0)
+        return Report(inventory, 0, len(usable))
     problems = [problem for problem in _decoded(usable, data) if problem is not None]
     found = Inventory(inventory.recordings, [*inventory.problems, *problems], inventory.counts)
-    return Report(found, len(usable))
+    return Report(found, len(usable), len(usable) - len(problems))
 
 
 def _decoded(recordings: list[Recording], data: MediaData) -> Iterator[Problem | None]:
@@ -77,10 +80,13 @@ def _decoded(recordings: list[Recording], data: MediaData) -> Iterator[Problem |
                 yield _try(job)
             return
         # Spawned: a forked copy of a process with threads (torch, OpenCV) may hang.
-        with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=single_threaded) as pool:
-            for problem in pool.map(_try, jobs, chunksize=_CHUNK):
-                bar.update()
-                yield problem
+        with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=start_worker) as pool:
+            try:
+                for problem in pool.map(_try, jobs, chunksize=_CHUNK):
+                    bar.update()
+                    yield problem
+            except BrokenProcessPool as error:
+                raise killed() from error
 
 
 def _try(job: tuple[Convert, Recording]) -> Problem | None:

@@ -119,7 +119,8 @@ class SignalClips(_StoredClips):
                 values[:, channel] = self.store.read(recording, f"signal.{column}", start, start + self.length)
         signal = torch.from_numpy(values)
         if view and self.augment is not None and start >= 0:
-            return self.augment.signal(signal, str(self.samples[position]), view)
+            # The noise of one modality must not be that of another.
+            return self.augment.signal(signal, f"{self.samples[position]}/{self.columns[0]}", view)
         return signal
 
     def keep(self, rows: BoolArray) -> Self:

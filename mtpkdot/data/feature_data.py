@@ -25,7 +25,8 @@ class FeatureData(BaseData):
     Args:
         manifest: CSV or Parquet table with one row per sample.
         features: feature file per modality, in the order of the models' modalities.
-        target: target column, or several for regression.
+        target: target column, or several for regression. Ordinal classes are numbers, of which
+            the order alone counts.
         id: column of the sample id, in the manifest and in feature tables.
         subject: column of the subject; null if subjects are unknown.
         split_column: column of the part (split.scheme column) or fold (fold_column).

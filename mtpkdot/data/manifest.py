@@ -23,7 +23,7 @@ class Columns:
         id: sample id, unique.
         subject: subject id; None if subjects are unknown.
         split: part or fold; None if a split is made.
-        target: target columns, one for classification. An empty cell is a sample without a target.
+        target: target columns, one for classes. An empty cell is a sample without a target.
     """
 
     id: str
@@ -50,7 +50,8 @@ def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
     Args:
         path: CSV or Parquet file.
         columns: which columns mean what.
-        task: classification turns the target's values into class names, sorted as numbers if all of them are.
+        task: classification turns the target's values into class names, sorted as numbers if all of them are; ordinal
+            classes must be numbers, for their order is that of the levels.
 
     Returns:
         The columns as arrays in the file's row order.
@@ -81,7 +82,8 @@ def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
             f"{path}, {where}: the id {table[columns.id].iloc[duplicate[0]]!r} occurs twice",
             "Keep one row per sample.",
         )
-    target, labelled, class_names = (_classes if task == "classification" else _values)(path, table, columns)
+    read = _values(path, table, columns) if task == "regression" else _classes(path, table, columns, task)
+    target, labelled, class_names = read
     return Manifest(
         _array(table[columns.id]),
         None if columns.subject is None else _array(table[columns.subject]),
@@ -92,11 +94,11 @@ def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
     )
 
 
-def _classes(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDArray[Any], BoolArray, list[str]]:
+def _classes(
+    path: Path, table: pd.DataFrame, columns: Columns, task: Task
+) -> tuple[npt.NDArray[Any], BoolArray, list[str]]:
     if len(columns.target) != 1:
-        raise DataError(
-            f"classification has one target, not {len(columns.target)}", "Set data.init_args.target to one."
-        )
+        raise DataError(f"{task} has one target, not {len(columns.target)}", "Set data.init_args.target to one.")
     column = table[columns.target[0]]
     labelled = column.notna().to_numpy(copy=True)
     known = column[labelled]
@@ -109,6 +111,13 @@ def _classes(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDA
             if value is None or not math.isfinite(value):
                 where = place(path, known.index[np.flatnonzero(known == label)[0]])
                 raise DataError(f"{path}, {where}: the class {label!r} is no finite number", "Correct the label.")
+    elif task == "ordinal":
+        label = next(label for label, value in number.items() if value is None)
+        where = place(path, known.index[np.flatnonzero(known == label)[0]])
+        raise DataError(
+            f"{path}, {where}: the ordinal class {label!r} is no number, so its place in the order is not known",
+            "Number the classes in their order, or set data.init_args.task to classification.",
+        )
     canonical = {label: str(plain_text(number[label])) if numeric else label for label in distinct}
     class_names = sorted(set(canonical.values()), key=float if numeric else None)
     if len(class_names) < 2:

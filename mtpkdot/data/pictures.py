@@ -20,6 +20,7 @@ Frame = npt.NDArray[np.uint8]
 Crop = Literal["whole", "centre", "face", "boxes"]
 
 _NUMBER = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
+_MOST_FRAMES = 10_000_000  # four days; a higher number is no frame's
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
     boxes = _boxes(path, id, settings)
     files, times = [], []
     for number, (time, frame) in enumerate(iter_frames(path)):
-        files.append(_cut(frame, number, boxes, settings))
+        files.append(_cut(frame, number, boxes, settings, path))
         times.append(time)
     return _checked(Pictures.of(files, np.array(times)), path, settings)
 
@@ -113,20 +114,24 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
         if settings.crop == "whole" and tuple(picture.shape[1:]) == (settings.size, settings.size):
             files[number] = path.read_bytes()
         else:
-            files[number] = _cut(picture.permute(1, 2, 0).contiguous().numpy(), number, boxes, settings)
+            files[number] = _cut(picture.permute(1, 2, 0).contiguous().numpy(), number, boxes, settings, path)
     return _checked(Pictures.of(files, np.full(len(files), np.nan)), folder, settings)
 
 
 def frame_files(folder: Path) -> dict[int, str]:
     """The frames of a folder: position from 0 -> file name, in order."""
     found: dict[int, str] = {}
-    for name in os.listdir(folder):  # noqa: PTH208 # ten times as fast, and there may be 100,000 of them
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 # ten times as fast, and there may be 100,000 of them
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror})", "Correct its permissions.") from error
+    for name in names:
         match = _NUMBER.search(name)
         if match is None or name.startswith("."):
             continue
         number = int(match[1]) - 1
-        if number < 0:
-            raise DataError(f"{folder / name}: frames are numbered from 1", "Rename the frames.")
+        if not 0 <= number < _MOST_FRAMES:
+            raise DataError(f"{folder / name}: frames are numbered from 1", "Rename or remove it.")
         if number in found:
             raise DataError(f"{folder}: {name} and {found[number]} have one number", "Remove one of them.")
         found[number] = name
@@ -154,14 +159,19 @@ def _box_file(path: str) -> dict[str, npt.NDArray[np.float64]]:
     return read_boxes(Path(path))
 
 
-def _cut(frame: Frame, number: int, boxes: npt.NDArray[np.float64] | None, settings: PictureSettings) -> bytes:
+def _cut(
+    frame: Frame, number: int, boxes: npt.NDArray[np.float64] | None, settings: PictureSettings, path: Path
+) -> bytes:
     """The JPEG file of one frame, empty where there is no box."""
     height, width = frame.shape[:2]
     if boxes is not None:
         row = boxes[min(number, len(boxes) - 1)]
         if not np.isfinite(row).all():
             return b""
-        frame = crop(frame, Box(*map(float, row)), settings.size, settings.margin)
+        try:
+            frame = crop(frame, Box(*map(float, row)), settings.size, settings.margin)
+        except DataError as error:
+            raise DataError(f"{path}, frame {number} from 0: {error.what}", error.step) from error
     elif settings.crop == "centre":
         frame = crop(frame, centre_box(height, width), settings.size, 0.0)
     elif (height, width) != (settings.size, settings.size):

@@ -8,8 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
@@ -48,65 +49,82 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     """Bring a store up to date with the raw files, and return it.
 
     Recordings that are stored already, from the same files and settings, are not read again; so a killed run goes on
-    where it was. A process that finds another one at work waits for it.
+    where it was. A process that finds another one at work waits for it. A finished store is not written to.
 
     Raises:
         DataError: a recording that cannot be read, under `on_error: raise`; the others stay stored.
     """
     folder = preparation.folder
+    unusable = [problem for problem in inventory.problems if problem.fatal]
+    if unusable and preparation.on_error == "raise":
+        first = unusable[0]
+        others = f" ({len(unusable) - 1} more; see `mtpkdot data check`)" if len(unusable) > 1 else ""
+        step = f"{first.step.rstrip('.')}, or set data.init_args.on_error to skip."
+        raise DataError(f"{first.path}: {first.what.rstrip('.')}{others}", step)
+    sources = dict(zip((r.id for r in inventory.recordings), fingerprints(inventory, preparation), strict=True))
+    problems = sorted(f"{problem.path.name} {problem.what}" for problem in unusable)
+    listing = hashlib.sha256(json.dumps([sources, preparation.on_error, problems]).encode()).hexdigest()
+    if (store := _finished(folder, sources, listing)) is not None:
+        return store
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{folder}: another process prepares it, waiting for the result", flush=True)
+            lock.acquire()
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be made ({error.strerror})",
+            f"{folder} cannot be written ({error.strerror})",
             "Name a folder that can be written with data.init_args.store.",
         ) from error
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{folder}: another process prepares it, waiting for the result", flush=True)
-        lock.acquire()
-    try:
-        return _prepare(inventory, preparation)
+        return _finished(folder, sources, listing) or _prepare(inventory, preparation, sources, listing)
     finally:
         lock.release()
 
 
-def _prepare(inventory: Inventory, preparation: Preparation) -> Store:
+def _finished(folder: Path, sources: dict[str, str], listing: str) -> Store | None:
+    """The store, if all of it is there and up to date."""
+    store = Store.open(folder)
+    if store is None or store.record.get("listing") != listing:
+        return None
+    whole = all(stored_source(folder, id) == sources[id] for id in store.index["id"])
+    return store if whole else None
+
+
+def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, str], listing: str) -> Store:
     folder = preparation.folder
     skip = preparation.on_error == "skip"
-    unusable = [problem for problem in inventory.problems if problem.fatal]
-    if unusable and not skip:
-        first = unusable[0]
-        others = f" ({len(unusable) - 1} more; see `mtpkdot data check`)" if len(unusable) > 1 else ""
-        raise DataError(f"{first.path}: {first.what}{others}", f"{first.step}, or set data.init_args.on_error to skip.")
-    sources = dict(zip((r.id for r in inventory.recordings), fingerprints(inventory, preparation), strict=True))
-    listing = hashlib.sha256(json.dumps([sources, preparation.on_error]).encode()).hexdigest()
-    store = Store.open(folder)
-    if store is not None and store.record.get("listing") == listing:
-        return store
     (folder / "store.json").unlink(missing_ok=True)
-    for rest in (folder / "recordings").glob(".*.safetensors.*"):
+    for rest in (*(folder / "recordings").glob(".*.safetensors.*"), *folder.glob(".index.*"), *folder.glob(".store.*")):
         rest.unlink(missing_ok=True)  # of a killed process; the lock is ours
-    wanted = [r for r in inventory.recordings if stored_source(folder, r.id) != sources[r.id]]
+    usable = [r for r in inventory.recordings if r.pictures is not None]
+    wanted = [r for r in usable if stored_source(folder, r.id) != sources[r.id]]
     failed: dict[str, str] = {}
-    for recording, problem in _converted(wanted, sources, preparation, len(inventory.recordings)):
+    for recording, problem in _converted(wanted, sources, preparation, len(usable)):
         if problem is not None and not skip:
             raise problem
         if problem is not None:
             failed[recording.id] = problem.what
-    rows = [index_row(folder, r.id) for r in inventory.recordings if r.id not in failed]
+    rows = [index_row(folder, r.id) for r in usable if r.id not in failed]
     if not rows:
         raise DataError(
             f"{preparation.root}: not one of {len(inventory.recordings)} recordings can be used",
             "Run `mtpkdot data check`.",
         )
-    left_out = failed | {str(problem.path): problem.what for problem in unusable}
+    left_out = dict(failed)
+    for trouble in inventory.problems:
+        if trouble.fatal:
+            place = str(trouble.path)
+            left_out[place] = f"{left_out[place]}; {trouble.what}" if place in left_out else trouble.what
     write_index(folder, rows, {"settings": preparation.settings, "listing": listing, "left_out": left_out})
     if left_out:
         name, why = next(iter(left_out.items()))
-        print(f"{len(left_out)} recordings are left out, listed in {folder / 'store.json'}; first {name}: {why}")
+        print(
+            f"{len(left_out)} recordings or files are left out, listed in {folder / 'store.json'}; first {name}: {why}"
+        )
     made = Store.open(folder)
     assert made is not None
     return made
@@ -151,7 +169,7 @@ def _converted(
                 yield recording, problem
             return
         # Spawned: a forked copy of a process with threads (torch, OpenCV) may hang.
-        with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=single_threaded) as pool:
+        with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=start_worker) as pool:
             queue = iter(wanted)
             pending: dict[Future[DataError | None], Recording] = {}
             try:
@@ -162,16 +180,10 @@ def _converted(
                     if not pending:
                         return
                     for job in wait(pending, return_when=FIRST_COMPLETED).done:
-                        recording = pending.pop(job)
                         bar.update()
-                        try:
-                            problem = job.result()
-                        except BrokenProcessPool as error:
-                            raise DataError(
-                                f"a process was killed while it prepared {recording.id}, perhaps for lack of memory",
-                                "Run it again with fewer workers (data.init_args.prepare_workers).",
-                            ) from error
-                        yield recording, problem
+                        yield pending.pop(job), job.result()
+            except BrokenProcessPool as error:
+                raise killed() from error
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -186,13 +198,33 @@ def _convert_one(preparation: Preparation, recording: Recording, source: str) ->
     return None
 
 
-def single_threaded() -> None:
-    """Every process has one core: threads of OpenCV and torch would only wait for each other."""
+def killed() -> DataError:
+    """What to say when a worker has vanished."""
+    return DataError(
+        "a process was killed while it decoded a recording, perhaps for lack of memory",
+        "Run it again with fewer workers (data.init_args.prepare_workers).",
+    )
+
+
+def start_worker() -> None:
+    """Prepare a process of a pool.
+
+    Every process has one core: threads of OpenCV and torch would only wait for each other. It ends with the process
+    that started it: otherwise it would wait for work forever after that one was killed.
+    """
     import torch
 
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:
         import cv2
     except ImportError:
         return
     cv2.setNumThreads(1)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -10,6 +10,7 @@ Files appear by renaming, whole or not at all. Reading maps them into memory, so
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -57,21 +58,34 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
         id: of the recording.
         content: what to keep.
         source: fingerprint of the raw files and settings it was made from.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
     """
     arrays = {f"small.{k}": np.ascontiguousarray(v) for k, v in content.small.items()}
     arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
     data = save(arrays, {"format": str(FORMAT), "source": source, "facts": json.dumps(content.facts)})
     path = recording_path(folder, id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    _replace(path, path.with_name(f".{path.name}.{os.getpid()}"), data)
+
+
+def _replace(path: Path, temporary: Path, data: bytes) -> None:
+    """Write a file, whole or not at all."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror})",
+            "Make room or correct the permissions; the same command goes on where it was.",
+        ) from error
 
 
 def recording_path(folder: Path, id: str) -> Path:
@@ -108,14 +122,12 @@ def index_row(folder: Path, id: str) -> dict[str, Any]:
 def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, Any]) -> None:
     """Write the index and declare the store ready."""
     frame = pd.DataFrame(rows)
-    temporary = folder / f".index.{os.getpid()}"
-    frame.to_parquet(temporary, index=False)
-    temporary.replace(folder / "index.parquet")
+    table = io.BytesIO()
+    frame.to_parquet(table, index=False)
+    _replace(folder / "index.parquet", folder / f".index.{os.getpid()}", table.getvalue())
     digest = hashlib.sha256("".join(f"{row['id']} {row['sha256']}\n" for row in rows).encode()).hexdigest()
     text = json.dumps({"format": FORMAT, "contents": digest, **record}, indent=2) + "\n"
-    temporary = folder / f".store.{os.getpid()}"
-    temporary.write_text(text)
-    temporary.replace(folder / "store.json")
+    _replace(folder / "store.json", folder / f".store.{os.getpid()}", text.encode())
 
 
 @dataclass(frozen=True)
@@ -139,8 +151,10 @@ class Store:
         try:
             record: dict[str, Any] = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error})", f"Remove {folder} to prepare it again.") from error
-        return cls(folder, record) if record.get("format") == FORMAT else None
+            raise DataError(
+                f"{path} cannot be read ({error})", "Remove this file and run `mtpkdot data prepare` again."
+            ) from error
+        return cls(folder, record) if isinstance(record, dict) and record.get("format") == FORMAT else None
 
     @property
     def contents(self) -> str:
@@ -150,20 +164,31 @@ class Store:
     @cached_property
     def index(self) -> pd.DataFrame:
         """One row per recording, in the order of the ids."""
-        return pd.read_parquet(self.folder / "index.parquet")
+        path = self.folder / "index.parquet"
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+            raise DataError(
+                f"{path} cannot be read ({_one_line(error)})", "Remove this file and run `mtpkdot data prepare` again."
+            ) from error
 
     def read(self, id: str, name: str, start: int, stop: int) -> Array:
         """Elements `start` to `stop` of one of a recording's large arrays."""
         try:
-            piece: Array = _slice(str(recording_path(self.folder, id)), name)[start:stop]
+            # Files that were made again meanwhile belong to another store: other contents open them anew.
+            piece: Array = _slice(str(recording_path(self.folder, id)), name, self.contents)[start:stop]
         except (SafetensorError, OSError) as error:
             raise DataError(
-                f"{recording_path(self.folder, id)} cannot be read ({error})",
+                f"{recording_path(self.folder, id)} cannot be read ({_one_line(error)})",
                 "Run `mtpkdot data prepare` again: it repairs what is damaged.",
             ) from error
         return piece
 
 
 @lru_cache(maxsize=_OPEN_FILES)
-def _slice(path: str, name: str) -> Any:
+def _slice(path: str, name: str, contents: str) -> Any:
     return safe_open(path, "numpy").get_slice(name)  # type: ignore[no-untyped-call]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -41,7 +41,8 @@ class Augment:
         height, width = frames.shape[-2:]
         side = 1 - self.zoom * random.random()
         top, left = (int(random.random() * (1 - side) * length) for length in (height, width))
-        picture = frames[..., top : top + round(side * height), left : left + round(side * width)]
+        rows, columns = (max(1, round(side * length)) for length in (height, width))
+        picture = frames[..., top : top + rows, left : left + columns]
         if random.random() < self.flip:
             picture = picture.flip(-1)
         brightness, contrast = (1 + amount * random.uniform(-1, 1) for amount in (self.brightness, self.contrast))

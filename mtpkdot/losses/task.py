@@ -1,4 +1,9 @@
-"""The task's own loss: cross-entropy for classes, 1 - CCC for continuous targets; labelled samples only."""
+"""The task's own loss on labelled samples, and what a model's outputs mean.
+
+Classes have one logit each and cross-entropy. C ordered classes have C - 1 outputs, output k the logit of `P(y > k)`,
+and binary cross-entropy per threshold (extended binary classification: Li & Lin, NIPS 2006; Niu et al., CVPR 2016).
+Continuous targets have 1 - CCC.
+"""
 
 from typing import Literal
 
@@ -6,7 +11,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "ordinal", "regression"]
+
+
+def output_count(task: Task, targets: int) -> int:
+    """Outputs of a model: one per class or target (`targets` of them), one per threshold between ordered classes."""
+    return targets - 1 if task == "ordinal" else targets
+
+
+def predicted_class(task: Task, output: Tensor) -> Tensor:
+    """The class that a model answers.
+
+    Args:
+        task: `classification` or `ordinal`.
+        output: (N, C) logits of classes, or (N, C - 1) logits of thresholds.
+
+    Returns:
+        (N,) int64: the most probable class, or the number of thresholds passed with a probability above a half, which
+        is the median of `class_probabilities`.
+    """
+    return (output > 0).sum(dim=1) if task == "ordinal" else output.argmax(dim=1)
+
+
+def class_probabilities(task: Task, output: Tensor) -> Tensor:
+    """Probability of every class, (N, C) float32 (or float64), each row non-negative with sum 1.
+
+    Independent thresholds may contradict each other, `P(y > 1) > P(y > 0)`. Their probabilities are then put in falling
+    order, which leaves the predicted class what it is.
+
+    Args:
+        task: `classification` or `ordinal`.
+        output: as for `predicted_class`.
+    """
+    output = output if output.dtype == torch.float64 else output.float()
+    if task == "classification":
+        return output.softmax(dim=1)
+    passed = output.sigmoid().sort(dim=1, descending=True).values
+    return F.pad(passed, (1, 0), value=1.0) - F.pad(passed, (0, 1), value=0.0)
 
 
 def concordance(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -35,14 +76,14 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
     """Loss of a batch on its labelled samples.
 
     Args:
-        task: `classification` or `regression`.
-        output: (B, C) logits, or (B, K) predicted values.
+        task: the task.
+        output: (B, C) logits of classes, (B, C - 1) logits of thresholds (ordinal), or (B, K) predicted values.
         target: (B,) class indices, or (B, K) values. Entries of unlabelled samples are not read.
         labelled: (B,) bool.
 
     Returns:
-        Scalar mean cross-entropy, or the mean over targets of `1 - CCC`. It is 0 with zero gradient for a batch
-        without labels.
+        Scalar mean cross-entropy, the mean over samples and thresholds of the binary one (ordinal), or the mean over
+        targets of `1 - CCC`. It is 0 with zero gradient for a batch without labels.
     """
     if not bool(labelled.any()):
         return output[labelled].sum().to(torch.promote_types(output.dtype, torch.float32))
@@ -51,6 +92,10 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
         known = known if known.dtype == torch.float64 else known.float()
         if task == "classification":
             return F.cross_entropy(known, target[labelled])
+        if task == "ordinal":
+            thresholds = torch.arange(known.shape[1], device=known.device)
+            passed = (target[labelled][:, None] > thresholds).to(known.dtype)
+            return F.binary_cross_entropy_with_logits(known, passed)
         return (1 - concordance(known, target[labelled].to(known.dtype))).mean()
 
 
@@ -65,15 +110,16 @@ def output_loss(
     """Teacher's outputs as the student's targets; needs no labels.
 
     Args:
-        task: `classification` or `regression`.
-        output: (B, C) logits or (B, K) values of the student.
+        task: the task.
+        output: (B, C) logits of classes, (B, C - 1) of thresholds (ordinal), or (B, K) values of the student.
         teacher: the teacher's, of the same shape.
         valid: (B,) bool, the samples on which the teacher sees something.
-        temperature: softening T of the classes; the loss is scaled by T^2.
+        temperature: softening T of classes and thresholds; the loss is scaled by T^2.
         scale: (K,) unit in which values are compared, so that the loss does not depend on that of the targets.
 
     Returns:
-        Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), or the mean squared error.
+        Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), its mean over thresholds (ordinal), or
+        the mean squared error.
     """
     if not bool(valid.any()):
         return output[valid].sum().to(torch.promote_types(output.dtype, torch.float32))
@@ -81,6 +127,9 @@ def output_loss(
         output, teacher = output[valid].float(), teacher[valid].float()
         if task == "regression":
             return F.mse_loss(output / scale, teacher / scale)
+        if task == "ordinal":
+            # A threshold is a pair of classes, passed or not, with the logits x and 0.
+            output, teacher = (torch.stack([x, torch.zeros_like(x)], dim=-1).flatten(0, 1) for x in (output, teacher))
         soft = F.log_softmax(teacher / temperature, dim=1)
         return temperature**2 * F.kl_div(
             F.log_softmax(output / temperature, dim=1), soft, log_target=True, reduction="batchmean"

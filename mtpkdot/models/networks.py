@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mtpkdot.errors import ConfigError
 from mtpkdot.models.weights import PRETRAINED, adopt_weights, fetch_weights, match_weights, misfit, read_weights, wanted
@@ -79,6 +79,7 @@ def video_network(name: str, weights: str | None = None) -> nn.Module:
 
     network: nn.Module = get_model(name, weights=None)
     network.fc = nn.Identity()
+    network.avgpool = _GlobalMean()
     weights = wanted(weights)
     if weights is not None:
         path = Path(weights)
@@ -88,6 +89,13 @@ def video_network(name: str, weights: str | None = None) -> nn.Module:
             path = fetch_weights(name, url, filename, Path(filename).stem.rsplit("-", 1)[1])
         adopt_weights(network, match_weights(read_weights(path), network, path, ("fc",)), path)
     return network
+
+
+class _GlobalMean(nn.Module):
+    """The mean over time and space. torchvision's adaptive pooling has no deterministic gradient on a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3, 4))
 
 
 def _image_weights(name: str, config: Any) -> Path:

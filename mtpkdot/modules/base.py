@@ -16,7 +16,7 @@ from torchmetrics import MetricCollection
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
-from mtpkdot.losses.task import Task
+from mtpkdot.losses.task import Task, output_count
 from mtpkdot.metrics.collections import metric_names, task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
@@ -77,7 +77,8 @@ class StageModule(L.LightningModule):
         super().__init__()
         if lr <= 0 or weight_decay < 0:
             raise ValueError(f"lr must be positive and weight_decay not negative, not {lr} and {weight_decay}")
-        self.task, self.targets, self.prevalent, self.num_outputs = task, targets, prevalent, len(targets)
+        self.task, self.targets, self.prevalent = task, targets, prevalent
+        self.num_outputs = output_count(task, len(targets))
         self.steps = {name: Steps(tuple(shape), (rates or {}).get(name)) for name, shape in modalities.items()}
         self.per_step = per_step
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
@@ -144,7 +145,7 @@ class StageModule(L.LightningModule):
 
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
-        """Logged values that can select the epoch, the default first; those that end in `loss` should be low."""
+        """Logged values that can select the epoch, the default first; see `metrics.collections.best_mode`."""
         judged = ["loss"] if cls.monitors_loss else metric_names(task)
         return [*(f"val/{name}" for name in judged), "train/loss"]
 

@@ -10,7 +10,7 @@ import torch
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.models.weights import without_pretrained
-from mtpkdot.modules import StageModule
+from mtpkdot.modules import StageModule, StudentModule
 from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.results import Row, prediction_table, score
 from mtpkdot.pipeline.stages import Stage
@@ -54,6 +54,14 @@ def evaluate_stage(
             name = f"{stage.kind}.{head}" if stage.kind == "adapted" else stage.name
             tables.append(prediction_table(data, name, split, index, predictions[head]))
     return rows, tables
+
+
+def submission(checkpoint: Path, data: BaseData, trainer: dict[str, Any], features: FeatureCache) -> pd.DataFrame:
+    """A student's predictions of the samples whose labels the data set's authors keep, in the form they ask for."""
+    with without_pretrained():
+        module = StudentModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    predictions = predict(module, data, trainer, "submission", features)
+    return data.submission(predictions["index"].numpy(), predictions[module.heads[0]])
 
 
 def predict(

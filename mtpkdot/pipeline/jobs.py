@@ -111,6 +111,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
             "seed_everything": config["seed_everything"],
             "upstream": hashes,
             "code": _own_code({"model": model, "data": config["data"], "trainer": config["trainer"]}),
+            "weights": _weight_files(model),
         }
     )
     fit = section["fit"]
@@ -172,6 +173,16 @@ def _own_code(section: Any) -> dict[str, str]:
     elif isinstance(section, list):
         for value in section:
             found |= _own_code(value)
+    return found
+
+
+def _weight_files(section: Any) -> dict[str, str]:
+    """Digest of every local file that a `weights` argument names: its path alone does not decide."""
+    found: dict[str, str] = {}
+    for key, value in section.items() if isinstance(section, dict) else ():
+        if key == "weights" and isinstance(value, str) and Path(value).is_file():
+            found[value] = _digest_file(value, key)
+        found |= _weight_files(value)
     return found
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtpkdot.data.base import BaseData
+from mtpkdot.losses.task import class_probabilities, predicted_class
 from mtpkdot.metrics.collections import score_rows
 from mtpkdot.pipeline.store import write_json, write_text
 
@@ -24,7 +25,7 @@ class Row:
         stage: backbone, teacher, adapted or student.
         modality: what the model saw, `+` between several.
         split: validation or test.
-        metric: accuracy, macro_f1 or ccc.
+        metric: one of `metrics.collections.metric_names`.
         target: the target's name; `mean` over the targets of a regression.
         value: the metric.
         n: samples it was computed on.
@@ -50,8 +51,8 @@ def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, 
 def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, output: Tensor) -> pd.DataFrame:
     """Predictions of one model on one part, a row per judged row (sample, step or frame) and target.
 
-    Columns: id, subject, split, stage, target, truth, prediction, and p_<class> for classification. Truth is empty for
-    samples without target.
+    Columns: id, subject, split, stage, target, truth, prediction, and p_<class> for classes, ordered or not. Truth is
+    empty for samples without target.
     """
     samples = data.samples
     judged, output = data.judge(index.numpy(), output)
@@ -62,12 +63,12 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
         "split": split,
         "stage": stage,
     }
-    if data.task == "classification":
+    if data.task != "regression":
         names = np.array(samples.class_names, dtype=object)
         truth = np.where(known, names[np.where(known, judged.target, 0).astype(int)], None)
-        probabilities = output.float().softmax(dim=1).numpy()
+        probabilities = class_probabilities(data.task, output).numpy()
         columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(samples.class_names)}
-        predicted = names[output.argmax(dim=1).numpy()]
+        predicted = names[predicted_class(data.task, output).numpy()]
         return pd.DataFrame(
             {**common, "target": samples.target_names[0], "truth": truth, "prediction": predicted, **columns}
         )

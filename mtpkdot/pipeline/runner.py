@@ -17,7 +17,7 @@ from mtpkdot.data.base import sharing
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.modules.student import needs_teachers
 from mtpkdot.pipeline.config import Experiment
-from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage
+from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.protocol import expand
@@ -101,6 +101,15 @@ class Run:
         text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
+        if "test" in splits and "student" in self.jobs and len(self.data.submitted):
+            self._submit()
+
+    def _submit(self) -> None:
+        """Write what the data set's authors ask for, as the student predicts it."""
+        job = self.jobs["student"]
+        table = submission(job.stored.checkpoint, self.data, self.config["trainer"], self.features)
+        write_text(self.folder / "submission.csv", table.to_csv(index=False))
+        print(f"Predictions of {len(table)} rows to submit are in {self.folder / 'submission.csv'}", flush=True)
 
     def _check_config(self) -> None:
         trainer = self.config["trainer"]
@@ -123,10 +132,13 @@ class Run:
         if not any(stage.kind == "student" for stage in self.wanted):
             return
         student = self.config["student"]["model"]
-        batch = min(self.data.batch_size, len(self.data.positions("train")))
+        size = self.config["student"]["fit"]["batch_size"] or self.data.batch_size
+        batch = min(size, len(self.data.positions("train")))
+        if self.data.per_step:
+            batch *= self.data.samples.labelled.shape[1]
         if needs_teachers(student["method"], student["weights"]) and student["top_k"] >= batch:
             raise ConfigError(
-                f"student.model.top_k is {student['top_k']}, but a batch has {batch} samples",
+                f"student.model.top_k is {student['top_k']}, but a batch has {batch} rows",
                 f"Set --student.model.top_k below {batch}, or raise data.init_args.batch_size.",
             )
 

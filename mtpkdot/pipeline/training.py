@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,9 @@ from lightning.pytorch.loggers import CSVLogger
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.errors import RunError
-from mtpkdot.modules import StageModule
+from mtpkdot.metrics.collections import best_mode
+from mtpkdot.models.weights import without_pretrained
+from mtpkdot.modules import BackboneModule, StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.store import CHECKPOINT
@@ -48,7 +51,9 @@ class StageCLI(LightningCLI):
         features: FeatureCache,
     ) -> None:
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
-        with warnings.catch_warnings():
+        # Later stages take their encoders' weights from the backbones.
+        weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
+        with weights, warnings.catch_warnings():
             # The process has a command line of its own, which this config was made from.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().__init__(
@@ -70,7 +75,7 @@ class StageCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The Trainer of this stage."""
         monitor = self.fit_options["monitor"] or self.model.monitors(self.model.task)[0]
-        mode = self.fit_options["mode"] or ("min" if monitor.endswith("loss") else "max")
+        mode = self.fit_options["mode"] or best_mode(monitor)
         common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
         self.best = ModelCheckpoint(
             filename="best", monitor=monitor, mode=mode, save_top_k=1, save_weights_only=True, **common

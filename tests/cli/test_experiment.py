@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mtpkdot.cli.main import main
+from tests.conftest import TINY
 
 MODELS = [
     ("backbone", "video"),
@@ -226,6 +227,75 @@ def test_regression_does_not_depend_on_the_unit_of_its_targets(tmp_path):
     assert min(values["h"]) > 0.5
 
 
+@pytest.fixture
+def pain_levels(tmp_path):
+    """A config of own data with five ordered classes; the signal shows them plainly."""
+    random = np.random.default_rng(0)
+    n = 240
+    pain = random.normal(size=n)
+    level = np.digitize(pain, [-0.8, -0.2, 0.4, 1.0])
+    ids = [f"c{i}" for i in range(n)]
+    table = pd.DataFrame({"id": ids, "subject": np.arange(n) // 12, "level": level}).astype({"level": object})
+    table.loc[random.random(n) < 0.2, "level"] = None
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    for name, noise in (("video", 0.7), ("signal", 0.2)):
+        values = pain[:, None] * random.normal(size=6) + noise * random.normal(size=(n, 6))
+        pd.DataFrame(values).assign(id=ids).to_csv(tmp_path / f"{name}.csv", index=False)
+    config = {key: value for key, value in TINY.items() if key not in ("data", "pipeline")} | {
+        "data": {
+            "class_path": "FeatureData",
+            "init_args": {
+                "manifest": str(tmp_path / "manifest.csv"),
+                "features": {name: str(tmp_path / f"{name}.csv") for name in ("video", "signal")},
+                "target": "level",
+                "task": "ordinal",
+                "prevalent": "video",
+                "batch_size": 32,
+                "split": {"scheme": "kfold", "folds": 5},
+            },
+        },
+        "pipeline": {"name": "levels"},
+    }
+    path = tmp_path / "levels.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def test_ordered_classes_are_learnt_and_judged_by_their_distance(pain_levels, tmp_path):
+    overrides = ["--student.fit.monitor", "val/mae", "--student.fit.max_epochs", "4", "--student.model.lr", "0.01"]
+    overrides += ["--backbone.signal.fit.max_epochs", "6", "--backbone.signal.model.lr", "0.03"]
+    overrides += ["--student.model.weights", "{output: 1.0}"]
+    assert main(call("fit", pain_levels, tmp_path / "runs", *overrides)) == 0
+    run = tmp_path / "runs" / "levels"
+    rows = rows_of(run)
+    found = {(r["stage"], r["modality"], r["split"], r["metric"]) for r in rows}
+    assert found == {(*m, s, v) for m in MODELS for s in ("validation", "test") for v in ("qwk", "accuracy", "mae")}
+    value = {(r["stage"], r["modality"], r["split"], r["metric"]): r["value"] for r in rows}
+    assert value["backbone", "signal", "test", "qwk"] > 0.7
+    assert value["backbone", "signal", "test", "mae"] < 0.7
+
+    table = pd.read_parquet(run / "predictions.parquet")
+    classes = [f"p_{level}" for level in range(5)]
+    assert table[classes].sum(axis=1).sub(1).abs().max() < 1e-5
+    part = table[(table["stage"] == "student") & (table["split"] == "test") & table["truth"].notna()]
+    off = part["truth"].astype(int) - part["prediction"].astype(int)
+    assert off.abs().mean() == pytest.approx(value["student", "video", "test", "mae"])
+
+    # The epoch of the lowest error is kept, not that of the highest.
+    (logs,) = (tmp_path / "runs" / "stages" / "student").rglob("metrics.csv")
+    errors = pd.read_csv(logs)["val/mae"].dropna()
+    assert errors.nunique() > 1
+    assert value["student", "video", "validation", "mae"] == pytest.approx(errors.min(), abs=1e-4)
+
+
+def test_ordered_classes_without_numbers_are_one_line(pain_levels, tmp_path, complaint):
+    path = tmp_path / "manifest.csv"
+    path.write_text(path.read_text().replace(",4\n", ",worst\n"))
+    line = complaint(call("fit", pain_levels, tmp_path / "runs"))
+    assert "manifest.csv, line" in line
+    assert "'worst' is no number" in line
+
+
 @pytest.mark.parametrize("verb", ["stage", "validate", "test"])
 def test_every_verb_has_a_help(verb, capsys):
     assert main([verb, "--help"]) == 0
@@ -280,6 +350,8 @@ def test_the_released_protocol_runs_and_is_named_in_the_results(tiny_config, tmp
         (["--student.model.weights", "{task: 0, transport: 0, centroid: 0}"], ["weights"]),
         (["--seed_everything", "-1"], ["seed_everything"]),
         (["--data.init_args.classes", "1"], ["classes"]),
+        (["--data.init_args.task", "ordinal"], ["PlantedData", "without an order", "ordinal"]),
+        (["--student.fit.monitor", "val/mae"], ["val/mae", "val/accuracy"]),
         (["--trainer.limit_val_batches", "0"], ["limit_val_batches"]),
         (["--teacher.model.backbone_ckpts", "{vidoe: x.ckpt}"], ["vidoe"]),
         (["--backbone.video.fit.max_epochs", "0"], ["max_epochs"]),

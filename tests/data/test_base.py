@@ -258,9 +258,10 @@ def test_a_sound_data_set_passes_the_check():
     make().check()
 
 
-def test_a_class_that_no_training_sample_has_is_an_error_that_names_it():
+@pytest.mark.parametrize("task", ["classification", "ordinal"])
+def test_a_class_that_no_training_sample_has_is_an_error_that_names_it(task):
     target = np.array([0, 1, 0, 1, 2, 0, 1, 0, 0, 1, 2, 0])
-    message = complaint(make(target=target, class_names=["calm", "mild", "severe"]).check)
+    message = complaint(make(target=target, class_names=["calm", "mild", "severe"], task=task).check)
     assert "given.csv" in message
     assert "no training sample has the class 'severe'" in message
 

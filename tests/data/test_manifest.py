@@ -87,6 +87,22 @@ def test_numeric_class_labels_sort_numerically(classes, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_ordinal_classes_are_ordered_as_numbers(tmp_path, suffix):
+    table = pd.DataFrame({"id": list("abcde"), "subject": "p", "y": [10, 9, None, -2, 9]})
+    manifest = read_manifest(write_table(tmp_path / f"m{suffix}", table), COLUMNS, "ordinal")
+    assert manifest.class_names == ["-2", "9", "10"]
+    assert manifest.target.tolist() == [2, 1, -1, 0, 1]
+    assert manifest.labelled.tolist() == [True, True, False, True, True]
+
+
+def test_an_ordinal_class_that_is_no_number_is_an_error_that_names_the_line(text):
+    message = complaint(lambda: text("id,subject,y\na,p,1\nb,p,\nc,p,high\nd,p,low\n", "ordinal"))
+    assert "manifest.csv, line 4" in message
+    assert "'high' is no number" in message
+    assert "Number the classes" in message
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_text_class_labels_sort_alphabetically(classes, suffix):
     manifest = classes(["pain", "calm", "pain"], suffix)
     assert manifest.class_names == ["calm", "pain"]
@@ -268,9 +284,10 @@ def test_fewer_than_two_classes_are_an_error(text, labels):
 
 
 @pytest.mark.parametrize("targets", [[], ["valence", "arousal"]])
-def test_classification_wants_exactly_one_target(text, targets):
+@pytest.mark.parametrize("task", ["classification", "ordinal"])
+def test_classes_want_exactly_one_target(text, targets, task):
     content = "id,subject,valence,arousal\na,p,1,0\nb,p,0,1\n"
-    message = complaint(lambda: text(content, "classification", Columns("id", "subject", None, targets)))
+    message = complaint(lambda: text(content, task, Columns("id", "subject", None, targets)))
     assert f"not {len(targets)}" in message
 
 
@@ -322,7 +339,7 @@ def test_a_missing_manifest_is_an_error_that_names_it(tmp_path, name):
 
 @quick
 @given(rows=st.lists(st.lists(st.text('ab1.,-"\n\r\x00 é', max_size=3), min_size=1, max_size=4), max_size=5))
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
 def test_no_table_of_whatever_cells_ends_in_a_traceback(tmp_path_factory, rows, task):
     content = "id,subject,y\n" + "\n".join(",".join(row) for row in rows)
     path = write_text(tmp_path_factory.getbasetemp() / "fuzzed.csv", content)

@@ -7,7 +7,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtpkdot.losses.task import concordance, output_loss, task_loss
+from mtpkdot.losses.task import (
+    class_probabilities,
+    concordance,
+    output_count,
+    output_loss,
+    predicted_class,
+    task_loss,
+)
 from tests.losses.reference import random
 
 property_test = settings(deadline=None, max_examples=40, derandomize=True)
@@ -72,6 +79,53 @@ def test_gradient_of_concordance_equals_finite_differences():
     )
 
 
+# what outputs mean
+
+
+@pytest.mark.parametrize(("task", "count"), [("classification", 5), ("ordinal", 4), ("regression", 5)])
+def test_ordered_classes_have_one_output_less(task, count):
+    assert output_count(task, 5) == count
+
+
+def test_the_ordinal_prediction_is_the_number_of_thresholds_passed():
+    output = torch.tensor([[-1.0, -2.0, -3.0], [2.0, -0.1, -5.0], [3.0, 2.0, 1.0], [-1.0, 2.0, -1.0]])
+    assert predicted_class("ordinal", output).tolist() == [0, 1, 3, 1]
+
+
+def test_ordinal_probabilities_are_the_steps_of_the_cumulative_ones():
+    output = torch.tensor([0.8, 0.5, 0.1]).logit()[None]
+    assert class_probabilities("ordinal", output)[0].tolist() == pytest.approx([0.2, 0.3, 0.4, 0.1])
+
+
+def test_probabilities_of_classes_without_order_are_a_softmax():
+    output = random(5, 3, seed=21)
+    assert torch.equal(class_probabilities("classification", output), output.softmax(dim=1))
+    assert torch.equal(predicted_class("classification", output), output.argmax(dim=1))
+
+
+@property_test
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(0, 10_000), st.sampled_from([0.1, 3.0, 1e4]))
+def test_ordinal_probabilities_are_a_distribution_whose_median_is_the_prediction(n, thresholds, seed, scale):
+    output = scale * random(n, thresholds, seed=seed)  # thresholds that contradict each other, mostly
+    probabilities = class_probabilities("ordinal", output)
+    assert probabilities.shape == (n, thresholds + 1)
+    assert float(probabilities.min()) >= 0
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(n))
+    below = probabilities.cumsum(dim=1)
+    predicted = predicted_class("ordinal", output)[:, None]
+    assert (below.gather(1, predicted) >= 0.5 - 1e-5).all()
+    assert (F.pad(below, (1, 0)).gather(1, predicted) <= 0.5 + 1e-5).all()
+
+
+@property_test
+@given(st.integers(2, 6), st.integers(0, 10_000))
+def test_thresholds_that_agree_are_taken_as_they_are(thresholds, seed):
+    output = random(8, thresholds, seed=seed).sort(dim=1, descending=True).values
+    probabilities = class_probabilities("ordinal", output)
+    above = probabilities.flip(1).cumsum(dim=1).flip(1)[:, 1:]
+    torch.testing.assert_close(above, output.sigmoid(), rtol=1e-4, atol=1e-6)
+
+
 # task_loss
 
 
@@ -87,12 +141,58 @@ def test_regression_is_the_mean_over_targets_of_one_minus_ccc_of_labelled_sample
     assert float(task_loss("regression", output, target, SOME)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_ordinal_loss_is_the_mean_cross_entropy_of_all_thresholds_of_labelled_samples():
+    output, target = random(5, 3, seed=4), torch.tensor([2, 0, 3, 0, 1])
+    terms = []
+    for row in (0, 2, 3):
+        for k in range(3):
+            p = 1 / (1 + math.exp(-float(output[row, k])))
+            terms.append(-math.log(p if target[row] > k else 1 - p))
+    assert float(task_loss("ordinal", output, target, SOME)) == pytest.approx(sum(terms) / 9)
+
+
+def test_the_ordinal_loss_of_a_hand_computed_case():
+    # Level 1 of 3: the first threshold is passed with 3/4, the second is not passed with 1 - 1/4.
+    output = torch.tensor([[math.log(3.0), -math.log(3.0)]])
+    loss = task_loss("ordinal", output, torch.tensor([1]), torch.tensor([True]))
+    assert float(loss) == pytest.approx(-math.log(0.75))
+
+
+def test_two_ordered_classes_are_a_binary_classification():
+    output, target = random(5, 1, seed=22), torch.tensor([1, 0, 0, 1, 1])
+    loss = task_loss("ordinal", output, target, SOME)
+    torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(output[SOME, 0], target[SOME].float()))
+    both = torch.cat([torch.zeros_like(output), output], dim=1)
+    torch.testing.assert_close(loss, task_loss("classification", both, target, SOME))
+    torch.testing.assert_close(class_probabilities("ordinal", output), class_probabilities("classification", both))
+    assert torch.equal(predicted_class("ordinal", output), predicted_class("classification", both))
+    teacher = random(5, 1, seed=23)
+    taught = torch.cat([torch.zeros_like(teacher), teacher], dim=1)
+    torch.testing.assert_close(
+        output_loss("ordinal", output, teacher, SOME), output_loss("classification", both, taught, SOME)
+    )
+
+
+def test_a_prediction_costs_more_the_more_levels_it_is_off():
+    target, labelled = torch.tensor([0]), torch.tensor([True])
+    outputs = [torch.where(torch.arange(4) < level, 2.0, -2.0)[None] for level in range(5)]
+    losses = [float(task_loss("ordinal", output, target, labelled)) for output in outputs]
+    assert np.diff(losses) == pytest.approx([0.5] * 4)
+
+
+def test_the_gradient_of_the_ordinal_loss_equals_finite_differences():
+    output = random(5, 3, seed=24, dtype=torch.float64).requires_grad_()
+    target = torch.tensor([2, -1, 3, 0, -1])
+    assert torch.autograd.gradcheck(lambda x: task_loss("ordinal", x, target, SOME), output)
+
+
 @pytest.mark.parametrize("garbage", [-100, 99, torch.iinfo(torch.int64).min])
-def test_unlabelled_classes_are_never_read(garbage):
+@pytest.mark.parametrize("task", ["classification", "ordinal"])
+def test_unlabelled_classes_are_never_read(task, garbage):
     output, target = random(5, 3, seed=7).requires_grad_(), torch.tensor([2, 0, 1, 0, 1])
-    clean = task_loss("classification", output, target, SOME)
+    clean = task_loss(task, output, target, SOME)
     target[~SOME] = garbage
-    dirty = task_loss("classification", output, target, SOME)
+    dirty = task_loss(task, output, target, SOME)
     dirty.backward()
     assert float(dirty.detach()) == float(clean.detach())
     assert torch.equal(output.grad[~SOME], torch.zeros(2, 3))
@@ -113,9 +213,9 @@ def test_unlabelled_values_are_never_read(garbage):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
 def test_a_batch_without_labels_has_zero_loss_and_zero_gradient(task, dtype):
-    target = torch.full((5,), -1) if task == "classification" else torch.full((5, 2), math.nan)
+    target = torch.full((5, 2), math.nan) if task == "regression" else torch.full((5,), -1)
     output = random(5, 2, seed=10, dtype=dtype).requires_grad_()
     loss = task_loss(task, output, target, NONE)
     loss.backward()
@@ -128,8 +228,10 @@ def test_outputs_of_a_batch_without_labels_are_never_read(garbage):
     output = torch.full((5, 2), garbage, requires_grad=True)
     for loss in (
         task_loss("classification", output, torch.zeros(5, dtype=torch.long), NONE),
+        task_loss("ordinal", output, torch.zeros(5, dtype=torch.long), NONE),
         task_loss("regression", output, torch.zeros(5, 2), NONE),
         output_loss("classification", output, output.detach(), NONE),
+        output_loss("ordinal", output, output.detach(), NONE),
     ):
         (gradient,) = torch.autograd.grad(loss, output)
         assert float(loss.detach()) == 0.0
@@ -156,9 +258,9 @@ def test_a_single_labelled_sample_has_a_finite_loss_and_gradient(task):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("labelled", [SOME, NONE])
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
 def test_half_precision_outputs_give_a_single_precision_loss(task, labelled, dtype):
-    target = torch.tensor([1, 0, 1, 1, 0]) if task == "classification" else random(5, 2, seed=12)
+    target = random(5, 2, seed=12) if task == "regression" else torch.tensor([1, 0, 1, 1, 0])
     output = random(5, 2, seed=13, dtype=dtype)
     loss = task_loss(task, output, target, labelled)
     assert loss.dtype == torch.float32
@@ -174,6 +276,22 @@ def test_classes_are_distilled_by_the_scaled_divergence_of_the_softened_distribu
     q = torch.softmax(output[SOME].double() / 3, dim=1).numpy()
     expected = 9 * (p * np.log(p / q)).sum(axis=1).mean()
     assert float(output_loss("classification", output, teacher, SOME, temperature=3.0)) == pytest.approx(expected)
+
+
+def test_ordered_classes_are_distilled_by_the_mean_scaled_divergence_of_every_threshold():
+    output, teacher = random(5, 3, seed=14), random(5, 3, seed=15)
+    p = torch.sigmoid(teacher[SOME].double() / 3).numpy()
+    q = torch.sigmoid(output[SOME].double() / 3).numpy()
+    expected = 9 * (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean()
+    assert float(output_loss("ordinal", output, teacher, SOME, temperature=3.0)) == pytest.approx(expected)
+
+
+def test_very_sure_thresholds_are_distilled_without_nan():
+    output, teacher = torch.tensor([[1e4, -1e4]], requires_grad=True), torch.tensor([[-1e4, -1e4]])
+    loss = output_loss("ordinal", output, teacher, torch.tensor([True]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(4 * 0.5 * 1e4 / 2)
+    assert output.grad.isfinite().all()
 
 
 def test_the_temperature_defaults_to_two():
@@ -197,7 +315,7 @@ def test_values_are_compared_in_the_unit_of_each_target():
     torch.testing.assert_close(in_units, output_loss("regression", output, teacher, SOME))
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
 def test_outputs_equal_to_the_teachers_cost_nothing(task):
     output = random(5, 3, seed=18).requires_grad_()
     loss = output_loss(task, output, output.detach().clone(), SOME)
@@ -206,7 +324,7 @@ def test_outputs_equal_to_the_teachers_cost_nothing(task):
     assert float(output.grad.abs().max()) < 1e-6
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
 def test_samples_on_which_the_teacher_sees_nothing_are_left_out(task):
     output, teacher = random(5, 3, seed=19).requires_grad_(), random(5, 3, seed=20)
     clean = output_loss(task, output, teacher, SOME)

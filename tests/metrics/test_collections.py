@@ -3,10 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error
 
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
-from mtpkdot.metrics.collections import metric_names, score_rows, task_metrics
+from mtpkdot.metrics.collections import best_mode, metric_names, score_rows, task_metrics
 
 property_test = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -15,6 +15,13 @@ def logits_of(classes, num_classes):
     """Logits whose largest entry is the class, with noise on the others."""
     noise = torch.rand(len(classes), num_classes, generator=torch.Generator().manual_seed(0))
     return noise.scatter(1, torch.as_tensor(classes)[:, None], 3.0)
+
+
+def thresholds_of(levels, num_classes):
+    """Logits of thresholds of which as many are passed as the level says, in any order."""
+    passed = torch.as_tensor(levels)[:, None] > torch.arange(num_classes - 1)
+    shuffled = passed[:, torch.randperm(num_classes - 1, generator=torch.Generator().manual_seed(0))]
+    return torch.where(shuffled, 0.7, -1.3)
 
 
 @st.composite
@@ -52,12 +59,40 @@ def test_macro_f1_counts_the_classes_that_occur_in_truth_or_predictions(predicte
     assert float(metrics.compute()["macro_f1"]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("task", "names"), [("classification", ["accuracy", "macro_f1"]), ("regression", ["ccc"])])
-def test_the_collection_has_the_metrics_of_its_task_in_order_all_better_when_higher(task, names):
-    metrics = task_metrics(task, 2)
-    assert list(metrics.keys()) == names
+@property_test
+@given(labellings())
+def test_ordinal_metrics_equal_those_of_scikit_learn_over_any_batches(labelling):
+    num_classes, predicted, truth, batch = labelling
+    metrics = task_metrics("ordinal", num_classes - 1)
+    output = thresholds_of(predicted, num_classes)
+    for _ in range(2):  # the second time after a reset
+        for part, target in zip(output.split(batch), torch.tensor(truth).split(batch), strict=True):
+            metrics.update(part, target)
+        values = metrics.compute()
+        metrics.reset()
+        assert float(values["accuracy"]) == pytest.approx(accuracy_score(truth, predicted))
+        assert float(values["mae"]) == pytest.approx(mean_absolute_error(truth, predicted))
+        if len({*predicted, *truth}) > 1:
+            kappa = cohen_kappa_score(truth, predicted, weights="quadratic", labels=range(num_classes))
+            assert float(values["qwk"]) == pytest.approx(kappa, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [("classification", ["accuracy", "macro_f1"]), ("ordinal", ["qwk", "accuracy", "mae"]), ("regression", ["ccc"])],
+)
+def test_the_collection_has_the_metrics_of_its_task_the_first_better_when_higher(task, names):
+    assert set(task_metrics(task, 2).keys()) == set(names)
     assert metric_names(task) == names
-    assert all(metric.higher_is_better for metric in metrics.values())
+    assert best_mode(f"val/{names[0]}") == "max"
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+def test_every_metric_is_selected_by_in_its_own_direction(task):
+    for name, metric in task_metrics(task, 2).items():
+        own = getattr(metric, "wrapped_metric", metric)
+        assert best_mode(f"val/{name}") == ("max" if own.higher_is_better else "min")
+    assert best_mode("train/loss") == best_mode("val/loss") == "min"
 
 
 def test_regression_is_measured_by_the_concordance_of_every_target():
@@ -75,6 +110,14 @@ def test_rows_of_a_classification_name_the_label():
     rows = score_rows("classification", ["pain"], logits_of(predicted, 4), torch.tensor(truth))
     assert [(metric, target) for metric, target, _ in rows] == [("accuracy", "pain"), ("macro_f1", "pain")]
     expected = [accuracy_score(truth, predicted), f1_score(truth, predicted, average="macro")]
+    assert [value for *_, value in rows] == pytest.approx(expected)
+
+
+def test_rows_of_ordered_classes_name_the_label():
+    predicted, truth = [0, 1, 1, 2, 0], [0, 1, 2, 2, 2]
+    rows = score_rows("ordinal", ["pain"], thresholds_of(predicted, 4), torch.tensor(truth))
+    assert [(metric, target) for metric, target, _ in rows] == [("qwk", "pain"), ("accuracy", "pain"), ("mae", "pain")]
+    expected = [cohen_kappa_score(truth, predicted, weights="quadratic"), 3 / 5, 3 / 5]
     assert [value for *_, value in rows] == pytest.approx(expected)
 
 

@@ -5,25 +5,30 @@ import torch
 
 from mtpkdot.data import PlantedData
 from mtpkdot.data.splits import Split
+from mtpkdot.losses.task import class_probabilities
 from mtpkdot.pipeline.results import Row, markdown, prediction_table, read_rows, score, table, write_results
 
 
-@pytest.fixture(params=["classification", "regression"])
+@pytest.fixture(params=["classification", "ordinal", "regression"])
 def data(request):
-    data = PlantedData(subjects=6, samples_per_subject=5, task=request.param, split=Split("kfold", folds=3))
+    made = "regression" if request.param == "regression" else "classification"
+    data = PlantedData(subjects=6, samples_per_subject=5, task=made, split=Split("kfold", folds=3))
     data.samples.labelled[3] = False
+    data.task = request.param  # planted classes have no order, but may be scored as if they had
     return data
 
 
 def perfect(data, index):
     target = torch.from_numpy(data.samples.target)[index]
+    if data.task == "ordinal":
+        return torch.where(target[:, None] > torch.arange(3), 20.0, -20.0)
     return 20 * torch.nn.functional.one_hot(target, 4).float() if data.task == "classification" else target
 
 
 def test_a_perfect_model_scores_one_on_labelled_samples_only(data):
     index = torch.arange(10)
     rows = score(data, "student", "video", "test", index, perfect(data, index))
-    assert all(row.value == pytest.approx(1.0) and row.n == 9 for row in rows)
+    assert all(row.value == pytest.approx(float(row.metric != "mae")) and row.n == 9 for row in rows)
     output = perfect(data, index)
     output[3] = torch.full_like(output[3], torch.nan)
     assert [row.value for row in score(data, "student", "video", "test", index, output)] == [r.value for r in rows]
@@ -38,6 +43,16 @@ def test_predictions_of_unlabelled_samples_have_no_truth(data):
         assert part["truth"].isna().tolist() == [False, True, False]
         known = part[part["truth"].notna()]
         assert (known["truth"] == known["prediction"]).all()
+
+
+@pytest.mark.parametrize("data", ["ordinal"], indirect=True)
+def test_predictions_of_ordered_classes_come_with_the_probability_of_every_class(data):
+    index, output = torch.arange(12), torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    frame = prediction_table(data, "student", "test", index, output)
+    columns = [f"p_{name}" for name in data.samples.class_names]
+    assert frame.columns.tolist()[-6:] == ["truth", "prediction", *columns]
+    np.testing.assert_array_equal(frame[columns], class_probabilities("ordinal", output))
+    assert frame["prediction"].tolist() == [f"state{int(level)}" for level in (output > 0).sum(dim=1)]
 
 
 def test_the_table_shows_means_over_targets_and_the_gap():

@@ -64,6 +64,8 @@ class PlantedData(BaseData):
         if min(subjects, samples_per_subject, steps, video_dim, signal_dim) < 1 or classes < 2 or generator_seed < 0:
             raise ValueError("PlantedData needs sizes of 1 or more, 2 classes or more, and a seed of 0 or more")
         super().__init__(prevalent=prevalent, split=split or Split(scheme="kfold"), **options)
+        if self.task == "ordinal":
+            raise ValueError("PlantedData has classes around a circle, without an order: task is another than ordinal")
         self.subjects, self.samples_per_subject, self.steps = subjects, samples_per_subject, steps
         self.dims = {"video": video_dim, "signal": signal_dim}
         self.classes, self.nuisance, self.labelled = classes, nuisance, labelled

@@ -117,6 +117,11 @@ def test_both_tasks_show_the_same_features_and_agree_on_the_state():
     assert (nearest == classes.samples.target).mean() > 0.99
 
 
+def test_classes_around_a_circle_have_no_order():
+    with pytest.raises(ValueError, match="without an order"):
+        PlantedData(**SMALL, task="ordinal")
+
+
 @pytest.mark.parametrize("share", [0.25, 0.7])
 def test_only_training_samples_lose_their_target(share):
     data = PlantedData(subjects=20, samples_per_subject=50, steps=1, labelled=share, split=Split("loso", fold=2))

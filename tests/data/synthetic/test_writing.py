@@ -1,6 +1,9 @@
 """Writing: a tree appears whole or not at all; parallel work is the same work; media hold what was given."""
 
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -139,3 +142,26 @@ def test_sound_is_heard_as_it_was_given(tmp_path, suffix, codec, name, rate):
 def test_a_video_without_frames_is_our_mistake(tmp_path):
     with pytest.raises(ValueError, match="a video needs a frame"):
         write_video(tmp_path / "a.mp4", [], None, Fraction(25))
+
+
+_ENCODE = """
+import sys
+from fractions import Fraction
+from pathlib import Path
+from mtpkdot.data.synthetic import biovid, faces, writing
+act = biovid.perform(biovid.Clip(biovid.subject_ids(3)[1], "BL1", 5, "PartA", 0.6, 3))
+blocks = list(faces.render_blocks(act.look, act.expression, act.pose, 160, writing.random_for(3, "a")))
+for path in sys.argv[1:]:
+    writing.write_video(Path(path), blocks, None, Fraction(25))
+"""
+
+
+def test_the_bytes_of_a_video_do_not_depend_on_what_lay_in_memory(tmp_path):
+    written = {".mp4": set(), ".avi": set()}
+    for filling in ("1", "85"):  # glibc fills fresh memory with it; elsewhere the test is only weaker
+        paths = [tmp_path / f"{filling}{suffix}" for suffix in written]
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        subprocess.run([sys.executable, "-c", _ENCODE, *map(str, paths)], check=True, env=environment)
+        for path in paths:
+            written[path.suffix].add(path.read_bytes())
+    assert {suffix: len(files) for suffix, files in written.items()} == {".mp4": 1, ".avi": 1}

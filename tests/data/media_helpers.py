@@ -1,0 +1,57 @@
+"""Raw recordings read without the package, and copies of the twins that may be damaged."""
+
+import os
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
+
+
+def copied(tree: Path, out: Path) -> Path:
+    """A copy of a tree that shares its files: change them with `put` or `unlink` alone."""
+    return Path(shutil.copytree(tree, out, copy_function=os.link))
+
+
+def put(path: Path, data: bytes | str) -> None:
+    """Replace a file of a copy."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def decoded(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames (H, W, 3) RGB of a video, and their times in seconds."""
+    with av.open(str(path)) as container:
+        frames = [(f.to_ndarray(format="rgb24"), float(f.pts * f.time_base)) for f in container.decode(video=0)]
+    return [frame for frame, _ in frames], np.array([time for _, time in frames])
+
+
+def heard(path: Path) -> tuple[np.ndarray, int]:
+    """Mono sound of a file on the time line of its pictures, and its rate."""
+    with av.open(str(path)) as container:
+        rate = container.streams.audio[0].rate
+        sound = np.zeros(0)
+        for frame in container.decode(audio=0):
+            values = frame.to_ndarray().astype(float).mean(axis=0)
+            values = values / 32768 if frame.format.name.startswith("s16") else values
+            start = round(float(frame.pts * frame.time_base) * rate)
+            sound = np.pad(sound, (0, max(0, start + len(values) - len(sound))))
+            sound[max(0, start) : start + len(values)] = values[max(0, -start) :]
+    return sound, rate
+
+
+def image(path: Path) -> np.ndarray:
+    """A picture (3, H, W)."""
+    return np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    """Every file of a store and its bytes; without the lock."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }

@@ -1,0 +1,338 @@
+"""Which frames, sounds and targets are in which window: all calculated a second time from the raw files."""
+
+import os
+import subprocess
+import sys
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from mtpkdot.data import AffWild2, Split
+from mtpkdot.errors import DataError
+from tests.data.media_helpers import TEST_LIST, copied, decoded, heard, image
+
+FRAMES, STEP, CLIPS, SECONDS, RATE = 4, 2, 3, 0.25, 16000
+SPAN = FRAMES * STEP
+SETTINGS = {"frames": FRAMES, "frame_step": STEP, "clips": CLIPS, "sound_seconds": SECONDS, "sound_rate": RATE}
+
+
+def made(root, store, **options):
+    return AffWild2(root=str(root), store=str(store), prepare_workers=1, **{**SETTINGS, **options})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def data(affwild2_twin, store):
+    return made(affwild2_twin, store)
+
+
+class Truth:
+    """A recording, read from the raw files without the package."""
+
+    def __init__(self, root, name):
+        self.name, self.crops = name, root / "cropped_aligned" / name
+        self.numbers = sorted(int(path.stem) for path in self.crops.iterdir())
+        base = name.removesuffix("_left").removesuffix("_right")
+        self.video = next(iter(root.glob(f"batch*/{base}.*")), None)
+        self.times = decoded(self.video)[1] if self.video else None
+        tables = list(root.glob(f"VA_Estimation_Challenge/*/{name}.txt"))
+        self.test = not tables
+        self.train = bool(tables) and tables[0].parent.name == "Train_Set"
+        counts = [self.numbers[-1], *([len(self.times)] if self.video else [])]
+        if self.test:
+            self.count, self.values = max(counts), None
+        else:
+            rows = np.array([line.split(",") for line in tables[0].read_text().split()[1:]], float)
+            self.count = min(*counts, len(rows))
+            rows[(rows == -5).any(axis=1)] = np.nan
+            self.values = rows[: self.count]
+
+    def target(self, begin):
+        """Mean over the valid frames of a clip, or None."""
+        if self.test:
+            return None
+        rows = self.values[begin : begin + SPAN]
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        return rows.mean(axis=0) if len(rows) else None
+
+    def pictures(self, begin, missing):
+        """The numbers of the crops of a clip; None where it has none."""
+        wanted = [min(begin + STEP * i, self.count - 1) + 1 for i in range(FRAMES)]
+        there = [number for number in self.numbers if number <= self.count]
+        if missing == "repeat":
+            return [max((n for n in there if n <= number), default=there[0]) for number in wanted]
+        found = [number for number in wanted if number in there]
+        if not found:
+            return None
+        return [next((m for m in reversed(wanted[: i + 1]) if m in there), found[0]) for i in range(FRAMES)]
+
+
+@lru_cache
+def truth(root, name):
+    return Truth(root, name)
+
+
+def steps(data, root):
+    """(row of the window, step, recording, first frame) of all steps."""
+    for row, id in enumerate(data.samples.ids):
+        name, clip = id.rsplit("-", 1)
+        for step in range(CLIPS):
+            yield row, step, truth(root, name), (int(clip) + step) * SPAN
+
+
+def names(root):
+    return sorted(path.name for path in (root / "cropped_aligned").iterdir())
+
+
+@pytest.mark.parametrize("missing", ["repeat", "mask"])
+def test_every_step_holds_these_crops_and_no_others(affwild2_twin, store, missing):
+    data = made(affwild2_twin, store, missing_frames=missing)
+    video, mask = data.samples.features["video"], data.samples.masks["video"]
+    rows = np.arange(len(data.samples))
+    pictures = video.read(rows, np.zeros_like(rows)).numpy()
+    assert pictures.shape == (len(rows), CLIPS, FRAMES, 3, 112, 112)
+    partial = absent = bridged = 0
+    for row, step, who, begin in steps(data, affwild2_twin):
+        inside = begin < who.count
+        numbers = who.pictures(begin, missing) if inside else None
+        hidden = who.train and who.target(begin) is None
+        assert mask[row, step] == (numbers is not None and not hidden)
+        partial += inside and begin + SPAN > who.count
+        absent += inside and numbers is None
+        if numbers is None:
+            assert not pictures[row, step].any()
+            continue
+        bridged += any(number not in who.numbers for number in range(begin + 1, begin + SPAN, STEP))
+        for seen, number in zip(pictures[row, step], numbers, strict=True):
+            np.testing.assert_array_equal(seen, image(who.crops / f"{number:05d}.jpg"))
+    assert partial
+    assert bridged
+    assert bool(absent) == (missing == "mask")
+
+
+def test_windows_tile_every_recording_to_its_smallest_count(data, affwild2_twin):
+    wanted = {
+        f"{name}-{clip:06d}"
+        for name in names(affwild2_twin)
+        for clip in range(0, -(-truth(affwild2_twin, name).count // SPAN), CLIPS)
+    }
+    assert set(data.samples.ids) == wanted
+    counts = {name: truth(affwild2_twin, name) for name in names(affwild2_twin)}
+    assert any(len({t.count, len(t.times), t.numbers[-1]}) > 1 for t in counts.values())
+
+
+def test_sound_lies_where_the_middle_of_its_clip_is_shown(data, affwild2_twin):
+    audio, exact, close = data.samples.features["audio"], 0, []
+    length = round(SECONDS * RATE)
+    for row, step, who, begin in steps(data, affwild2_twin):
+        got = audio.read(np.array([row]), np.array([0]))[0, step].numpy()
+        assert got.shape == (length,)
+        if begin >= who.count:
+            assert not data.samples.masks["audio"][row, step]
+            continue
+        last = min(begin + SPAN, who.count) - 1
+        start = (who.times[begin] + who.times[last]) / 2 - SECONDS / 2
+        sound, rate = heard(who.video)
+        if rate == RATE:
+            positions = round(start * RATE) + np.arange(length)
+            known = (positions >= 0) & (positions < len(sound))
+            expected = np.where(known, sound[np.clip(positions, 0, len(sound) - 1)], 0)
+            np.testing.assert_allclose(got, expected, atol=2e-3)
+            exact += 1
+        else:
+            at = start + np.arange(length) / RATE
+            expected = np.interp(at, np.arange(len(sound)) / rate, sound, 0, 0)
+            close.append(np.corrcoef(got, expected)[0, 1])
+    assert exact >= 10
+    assert len(close) >= 10
+    assert min(close) > 0.9
+
+
+def test_targets_are_means_over_valid_frames(data, affwild2_twin):
+    unlabelled = 0
+    for row, step, who, begin in steps(data, affwild2_twin):
+        expected = who.target(begin) if begin < who.count else None
+        assert data.samples.labelled[row, step] == (expected is not None)
+        if expected is None:
+            assert np.isnan(data.samples.target[row, step]).all()
+            unlabelled += begin < who.count and not who.test
+        else:
+            np.testing.assert_allclose(data.samples.target[row, step], expected, atol=1e-6)
+    assert data.samples.target_names == ["valence", "arousal"]
+
+
+def concordance(x, y):
+    return 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_results_are_those_of_all_valid_frames_together(data, affwild2_twin, part):
+    positions = data.positions(part)
+    index = (positions[:, None] * CLIPS + np.arange(CLIPS)).ravel()
+    output = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (len(index), 2)).astype(np.float32))
+    rows, values = data.judge(index, output)
+    predicted = {}
+    for row, clip in zip(positions, output.view(-1, CLIPS, 2).numpy(), strict=True):
+        name, first = data.samples.ids[row].rsplit("-", 1)
+        for step in range(CLIPS):
+            predicted[name, int(first) + step] = clip[step]
+    ids, x, y = [], [], []
+    for name in sorted({name for name, _ in predicted}):
+        who = truth(affwild2_twin, name)
+        for frame in range(who.count):
+            ids.append(f"{name}/{frame + 1:05d}")
+            if np.isfinite(who.values[frame]).all():
+                x.append(predicted[name, frame // SPAN])
+                y.append(who.values[frame])
+    assert rows.ids.tolist() == ids
+    assert int(rows.labelled.sum()) == len(x) < len(ids)
+    for k in range(2):
+        ours = concordance(values[rows.labelled, k].numpy(), rows.target[rows.labelled, k])
+        assert ours == pytest.approx(concordance(np.array(x)[:, k], np.array(y)[:, k]), abs=1e-6)
+
+
+def test_parts_are_disjoint_by_video(data):
+    samples, parts = data.samples, data.parts
+    homes = {}
+    for subject, part in zip(samples.subjects, parts, strict=True):
+        assert homes.setdefault(subject, part) == part
+    assert set(homes.values()) == {"train", "validation", "test", "unjudged"}
+    pair = [subject for id, subject in zip(samples.ids, samples.subjects, strict=True) if "_right-" in id]
+    assert pair
+    assert not any(subject.endswith(("_left", "_right")) for subject in samples.subjects)
+
+
+def test_the_test_list_is_predicted_to_its_last_frame_and_never_scored(data, affwild2_twin):
+    listed = (affwild2_twin / TEST_LIST).read_text().split()
+    rows = np.flatnonzero(data.parts == "unjudged")
+    assert {id.rsplit("-", 1)[0] for id in data.samples.ids[rows]} == set(listed)
+    np.testing.assert_array_equal(rows, data.submitted)
+    for part in ("train", "validation", "test"):
+        assert not set(rows) & set(data.positions(part))
+    index = (rows[:, None] * CLIPS + np.arange(CLIPS)).ravel()
+    table = data.submission(index, torch.full((len(index), 2), 1.5))
+    assert list(table.columns) == ["image_location", "valence", "arousal"]
+    wanted = [f"{name}/{n + 1:05d}.jpg" for name in listed for n in range(truth(affwild2_twin, name).count)]
+    assert table["image_location"].tolist() == wanted
+    assert (table[["valence", "arousal"]] == 1).all(axis=None)
+    assert not data.judge(index, torch.zeros(len(index), 2))[0].labelled.any()
+
+
+def test_frames_of_the_test_list_without_any_face_are_predicted_too(affwild2_twin, tmp_path):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    name = (root / TEST_LIST).read_text().split()[0]
+    for path in (root / "cropped_aligned" / name).iterdir():
+        if int(path.stem) > SPAN:
+            path.unlink()
+    data = made(root, tmp_path / "store", missing_frames="mask")
+    index = (data.submitted[:, None] * CLIPS + np.arange(CLIPS)).ravel()
+    table = data.submission(index, torch.zeros(len(index), 2))
+    assert len(table) == len(truth(affwild2_twin, name).times)
+
+
+def test_unlabelled_material_is_used_only_on_request(data, affwild2_twin, store):
+    more = made(affwild2_twin, store, unlabelled=["invalid", "test"])
+    invalid = [(row, step) for row, step, who, begin in steps(data, affwild2_twin) if who.train and begin < who.count
+               and who.target(begin) is None]  # fmt: skip
+    assert not any(data.samples.masks["video"][place] for place in invalid)
+    keys = {id: row for row, id in enumerate(more.samples.ids)}
+    assert all(more.samples.masks["video"][keys[data.samples.ids[row]], step] for row, step in invalid)
+    listed = data.samples.ids[data.parts == "unjudged"]
+    assert (more.parts[[keys[id] for id in listed]] == "train").all()
+    assert not more.samples.labelled[[keys[id] for id in listed]].any()
+    assert set(data.samples.subjects[data.parts == "validation"]) == set(
+        more.samples.subjects[more.parts == "validation"]
+    )
+
+
+def test_other_splits_leave_the_test_list_aside(affwild2_twin, store):
+    options = {"split": Split(scheme="kfold", folds=3)}
+    listed = set((affwild2_twin / TEST_LIST).read_text().split())
+    data = made(affwild2_twin, store, **options)
+    assert not {id.rsplit("-", 1)[0] for id in data.samples.ids} & listed
+    assert {
+        id.rsplit("-", 1)[0] for id in made(affwild2_twin, store, unlabelled=["test"], **options).samples.ids
+    } > listed
+
+
+def test_a_recording_without_raw_video_has_no_sound_and_the_usual_rate(affwild2_twin, tmp_path):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    gone = next(iter(root.glob("batch1/1-*")))
+    gone.unlink()
+    data = made(root, tmp_path / "store")
+    rows = [row for row, id in enumerate(data.samples.ids) if id.startswith(gone.stem)]
+    assert rows
+    assert not data.samples.masks["audio"][rows].any()
+    assert data.samples.masks["video"][rows].any()
+    assert not data.samples.features["audio"].read(np.array(rows), np.zeros(len(rows), np.int64)).any()
+    row = next(row for row in data.rows if row["id"] == gone.stem)
+    np.testing.assert_allclose(row["times"], np.arange(truth(root, gone.stem).count) / 30)
+
+
+def test_no_labelled_frame_with_crops_is_an_error(affwild2_twin, tmp_path):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    name = next(iter((root / "VA_Estimation_Challenge" / "Train_Set").iterdir())).stem
+    folder = root / "cropped_aligned" / name
+    data = next(folder.iterdir()).read_bytes()
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "00900.jpg").write_bytes(data)
+    with pytest.raises(DataError, match=f"{name} has no frame among the first"):
+        _ = made(root, tmp_path / "store").samples
+
+
+_MEMORY = """
+import resource, sys
+from mtpkdot.data import AffWild2
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+import pandas, pyarrow.parquet
+import mtpkdot.data.clips
+before = peak()
+data = AffWild2(store=sys.argv[1])
+assert len(data.samples) == int(sys.argv[2])
+data.parts
+print(peak() - before)
+"""
+
+
+def test_three_million_frames_are_indexed_in_half_a_gigabyte(tmp_path):
+    random, videos, frames = np.random.default_rng(0), 600, 5000
+    rows = []
+    for number in range(videos):
+        sizes = random.integers(2000, 4000, frames) * (random.random(frames) > 0.05)
+        values = {k: random.uniform(-1, 1, frames).astype(np.float32) for k in ("valence", "arousal")}
+        part = ("train", "train", "train", "validation", "test")[number % 5]
+        rows.append(
+            {
+                "id": f"video{number:04d}",
+                "set": part,
+                "video": f"video{number:04d}",
+                "frames": frames,
+                "times": np.arange(frames) / 30,
+                "offsets": np.concatenate([[0], np.cumsum(sizes)]),
+                **(values if part != "test" else {}),
+                "length.sound": frames * 533,
+                "sha256": "0" * 64,
+            }
+        )
+    from mtpkdot.data.prepared import write_index
+
+    folder = AffWild2(store=str(tmp_path)).preparation.folder
+    folder.mkdir()
+    write_index(folder, rows, {"left_out": {}})
+    windows = videos * -(-frames // 128)
+    run = subprocess.run(
+        [sys.executable, "-c", _MEMORY, str(tmp_path), str(windows)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert float(run.stdout) < 500, run.stdout
