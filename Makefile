@@ -8,7 +8,7 @@ export MTPKDOT_TEST_DATA ?= $(wildcard ../shared/data)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format clean
+.PHONY: help demo test bench lint types format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed-dev ## Check style
 
 types: $(VENV)/.installed-dev ## Check types
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev ## Measure speed; figures of one run are to be compared with each other only
+	$(BIN)/python -m pytest -q -W ignore -p no:cacheprovider -o python_functions='bench_*' --benchmark-columns=median,min,rounds $(wildcard tests/benchmarks/bench_*.py)
 
 format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff format .

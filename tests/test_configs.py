@@ -67,7 +67,7 @@ def test_the_config_trains_every_stage_from_raw_media(path, tmp_path, monkeypatc
     run = tmp_path / "runs" / config["pipeline"]["name"]
     rows = json.loads((run / "results.json").read_text())
     assert {row["stage"] for row in rows} == {"backbone", "teacher", "adapted", "student"}
-    assert all(-1 <= row["value"] <= 1 and row["n"] > 3 for row in rows)
+    assert all(-1 <= row["value"] <= 1 and row["n"] >= 2 for row in rows)
     assert (run / "submission.csv").is_file() == (name == "affwild2")
     before = (run / "results.json").read_text()
     assert main(["test", str(run)]) == 0

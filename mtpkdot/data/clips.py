@@ -62,18 +62,25 @@ class PictureClips(_StoredClips):
         """(n, T, *step_shape)."""
         return (*self.frames.shape, 3, self.size, self.size)
 
-    def read_one(self, position: int, view: int) -> Tensor:
-        """Decode the frames of one sample, each once."""
+    def read(self, positions: IntArray, views: IntArray) -> Tensor:
+        """See `Clips`. Channels last in memory, as frames are decoded: turning them would take as long as decoding."""
+        frames = torch.zeros(len(positions), *self.frames.shape[1:], self.size, self.size, 3, dtype=torch.uint8)
+        for into, position, view in zip(frames, positions.tolist(), views.tolist(), strict=True):
+            self._fill(into.view(-1, self.size, self.size, 3), position, view)
+        return frames.movedim(-1, -3)
+
+    def _fill(self, into: Tensor, position: int, view: int) -> None:
+        """Decode the frames (N, size, size, 3) of one sample, each once."""
         wanted = self.frames[position].reshape(-1)
-        steps = torch.zeros(len(wanted), 3, self.size, self.size, dtype=torch.uint8)
         real = np.flatnonzero(wanted >= 0)
         if len(real):
             unique, place = np.unique(wanted[real], return_inverse=True)
             pictures = self._decode(str(self.recordings[position]), unique)
             if view and self.augment is not None:
                 pictures = self.augment.pictures(pictures, str(self.samples[position]), view)
-            steps[torch.from_numpy(real)] = pictures[torch.from_numpy(place)]
-        return steps.view(*self.frames.shape[1:], 3, self.size, self.size)
+            pictures = pictures.permute(0, 2, 3, 1)
+            for step, picture in zip(real.tolist(), place.tolist(), strict=True):
+                into[step] = pictures[picture]
 
     def _decode(self, recording: str, frames: npt.NDArray[np.int32]) -> Tensor:
         offsets = self.offsets[recording]

@@ -69,7 +69,7 @@ def decode_jpegs(data: Sequence[Tensor | bytes], source: str) -> Tensor:
         source: what to call them in an error, such as a file name.
 
     Returns:
-        (k, 3, H, W), uint8, RGB.
+        (k, 3, H, W), uint8, RGB; channels last in memory, as they come and as convolutions like them.
 
     Raises:
         DecodeError: no pictures, empty, cut off, not a JPEG, or of several sizes.
@@ -84,17 +84,17 @@ def decode_jpegs(data: Sequence[Tensor | bytes], source: str) -> Tensor:
         encoded = np.frombuffer(item, np.uint8) if isinstance(item, bytes) else item.detach().cpu().numpy()
         _check_jpeg(encoded.tobytes(), name)
         try:
-            picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
         except cv2.error as error:
             raise _bad_jpeg(name, "cannot be decoded") from error
         if picture is None:
             raise _bad_jpeg(name, "cannot be decoded")
-        pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+        pictures.append(picture)
     sizes = sorted({picture.shape[:2] for picture in pictures})
     if len(sizes) > 1:
         listed = ", ".join(f"{width}x{height}" for height, width in sizes[:3])
         raise DecodeError(f"{source} holds pictures of several sizes ({listed})", "Give all pictures one size.")
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
 def encode_jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:

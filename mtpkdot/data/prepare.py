@@ -212,15 +212,9 @@ def start_worker() -> None:
     Every process has one core: threads of OpenCV and torch would only wait for each other. It ends with the process
     that started it: otherwise it would wait for work forever after that one was killed.
     """
-    import torch
-
+    # By the environment, since neither is imported yet, and torch takes seconds.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
     Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    try:
-        import cv2
-    except ImportError:
-        return
-    cv2.setNumThreads(1)
 
 
 def _end_with_parent() -> None:

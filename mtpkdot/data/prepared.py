@@ -28,8 +28,9 @@ from safetensors.numpy import save
 from mtpkdot.data.recordings import Fact
 from mtpkdot.errors import DataError
 
-FORMAT = 1  # raise it whenever the same recording and settings give other files
+FORMAT = 2  # raise it whenever the same recording and settings give other files
 _OPEN_FILES = 256
+_TOLD = "mtpkdot"  # the key of what a file says of itself
 
 Array = npt.NDArray[Any]
 
@@ -64,7 +65,9 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
     """
     arrays = {f"small.{k}": np.ascontiguousarray(v) for k, v in content.small.items()}
     arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
-    data = save(arrays, {"format": str(FORMAT), "source": source, "facts": json.dumps(content.facts)})
+    # One entry: safetensors writes several in an order of chance, and the digest of a recording would be one of chance.
+    told = json.dumps({"format": FORMAT, "source": source, "facts": content.facts}, sort_keys=True)
+    data = save(arrays, {_TOLD: told})
     path = recording_path(folder, id)
     _replace(path, path.with_name(f".{path.name}.{os.getpid()}"), data)
 
@@ -100,22 +103,22 @@ def stored_source(folder: Path, id: str) -> str | None:
         return None
     try:
         with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError):
+            told = json.loads((file.metadata() or {}).get(_TOLD, "{}"))
+    except (SafetensorError, OSError, ValueError):
         return None
-    return metadata.get("source") if metadata.get("format") == str(FORMAT) else None
+    return told["source"] if told.get("format") == FORMAT else None
 
 
 def index_row(folder: Path, id: str) -> dict[str, Any]:
     """The row of a stored recording in the index."""
     path = recording_path(folder, id)
     with safe_open(path, "numpy") as file:
-        metadata = file.metadata()
+        told = json.loads(file.metadata()[_TOLD])
         small = {key[6:]: file.get_tensor(key) for key in file.keys() if key.startswith("small.")}  # noqa: SIM118
         lengths = {f"length.{k}": file.get_slice(k).get_shape()[0] for k in file.keys() if not k.startswith("small.")}  # noqa: SIM118
     with path.open("rb") as raw:
         digest = hashlib.file_digest(raw, "sha256").hexdigest()
-    facts: dict[str, Fact] = json.loads(metadata["facts"])
+    facts: dict[str, Fact] = told["facts"]
     return {"id": id, **facts, **small, **lengths, "sha256": digest}
 
 

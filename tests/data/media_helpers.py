@@ -2,11 +2,18 @@
 
 import os
 import shutil
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image
+
+from mtpkdot.data.prepare import Preparation
+from mtpkdot.data.prepared import Content
+from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.errors import DataError
 
 TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
 
@@ -55,3 +62,41 @@ def digests(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns a text file into a recording; `bad` is damaged, `deadly` ends the process."""
+
+    seconds: float = 0.0
+    factor: int = 1
+
+    def __call__(self, recording: Recording) -> Content:
+        assert recording.pictures is not None
+        time.sleep(self.seconds)
+        text = recording.pictures.read_text()
+        if text == "bad":
+            raise DataError(f"{recording.pictures} is bad", "Make it good.")
+        if text == "deadly":
+            os._exit(9)
+        values = np.arange(int(text), dtype=np.float32) * self.factor
+        return Content(recording.facts, {"times": np.arange(3.0)}, {"signal.x": values})
+
+
+def raw(folder, count=8):
+    """A folder of text files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        (folder / f"r{number}").write_text(str(20_000 + number))
+    return folder
+
+
+def found(root):
+    """The inventory of such a folder."""
+    return Inventory([Recording(path.name, {"subject": path.name}, path) for path in sorted(root.iterdir())])
+
+
+def plan(root, folder, **options):
+    """How it is prepared."""
+    reader = Reader(options.pop("seconds", 0.0), options.get("settings", {}).get("factor", 1))
+    return Preparation(root, folder, **{"settings": {}, "convert": reader, **options})

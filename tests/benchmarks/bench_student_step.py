@@ -1,0 +1,89 @@
+"""A student's training step from cached features, against the same step with its encoders in the loop.
+
+`make bench`. Sizes of the released BioVid recipe: B = 128, features of 512, T-Net 2048-...-2048, joint feature 512, k = 30;
+two R3D-18 on 10 x 112 x 112 clips. The encoders' time is measured on 4 clips and scaled, since they are linear in clips.
+"""
+
+import pytest
+import torch
+
+from mtpkdot.data import Batch
+from mtpkdot.models import Steps, VideoEncoder
+from mtpkdot.modules import AdaptedModule, StudentModule, TeacherModule
+
+B, DIM, CLIPS = 128, 512, 4
+NAMES = ["video", "emg"]
+COMMON = {
+    "task": "classification",
+    "targets": ["BL1", "PA4"],
+    "modalities": {name: [DIM] for name in NAMES},
+    "prevalent": "video",
+}
+SIZES = {"dim": DIM, "heads": 2, "feedforward": 512}
+
+
+def student(train_tnet: bool) -> StudentModule:
+    """A student with its teachers, untrained: the step costs the same."""
+    encoder = {"encoders": {name: lambda steps: _encoder(steps) for name in NAMES}}
+    teacher = TeacherModule(**COMMON, **encoder, **SIZES).eval().requires_grad_(False)
+    adapted = AdaptedModule(**COMMON, bottleneck=256)
+    adapted.frozen["joint"] = teacher
+    adapted.build({"features": dict.fromkeys(NAMES, DIM), "fusion": teacher.fusion.settings, "teacher": ""})
+    adapted.eval().requires_grad_(False)
+    module = StudentModule(**COMMON, **SIZES, encoder=_encoder, train_tnet=train_tnet)
+    tnet = {"in_dim": DIM, "hidden": [2048, 1024, 512, 256, 512, 1024, 2048], "activation": False, "out_dim": DIM}
+    module.build({"emg": tnet})
+    module.frozen["teachers"] = adapted
+    return module.train()
+
+
+def _encoder(steps: Steps) -> torch.nn.Module:
+    from mtpkdot.models import FeatureEncoder
+
+    return FeatureEncoder(steps, dim=DIM)
+
+
+def cached_batch() -> Batch:
+    """Features of 128 clips, one step each."""
+    torch.manual_seed(0)
+    mask = torch.ones(B, 1, dtype=torch.bool)
+    encoded = {name: (torch.randn(B, 1, DIM), mask) for name in NAMES}
+    target, labelled = torch.randint(2, (B,)), torch.ones(B, dtype=torch.bool)
+    return Batch(torch.arange(B), {}, dict.fromkeys(NAMES, mask), target, labelled, encoded)
+
+
+def step_of(module: StudentModule, batch: Batch):
+    """One optimiser step."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, 5e-4)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        module.losses(batch)["loss"].backward()
+        optimizer.step()
+
+    return step
+
+
+@pytest.mark.parametrize("train_tnet", [False, True], ids=["tnet_frozen", "tnet_trained"])
+def bench_step_from_cached_features(benchmark, train_tnet):
+    module = student(train_tnet)
+    benchmark.extra_info["batch"] = B
+    benchmark.pedantic(step_of(module, cached_batch()), rounds=15, warmup_rounds=3)
+
+
+@pytest.mark.parametrize("precision", ["bf16_inference", "fp32_as_released"])
+def bench_two_encoders_on_four_clips(benchmark, precision):
+    """Times 32 is what they add to the step above."""
+    encoder = VideoEncoder(Steps((3, 112, 112))).eval().requires_grad_(False)
+    frames = torch.randint(0, 255, (CLIPS, 10, 3, 112, 112), dtype=torch.uint8)
+    mask = torch.ones(CLIPS, 10, dtype=torch.bool)
+
+    def forward() -> None:
+        fast = precision == "bf16_inference"
+        with torch.inference_mode(fast), torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            for _ in range(2):
+                encoder(frames, mask)
+
+    benchmark.extra_info["clips"] = CLIPS
+    benchmark.pedantic(forward, rounds=3, warmup_rounds=1)

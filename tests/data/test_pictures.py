@@ -1,0 +1,108 @@
+"""Frames are found, cut and kept as the settings say; what is missing is repeated or masked."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtpkdot.data.decode import decode_jpegs, encode_jpeg
+from mtpkdot.data.pictures import PictureSettings, fill_frames, frame_files, read_pictures, read_present
+from tests.data.helpers import complaint, quick
+from tests.data.media_helpers import decoded, image
+
+
+def folder_of(path, numbers, size=(32, 40)):
+    path.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        picture = np.random.default_rng(number).integers(0, 255, (*size, 3), dtype=np.uint8)
+        (path / f"{number:05d}.jpg").write_bytes(encode_jpeg(picture, 95))
+    return path
+
+
+def test_frames_lie_at_their_numbers_and_the_others_are_absent(tmp_path):
+    folder = folder_of(tmp_path / "a", [2, 3, 7], (32, 32))
+    (folder / "._00004.jpg").write_bytes(b"litter")
+    pictures = read_pictures(folder, "a", PictureSettings(size=32))
+    assert read_present(pictures.offsets).tolist() == [False, True, True, False, False, False, True]
+    for number in (2, 3, 7):
+        data = pictures.jpegs[pictures.offsets[number - 1] : pictures.offsets[number]]
+        assert data.tobytes() == (folder / f"{number:05d}.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("crop", ["whole", "centre"])
+def test_other_sizes_are_squeezed_or_cut(tmp_path, crop):
+    folder = folder_of(tmp_path / "a", [1])
+    pictures = read_pictures(folder, "a", PictureSettings(size=16, crop=crop, quality=100))
+    seen = decode_jpegs([pictures.jpegs.tobytes()], "x")[0].float()
+    whole = torch.from_numpy(image(folder / "00001.jpg")).float()
+    part = whole if crop == "whole" else whole[:, :, 4:36]
+    expected = torch.nn.functional.interpolate(part[None], (16, 16), mode="area")[0]
+    assert (seen - expected).abs().mean() < (12 if crop == "whole" else 4)
+
+
+def test_boxes_say_where_to_cut_and_where_nothing_is(tmp_path):
+    folder = folder_of(tmp_path / "a", [1, 2, 3])
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("recording,frame,left,top,width,height\na,0,4,8,16,16\na,1,,,,\na,2,0,0,16,16\n")
+    settings = PictureSettings(size=16, crop="boxes", boxes=str(boxes), margin=0, quality=100)
+    pictures = read_pictures(folder, "a", settings)
+    assert read_present(pictures.offsets).tolist() == [True, False, True]
+    seen = decode_jpegs([pictures.jpegs[: pictures.offsets[1]].tobytes()], "x")[0].numpy().astype(int)
+    assert np.abs(seen - image(folder / "00001.jpg")[:, 8:24, 4:20]).mean() < 3
+    assert "has no box of b" in complaint(lambda: read_pictures(folder, "b", settings))
+    boxes.write_text("recording,frame,left,top,width,height\na,-1,400,8,16,16\n")
+    other = PictureSettings(size=16, crop="boxes", boxes=str(boxes), margin=0.1)
+    assert other.plain() != {**settings.plain(), "margin": 0.1}
+
+
+def test_a_box_outside_the_picture_is_told_with_its_file(tmp_path):
+    folder = folder_of(tmp_path / "a", [1])
+    boxes = tmp_path / "outside.csv"
+    boxes.write_text("recording,frame,left,top,width,height\na,-1,400,8,16,16\n")
+    message = complaint(lambda: read_pictures(folder, "a", PictureSettings(crop="boxes", boxes=str(boxes))))
+    assert str(folder) in message
+    assert "does not fit" in message
+
+
+def test_a_video_gives_all_its_frames_and_times(biovid_twin):
+    path = next((biovid_twin / "PartA" / "video").rglob("*.mp4"))
+    pictures = read_pictures(path, "x", PictureSettings(size=48, quality=100))
+    frames, times = decoded(path)
+    np.testing.assert_allclose(pictures.times, times, atol=1e-6)
+    files = [pictures.jpegs[a:b].tobytes() for a, b in zip(pictures.offsets, pictures.offsets[1:], strict=False)]
+    seen = decode_jpegs(files, "x").permute(0, 2, 3, 1).numpy().astype(int)
+    assert np.abs(seen - np.stack(frames)).mean() < 2
+
+
+def test_a_folder_or_file_that_cannot_be_used_is_told(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no JPEG frame" in complaint(lambda: read_pictures(empty, "a", PictureSettings()))
+    cases = {"00000.jpg": "numbered from 1", "99999999999.jpg": "numbered from 1", "1.jpg": "have one number"}
+    for number, (name, says) in enumerate(cases.items()):
+        folder = folder_of(tmp_path / f"{number}", [1])
+        (folder / name).write_bytes(b"x")
+        assert says in complaint(lambda folder=folder: frame_files(folder))
+    torn = folder_of(tmp_path / "torn", [1, 2])
+    (torn / "00002.jpg").write_bytes((torn / "00002.jpg").read_bytes()[:-40])
+    message = complaint(lambda: read_pictures(torn, "a", PictureSettings()))
+    assert "00002.jpg is cut off" in message
+
+
+@quick
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.lists(st.integers(0, 14), min_size=1, max_size=6))
+def test_absent_frames_are_filled_as_said(present, wanted):
+    known, asked = np.array(present), np.array(wanted)
+    there = [n for n, here in enumerate(present) if here]
+    masked, repeated = fill_frames(asked, known, repeat=False), fill_frames(asked, known, repeat=True)
+    for number, mask, repeat in zip(wanted, masked.tolist(), repeated.tolist(), strict=True):
+        assert mask == (number if number in there else -1)
+        earlier = [n for n in there if n <= number]
+        assert repeat == (earlier[-1] if earlier else there[0] if there else -1)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 4}, {"quality": 0}, {"crop": "boxes"}, {"boxes": "a.csv"}, {"margin": -1}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="pictures"):
+        PictureSettings(**wrong)

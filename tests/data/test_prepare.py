@@ -1,0 +1,231 @@
+"""Preparing: resumable, atomic, the same from any number of processes, and never silent about what it leaves out."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from mtpkdot.data.prepare import prepare
+from mtpkdot.data.prepared import Store, index_row
+from mtpkdot.data.recordings import Problem, Recording
+from tests.data.helpers import complaint
+from tests.data.media_helpers import digests, found, plan, raw
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "recordings").iterdir()}
+
+
+@pytest.fixture
+def root(tmp_path):
+    return raw(tmp_path / "raw")
+
+
+def test_a_second_run_converts_nothing_and_a_change_only_what_changed(root, tmp_path):
+    folder = tmp_path / "store"
+    first = prepare(found(root), plan(root, folder))
+    before = times(folder)
+    again = prepare(found(root), plan(root, folder))
+    assert times(folder) == before
+    assert again.record == first.record
+    (root / "r3").write_text("5")
+    changed = prepare(found(root), plan(root, folder))
+    assert {name for name, at in times(folder).items() if at != before[name]} == {"r3.safetensors"}
+    assert changed.contents != first.contents
+    assert changed.read("r3", "signal.x", 0, 5).tolist() == [0, 1, 2, 3, 4]
+    (root / "r0").unlink()
+    assert prepare(found(root), plan(root, folder)).index["id"].tolist() == [f"r{n}" for n in range(1, 8)]
+
+
+def test_other_settings_convert_everything_again(root, tmp_path):
+    prepare(found(root), plan(root, tmp_path / "store"))
+    before = times(tmp_path / "store")
+    store = prepare(found(root), plan(root, tmp_path / "store", settings={"factor": 2}))
+    assert not set(before.items()) & set(times(tmp_path / "store").items())
+    assert store.read("r1", "signal.x", 3, 4).tolist() == [6]
+
+
+def test_what_was_read_before_a_change_is_not_read_after_it(root, tmp_path):
+    store = prepare(found(root), plan(root, tmp_path / "store"))
+    assert store.read("r2", "signal.x", 6, 8).tolist() == [6, 7]
+    (root / "r2").write_text("7")
+    again = prepare(found(root), plan(root, tmp_path / "store"))
+    assert again.read("r2", "signal.x", 6, 7).tolist() == [6]
+    with pytest.raises(DataError):
+        again.read("r2", "signal.x", 6, 8)
+
+
+def test_two_processes_make_what_one_makes(root, tmp_path):
+    for workers in (1, 2):
+        prepare(found(root), plan(root, tmp_path / f"{workers}", workers=workers))
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from tests.data.media_helpers import found, plan
+from mtpkdot.data.prepare import prepare
+if __name__ == "__main__":
+    root, folder, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    prepare(found(root), plan(root, folder, workers=workers, seconds=0.1))
+"""
+
+
+def started(root, folder, workers=1):
+    script = root.parent / "run.py"
+    script.write_text(_RUN)
+    here = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, str(script), str(root), str(folder), str(workers)],
+        env={**os.environ, "PYTHONPATH": here},
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def alive(group):
+    """Processes of a group that are still running."""
+    result = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            result.append(int(stat.parent.name))
+    return result
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(root, tmp_path):
+    whole = prepare(found(root), plan(root, tmp_path / "whole"))
+    folder = tmp_path / "store"
+    kept: dict[str, int] = {}
+    for done in (1, 3, 6):
+        process = started(root, folder)
+        wait_for(lambda done=done: len(list(folder.glob("recordings/*.safetensors"))) >= done)
+        process.kill()
+        process.wait()
+        assert Store.open(folder) is None
+        now = {name: at for name, at in times(folder).items() if not name.startswith(".")}
+        assert kept.items() <= now.items()
+        assert len(now) < 8
+        kept = now
+    (folder / "recordings" / ".r7.safetensors.123").write_bytes(b"half")
+    (folder / ".index.123").write_bytes(b"half")
+    store = prepare(found(root), plan(root, folder))
+    assert kept.items() <= times(folder).items()
+    assert digests(folder) == digests(tmp_path / "whole")
+    assert store.contents == whole.contents
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_workers_end_with_the_run_that_was_killed(root, tmp_path):
+    process = started(raw(root, 60), tmp_path / "store", workers=2)
+    wait_for(lambda: list((tmp_path / "store").glob("recordings/r*")))
+    assert len(alive(process.pid)) > 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not alive(process.pid), 10)
+
+
+def test_two_runs_at_once_share_the_work(root, tmp_path):
+    folder = tmp_path / "store"
+    runs = [started(root, folder) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    prepare(found(root), plan(root, tmp_path / "whole"))
+    assert digests(folder) == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
+def test_a_torn_recording_is_made_again(root, tmp_path, share):
+    folder = tmp_path / "store"
+    prepare(found(root), plan(root, folder))
+    whole = digests(folder)
+    path = folder / "recordings" / "r4.safetensors"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    before = times(folder)
+    prepare(found(root), plan(root, folder))
+    assert digests(folder) == whole
+    assert {name for name, at in times(folder).items() if at != before[name]} == {"r4.safetensors"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_recordings_stop_or_are_left_out_and_counted(root, tmp_path, capsys, workers):
+    (root / "r2").write_text("bad")
+    (root / "r5").write_text("bad")
+    message = complaint(lambda: prepare(found(root), plan(root, tmp_path / "store", workers=workers)))
+    assert message.endswith("is bad. Make it good.")
+    store = prepare(found(root), plan(root, tmp_path / "store", workers=workers, on_error="skip"))
+    assert store.index["id"].tolist() == ["r0", "r1", "r3", "r4", "r6", "r7"]
+    assert set(store.record["left_out"]) == {"r2", "r5"}
+    assert "2 recordings or files are left out" in capsys.readouterr().out
+    (root / "r2").write_text("4")
+    assert set(prepare(found(root), plan(root, tmp_path / "store", on_error="skip")).record["left_out"]) == {"r5"}
+
+
+def test_what_the_inventory_finds_stops_or_is_left_out(root, tmp_path):
+    inventory = found(root)
+    inventory.recordings[1] = Recording("r1", {"subject": "r1"})
+    inventory.problems += [
+        Problem(root / "r1", "holds nothing.", "Fill it."),
+        Problem(root, "is old", "Nothing.", False),
+    ]
+    message = complaint(lambda: prepare(inventory, plan(root, tmp_path / "store")))
+    assert message == f"{root / 'r1'}: holds nothing. Fill it, or set data.init_args.on_error to skip."
+    assert not (tmp_path / "store").exists()
+    store = prepare(inventory, plan(root, tmp_path / "store", on_error="skip"))
+    assert "r1" not in set(store.index["id"])
+    assert store.record["left_out"] == {str(root / "r1"): "holds nothing."}
+
+
+def test_nothing_usable_is_an_error(root, tmp_path):
+    for path in root.iterdir():
+        path.write_text("bad")
+    message = complaint(lambda: prepare(found(root), plan(root, tmp_path / "store", on_error="skip")))
+    assert "not one of 8 recordings can be used" in message
+
+
+def test_a_worker_that_is_killed_is_told(root, tmp_path):
+    (root / "r1").write_text("deadly")
+    message = complaint(lambda: prepare(found(root), plan(root, tmp_path / "store", workers=2)))
+    assert "a process was killed" in message
+    assert "prepare_workers" in message
+
+
+def test_a_folder_that_cannot_be_written_is_told(root, tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/mtpkdot"), tmp_path / "file" / "store"):
+        assert f"{folder} cannot be written" in complaint(
+            lambda folder=folder: prepare(found(root), plan(root, folder))
+        )
+
+
+def test_a_finished_store_is_used_without_being_written_to(root, tmp_path, monkeypatch):
+    first = prepare(found(root), plan(root, tmp_path / "store"))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert prepare(found(root), plan(root, tmp_path / "store")).record == first.record
+    (root / "r1").write_text("3")
+    assert "cannot be written" in complaint(lambda: prepare(found(root), plan(root, tmp_path / "store")))
+
+
+def test_the_index_holds_what_is_small_and_how_long_the_rest_is(root, tmp_path):
+    store = prepare(found(root), plan(root, tmp_path / "store"))
+    row = index_row(store.folder, "r6")
+    assert (row["id"], row["subject"], row["length.signal.x"]) == ("r6", "r6", 20_006)
+    assert store.index.iloc[6]["times"].tolist() == [0, 1, 2]
