@@ -47,7 +47,8 @@ class BaseData(L.LightningDataModule):
         batch_size: samples per batch.
         num_workers: loader processes. Not part of a stage's identity.
         views: views per training sample that stages with frozen encoders see: 1 for the sample as it is, more for that
-            and its augmentations, drawn anew in every epoch. Only data that can be augmented have more than one.
+            and its augmentations, drawn anew in every epoch. Only data that can be augmented have more than one. Stages
+            that train every encoder they read see a new augmentation in every epoch.
         standardize: standardise every feature by the training part, inside the model.
         std_floor: lower bound of a feature's standard deviation, relative to its root mean square.
         seed: seed of the order of samples; set from `seed_everything`.
@@ -170,7 +171,7 @@ class BaseData(L.LightningDataModule):
             )
         train = (self.parts == "train") & self.samples.known
         if self.task != "regression":
-            seen = set(np.unique(self.samples.target[train]).tolist())
+            seen = set(np.unique(self.samples.target[train][self.samples.labelled[train]]).tolist())
             for index, name in enumerate(self.samples.class_names):
                 if index not in seen:
                     raise DataError(
@@ -178,6 +179,12 @@ class BaseData(L.LightningDataModule):
                         "Change the split, or remove the samples of that class.",
                     )
         for name in self.modality_names:
+            steps = self.samples.masks[name].shape[1]
+            if self.per_step and steps != self.samples.labelled.shape[1]:
+                raise DataError(
+                    f"{self.source}: {name!r} has {steps} steps, but {self.samples.labelled.shape[1]} have a target",
+                    "Cut every modality into the steps of the targets.",
+                )
             if not self.samples.masks[name][train].any():
                 raise DataError(
                     f"{self.source}: no labelled training sample has the modality {name!r}",
@@ -204,14 +211,17 @@ class BaseData(L.LightningDataModule):
         """Prepare for a Trainer."""
         self.attach(None, {})
 
-    def attach(self, inputs: Sequence[str] | None, encoded: Mapping[str, Encoded]) -> None:
+    def attach(
+        self, inputs: Sequence[str] | None, encoded: Mapping[str, Encoded], drawn_views: int | None = None
+    ) -> None:
         """Say what the loaders read from now on.
 
         Args:
             inputs: modalities whose raw steps are read; None for all.
             encoded: features that take the place of the others.
+            drawn_views: views that a training sample's is drawn from; None for a view of its own in every epoch.
         """
-        self.encoded = dict(encoded)
+        self.drawn_views = drawn_views
         self.dataset = SampleDataset(self.samples, inputs, encoded)
 
     def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
@@ -248,9 +258,7 @@ class BaseData(L.LightningDataModule):
         """Training part in an order of (seed, epoch); unlabelled samples only for a stage that can use them."""
         module = self.trainer.lightning_module if self.trainer is not None else None
         positions = self.positions("train", labelled_only=not getattr(module, "uses_unlabelled", True))
-        # Features at hand have a fixed number of views; whoever reads raw steps alone sees new ones every epoch.
-        views = (self.views if self.encoded else None) if self.augments else 1
-        return self._loader(EpochSampler(positions, self.seed, views))
+        return self._loader(EpochSampler(positions, self.seed, self.drawn_views if self.augments else 1))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The part that selects the epoch, in order."""

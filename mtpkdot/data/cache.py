@@ -143,7 +143,7 @@ def _whole(folder: Path) -> bool:
                 if status.st_size != checks[name][0] or _checksum(folder / name) != checks[name]:
                     return False
                 _verified.add(state)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return False
     return True
 

@@ -17,7 +17,8 @@ class GatedFusion(nn.Module):
     attention defined where every step is masked.
 
     With `per_step` nothing is pooled: every step has a gate and a joint feature of its own (as in the joint
-    cross-attention that the Aff-Wild2 model files point to), and all modalities have the same steps.
+    cross-attention that the Aff-Wild2 model files point to), and all modalities have the same steps. The token stands
+    in wherever a step is masked.
 
     Args:
         dims: feature size per modality, in a fixed order.
@@ -73,7 +74,7 @@ class GatedFusion(nn.Module):
             masks: (B, T_m) bool per modality.
 
         Returns:
-            Joint feature (N, D), and the mean gate of each modality (N, M); N = B, or B * T per step. A sample without
+            Joint feature (N, D), and the mean gate of each modality (N, M); N = B, or B * T per step. A row without
             any modality gets the mixture of the tokens alone.
         """
         sequences, readable = [], []
@@ -90,7 +91,10 @@ class GatedFusion(nn.Module):
             sequences = [self._read_others(index, sequences, readable) for index in range(len(sequences))]
         if self.per_step:
             present = torch.stack([masks[name].flatten() for name in self.modalities], dim=1)
-            values = torch.stack([x[:, 1:].flatten(0, 1) for x in sequences], dim=1)
+            steps = [
+                torch.where(mask[:, 1:, None], x[:, 1:], x[:, :1]) for x, mask in zip(sequences, readable, strict=True)
+            ]
+            values = torch.stack([x.flatten(0, 1) for x in steps], dim=1)
         else:
             present = torch.stack([masks[name].any(dim=1) for name in self.modalities], dim=1)
             # The token is pooled only where it is all there is: elsewhere it would dilute the steps.

@@ -1,5 +1,6 @@
 """Hands the features of frozen encoders to the loaders: computed once per view, read from the cache afterwards."""
 
+import copy
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch, Clips, IntArray, SampleDataset
 from mtpkdot.data.cache import Block, CachedFeatures, cached
 from mtpkdot.models.backbone import Backbone
+from mtpkdot.models.encoder import Steps
 from mtpkdot.modules import StageModule
 
 Precision = Literal["auto", "float32", "bfloat16", "off"]
+_PLAIN = (bool, int, float, str, type(None), Steps)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class FeatureCache:
         root: folder of the caches.
         precision: of the encoder pass: bfloat16, float32, `auto` for bfloat16 where the processor computes with it, or
             `off` for no cache at all.
-        keys: data section and contents, as plain data.
+        keys: data section and contents, and the code of the user's own classes, as plain data.
         encoders: per modality, the configuration of its encoder.
     """
 
@@ -51,17 +54,17 @@ class FeatureCache:
             device: where encoders run.
         """
         at_hand: dict[str, CachedFeatures] = {}
-        frozen = module.frozen_encoders(fitting) if self.precision != "off" else {}
+        clips = {name for name, values in data.samples.features.items() if isinstance(values, Clips)}
+        frozen = {name: backbones for name, backbones in module.frozen_encoders(fitting).items() if name in clips}
         views = data.views if fitting else 1
-        for name, backbones in frozen.items():
-            if not isinstance(data.samples.features[name], Clips):
-                continue
+        for name, backbones in frozen.items() if self.precision != "off" else ():
             # Stages that read one modality with different encoders (a fine-tuned one) encode for themselves.
             if len({_digest(backbone) for backbone in backbones}) == 1:
                 folders = [self._view(backbones[0], data, name, view, device) for view in range(views)]
                 at_hand[name] = CachedFeatures(folders)
         raw = [name for name in module.modalities if name not in at_hand]
-        data.attach([*raw, *module.raw_modalities(fitting)], at_hand)
+        # Whether features are kept or computed in every step must not decide what the stage sees.
+        data.attach([*raw, *module.raw_modalities(fitting)], at_hand, views if frozen else None)
 
     def _view(self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device) -> Path:
         positions = data.positions("train") if view else np.arange(len(data.samples))
@@ -103,22 +106,19 @@ def encode(
         num_workers=data.num_workers,
         collate_fn=_as_is,
     )
-    before, training = next(backbone.parameters()).device, backbone.training
-    backbone.eval().to(device)
+    # A copy: the Trainer may keep the original in another precision and on another device.
+    encoder = copy.deepcopy(backbone).float().eval().to(device)
     bar = tqdm(total=len(pairs), desc=title, unit="sample", disable=None, leave=False)
-    try:
-        with bar, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):
-            for batch in loader:
-                assert isinstance(batch, Batch)
-                x, mask = batch.inputs[modality].to(device), batch.masks[modality].to(device)
-                features, steps = backbone.features(x, mask)
-                where = batch.index.numpy()
-                if batch.per_step:
-                    where = where.reshape(len(mask), -1)[:, 0] // mask.shape[1]
-                bar.update(len(where))
-                yield where, features.float().cpu().numpy(), steps.cpu().numpy()
-    finally:
-        backbone.to(before).train(training)
+    done = 0
+    with bar, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):
+        for batch in loader:
+            assert isinstance(batch, Batch)
+            x, mask = batch.inputs[modality].to(device), batch.masks[modality].to(device)
+            features, steps = encoder.features(x, mask)
+            where = positions[done : done + len(mask)]
+            done += len(mask)
+            bar.update(len(mask))
+            yield where, features.float().cpu().numpy(), steps.cpu().numpy()
 
 
 class FeaturesAtHand(Callback):
@@ -155,11 +155,18 @@ def _computes_bfloat16(device: torch.device) -> bool:
 
 
 def _digest(backbone: Backbone) -> str:
-    """Digest of what computes the features; the head does not."""
+    """Digest of what computes the features: structure, plain settings, and weights; without the head."""
     digest = hashlib.sha256(str(backbone).encode())
+    for name, module in backbone.named_modules():
+        settings = {key: value for key, value in vars(module).items() if isinstance(value, _PLAIN)}
+        settings.pop("training")
+        digest.update(f"{name} {type(module).__qualname__} {sorted(settings.items())}".encode())
     for key, value in sorted(backbone.state_dict().items()):
         if not key.startswith("head."):
-            digest.update(key.encode() + value.detach().cpu().numpy().tobytes())
+            value = value.detach().cpu()
+            # In a Trainer of another precision the same weights have another type, which numpy may not know.
+            value = value.float() if value.is_floating_point() else value
+            digest.update(key.encode() + value.numpy().tobytes())
     return digest.hexdigest()
 
 

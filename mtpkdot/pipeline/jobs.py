@@ -127,10 +127,12 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
 
 
 def data_keys(experiment: Experiment) -> dict[str, Any]:
-    """What decides the data that an encoder reads, whatever the stage."""
+    """What decides the data that an encoder reads, whatever the stage, and the user's own code that reads them."""
     passed = {"batch_size", "num_workers", "views", "split", "seed"}
     arguments = experiment.config["data"].get("init_args", {})
-    return _data_keys(experiment, {key: value for key, value in arguments.items() if key not in passed})
+    keys = _data_keys(experiment, {key: value for key, value in arguments.items() if key not in passed})
+    encoders = {name: section["model"]["encoder"] for name, section in experiment.config["backbone"].items()}
+    return {**keys, "code": _own_code({"data": experiment.config["data"], "encoders": encoders})}
 
 
 def _data_keys(experiment: Experiment, arguments: dict[str, Any]) -> dict[str, Any]:

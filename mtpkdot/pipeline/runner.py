@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mtpkdot.data.base import sharing
+from mtpkdot.data.batch import SampleDataset
 from mtpkdot.errors import ConfigError, RunError
+from mtpkdot.modules import StageModule
 from mtpkdot.modules.student import needs_teachers
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
@@ -151,10 +154,18 @@ class Run:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     with sharing(self.data):
-                        StageCLI(stage.module, job.sections, job.fit, Path(folder), stage.name, self.features)
+                        cli = StageCLI(stage.module, job.sections, job.fit, Path(folder), stage.name, self.features)
+                    if self.data.per_step and stage.modality is not None:
+                        self._check_steps(cli.model, stage.modality)
                 except (ValueError, MisconfigurationException, ArgumentError) as error:
                     message = " ".join(str(error).split())
                     raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
+
+    def _check_steps(self, module: StageModule, modality: str) -> None:
+        """Predict two samples: whether an encoder keeps the steps shows only when it runs."""
+        two = SampleDataset(self.data.samples, [modality]).__getitems__(self.data.positions("train")[:2].tolist())
+        with torch.inference_mode():
+            module.eval().outputs(two)
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored

@@ -13,6 +13,7 @@ from filelock import FileLock
 from mtpkdot.data.prepare import prepare
 from mtpkdot.data.prepared import Store, index_row
 from mtpkdot.data.recordings import Problem, Recording
+from mtpkdot.errors import DataError
 from tests.data.helpers import complaint
 from tests.data.media_helpers import digests, found, plan, raw
 
