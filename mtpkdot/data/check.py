@@ -5,13 +5,16 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from mtpkdot.data.media import MediaData
 from mtpkdot.data.prepare import Convert, killed, start_worker
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
+
+if TYPE_CHECKING:  # processes that decode need no Lightning
+    from mtpkdot.data.media import MediaData
 
 _CHUNK = 4
 
@@ -51,7 +54,7 @@ class Report:
                 yield f"  ... and {len(problems) - most} more of this kind (--all shows them)"
 
 
-def check(data: MediaData, decode: bool = True) -> Report:
+def check(data: "MediaData", decode: bool = True) -> Report:
     """Walk a data set and decode everything in it, as preparing it would.
 
     Args:
@@ -70,7 +73,7 @@ def check(data: MediaData, decode: bool = True) -> Report:
     return Report(found, len(usable), len(usable) - len(problems))
 
 
-def _decoded(recordings: list[Recording], data: MediaData) -> Iterator[Problem | None]:
+def _decoded(recordings: list[Recording], data: "MediaData") -> Iterator[Problem | None]:
     preparation = data.preparation
     jobs = [(preparation.convert, recording) for recording in recordings]
     with tqdm(total=len(jobs), desc="checking", unit="recording", disable=None) as bar:
@@ -94,7 +97,7 @@ def _try(job: tuple[Convert, Recording]) -> Problem | None:
     try:
         convert(recording)
     except DataError as error:
-        path = recording.pictures or recording.table
-        assert path is not None
-        return Problem(path, error.what.removeprefix(f"{path}: "), error.step)
+        paths = [path for path in (recording.pictures, recording.sound, recording.table) if path is not None]
+        path = next((path for path in paths if error.what.startswith(str(path))), paths[0])
+        return Problem(path, error.what.removeprefix(str(path)).lstrip(": "), error.step)
     return None

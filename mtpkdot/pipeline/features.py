@@ -22,6 +22,7 @@ from mtpkdot.models.encoder import Steps
 from mtpkdot.modules import StageModule
 
 Precision = Literal["auto", "float32", "bfloat16", "off"]
+_PASSING = ("training", "_is_full_backward_hook")  # states of every torch module, no settings
 _PLAIN = (bool, int, float, str, type(None), Steps)
 
 
@@ -158,8 +159,8 @@ def _digest(backbone: Backbone) -> str:
     """Digest of what computes the features: structure, plain settings, and weights; without the head."""
     digest = hashlib.sha256(str(backbone).encode())
     for name, module in backbone.named_modules():
-        settings = {key: value for key, value in vars(module).items() if isinstance(value, _PLAIN)}
-        settings.pop("training")
+        kept = {key: value for key, value in vars(module).items() if key not in _PASSING}
+        settings = {key: value for key, value in kept.items() if isinstance(value, _PLAIN)}
         digest.update(f"{name} {type(module).__qualname__} {sorted(settings.items())}".encode())
     for key, value in sorted(backbone.state_dict().items()):
         if not key.startswith("head."):

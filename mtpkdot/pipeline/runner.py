@@ -162,10 +162,10 @@ class Run:
                     raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
 
     def _check_steps(self, module: StageModule, modality: str) -> None:
-        """Predict two samples: whether an encoder keeps the steps shows only when it runs."""
-        two = SampleDataset(self.data.samples, [modality]).__getitems__(self.data.positions("train")[:2].tolist())
+        """Predict one sample: whether an encoder keeps the steps shows only when it runs."""
+        one = SampleDataset(self.data.samples, [modality])[int(self.data.positions("train")[0])]
         with torch.inference_mode():
-            module.eval().outputs(two)
+            module.eval().outputs(one)
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored

@@ -293,10 +293,12 @@ def test_no_labelled_frame_with_crops_is_an_error(affwild2_twin, tmp_path):
 
 
 _MEMORY = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from mtpkdot.data import AffWild2
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not resource.ru_maxrss: that begins with the size of the process that started this one.
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 import pandas, pyarrow.parquet
 import mtpkdot.data.clips
 before = peak()
@@ -307,6 +309,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
 def test_three_million_frames_are_indexed_in_half_a_gigabyte(tmp_path):
     random, videos, frames = np.random.default_rng(0), 600, 5000
     rows = []
@@ -340,4 +343,4 @@ def test_three_million_frames_are_indexed_in_half_a_gigabyte(tmp_path):
         text=True,
         env=dict(os.environ),
     )
-    assert float(run.stdout) < 500, run.stdout
+    assert 20 < float(run.stdout) < 500, run.stdout

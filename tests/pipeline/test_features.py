@@ -1,0 +1,512 @@
+"""Features of frozen encoders: read once per view, equal to what the encoders give, and never those of others."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from mtpkdot.cli.main import main
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps
+from mtpkdot.modules import BackboneModule, StudentModule
+from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.features import FeatureCache, encode
+from mtpkdot.pipeline.jobs import data_keys
+from tests.data.fake_clips import DIMS, FakeData, reads
+
+CPU = torch.device("cpu")
+STAGES = ["backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator", "student"]
+
+
+class Strided(Encoder):
+    """Reads every `hop`-th number: a setting without weights. `keep` false makes one step of all."""
+
+    def __init__(self, steps: Steps, dim: int = 6, hop: int = 1, keep: bool = True):
+        super().__init__(steps, dim)
+        self.hop, self.keep, self.linear = hop, keep, nn.Linear(steps.shape[0], dim)
+
+    def forward(self, x, mask):
+        kept = torch.zeros_like(x)
+        kept[..., :: self.hop] = x[..., :: self.hop]
+        x = self.linear(torch.where(mask.unsqueeze(2), kept, 0.0))
+        return (x, mask) if self.keep else (x.mean(dim=1, keepdim=True), mask.any(dim=1, keepdim=True))
+
+
+class StopAt(Callback):
+    """Stops the process's work in the middle of a stage, while the file `armed` exists."""
+
+    def __init__(self, armed: str = ""):
+        self.armed = Path(armed)
+
+    def on_train_epoch_start(self, trainer, module):
+        if type(module).__name__ == "StudentModule" and trainer.current_epoch == 2 and self.armed.exists():
+            self.armed.unlink()
+            raise ZeroDivisionError
+
+
+class Project:
+    """An experiment on fake clips, its folder of runs, and the log of its reads."""
+
+    def __init__(self, folder: Path, **data):
+        self.root, self.log = folder / "runs", folder / "reads.txt"
+        encoder = {"class_path": "FeatureEncoder", "init_args": {"dim": 6, "dropout": 0.1}}
+        fusion = {"model": {"dim": 8, "feedforward": 8}, "fit": {"max_epochs": 3}}
+        config = {
+            "data": {
+                "class_path": "tests.data.fake_clips.FakeData",
+                "init_args": {"log": str(self.log), "batch_size": 16, **data},
+            },
+            "trainer": {"accelerator": "cpu"},
+            "backbone": {name: {"model": {"encoder": encoder}, "fit": {"max_epochs": 2}} for name in DIMS},
+            "teacher": fusion,
+            "adapted": {"model": {"bottleneck": 4}, "fit": {"max_epochs": 2}},
+            "hallucinator": {"model": {"hidden": [8]}, "fit": {"max_epochs": 2}},
+            "student": {"model": {**fusion["model"], "top_k": 5}, "fit": {"max_epochs": 4}},
+            "pipeline": {"root": str(self.root), "name": "fake", "features": "float32"},
+        }
+        self.config = folder / "fake.yaml"
+        self.config.write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def arguments(self, *overrides):
+        return ["--config", str(self.config), *overrides]
+
+    def __call__(self, verb, *overrides):
+        assert main([verb, *self.arguments(*overrides)]) == 0
+        return reads(self.log)
+
+    def checkpoint(self, stage, name="fake"):
+        entry = json.loads((self.root / name / "run.json").read_text())["stages"][stage]
+        return self.root / "stages" / stage / entry["hash"] / "model.ckpt"
+
+    def weights(self, name="fake"):
+        return {
+            f"{stage}/{key}": value
+            for stage in STAGES
+            for key, value in torch.load(self.checkpoint(stage, name), weights_only=True)["state_dict"].items()
+        }
+
+    def results(self, name="fake"):
+        rows = json.loads((self.root / name / "results.json").read_text())
+        return {tuple(row[k] for k in ("stage", "modality", "split", "metric", "target")): row["value"] for row in rows}
+
+    def predictions(self, name="fake"):
+        return pd.read_parquet(self.root / name / "predictions.parquet")
+
+    def data(self):
+        experiment = parse("fit", self.arguments())
+        experiment.data.setup("fit")
+        return experiment.data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with two views, and what was read: while backbones were trained, and afterwards."""
+    project = Project(tmp_path_factory.mktemp("features"), views=2)
+    before = project("fit", "--pipeline.stages", "[backbone]")
+    after = project("fit")
+    return SimpleNamespace(project=project, before=before, after=after)
+
+
+@pytest.fixture(scope="module")
+def parts(trained):
+    data = trained.project.data()
+    return {part: set(data.positions(part).tolist()) for part in ("train", "validation", "test")}
+
+
+# How often is read
+
+
+def test_the_test_part_is_read_once_and_it_is_for_the_cache(trained, parts):
+    for pairs in trained.before.values():
+        assert sorted(pair for pair in pairs if pair[0] in parts["test"]) == [(p, 0) for p in sorted(parts["test"])]
+
+
+def test_backbones_are_trained_on_a_new_augmentation_in_every_epoch(trained, parts):
+    for pairs in trained.before.values():
+        assert {(p, epoch) for p in parts["train"] for epoch in (1, 2)} <= set(pairs)
+
+
+def test_after_the_backbones_every_other_view_is_read_once_and_nothing_else(trained, parts):
+    for pairs in trained.after.values():
+        assert sorted(pairs) == [(p, 1) for p in sorted(parts["train"])]
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+def test_a_second_run_reads_nothing(verb, trained):
+    results = trained.project.results()
+    assert not any(trained.project(verb).values())
+    assert trained.project.results() == results
+
+
+def test_a_stage_that_is_trained_anew_reads_nothing(trained):
+    other = ["--teacher.model.lr", "0.002", "--pipeline.name", "other"]
+    assert not any(trained.project("fit", *other).values())
+    kept = len(list((trained.project.root / "features").glob("*/[!.]*")))
+    assert kept == len(DIMS) * 2
+
+
+# What is read
+
+
+def backbone_of(project, modality):
+    return BackboneModule.load_from_checkpoint(project.checkpoint(f"backbone.{modality}")).backbone.eval()
+
+
+def attach(project, module, data, fitting, precision="float32", root=None):
+    experiment = parse("fit", project.arguments())
+    encoders = {name: section["model"]["encoder"] for name, section in experiment.config["backbone"].items()}
+    cache = FeatureCache(root or project.root / "features", precision, data_keys(experiment), encoders)
+    cache.attach(module, data, fitting, CPU)
+
+
+def student_in_training(project, **changes):
+    """A student with its teachers, as the pipeline builds it."""
+    checkpoint = torch.load(project.checkpoint("student"), weights_only=False)
+    given = {**checkpoint["hyper_parameters"], **changes}
+    given = {key: value for key, value in given.items() if not key.startswith("_")}
+    student = StudentModule(
+        **{
+            **given,
+            "encoder": lambda steps: FeatureEncoder(steps, dim=6),
+            "optimizer": None,
+            "backbone_ckpt": str(project.checkpoint("backbone.video")),
+            "hallucinator_ckpt": str(project.checkpoint("hallucinator")),
+            "teacher_ckpt": str(project.checkpoint("teacher")),
+            "adapted_ckpt": str(project.checkpoint("adapted")),
+        }
+    )
+    student.setup("fit")
+    return student.train()
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bfloat16", 0.02)])
+def test_view_v_of_the_cache_is_what_the_encoder_makes_of_view_v(precision, tolerance, trained, tmp_path):
+    project, data = trained.project, trained.project.data()
+    attach(project, student_in_training(project), data, True, precision, tmp_path)
+    pairs = [(int(p), v) for v in (0, 1) for p in data.positions("train")]
+    batch = data.dataset.__getitems__(pairs)
+    assert not batch.inputs
+    for name in DIMS:
+        clips = data.samples.features[name]
+        x = torch.from_numpy(np.stack([clips.view(*pair) for pair in pairs]))
+        with torch.no_grad():
+            expected, mask = backbone_of(project, name).features(x, batch.masks[name])
+        features, steps = batch.encoded[name]
+        assert torch.equal(steps, mask)
+        assert (features - expected).abs().max() <= tolerance * expected.abs().max()
+        assert (features - expected).abs().max() > 0 or precision == "float32"
+        half = len(pairs) // 2
+        assert not torch.allclose(features[:half], features[half:], atol=0.01)
+
+
+def test_encoding_leaves_the_backbone_as_it_is(trained):
+    project, data = trained.project, trained.project.data()
+    for training in (True, False):
+        backbone = backbone_of(project, "video").train(training)
+        before = {key: value.clone() for key, value in backbone.state_dict().items()}
+        list(encode(backbone, data, "video", np.arange(20), 0, CPU, torch.float32, ""))
+        assert all(module.training == training for module in backbone.modules())
+        assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_blocks_cover_the_asked_positions_in_any_order(trained):
+    project, data = trained.project, trained.project.data()
+    asked = np.random.default_rng(0).permutation(50)[:40]
+    blocks = list(encode(backbone_of(project, "video"), data, "video", asked, 1, CPU, torch.float32, ""))
+    assert np.concatenate([block[0] for block in blocks]).tolist() == asked.tolist()
+    assert [len(block[1]) for block in blocks] == [16, 16, 8]
+
+
+# What a stage sees does not depend on where features come from
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_results_are_those_without_a_cache(views, trained, tmp_path_factory):
+    project = trained.project
+    if views == 1:
+        project = Project(tmp_path_factory.mktemp("one"), views=1, absent=0.2)
+        with_cache = project("fit")
+        assert {view for pairs in with_cache.values() for _, view in pairs} == {0, 1, 2}  # 1 and 2: the backbones
+        last = [(p, v) for pairs in with_cache.values() for p, v in pairs[-60:]]
+        assert last == [(p, 0) for p in range(60)] * len(DIMS)
+    project("fit", "--pipeline.features", "off", "--pipeline.name", "off")
+    ours, theirs = project.weights(), project.weights("off")
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4, msg=key)
+    without = project.results("off")
+    assert project.results() == pytest.approx(without, abs=1e-4)
+
+
+def training_pairs(data, epoch, monkeypatch=None):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader.sampler)
+
+
+@pytest.mark.parametrize("precision", ["float32", "off"])
+def test_views_are_those_of_the_data_section_with_and_without_a_cache(precision, trained):
+    project, data = trained.project, trained.project.data()
+    attach(project, student_in_training(project), data, True, precision)
+    pairs = training_pairs(data, 3)
+    assert {view for _, view in pairs} == {0, 1}
+    assert training_pairs(data, 3) == pairs != training_pairs(data, 4)
+    data.views = 1
+    attach(project, student_in_training(project), data, True, precision)
+    assert all(isinstance(position, int) for position in training_pairs(data, 3))
+
+
+def test_a_stage_without_a_frozen_encoder_sees_a_new_view_in_every_epoch(trained):
+    project, data = trained.project, trained.project.data()
+    attach(project, student_in_training(project, method="none", weights=None, finetune_encoder=True), data, True)
+    assert {view for _, view in training_pairs(data, 4)} == {5}
+
+
+def test_an_interrupted_run_sees_the_same_views_and_ends_in_the_same_weights(trained, tmp_path):
+    project = Project(tmp_path, views=2)
+    armed = tmp_path / "armed"
+    stop = ["--trainer.callbacks", "tests.pipeline.test_features.StopAt", "--trainer.callbacks.armed", str(armed)]
+    armed.touch()
+    with pytest.raises(ZeroDivisionError):
+        main(["fit", *project.arguments(*stop)])
+    assert list((project.root / "stages" / "student").glob(".*.partial/last.ckpt"))
+    reads(project.log)
+    assert not any(project("fit", *stop).values())
+    straight, resumed = trained.project.weights(), project.weights()
+    assert straight.keys() == resumed.keys()
+    assert [key for key in straight if not torch.equal(straight[key], resumed[key])] == []
+
+
+# A visual encoder that goes on training
+
+
+def test_raw_frames_and_features_of_a_fine_tuned_student_come_from_the_same_view(trained):
+    project, data = trained.project, trained.project.data()
+    student = student_in_training(project, finetune_encoder=True)
+    attach(project, student, data, True)
+    loader = data.train_dataloader()
+    backbone, views = backbone_of(project, "video"), []
+    for batch in loader:
+        assert set(batch.inputs) == {"video"}
+        assert set(batch.encoded) == set(DIMS)
+        with torch.no_grad():
+            expected, _ = backbone.features(batch.inputs["video"], batch.masks["video"])
+        torch.testing.assert_close(batch.encoded["video"][0], expected, rtol=1e-5, atol=1e-6)
+        plain = [data.samples.features["video"].view(int(p), 0) for p in batch.index]
+        views += [np.array_equal(x.numpy(), y) for x, y in zip(batch.inputs["video"], plain, strict=True)]
+    assert 0 < sum(views) < len(views)
+
+
+def test_a_fine_tuned_student_is_trained_on_raw_frames_and_judged_with_its_new_weights(trained, parts):
+    project = trained.project
+    tune = ["--student.model.finetune_encoder", "true", "--student.model.lr", "0.01", "--pipeline.name", "tuned"]
+    read = project("fit", *tune)
+    assert read["signal"] == []  # the teachers' features come from the cache
+    everything = sorted((p, 0) for p in range(60))
+    assert sorted(read["video"][-60:]) == everything  # of the new weights, for the evaluation
+    in_training = read["video"][:-60]
+    assert {p for p, _ in in_training} == parts["train"] | parts["validation"]
+    assert sum(p in parts["train"] for p, _ in in_training) == 4 * len(parts["train"])
+    tuned = StudentModule.load_from_checkpoint(project.checkpoint("student", "tuned")).eval()
+    before, after = backbone_of(project, "video").encoder.state_dict(), tuned.backbone.encoder.state_dict()
+    assert all(not torch.equal(before[key], after[key]) for key in before if key.endswith("weight"))
+    data = project.data()
+    index = np.array(sorted(parts["test"]))
+    raw = torch.from_numpy(np.stack([data.samples.features["video"].view(p, 0) for p in index]))
+    with torch.no_grad():
+        expected = tuned(raw, torch.from_numpy(data.samples.masks["video"][index]))[1]
+    table = project.predictions("tuned").query("stage == 'student' and split == 'test' and target == 'arousal'")
+    assert table["id"].tolist() == data.samples.ids[index].tolist()
+    np.testing.assert_allclose(table["prediction"], expected[:, 1], rtol=1e-4, atol=1e-5)
+    assert not any(project("test", *tune).values())
+
+
+def test_fine_tuned_teachers_are_not_served_the_features_of_their_backbones(trained):
+    project = trained.project
+    tune = ["--teacher.model.finetune_encoders", "true", "--pipeline.name", "tuned_teacher"]
+    read = project("fit", *tune, "--pipeline.stages", "[teacher, adapted]")
+    data = project.data()
+    index = data.positions("test")
+    table = project.predictions("tuned_teacher").query("stage == 'teacher' and split == 'test' and target == 'valence'")
+    teacher = StudentModule.__mro__[1].__subclasses__  # noqa: F841
+    from mtpkdot.modules import TeacherModule
+
+    module = TeacherModule.load_from_checkpoint(project.checkpoint("teacher", "tuned_teacher")).eval()
+    data.attach(None, {})
+    with torch.no_grad():
+        expected = module.outputs(data.dataset.__getitems__(index.tolist()))["video+signal"]
+    np.testing.assert_allclose(table["prediction"], expected[:, 0], rtol=1e-4, atol=1e-5)
+    assert read["signal"]
+
+
+# Keys
+
+
+def folders(project, tmp_path, *overrides, change=None):
+    """Folder of the cached video features of a backbone made with these settings, without training."""
+    experiment = parse("fit", project.arguments(*overrides))
+    data, section = experiment.data, experiment.config["backbone"]["video"]["model"]["encoder"]
+    data.setup("fit")
+    torch.manual_seed(0)
+    options = section["init_args"]
+    kinds = {"FeatureEncoder": FeatureEncoder, "Strided": Strided}
+    kind = kinds[section["class_path"].rpartition(".")[2]]
+    module = BackboneModule(
+        "video",
+        lambda steps: kind(steps, **options),
+        task=data.task,
+        targets=data.targets,
+        modalities=data.modalities,
+        prevalent="video",
+    )
+    if change is not None:
+        change(module.backbone)
+    cache = FeatureCache(tmp_path, "float32", data_keys(experiment), {"video": section})
+    cache.attach(module, data, False, CPU)
+    return data.dataset._encoded["video"].folders[0]
+
+
+def add(parameter):
+    with torch.no_grad():
+        parameter.view(-1)[0] += 1e-3
+
+
+OWN = ["--backbone.video.model.encoder", "tests.pipeline.test_features.Strided"]
+
+
+def test_what_decides_the_features_gives_another_key_and_the_rest_does_not(trained, tmp_path):
+    project = trained.project
+
+    def key(*overrides, **changes):
+        return folders(project, tmp_path, *overrides, **changes)
+
+    plain = key()
+    same = [
+        key("--seed_everything", "1"),
+        key("--data.init_args.batch_size", "7"),
+        key("--data.init_args.views", "1"),
+        key("--data.init_args.split.fold", "1"),
+        key("--student.model.lr", "1"),
+        key("--data.init_args.log", str(project.log.with_name("other.txt"))),
+        key(change=lambda backbone: add(backbone.head.weight)),
+        key(change=lambda backbone: backbone.eval().requires_grad_(False)),
+    ]
+    assert set(same) == {plain}
+    others = [
+        key(change=lambda backbone: add(next(backbone.encoder.parameters()))),
+        key(change=lambda backbone: backbone.normalise.fit(torch.zeros(4), torch.ones(4))),
+        key("--data.init_args.version", "2"),  # contents of the files
+        key("--data.init_args.noise", "2"),  # a setting of what is read
+        key(*OWN),
+        key(*OWN, "--backbone.video.model.encoder.hop", "2"),
+    ]
+    assert len({plain, *others}) == len(others) + 1
+
+
+def test_a_setting_without_weights_counts_even_if_the_config_does_not_tell_it(trained, tmp_path):
+    def hop(backbone):
+        backbone.encoder.hop = 3
+
+    assert folders(trained.project, tmp_path, *OWN) != folders(trained.project, tmp_path, *OWN, change=hop)
+
+
+def test_the_users_own_code_counts(trained):
+    def code(*overrides):
+        return data_keys(parse("fit", trained.project.arguments(*overrides)))["code"]
+
+    assert set(code()) == {"tests.data.fake_clips.FakeData"}
+    assert set(code(*OWN)) == {"tests.data.fake_clips.FakeData", "tests.pipeline.test_features.Strided"}
+
+
+# Damage, precision, steps
+
+
+def test_a_torn_cache_is_computed_again_and_the_results_stay_the_same(trained, capsys):
+    project = trained.project
+    results, predictions = project.results(), project.predictions()
+    features = sorted((project.root / "features").glob("*/[!.]*/features.npy"))
+    for path in features:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 64
+        path.write_bytes(data)
+    read = project("test")
+    assert "is damaged and was computed again" in capsys.readouterr().out
+    assert all(sorted(pairs) == [(p, 0) for p in range(60)] for pairs in read.values())
+    assert project.results() == results
+    pd.testing.assert_frame_equal(
+        project.predictions().sort_values([*predictions][:5], ignore_index=True),
+        predictions.sort_values([*predictions][:5], ignore_index=True),
+    )
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_features_are_at_hand_whatever_the_precision_of_the_trainer(precision, trained, tmp_path):
+    project = Project(tmp_path, views=1)
+    short = [f"--{stage}.fit.max_epochs=1" for stage in ("teacher", "adapted", "hallucinator", "student")]
+    project("fit", "--trainer.precision", precision, *short)
+    assert np.isfinite(list(project.results().values())).all()
+
+
+def test_an_encoder_that_changes_the_steps_is_refused_before_training(tmp_path, complaint):
+    project = Project(tmp_path, steps_have_targets=True)
+    line = complaint(["fit", *project.arguments(*OWN, "--backbone.video.model.encoder.keep", "false")])
+    assert "backbone.video" in line
+    assert "Strided turns 3 steps into 1" in line
+    assert not project.root.exists()
+
+
+def test_anchors_are_counted_in_rows(tmp_path, complaint):
+    samples, steps = Project(tmp_path / "a" if (tmp_path / "a").mkdir() else tmp_path / "a"), None  # noqa: F841
+    line = complaint(["fit", *samples.arguments("--student.model.top_k", "16")])
+    assert "a batch has 16 rows" in line
+    (tmp_path / "b").mkdir()
+    steps = Project(tmp_path / "b", steps_have_targets=True)
+    line = complaint(["fit", *steps.arguments("--student.model.top_k", "48")])
+    assert "a batch has 48 rows" in line
+
+
+def test_with_one_step_targets_of_steps_are_targets_of_samples(tmp_path):
+    found = []
+    for name, per_step in (("samples", False), ("steps", True)):
+        (tmp_path / name).mkdir()
+        project = Project(tmp_path / name, steps=1, steps_have_targets=per_step, absent=0.25)
+        project("fit")
+        found.append((project.weights(), project.results(), project.predictions()))
+    (weights, results, table), (step_weights, step_results, step_table) = found
+    assert weights.keys() == step_weights.keys()
+    assert [key for key in weights if not torch.equal(weights[key], step_weights[key])] == []
+    assert results == step_results
+    assert (table["id"] + "/0").tolist() == step_table["id"].tolist()
+    pd.testing.assert_frame_equal(table.drop(columns="id"), step_table.drop(columns="id"))
+
+
+def test_rows_are_judged_where_steps_have_targets(tmp_path):
+    project = Project(tmp_path, steps_have_targets=True, absent=0.2)
+    project("fit")
+    data = project.data()
+    rows = json.loads((project.root / "fake" / "results.json").read_text())
+    for row in rows:
+        assert row["n"] == 3 * len(data.positions(row["split"]))
+    table = project.predictions().query("stage == 'student' and split == 'test' and target == 'valence'")
+    assert table["id"].tolist() == [f"{data.samples.ids[p]}/{t}" for p in data.positions("test") for t in range(3)]
+    truth, prediction = table["truth"].to_numpy(), table["prediction"].to_numpy()
+    ccc = 2 * np.cov(truth, prediction, bias=True)[0, 1]
+    ccc /= truth.var() + prediction.var() + (truth.mean() - prediction.mean()) ** 2
+    assert project.results()["student", "video", "test", "ccc", "valence"] == pytest.approx(ccc, abs=1e-5)
+
+
+def test_a_backbone_can_be_hashed_twice_to_the_same():
+    torch.manual_seed(0)
+    first = Backbone(Steps((4,)), 2)
+    torch.manual_seed(0)
+    second = Backbone(Steps((4,)), 2)
+    from mtpkdot.pipeline.features import _digest
+
+    assert _digest(first) == _digest(second)
