@@ -158,6 +158,10 @@ class StageModule(L.LightningModule):
             part.eval()
         return self
 
+    def on_fit_start(self) -> None:
+        """Settle the modes: the Trainer leaves them as they are, and parts that are built start in training mode."""
+        self.train()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on all loss terms."""
         terms = self.losses(batch)
@@ -196,7 +200,7 @@ class StageModule(L.LightningModule):
         """The optimiser over all that is trained."""
         trained = [p for p in self.parameters() if p.requires_grad]
         optimizer = (
-            torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay)
+            torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay, fused=self._fusible())
             if self.optimizer is None
             else self.optimizer(trained)
         )
@@ -204,6 +208,10 @@ class StageModule(L.LightningModule):
             return optimizer
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs or 1)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _fusible(self) -> bool:
+        """Whether the optimiser may run as one kernel: not where it must also unscale gradients before clipping."""
+        return self._trainer is None or self._trainer.precision != "16-mixed"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Carry what `build` needs."""

@@ -102,11 +102,13 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     arguments["seed"] = config["seed_everything"]
     if section["fit"]["batch_size"] is not None:
         arguments["batch_size"] = section["fit"]["batch_size"]
+    # Backbones are trained on raw steps: features and their views do not reach them.
+    raw = stage.kind == "backbone"
     keys = flatten(
         {
             stage.kind if stage.modality is None else stage.name: {"model": model, "fit": section["fit"]},
-            "data": _data_keys(experiment, arguments),
-            "features": config["pipeline"]["features"],
+            "data": _data_keys(experiment, {k: v for k, v in arguments.items() if not (raw and k == "views")}),
+            **({} if raw else {"features": config["pipeline"]["features"]}),
             "trainer": {k: v for k, v in config["trainer"].items() if k not in _NEUTRAL},
             "seed_everything": config["seed_everything"],
             "upstream": hashes,

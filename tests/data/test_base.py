@@ -1,5 +1,6 @@
 """What every data set offers: parts, statistics of the training part, loaders in a reproducible order, checks."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import lightning as L
@@ -48,32 +49,6 @@ def make(values=None, mask=None, columns=("train", "validation", "test"), clips=
 
 def indices(loader):
     return [batch.index.tolist() for batch in loader]
-
-
-@quick
-@given(st.lists(st.integers(0, 10**6), unique=True), st.integers(0, 2**32), st.integers(0, 10**4))
-def test_the_order_of_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone(positions, seed, epoch):
-    sampler = EpochSampler(np.array(positions, dtype=np.int64), seed)
-    sampler.set_epoch(epoch)
-    order = list(sampler)
-    assert sorted(order) == sorted(positions)
-    assert len(sampler) == len(positions)
-    resumed = EpochSampler(np.array(positions, dtype=np.int64), seed)
-    for earlier in (0, epoch + 1, epoch):
-        resumed.set_epoch(earlier)
-        torch.manual_seed(earlier)
-        again = list(resumed)
-    assert again == order == list(sampler)
-    assert all(type(position) is int for position in order)
-
-
-def test_other_epochs_and_other_seeds_have_other_orders():
-    def order(seed, epoch):
-        sampler = EpochSampler(np.arange(50), seed)
-        sampler.set_epoch(epoch)
-        return tuple(sampler)
-
-    assert len({order(seed, epoch) for seed in range(5) for epoch in range(5)}) == 25
 
 
 def test_the_trainer_advances_the_epoch_of_the_training_order():
@@ -162,6 +137,18 @@ def test_the_last_partial_batch_is_dropped_under_the_protocol_switch_only():
 def test_the_epoch_is_selected_on_the_test_part_under_the_protocol_switch_only():
     assert indices(make(clips=2, select_on_test=True).val_dataloader()) == [[4, 5]]
     assert indices(make(clips=2).val_dataloader()) == [[2, 3]]
+
+
+@pytest.mark.parametrize(("drawn", "augments", "expected"), [(2, True, {0, 1}), (None, True, {8}), (2, False, None)])
+def test_training_samples_come_in_the_views_that_were_said(drawn, augments, expected, monkeypatch):
+    monkeypatch.setattr(Given, "augments", augments)
+    data = make(clips=20)
+    data.attach(None, {}, drawn)
+    sampler = data.train_dataloader().sampler
+    sampler.set_epoch(7)
+    views = None if isinstance(next(iter(sampler)), int) else {view for _, view in sampler}
+    assert views == expected
+    assert list(data.val_dataloader().sampler) == list(range(20, 40))
 
 
 def test_worker_processes_give_the_same_batches():
@@ -300,3 +287,23 @@ def test_a_modality_that_no_labelled_training_sample_has_is_an_error_that_names_
     mask = np.ones((12, 2), np.bool_)
     mask[1:4] = False
     assert "'video'" in complaint(make(mask=mask, labelled=np.arange(12) != 0).check)
+
+
+def steps_with_targets(labelled, steps=2, **options):
+    samples = make(**options).given
+    target = np.tile(np.array([0, 1]), (12, 1))
+    masks = {"video": np.ones((12, 2), np.bool_), "signal": np.ones((12, steps), np.bool_)}
+    features = {**samples.features, "signal": np.ones((12, steps, 1), np.float32)}
+    return Given(replace(samples, target=target, labelled=labelled, masks=masks, features=features))
+
+
+def test_a_class_of_unlabelled_steps_alone_is_absent():
+    labelled = np.ones((12, 2), np.bool_)
+    steps_with_targets(labelled).check()
+    labelled[:4, 1] = False
+    assert "no training sample has the class 'b'" in complaint(steps_with_targets(labelled).check)
+
+
+def test_a_modality_with_other_steps_than_the_targets_is_an_error_that_names_both():
+    message = complaint(steps_with_targets(np.ones((12, 2), np.bool_), steps=5).check)
+    assert "'signal' has 5 steps, but 2 have a target" in message

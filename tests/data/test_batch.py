@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mtpkdot.data.batch import Batch, SampleDataset
+from tests.data.fake_clips import FakeData, reads
 from tests.data.helpers import cohort
 
 
@@ -82,3 +83,76 @@ def test_keeping_rows_keeps_everything_of_them_and_nothing_else(samples):
 
 def test_keeping_rows_without_a_split_column_works():
     assert cohort([2]).keep(np.array([True, False])).split_column is None
+
+
+# Targets of steps
+
+
+@pytest.fixture
+def stepwise():
+    """Samples of three steps with a target each, all different."""
+    samples = FakeData(n=12, steps_have_targets=True, absent=0.3).samples
+    samples.target = np.arange(12 * 3 * 2, dtype=np.float32).reshape(12, 3, 2)
+    samples.labelled = np.random.default_rng(0).random((12, 3)) < 0.7
+    return samples
+
+
+def test_a_batch_of_steps_has_a_row_per_step_in_the_order_of_the_steps(stepwise):
+    batch = SampleDataset(stepwise).__getitems__([5, 2])
+    assert len(batch) == 6
+    assert batch.per_step
+    assert batch.index.tolist() == [15, 16, 17, 6, 7, 8]
+    assert np.array_equal(batch.target.numpy(), stepwise.target[[5, 2]].reshape(6, 2))
+    assert np.array_equal(batch.labelled.numpy(), stepwise.labelled[[5, 2]].flatten())
+    assert batch.inputs["video"].shape == (2, 3, 4)
+
+
+def test_a_modality_is_present_in_the_rows_of_its_recorded_steps(stepwise):
+    batch = SampleDataset(stepwise).__getitems__([5, 2, 0])
+    assert np.array_equal(batch.present("video").numpy(), stepwise.masks["video"][[5, 2, 0]].flatten())
+
+
+def test_rows_of_a_batch_are_found_again_by_their_index(stepwise):
+    batch = SampleDataset(stepwise).__getitems__([7, 3, 11])
+    rows = stepwise.rows(batch.index.numpy())
+    assert rows.ids.tolist() == [f"clip{sample:03d}/{step}" for sample in (7, 3, 11) for step in range(3)]
+    assert rows.subjects.tolist() == [stepwise.subjects[sample] for sample in (7, 3, 11) for _ in range(3)]
+    assert np.array_equal(rows.target, batch.target.numpy())
+    assert np.array_equal(rows.labelled, batch.labelled.numpy())
+
+
+def test_a_sample_is_known_where_any_of_its_steps_is(stepwise):
+    stepwise.labelled[:3] = [[False] * 3, [False, True, False], [True] * 3]
+    assert stepwise.known[:3].tolist() == [False, True, True]
+
+
+# Clips and views
+
+
+def test_every_clip_is_read_in_the_view_that_is_asked_for_and_no_other_modality_is(tmp_path):
+    log = tmp_path / "log"
+    samples = FakeData(str(log), n=12).samples
+    batch = SampleDataset(samples, ["signal"]).__getitems__([(3, 0), (1, 2), (3, 2)])
+    assert list(batch.inputs) == ["signal"]
+    assert set(batch.masks) == {"video", "signal"}
+    assert reads(log) == {"video": [], "signal": [(3, 0), (1, 2), (3, 2)]}
+    clips = samples.features["signal"]
+    for row, pair in enumerate([(3, 0), (1, 2), (3, 2)]):
+        assert np.array_equal(batch.inputs["signal"][row].numpy(), clips.view(*pair))
+
+
+def test_features_at_hand_are_asked_for_the_same_positions_and_views(tmp_path):
+    asked = []
+
+    class Features:
+        def read(self, positions, views):
+            asked.append((positions.tolist(), views.tolist()))
+            return torch.zeros(len(positions), 1, 5), torch.ones(len(positions), 1, dtype=torch.bool)
+
+    data = SampleDataset(FakeData(n=12).samples, [], {"video": Features()})
+    batch = data.__getitems__([4, (2, 1)])
+    assert not batch.inputs
+    assert batch.encoded["video"][0].shape == (2, 1, 5)
+    assert asked == [([4, 2], [0, 1])]
+    assert not data.reads_clips
+    assert SampleDataset(FakeData(n=12).samples, ["video"]).reads_clips

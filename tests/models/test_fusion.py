@@ -256,3 +256,81 @@ def test_a_model_can_be_rebuilt_from_its_settings():
     assert torch.equal(rebuilt(features, masks)[0], source(features, masks)[0])
     assert [p.requires_grad for p in rebuilt.parameters()] == [p.requires_grad for p in source.parameters()]
     assert {m.p for m in rebuilt.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+
+
+# A joint feature per step
+
+
+SAME = dict.fromkeys(DIMS, 3)
+
+
+def stepwise(number=2, batch=4, seed=0, present=0.6):
+    model = fusion(number, per_step=True)
+    return model, *batch_of(model, batch, seed, present, SAME)
+
+
+@numbers_of_modalities
+def test_every_step_has_a_joint_feature_and_gates_of_the_modalities_recorded_in_it(number):
+    model, features, masks = stepwise(number)
+    joint, gates = model(features, masks)
+    gates = gates.detach()
+    assert (joint.shape, gates.shape) == ((12, 8), (12, number))
+    assert_close(gates.sum(dim=1), torch.ones(12))
+    present = torch.stack([masks[name].flatten() for name in model.modalities], dim=1)
+    some = present.any(dim=1)
+    assert torch.equal(gates[some] > 0, present[some])
+    assert (gates[~some] > 0).all()
+
+
+def test_a_modality_masked_at_one_step_falls_out_of_the_gate_at_that_step_alone():
+    model, features, masks = stepwise(3)
+    masks = everything(masks)
+    masks["b"][1, 2] = False
+    gates = model(features, masks)[1].unflatten(0, (4, 3))
+    closed = (gates == 0).nonzero().tolist()
+    assert closed == [[1, 2, 1]]
+
+
+@numbers_of_modalities
+@pytest.mark.parametrize("garbage", [1e6, math.inf, math.nan])
+def test_the_content_of_masked_steps_reaches_no_row_and_no_gradient(number, garbage):
+    model, features, masks = stepwise(number)
+    clean = model(features, masks)
+    dirty = model({name: x.masked_fill(~masks[name][..., None], garbage) for name, x in features.items()}, masks)
+    for ours, theirs in zip([*dirty, *gradients(model, *dirty)], [*clean, *gradients(model, *clean)], strict=True):
+        assert_close(ours, theirs)
+
+
+def test_rows_differ_between_steps_and_read_from_the_other_steps():
+    model, features, masks = stepwise(2)
+    masks = everything(masks)
+    joint = model(features, masks)[0].unflatten(0, (4, 3))
+    assert not torch.allclose(joint[:, 0], joint[:, 1], atol=1e-3)
+    features["a"][0, 2] += 1
+    changed = model(features, masks)[0].unflatten(0, (4, 3))
+    assert (changed[0] - joint[0]).abs().amax(dim=1).min() > 1e-5
+    assert_close(changed[1:], joint[1:])
+
+
+@numbers_of_modalities
+def test_with_one_step_rows_are_samples_absent_ones_included(number):
+    per_step, per_sample = fusion(number, per_step=True), fusion(number)
+    features, masks = batch_of(per_step, 30, present=0.5, steps=dict.fromkeys(DIMS, 1))
+    assert all((~mask).any() for mask in masks.values())
+    for ours, theirs in zip(per_step(features, masks), per_sample(features, masks), strict=True):
+        assert_close(ours, theirs)
+
+
+def test_the_token_stands_in_at_masked_steps():
+    model, features, masks = stepwise(2)
+    masks = everything(masks)
+    masks["a"][0, 1] = False
+    seen = values_before_the_gate(model, features, masks).detach()
+    with torch.no_grad():
+        model.tokens[0] += torch.linspace(-3, 3, 8)
+    moved = (values_before_the_gate(model, features, masks).detach() - seen).abs().amax(dim=2)[:, 0]
+    assert moved.argmax() == 1
+
+
+def test_the_setting_per_step_is_kept_when_a_model_is_rebuilt():
+    assert GatedFusion(DIMS, **fusion(4, per_step=True).settings).per_step

@@ -1,5 +1,8 @@
 """What must hold for every stage."""
 
+import copy
+
+import lightning as L
 import pytest
 import torch
 
@@ -91,3 +94,28 @@ def test_the_checkpoint_carries_the_standardisation_of_the_training_part(name, l
         mean, scale = shapes[len(owner.mean)]
         torch.testing.assert_close(owner.mean, mean)
         torch.testing.assert_close(owner.scale, scale)
+
+
+class Modes(L.Callback):
+    """Writes down what is in training mode whenever a step begins."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        frozen = [part for whole in (module.frozen, *module.frozen_parts()) for part in whole.modules()]
+        trained = [part for part in module.modules() if all(part is not f for f in frozen)]
+        self.seen.append((any(m.training for m in frozen), all(m.training for m in trained), len(frozen)))
+
+
+@pytest.mark.parametrize("name", ["teacher", "adapted", "hallucinator", "student"])
+def test_the_trainer_finds_frozen_parts_in_eval_mode_and_the_rest_in_training_mode(name, checkpoints, load, data):
+    module, modes = load(name), Modes()
+    if name == "teacher":
+        module.backbone_ckpts = {m: str(checkpoints[f"backbone.{m}"]) for m in module.steps}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    options = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 1, "accelerator": "cpu"}
+    trainer = L.Trainer(**options, logger=False, callbacks=[modes], **quiet)
+    trainer.fit(module, datamodule=copy.copy(data))
+    assert len(modes.seen) == 4
+    assert all(count > 2 and not frozen and trained for frozen, trained, count in modes.seen)

@@ -1,6 +1,9 @@
 """Features of frozen encoders: read once per view, equal to what the encoders give, and never those of others."""
 
+import copy
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,20 +12,17 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from mtpkdot.cli.main import main
-from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps
-from mtpkdot.modules import BackboneModule, StudentModule
+from mtpkdot.modules import BackboneModule, StudentModule, TeacherModule
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.features import FeatureCache, encode
 from mtpkdot.pipeline.jobs import data_keys
 from tests.data.fake_clips import DIMS, FakeData, reads
 
 CPU = torch.device("cpu")
-STAGES = ["backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator", "student"]
 
 
 class Strided(Encoder):
@@ -39,36 +39,24 @@ class Strided(Encoder):
         return (x, mask) if self.keep else (x.mean(dim=1, keepdim=True), mask.any(dim=1, keepdim=True))
 
 
-class StopAt(Callback):
-    """Stops the process's work in the middle of a stage, while the file `armed` exists."""
-
-    def __init__(self, armed: str = ""):
-        self.armed = Path(armed)
-
-    def on_train_epoch_start(self, trainer, module):
-        if type(module).__name__ == "StudentModule" and trainer.current_epoch == 2 and self.armed.exists():
-            self.armed.unlink()
-            raise ZeroDivisionError
-
-
 class Project:
     """An experiment on fake clips, its folder of runs, and the log of its reads."""
 
-    def __init__(self, folder: Path, **data):
+    def __init__(self, folder: Path, epochs: int = 4, **data):
         self.root, self.log = folder / "runs", folder / "reads.txt"
         encoder = {"class_path": "FeatureEncoder", "init_args": {"dim": 6, "dropout": 0.1}}
-        fusion = {"model": {"dim": 8, "feedforward": 8}, "fit": {"max_epochs": 3}}
+        fusion = {"model": {"dim": 8, "feedforward": 8}, "fit": {"max_epochs": min(epochs, 2)}}
         config = {
             "data": {
                 "class_path": "tests.data.fake_clips.FakeData",
                 "init_args": {"log": str(self.log), "batch_size": 16, **data},
             },
             "trainer": {"accelerator": "cpu"},
-            "backbone": {name: {"model": {"encoder": encoder}, "fit": {"max_epochs": 2}} for name in DIMS},
+            "backbone": {name: {"model": {"encoder": encoder}, "fit": {"max_epochs": min(epochs, 2)}} for name in DIMS},
             "teacher": fusion,
-            "adapted": {"model": {"bottleneck": 4}, "fit": {"max_epochs": 2}},
-            "hallucinator": {"model": {"hidden": [8]}, "fit": {"max_epochs": 2}},
-            "student": {"model": {**fusion["model"], "top_k": 5}, "fit": {"max_epochs": 4}},
+            "adapted": {"model": {"bottleneck": 4}, "fit": {"max_epochs": min(epochs, 2)}},
+            "hallucinator": {"model": {"hidden": [8]}, "fit": {"max_epochs": min(epochs, 2)}},
+            "student": {"model": {**fusion["model"], "top_k": 5}, "fit": {"max_epochs": epochs}},
             "pipeline": {"root": str(self.root), "name": "fake", "features": "float32"},
         }
         self.config = folder / "fake.yaml"
@@ -77,8 +65,10 @@ class Project:
     def arguments(self, *overrides):
         return ["--config", str(self.config), *overrides]
 
-    def __call__(self, verb, *overrides):
-        assert main([verb, *self.arguments(*overrides)]) == 0
+    def __call__(self, verb, *overrides, name="fake"):
+        reads(self.log)
+        run = [str(self.root / name)] if verb != "fit" else self.arguments("--pipeline.name", name, *overrides)
+        assert main([verb, *run]) == 0
         return reads(self.log)
 
     def checkpoint(self, stage, name="fake"):
@@ -88,7 +78,7 @@ class Project:
     def weights(self, name="fake"):
         return {
             f"{stage}/{key}": value
-            for stage in STAGES
+            for stage in json.loads((self.root / name / "run.json").read_text())["stages"]
             for key, value in torch.load(self.checkpoint(stage, name), weights_only=True)["state_dict"].items()
         }
 
@@ -108,7 +98,7 @@ class Project:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run with two views, and what was read: while backbones were trained, and afterwards."""
-    project = Project(tmp_path_factory.mktemp("features"), views=2)
+    project = Project(tmp_path_factory.mktemp("features"), views=2, absent=0.2)
     before = project("fit", "--pipeline.stages", "[backbone]")
     after = project("fit")
     return SimpleNamespace(project=project, before=before, after=after)
@@ -138,7 +128,7 @@ def test_after_the_backbones_every_other_view_is_read_once_and_nothing_else(trai
         assert sorted(pairs) == [(p, 1) for p in sorted(parts["train"])]
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+@pytest.mark.parametrize("verb", ["fit", "test"])
 def test_a_second_run_reads_nothing(verb, trained):
     results = trained.project.results()
     assert not any(trained.project(verb).values())
@@ -146,10 +136,11 @@ def test_a_second_run_reads_nothing(verb, trained):
 
 
 def test_a_stage_that_is_trained_anew_reads_nothing(trained):
-    other = ["--teacher.model.lr", "0.002", "--pipeline.name", "other"]
-    assert not any(trained.project("fit", *other).values())
-    kept = len(list((trained.project.root / "features").glob("*/[!.]*")))
-    assert kept == len(DIMS) * 2
+    kept = list((trained.project.root / "features").glob("*/[!.]*"))
+    assert len(kept) == len(DIMS) * 2
+    other = ["--student.model.lr", "0.002", "--pipeline.stages", "[student]"]
+    assert not any(trained.project("fit", *other, name="other").values())
+    assert list((trained.project.root / "features").glob("*/[!.]*")) == kept
 
 
 # What is read
@@ -159,11 +150,10 @@ def backbone_of(project, modality):
     return BackboneModule.load_from_checkpoint(project.checkpoint(f"backbone.{modality}")).backbone.eval()
 
 
-def attach(project, module, data, fitting, precision="float32", root=None):
-    experiment = parse("fit", project.arguments())
-    encoders = {name: section["model"]["encoder"] for name, section in experiment.config["backbone"].items()}
-    cache = FeatureCache(root or project.root / "features", precision, data_keys(experiment), encoders)
-    cache.attach(module, data, fitting, CPU)
+def attach(project, module, data, precision="float32"):
+    """Attach what a fit would read, from a cache of the test's own."""
+    cache = FeatureCache(project.root.with_name(f"features-{precision}"), precision, {}, {})
+    cache.attach(module, data, True, CPU)
 
 
 def student_in_training(project, **changes):
@@ -174,7 +164,7 @@ def student_in_training(project, **changes):
     student = StudentModule(
         **{
             **given,
-            "encoder": lambda steps: FeatureEncoder(steps, dim=6),
+            "encoder": lambda steps: FeatureEncoder(steps, dim=6, dropout=0.1),
             "optimizer": None,
             "backbone_ckpt": str(project.checkpoint("backbone.video")),
             "hallucinator_ckpt": str(project.checkpoint("hallucinator")),
@@ -187,9 +177,9 @@ def student_in_training(project, **changes):
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("bfloat16", 0.02)])
-def test_view_v_of_the_cache_is_what_the_encoder_makes_of_view_v(precision, tolerance, trained, tmp_path):
+def test_view_v_of_the_cache_is_what_the_encoder_makes_of_view_v(precision, tolerance, trained):
     project, data = trained.project, trained.project.data()
-    attach(project, student_in_training(project), data, True, precision, tmp_path)
+    attach(project, student_in_training(project), data, precision)
     pairs = [(int(p), v) for v in (0, 1) for p in data.positions("train")]
     batch = data.dataset.__getitems__(pairs)
     assert not batch.inputs
@@ -202,8 +192,9 @@ def test_view_v_of_the_cache_is_what_the_encoder_makes_of_view_v(precision, tole
         assert torch.equal(steps, mask)
         assert (features - expected).abs().max() <= tolerance * expected.abs().max()
         assert (features - expected).abs().max() > 0 or precision == "float32"
-        half = len(pairs) // 2
-        assert not torch.allclose(features[:half], features[half:], atol=0.01)
+        first, second = features.flatten(1).split(len(pairs) // 2)
+        here = mask.any(dim=1)[: len(first)]
+        assert ((first - second).abs().amax(dim=1)[here] > 0.01).all()
 
 
 def test_encoding_leaves_the_backbone_as_it_is(trained):
@@ -227,25 +218,22 @@ def test_blocks_cover_the_asked_positions_in_any_order(trained):
 # What a stage sees does not depend on where features come from
 
 
-@pytest.mark.parametrize("views", [1, 2])
-def test_results_are_those_without_a_cache(views, trained, tmp_path_factory):
+def test_results_are_those_without_a_cache(trained):
     project = trained.project
-    if views == 1:
-        project = Project(tmp_path_factory.mktemp("one"), views=1, absent=0.2)
-        with_cache = project("fit")
-        assert {view for pairs in with_cache.values() for _, view in pairs} == {0, 1, 2}  # 1 and 2: the backbones
-        last = [(p, v) for pairs in with_cache.values() for p, v in pairs[-60:]]
-        assert last == [(p, 0) for p in range(60)] * len(DIMS)
-    project("fit", "--pipeline.features", "off", "--pipeline.name", "off")
+    project("fit", "--pipeline.features", "off", name="off")
+    assert project.checkpoint("teacher", "off") != project.checkpoint("teacher")
+    for name in DIMS:  # backbones are trained on raw steps: what concerns features does not reach them
+        assert project.checkpoint(f"backbone.{name}", "off") == project.checkpoint(f"backbone.{name}")
     ours, theirs = project.weights(), project.weights("off")
     assert ours.keys() == theirs.keys()
     for key, value in ours.items():
-        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-4, msg=key)
+        # Less than one step of Adam, which turns rounding of a vanishing gradient into a difference.
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=2e-4, msg=key)
     without = project.results("off")
     assert project.results() == pytest.approx(without, abs=1e-4)
 
 
-def training_pairs(data, epoch, monkeypatch=None):
+def training_pairs(data, epoch):
     loader = data.train_dataloader()
     loader.sampler.set_epoch(epoch)
     return list(loader.sampler)
@@ -254,34 +242,42 @@ def training_pairs(data, epoch, monkeypatch=None):
 @pytest.mark.parametrize("precision", ["float32", "off"])
 def test_views_are_those_of_the_data_section_with_and_without_a_cache(precision, trained):
     project, data = trained.project, trained.project.data()
-    attach(project, student_in_training(project), data, True, precision)
+    student = student_in_training(project)
+    attach(project, student, data, precision)
     pairs = training_pairs(data, 3)
     assert {view for _, view in pairs} == {0, 1}
     assert training_pairs(data, 3) == pairs != training_pairs(data, 4)
     data.views = 1
-    attach(project, student_in_training(project), data, True, precision)
+    attach(project, student, data, precision)
     assert all(isinstance(position, int) for position in training_pairs(data, 3))
 
 
 def test_a_stage_without_a_frozen_encoder_sees_a_new_view_in_every_epoch(trained):
     project, data = trained.project, trained.project.data()
-    attach(project, student_in_training(project, method="none", weights=None, finetune_encoder=True), data, True)
+    attach(project, student_in_training(project, method="none", weights=None, finetune_encoder=True), data)
     assert {view for _, view in training_pairs(data, 4)} == {5}
 
 
-def test_an_interrupted_run_sees_the_same_views_and_ends_in_the_same_weights(trained, tmp_path):
-    project = Project(tmp_path, views=2)
-    armed = tmp_path / "armed"
-    stop = ["--trainer.callbacks", "tests.pipeline.test_features.StopAt", "--trainer.callbacks.armed", str(armed)]
-    armed.touch()
-    with pytest.raises(ZeroDivisionError):
-        main(["fit", *project.arguments(*stop)])
-    assert list((project.root / "stages" / "student").glob(".*.partial/last.ckpt"))
-    reads(project.log)
-    assert not any(project("fit", *stop).values())
-    straight, resumed = trained.project.weights(), project.weights()
-    assert straight.keys() == resumed.keys()
-    assert [key for key in straight if not torch.equal(straight[key], resumed[key])] == []
+def test_an_interrupted_run_sees_the_same_views_and_ends_in_the_same_weights(trained, tmp_path, monkeypatch, capsys):
+    project, again = trained.project, tmp_path / "runs"
+    student = project.checkpoint("student").parent.relative_to(project.root)
+    shutil.copytree(project.root, again)
+    shutil.rmtree(again / student)
+
+    def stop(module):
+        if module.current_epoch == 2:
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudentModule, "on_train_epoch_start", stop)
+        with pytest.raises(ZeroDivisionError):
+            main(["fit", *project.arguments("--pipeline.root", str(again))])
+    assert (again / "stages" / "student" / f".{student.name}.partial" / "last.ckpt").is_file()
+    assert not any(project("fit", "--pipeline.root", str(again)).values())
+    assert "resumed" in capsys.readouterr().out
+    straight, resumed = (torch.load(r / student / "model.ckpt", weights_only=True) for r in (project.root, again))
+    for key, value in straight["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][key], value), key
 
 
 # A visual encoder that goes on training
@@ -290,7 +286,7 @@ def test_an_interrupted_run_sees_the_same_views_and_ends_in_the_same_weights(tra
 def test_raw_frames_and_features_of_a_fine_tuned_student_come_from_the_same_view(trained):
     project, data = trained.project, trained.project.data()
     student = student_in_training(project, finetune_encoder=True)
-    attach(project, student, data, True)
+    attach(project, student, data)
     loader = data.train_dataloader()
     backbone, views = backbone_of(project, "video"), []
     for batch in loader:
@@ -306,8 +302,8 @@ def test_raw_frames_and_features_of_a_fine_tuned_student_come_from_the_same_view
 
 def test_a_fine_tuned_student_is_trained_on_raw_frames_and_judged_with_its_new_weights(trained, parts):
     project = trained.project
-    tune = ["--student.model.finetune_encoder", "true", "--student.model.lr", "0.01", "--pipeline.name", "tuned"]
-    read = project("fit", *tune)
+    tune = ["--student.model.finetune_encoder", "true", "--student.model.lr", "0.01"]
+    read = project("fit", *tune, name="tuned")
     assert read["signal"] == []  # the teachers' features come from the cache
     everything = sorted((p, 0) for p in range(60))
     assert sorted(read["video"][-60:]) == everything  # of the new weights, for the evaluation
@@ -325,19 +321,16 @@ def test_a_fine_tuned_student_is_trained_on_raw_frames_and_judged_with_its_new_w
     table = project.predictions("tuned").query("stage == 'student' and split == 'test' and target == 'arousal'")
     assert table["id"].tolist() == data.samples.ids[index].tolist()
     np.testing.assert_allclose(table["prediction"], expected[:, 1], rtol=1e-4, atol=1e-5)
-    assert not any(project("test", *tune).values())
+    assert not any(project("test", name="tuned").values())
 
 
 def test_fine_tuned_teachers_are_not_served_the_features_of_their_backbones(trained):
     project = trained.project
-    tune = ["--teacher.model.finetune_encoders", "true", "--pipeline.name", "tuned_teacher"]
-    read = project("fit", *tune, "--pipeline.stages", "[teacher, adapted]")
+    tune = ["--teacher.model.finetune_encoders", "true", "--pipeline.stages", "[teacher]"]
+    read = project("fit", *tune, name="tuned_teacher")
     data = project.data()
     index = data.positions("test")
     table = project.predictions("tuned_teacher").query("stage == 'teacher' and split == 'test' and target == 'valence'")
-    teacher = StudentModule.__mro__[1].__subclasses__  # noqa: F841
-    from mtpkdot.modules import TeacherModule
-
     module = TeacherModule.load_from_checkpoint(project.checkpoint("teacher", "tuned_teacher")).eval()
     data.attach(None, {})
     with torch.no_grad():
@@ -349,80 +342,67 @@ def test_fine_tuned_teachers_are_not_served_the_features_of_their_backbones(trai
 # Keys
 
 
-def folders(project, tmp_path, *overrides, change=None):
-    """Folder of the cached video features of a backbone made with these settings, without training."""
-    experiment = parse("fit", project.arguments(*overrides))
-    data, section = experiment.data, experiment.config["backbone"]["video"]["model"]["encoder"]
-    data.setup("fit")
-    torch.manual_seed(0)
-    options = section["init_args"]
-    kinds = {"FeatureEncoder": FeatureEncoder, "Strided": Strided}
-    kind = kinds[section["class_path"].rpartition(".")[2]]
-    module = BackboneModule(
-        "video",
-        lambda steps: kind(steps, **options),
-        task=data.task,
-        targets=data.targets,
-        modalities=data.modalities,
-        prevalent="video",
-    )
-    if change is not None:
-        change(module.backbone)
-    cache = FeatureCache(tmp_path, "float32", data_keys(experiment), {"video": section})
-    cache.attach(module, data, False, CPU)
-    return data.dataset._encoded["video"].folders[0]
-
-
 def add(parameter):
     with torch.no_grad():
         parameter.view(-1)[0] += 1e-3
 
 
-OWN = ["--backbone.video.model.encoder", "tests.pipeline.test_features.Strided"]
+@pytest.fixture(scope="module")
+def key(trained, tmp_path_factory):
+    """Folder of the video features of an untrained backbone, under changed settings, data section or backbone."""
+    experiment, root = parse("fit", trained.project.arguments()), tmp_path_factory.mktemp("keys")
+
+    def of(settings=None, change=None, encoder=FeatureEncoder, section=None, **arguments):
+        config = copy.deepcopy(experiment.config)
+        config["data"]["init_args"] |= arguments
+        config |= settings or {}
+        section = section or {"class_path": encoder.__name__}
+        data = FakeData(**{k: v for k, v in arguments.items() if k != "split"})
+        data.setup("fit")
+        torch.manual_seed(0)
+        linked = {"task": data.task, "targets": data.targets, "modalities": data.modalities, "prevalent": "video"}
+        module = BackboneModule("video", encoder, **linked)
+        if change is not None:
+            change(module.backbone)
+        keys = data_keys(replace(experiment, config=config, data=data))
+        FeatureCache(root, "float32", keys, {"video": section}).attach(module, data, False, CPU)
+        return next(iter(data.dataset._encoded.values())).folders[0]
+
+    return of
 
 
-def test_what_decides_the_features_gives_another_key_and_the_rest_does_not(trained, tmp_path):
-    project = trained.project
-
-    def key(*overrides, **changes):
-        return folders(project, tmp_path, *overrides, **changes)
-
-    plain = key()
+def test_what_decides_the_features_gives_another_key_and_the_rest_does_not(key):
     same = [
-        key("--seed_everything", "1"),
-        key("--data.init_args.batch_size", "7"),
-        key("--data.init_args.views", "1"),
-        key("--data.init_args.split.fold", "1"),
-        key("--student.model.lr", "1"),
-        key("--data.init_args.log", str(project.log.with_name("other.txt"))),
+        key(),
+        key({"seed_everything": 1, "protocol": "released"}),
+        key(batch_size=7),
+        key(views=3),
+        key(num_workers=0),
+        key(split={"fold": 1}),
+        key(log=""),
         key(change=lambda backbone: add(backbone.head.weight)),
         key(change=lambda backbone: backbone.eval().requires_grad_(False)),
+        key(change=lambda backbone: backbone.double()),
     ]
-    assert set(same) == {plain}
+    assert len(set(same)) == 1
     others = [
         key(change=lambda backbone: add(next(backbone.encoder.parameters()))),
         key(change=lambda backbone: backbone.normalise.fit(torch.zeros(4), torch.ones(4))),
-        key("--data.init_args.version", "2"),  # contents of the files
-        key("--data.init_args.noise", "2"),  # a setting of what is read
-        key(*OWN),
-        key(*OWN, "--backbone.video.model.encoder.hop", "2"),
+        key(version="2"),  # contents of the files
+        key(noise=2.0),  # how they are read
+        key(section={"class_path": "FeatureEncoder", "init_args": {"dropout": 0.3}}),
+        key(encoder=Strided),
+        key(encoder=lambda steps: Strided(steps, hop=2), section={"class_path": "Strided"}),
     ]
-    assert len({plain, *others}) == len(others) + 1
+    assert len({same[0], *others}) == len(others) + 1
 
 
-def test_a_setting_without_weights_counts_even_if_the_config_does_not_tell_it(trained, tmp_path):
-    def hop(backbone):
-        backbone.encoder.hop = 3
-
-    assert folders(trained.project, tmp_path, *OWN) != folders(trained.project, tmp_path, *OWN, change=hop)
+OWN = ["--backbone.video.model.encoder", "tests.pipeline.test_features.Strided"]
 
 
 def test_the_users_own_code_counts(trained):
-    def code(*overrides):
-        return data_keys(parse("fit", trained.project.arguments(*overrides)))["code"]
-
-    assert set(code()) == {"tests.data.fake_clips.FakeData"}
-    assert set(code(*OWN)) == {"tests.data.fake_clips.FakeData", "tests.pipeline.test_features.Strided"}
+    keys = data_keys(parse("fit", trained.project.arguments(*OWN)))
+    assert set(keys["code"]) == {"tests.data.fake_clips.FakeData", "tests.pipeline.test_features.Strided"}
 
 
 # Damage, precision, steps
@@ -446,12 +426,14 @@ def test_a_torn_cache_is_computed_again_and_the_results_stay_the_same(trained, c
     )
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_features_are_at_hand_whatever_the_precision_of_the_trainer(precision, trained, tmp_path):
-    project = Project(tmp_path, views=1)
-    short = [f"--{stage}.fit.max_epochs=1" for stage in ("teacher", "adapted", "hallucinator", "student")]
-    project("fit", "--trainer.precision", precision, *short)
-    assert np.isfinite(list(project.results().values())).all()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_features_can_be_computed_whatever_the_precision_of_the_trainer(dtype, trained):
+    data, backbone = trained.project.data(), backbone_of(trained.project, "video")
+    where = np.arange(20)
+    ((_, expected, _), *_) = encode(backbone, data, "video", where, 0, CPU, torch.float32, "")
+    ((_, features, _), *_) = encode(backbone.to(dtype), data, "video", where, 0, CPU, torch.float32, "")
+    np.testing.assert_allclose(features, expected, atol=1e-6 if dtype == torch.float64 else 0.05)
+    assert all(p.dtype == dtype for p in backbone.encoder.parameters())
 
 
 def test_an_encoder_that_changes_the_steps_is_refused_before_training(tmp_path, complaint):
@@ -462,22 +444,19 @@ def test_an_encoder_that_changes_the_steps_is_refused_before_training(tmp_path, 
     assert not project.root.exists()
 
 
-def test_anchors_are_counted_in_rows(tmp_path, complaint):
-    samples, steps = Project(tmp_path / "a" if (tmp_path / "a").mkdir() else tmp_path / "a"), None  # noqa: F841
-    line = complaint(["fit", *samples.arguments("--student.model.top_k", "16")])
-    assert "a batch has 16 rows" in line
-    (tmp_path / "b").mkdir()
-    steps = Project(tmp_path / "b", steps_have_targets=True)
-    line = complaint(["fit", *steps.arguments("--student.model.top_k", "48")])
-    assert "a batch has 48 rows" in line
+@pytest.mark.parametrize(("per_step", "rows"), [(False, 16), (True, 48)])
+def test_anchors_are_counted_in_rows(per_step, rows, tmp_path, complaint):
+    project = Project(tmp_path, steps_have_targets=per_step)
+    line = complaint(["fit", *project.arguments("--student.model.top_k", str(rows))])
+    assert f"a batch has {rows} rows" in line
 
 
 def test_with_one_step_targets_of_steps_are_targets_of_samples(tmp_path):
     found = []
     for name, per_step in (("samples", False), ("steps", True)):
         (tmp_path / name).mkdir()
-        project = Project(tmp_path / name, steps=1, steps_have_targets=per_step, absent=0.25)
-        project("fit")
+        project = Project(tmp_path / name, epochs=1, steps=1, steps_have_targets=per_step, absent=0.25)
+        project("fit", "--pipeline.stages", "[backbone, teacher]")
         found.append((project.weights(), project.results(), project.predictions()))
     (weights, results, table), (step_weights, step_results, step_table) = found
     assert weights.keys() == step_weights.keys()
@@ -489,24 +468,14 @@ def test_with_one_step_targets_of_steps_are_targets_of_samples(tmp_path):
 
 def test_rows_are_judged_where_steps_have_targets(tmp_path):
     project = Project(tmp_path, steps_have_targets=True, absent=0.2)
-    project("fit")
+    project("fit", "--pipeline.stages", "[backbone.video]")
     data = project.data()
     rows = json.loads((project.root / "fake" / "results.json").read_text())
     for row in rows:
         assert row["n"] == 3 * len(data.positions(row["split"]))
-    table = project.predictions().query("stage == 'student' and split == 'test' and target == 'valence'")
+    table = project.predictions().query("split == 'test' and target == 'valence'")
     assert table["id"].tolist() == [f"{data.samples.ids[p]}/{t}" for p in data.positions("test") for t in range(3)]
     truth, prediction = table["truth"].to_numpy(), table["prediction"].to_numpy()
     ccc = 2 * np.cov(truth, prediction, bias=True)[0, 1]
     ccc /= truth.var() + prediction.var() + (truth.mean() - prediction.mean()) ** 2
-    assert project.results()["student", "video", "test", "ccc", "valence"] == pytest.approx(ccc, abs=1e-5)
-
-
-def test_a_backbone_can_be_hashed_twice_to_the_same():
-    torch.manual_seed(0)
-    first = Backbone(Steps((4,)), 2)
-    torch.manual_seed(0)
-    second = Backbone(Steps((4,)), 2)
-    from mtpkdot.pipeline.features import _digest
-
-    assert _digest(first) == _digest(second)
+    assert project.results()["backbone", "video", "test", "ccc", "valence"] == pytest.approx(ccc, abs=1e-5)
