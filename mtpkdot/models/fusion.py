@@ -13,8 +13,8 @@ class GatedFusion(nn.Module):
     modalities; the pooled results are mixed by a gate, `z = sum_m g_m * v_m` with `g` a softmax over the modalities
     that are present, per feature. For two modalities this is the published `sigmoid(W[v; p])`.
 
-    Every modality carries a learned token beside its steps. It stands in for the modality where it is absent and keeps
-    attention defined where every step is masked.
+    Every modality has a learned token. It stands in for the modality where it is absent and is read nowhere else; so
+    attention is defined where every step is masked.
 
     With `per_step` nothing is pooled: every step has a gate and a joint feature of its own (as in the joint
     cross-attention that the Aff-Wild2 model files point to), and all modalities have the same steps. The token stands
@@ -78,32 +78,37 @@ class GatedFusion(nn.Module):
             any modality gets the mixture of the tokens alone.
         """
         sequences, readable = [], []
-        for index, name in enumerate(self.modalities):
-            mask = masks[name]
-            # Masked before the projection: an infinite value in a masked step has no finite gradient after it.
-            x = self.project[index](torch.where(mask.unsqueeze(2), features[name], 0.0))
-            token = self.tokens[index].expand(len(x), 1, -1)
-            x = torch.cat([token, x], dim=1)
-            mask = torch.cat([mask.new_ones(len(x), 1), mask], dim=1)
+        for index in range(len(self.modalities)):
+            x, mask = self._with_token(index, features, masks)
             sequences.append(self.within[index](x, x, mask))
             readable.append(mask)
         if self.across is not None:
             sequences = [self._read_others(index, sequences, readable) for index in range(len(sequences))]
+        real = [masks[name] for name in self.modalities]
         if self.per_step:
-            present = torch.stack([masks[name].flatten() for name in self.modalities], dim=1)
-            steps = [
-                torch.where(mask[:, 1:, None], x[:, 1:], x[:, :1]) for x, mask in zip(sequences, readable, strict=True)
-            ]
-            values = torch.stack([x.flatten(0, 1) for x in steps], dim=1)
+            present = torch.stack([mask.flatten() for mask in real], dim=1)
+            values = torch.stack([_steps(x, mask).flatten(0, 1) for x, mask in zip(sequences, real, strict=True)], 1)
         else:
-            present = torch.stack([masks[name].any(dim=1) for name in self.modalities], dim=1)
-            # The token is pooled only where it is all there is: elsewhere it would dilute the steps.
-            pooled = [masked_mean(x, _without_token(mask)) for x, mask in zip(sequences, readable, strict=True)]
-            values = torch.stack(pooled, dim=1)
+            present = torch.stack([mask.any(dim=1) for mask in real], dim=1)
+            values = torch.stack([masked_mean(x, mask) for x, mask in zip(sequences, readable, strict=True)], dim=1)
         logits = self.gate(values.flatten(1)).unflatten(1, (len(self.modalities), self.dim))
         seen = present | ~present.any(dim=1, keepdim=True)
         gate = logits.masked_fill(~seen.unsqueeze(2), -torch.inf).softmax(dim=1)
-        return (gate * values).sum(dim=1), gate.mean(dim=2)
+        # A token that stood in for nothing has a gradient all the same, of zero: no parameter is ever left out.
+        joint = (gate * values).sum(dim=1) + 0.0 * self.tokens.sum()
+        return joint, gate.mean(dim=2)
+
+    def _with_token(self, index: int, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Projected steps of a modality and what of them can be read; with its token in front where one is needed."""
+        name = self.modalities[index]
+        mask = masks[name]
+        # Masked before the projection: an infinite value in a masked step has no finite gradient after it.
+        x = self.project[index](torch.where(mask.unsqueeze(2), features[name], 0.0))
+        absent = ~mask.any(dim=1, keepdim=True)
+        if not bool((~mask if self.per_step else absent).any()):
+            return x, mask
+        token = self.tokens[index].expand(len(x), 1, -1)
+        return torch.cat([token, x], dim=1), torch.cat([absent, mask], dim=1)
 
     def _read_others(self, index: int, sequences: list[Tensor], readable: list[Tensor]) -> Tensor:
         assert self.across is not None
@@ -117,8 +122,8 @@ class GatedFusion(nn.Module):
         return fused
 
 
-def _without_token(mask: Tensor) -> Tensor:
-    """Mask of the steps to pool: all real steps, or the token (first) where there is none."""
-    steps = mask.clone()
-    steps[:, 0] = ~mask[:, 1:].any(dim=1)
-    return steps
+def _steps(x: Tensor, mask: Tensor) -> Tensor:
+    """Real steps (B, T, D) of a sequence, with the token in the place of the masked ones."""
+    if x.shape[1] == mask.shape[1]:
+        return x
+    return torch.where(mask[:, :, None], x[:, 1:], x[:, :1])
