@@ -172,7 +172,10 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
-        raise ConfigError(_one_line(str(error)), "Run with --print_config to see all keys.") from error
+        message = str(error)
+        of_many = "Union subtypes" in message
+        told = f"{message.partition(':')[0]}: {_reason(message)}" if of_many else _one_line(message)
+        raise ConfigError(told, "Run with --print_config to see all keys.") from error
 
 
 def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
@@ -187,9 +190,17 @@ def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
 
 def _reason(message: str) -> str:
     """What a class objects to its arguments, out of jsonargparse's account of all that it tried."""
-    reasons = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip().startswith("- ")]
-    reasons = [reason for reason in reasons if not reason.startswith("Expected a")]
-    return _one_line(reasons[0] if reasons else message)
+    tried: list[str] = []
+    for line in (line.strip() for line in message.splitlines()):
+        if line.startswith("Given value"):
+            break
+        if line.startswith("- "):
+            tried.append(line.removeprefix("- "))
+        elif tried:
+            tried[-1] += f" {line}"
+    objections = [text for text in tried if "NoneType" not in text or "Problem" in text]
+    # The last is the innermost: the others only say that what holds it does not fit either.
+    return _one_line(objections[-1] if objections else message)
 
 
 def _one_line(message: str) -> str:

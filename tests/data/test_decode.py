@@ -105,7 +105,7 @@ def test_jpegs_agree_with_pillow(options):
     both = decode_jpegs([data, torch.frombuffer(bytearray(data), dtype=torch.uint8)], "x")
     assert both.shape == (2, 3, 61, 43)
     assert both.dtype == torch.uint8
-    assert both.is_contiguous()
+    assert both.is_contiguous(memory_format=torch.channels_last)
     for picture in both:
         assert np.abs(picture.permute(1, 2, 0).numpy() - expected).max() <= (2 if "mode" in options else 0)
 

@@ -26,7 +26,7 @@ def test_another_optimiser_does_not_inherit_the_weight_decay_of_the_default(tiny
 
 
 def test_a_modality_name_that_is_no_key_is_refused():
-    data = ["--data", "FeatureData", "--data.manifest", "m.csv", "--data.target", "y"]
+    data = ["--data", "FeatureData", "--data.manifest", "m.csv", "--data.target", "y", "--data.prevalent", "video"]
     with pytest.raises(UserError, match=r"a\.b"):
         parse("fit", [*data, "--data.features", '{"a.b": "x.csv", "video": "y.csv"}'])
 

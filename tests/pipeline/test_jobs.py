@@ -59,7 +59,7 @@ def test_the_hash_follows_the_contents_of_files_and_not_their_place(tiny_config,
         for name in ("video", "signal"):
             pd.DataFrame({"id": ids, "x": [*range(11), last]}).to_csv(folder / f"{name}.csv", index=False)
         config = (
-            f"class_path: FeatureData\ninit_args:\n  manifest: {folder}/manifest.csv\n  target: y\n"
+            f"class_path: FeatureData\ninit_args:\n  manifest: {folder}/manifest.csv\n  target: y\n  prevalent: video\n"
             f"  features: {{video: {folder}/video.csv, signal: {folder}/signal.csv}}\n"
         )
         (folder / "data.yaml").write_text(config)
