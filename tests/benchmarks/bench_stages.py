@@ -1,7 +1,7 @@
 """What the stages after the backbones cost beside one encoder pass per view.
 
-`make bench`. A generated twin with the networks and epochs of configs/biovid.yaml (R3D-18 on 10 x 112 x 112 clips). Stages
-cost start-up and epochs times samples, a pass costs views times samples.
+`make bench`. A generated twin with the networks and epochs of configs/biovid.yaml (R3D-18 on 10 x 112 x 112 clips).
+Stages cost start-up and epochs times samples, a pass costs views times samples.
 """
 
 import json
