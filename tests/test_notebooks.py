@@ -25,7 +25,7 @@ def test_the_notebook_runs(path, tmp_path, monkeypatch):
     names = {}
     for cell in cells:
         exec("".join(cell["source"]), names)
-    assert (tmp_path / "runs" / "demo" / "results.json").is_file()
+    assert (tmp_path / "runs" / "planted" / "results.json").is_file()
     assert len(names["people"]) == 8
 
 
