@@ -189,18 +189,24 @@ def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
 
 
 def _reason(message: str) -> str:
-    """What a class objects to its arguments, out of jsonargparse's account of all that it tried."""
+    """What is innermost in jsonargparse's account of all that it tried: the others only say that it does not fit."""
     tried: list[str] = []
+    value = ""
     for line in (line.strip() for line in message.splitlines()):
-        if line.startswith("Given value"):
+        if line.startswith("Given value: "):
+            value = line.removeprefix("Given value: ")
             break
         if line.startswith("- "):
             tried.append(line.removeprefix("- "))
-        elif tried:
+        elif tried and not line.startswith(("Given value", "Subtypes", "Errors", "Does not validate")):
             tried[-1] += f" {line}"
-    objections = [text for text in tried if "NoneType" not in text or "Problem" in text]
-    # The last is the innermost: the others only say that what holds it does not fit either.
-    return _one_line(objections[-1] if objections else message)
+    if not tried:
+        return _one_line(message)
+    objection = next((text for text in reversed(tried) if "NoneType" not in text), tried[-1])
+    holders = [text for text in tried if "Parser key" in text and text != objection]
+    where = f"{holders[-1].partition('Parser key')[2].strip().rstrip(':')}: " if holders else ""
+    got = f", not {value}" if objection.startswith("Expected") and "Got value" not in objection else ""
+    return _one_line(f"{where}{objection}{got}")
 
 
 def _one_line(message: str) -> str:
