@@ -210,8 +210,8 @@ class StageModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def _fusible(self) -> bool:
-        """Whether the optimiser may run as one kernel: not where it must also unscale gradients before clipping."""
-        return self._trainer is None or self._trainer.precision != "16-mixed"
+        """Whether the optimiser may run as one kernel: Lightning clips no gradients for it under mixed precision."""
+        return self._trainer is None or "mixed" not in str(self._trainer.precision)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Carry what `build` needs."""
