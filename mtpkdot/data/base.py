@@ -282,14 +282,14 @@ class BaseData(L.LightningDataModule):
         """Positions of the samples whose predictions are asked for by the data set's authors, who keep the labels."""
         return np.flatnonzero(self.parts == UNJUDGED)
 
-    def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
-        """The file that the authors ask for.
+    def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame | None:
+        """The file that the authors ask for; None if any table of predictions will do.
 
         Args:
             index: (m,) rows of the submitted samples.
             output: (m, num_outputs).
         """
-        raise NotImplementedError(f"{type(self).__name__} has samples to submit, but no form for them")
+        return None
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
         """What the outputs of some rows are compared with.

@@ -1,5 +1,6 @@
 """Modalities that are read from a prepared store, sample by sample, at the moment they are needed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -31,15 +32,6 @@ class _StoredClips(Clips):
     recordings: StrArray
     samples: StrArray
     augment: Augment | None
-
-    def read(self, positions: IntArray, views: IntArray) -> Tensor:
-        """See `Clips`."""
-        read = [self.read_one(int(p), int(v)) for p, v in zip(positions, views, strict=True)]
-        return torch.stack(read) if read else torch.empty(0, *self.shape[1:])
-
-    def read_one(self, position: int, view: int) -> Tensor:
-        """Steps (T, *step_shape) of one sample."""
-        raise NotImplementedError
 
 
 @dataclass
@@ -117,7 +109,11 @@ class SignalClips(_StoredClips):
         """(n, T, C)."""
         return (len(self.starts), self.length, len(self.columns))
 
-    def read_one(self, position: int, view: int) -> Tensor:
+    def read(self, positions: IntArray, views: IntArray) -> Tensor:
+        """See `Clips`."""
+        return _one_by_one(self._read_one, positions, views, self.shape)
+
+    def _read_one(self, position: int, view: int) -> Tensor:
         """The channels of one sample."""
         recording, start = str(self.recordings[position]), int(self.starts[position])
         values = np.zeros((self.length, len(self.columns)), dtype=np.float32)
@@ -155,7 +151,11 @@ class SoundClips(_StoredClips):
         """(n, T, L)."""
         return (*self.starts.shape, self.length)
 
-    def read_one(self, position: int, view: int) -> Tensor:
+    def read(self, positions: IntArray, views: IntArray) -> Tensor:
+        """See `Clips`."""
+        return _one_by_one(self._read_one, positions, views, self.shape)
+
+    def _read_one(self, position: int, view: int) -> Tensor:
         """The sound of every step of one sample, from one piece of the recording."""
         recording, starts = str(self.recordings[position]), self.starts[position]
         sound = np.zeros((len(starts), self.length), dtype=np.float32)
@@ -175,3 +175,10 @@ class SoundClips(_StoredClips):
     def keep(self, rows: BoolArray) -> Self:
         """The samples where `rows` is True."""
         return replace(self, recordings=self.recordings[rows], samples=self.samples[rows], starts=self.starts[rows])
+
+
+def _one_by_one(
+    read: Callable[[int, int], Tensor], positions: IntArray, views: IntArray, shape: tuple[int, ...]
+) -> Tensor:
+    samples = [read(position, view) for position, view in zip(positions.tolist(), views.tolist(), strict=True)]
+    return torch.stack(samples) if samples else torch.empty(0, *shape[1:])

@@ -181,10 +181,8 @@ def iter_frames(path: Path, threads: int = 1) -> Iterator[tuple[float, NDArray[n
                     picture = cast(NDArray[np.uint8], frame.to_ndarray(format="rgb24"))
                     yield time, np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
                     count, previous = count + 1, time
-        except av.FFmpegError as error:
-            raise _broken(path, f"its video breaks after {count} frames ({error.strerror})") from error
-        except _CutOff as error:
-            raise _broken(path, f"its video breaks after {count} frames ({error})") from error
+        except (av.FFmpegError, _CutOff) as error:
+            raise _breaks(path, count, error) from error
     if not count:
         raise _broken(path, "its video holds no frame that can be decoded")
 
@@ -202,12 +200,11 @@ def frame_times(path: Path) -> NDArray[np.float64]:
         origin = _origin(container)
         try:
             for packet in _packets(container):
-                if packet.stream.index == stream.index and packet.size:
+                # An edit list may begin a video later than its packets, which are then decoded and not shown.
+                if packet.stream.index == stream.index and packet.size and not packet.is_discard:
                     stamps.append((packet.pts, packet.time_base))
-        except av.FFmpegError as error:
-            raise _broken(path, f"its video breaks after {len(stamps)} frames ({error.strerror})") from error
-        except _CutOff as error:
-            raise _broken(path, f"its video breaks after {len(stamps)} frames ({error})") from error
+        except (av.FFmpegError, _CutOff) as error:
+            raise _breaks(path, len(stamps), error) from error
     if not stamps:
         raise _broken(path, "its video holds no frame that can be decoded")
     if all(pts is not None for pts, _ in stamps):
@@ -372,6 +369,11 @@ def _broken(path: Path, what: str) -> DecodeError:
         f"{path}: {what}",
         "Copy the file again, leave it out, or repair it: `ffmpeg -i IN OUT.mp4`.",
     )
+
+
+def _breaks(path: Path, frames: int, error: av.FFmpegError | _CutOff) -> DecodeError:
+    reason = error.strerror if isinstance(error, av.FFmpegError) else error
+    return _broken(path, f"its video breaks after {frames} frames ({reason})")
 
 
 def _bad_jpeg(name: str, what: str) -> DecodeError:

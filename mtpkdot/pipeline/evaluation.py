@@ -61,7 +61,9 @@ def submission(checkpoint: Path, data: BaseData, trainer: dict[str, Any], featur
     with without_pretrained():
         module = StudentModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     predictions = predict(module, data, trainer, "submission", features)
-    return data.submission(predictions["index"].numpy(), predictions[module.heads[0]])
+    index, output = predictions["index"], predictions[module.heads[0]]
+    table = data.submission(index.numpy(), output)
+    return prediction_table(data, "student", "submission", index, output) if table is None else table
 
 
 def predict(

@@ -16,6 +16,7 @@ from mtpkdot.data.decode import (
     DecodeError,
     decode_jpegs,
     encode_jpeg,
+    frame_times,
     iter_frames,
     read_jpeg,
     read_sound,
@@ -233,6 +234,28 @@ def test_more_threads_give_the_same_pictures(tmp_path):
 def test_names_that_look_like_addresses_are_files(tmp_path):
     path = write(tmp_path / "clip.mp4", [ramp(0)] * 3).rename(tmp_path / "http:a %d.mp4")
     assert len(times(path)) == 3
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_times_are_told_without_decoding_as_with_it(tmp_path, name):
+    path = write(tmp_path / name, [ramp(number) for number in range(30)], sound=tone(1.2, 2))
+    np.testing.assert_allclose(frame_times(path), times(path), atol=1e-6)
+
+
+def test_uneven_times_and_those_of_real_clips_are_told_without_decoding(tmp_path):
+    stamps = [200, 233, 300, 310, 700, 701]
+    path = write(tmp_path / "clip.mkv", [ramp(number) for number in range(6)], stamps=stamps)
+    np.testing.assert_allclose(frame_times(path), np.array(stamps) / 1000, atol=1e-3)
+    real = [path for path in CLIPS.rglob("*") if path.suffix in (".mpg", ".mp4", ".mov")] if CLIPS.is_dir() else []
+    for clip in sorted(real):
+        np.testing.assert_allclose(frame_times(clip), times(clip), atol=1e-6, err_msg=clip.name)
+
+
+def test_a_cut_video_is_refused_when_its_times_are_told(tmp_path):
+    data = write(tmp_path / "clip.avi", [noise(number) for number in range(60)]).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DecodeError, match=r"cut\.avi.*breaks after"):
+        frame_times(tmp_path / "cut.avi")
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path):

@@ -146,6 +146,7 @@ def test_a_model_that_is_built_again_needs_neither_network_nor_file(hub):
         image_network(TINY, "pretrained")
         image_network(TINY, "gone.pth")
         video_network("mc3_18", "pretrained")
+    assert not [path for path in hub.rglob("*") if path.is_file()]
 
 
 def test_video_weights_come_from_the_cache_without_their_classifier(hub):

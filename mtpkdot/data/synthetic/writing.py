@@ -79,9 +79,9 @@ def in_parallel(
                 future.result()
                 if progress:
                     progress(done, len(jobs))
-        except BaseException:  # also Ctrl-C: nobody wants the rest of the jobs
+        finally:
+            # After a failure or Ctrl-C nobody wants the rest of the jobs.
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
         return [future.result() for future in futures]
 
 
