@@ -17,7 +17,7 @@ demo: $(VENV)/.installed | data/biovid_twin ## Train the whole method on generat
 	$(BIN)/mtpkdot fit --config configs/demo.yaml
 
 test: lint types ## Lint, type-check and test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

@@ -142,12 +142,12 @@ class FeaturesAtHand(Callback):
 
 def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
-        return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def _computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16; emulated, it would be slower than float32."""
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; emulated, it is far slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # PyTorch has no public question for processors yet.

@@ -21,7 +21,7 @@ from mtpkdot.modules import StageModule
 from mtpkdot.modules.student import needs_teachers
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
-from mtpkdot.pipeline.features import FeatureCache
+from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.protocol import expand
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
@@ -147,6 +147,7 @@ class Run:
 
     def _check_modules(self) -> None:
         """Build every module and its Trainer once: a setting that the last stage refuses must not cost the others."""
+        told = False
         for stage in self.wanted:
             job = self.jobs[stage.name]
             if job.stored.exists():
@@ -160,6 +161,10 @@ class Run:
                 except (ValueError, MisconfigurationException, ArgumentError) as error:
                     message = " ".join(str(error).split())
                     raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
+            precision = cli.trainer.precision
+            if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
+                told = True
+                print(f"{precision} is emulated on this device and slow; --trainer.precision 32-true is faster here.")
 
     def _check_steps(self, module: StageModule, modality: str) -> None:
         """Predict one sample: whether an encoder keeps the steps shows only when it runs."""

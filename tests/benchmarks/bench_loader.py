@@ -1,8 +1,11 @@
-"""Clips per second of the loader on JPEG frames, against a plain dataset of PIL, resize and ToTensor.
+"""What the loader costs: clips per second, waiting beside an encoder, and memory of a worker.
 
-`make bench`. Both read the same 112 x 112 frames of a generated twin in the frames layout, in as many processes.
+`make bench`. Clips per second are compared with a plain dataset of PIL, resize and ToTensor: both read the same
+112 x 112 frames of a generated twin in the frames layout, in as many processes.
 """
 
+import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from mtpkdot.data import BioVid, Split
+from mtpkdot.data import AffWild2, BioVid, Signal, Split
+from mtpkdot.data.synthetic import affwild2
 from mtpkdot.data.synthetic.biovid import synthesize
+from mtpkdot.models import Steps, VideoEncoder
 
 FRAMES, BATCH = 10, 16
 
@@ -56,15 +61,75 @@ def bench_plain(benchmark, twin, workers):
     benchmark.pedantic(read_all, (loader,), rounds=5, warmup_rounds=1)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def bench_ours(benchmark, twin, workers):
-    options = {"frames": FRAMES, "batch_size": BATCH, "num_workers": workers, "prepare_workers": 2}
-    signals = {"gsr": {"columns": ["gsr"]}}
-    from mtpkdot.data import Signal
-
-    data = BioVid(root=str(twin), signals={k: Signal(**v) for k, v in signals.items()}, split=Split("kfold"), **options)
+def ours(twin: Path, workers: int) -> DataLoader:
+    """The loader of all clips' raw frames."""
+    data = BioVid(
+        root=str(twin),
+        signals={"gsr": Signal(columns=["gsr"])},
+        split=Split("kfold"),
+        frames=FRAMES,
+        batch_size=BATCH,
+        num_workers=workers,
+        prepare_workers=2,
+    )
     data.setup("fit")
     data.attach(["video"], {})
-    loader = data._loader(list(range(len(data.samples))))
-    benchmark.extra_info["clips"] = len(data.samples)
+    return data._loader(list(range(len(data.samples))))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def bench_ours(benchmark, twin, workers):
+    loader = ours(twin, workers)
+    benchmark.extra_info["clips"] = len(loader.dataset)
     benchmark.pedantic(read_all, (loader,), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def bench_waiting_beside_an_encoder(benchmark, twin, workers):
+    """Share of an epoch in which an R3D-18 on the processor waits for its next batch."""
+    encoder = VideoEncoder(Steps((3, 112, 112))).eval()
+    loader = ours(twin, workers)
+    waited = 0.0
+
+    def epoch() -> None:
+        nonlocal waited
+        waited, before = 0.0, time.perf_counter()
+        with torch.inference_mode():
+            for batch in loader:
+                waited += time.perf_counter() - before
+                encoder(batch.inputs["video"], batch.masks["video"])
+                before = time.perf_counter()
+
+    benchmark.pedantic(epoch, rounds=1, warmup_rounds=0)
+    benchmark.extra_info["share of waiting"] = round(waited / benchmark.stats.stats.total, 4)
+    print("\n" + str(dict(benchmark.extra_info)))
+
+
+@pytest.mark.parametrize("frames", [300, 3000])
+def bench_memory_of_a_worker(benchmark, tmp_path, frames):
+    """Private memory that reading an epoch of windows adds to a process, for short and for ten times longer videos."""
+    root = tmp_path / "affwild2"
+    affwild2.synthesize(root, videos=5, frames=(frames, frames + 1), workers=2)
+    data = AffWild2(root=str(root), batch_size=2, prepare_workers=2)
+    data.setup("fit")
+    data.attach(["video"], {})
+
+    def grown() -> float:
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            return pool.apply(growth, (data._loader(list(range(len(data.samples)))),))
+
+    benchmark.extra_info["added MiB"] = round(benchmark.pedantic(grown, rounds=1), 1)
+    print("\n" + str(dict(benchmark.extra_info)))
+
+
+def growth(loader: DataLoader) -> float:
+    """MiB of private memory added while one reads all."""
+
+    def private() -> float:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")) / 1024
+
+    start, most = private(), 0.0
+    for _ in loader:
+        most = max(most, private())
+    return most - start

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from mtpkdot.cli.main import main
+from mtpkdot.pipeline.features import computes_bfloat16
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "biovid.yaml"
 STAGES = "[teacher,adapted,hallucinator,student]"
@@ -33,6 +35,8 @@ def prepared(tmp_path_factory) -> list[str]:
     ]
     arguments += ["--data.pictures.crop=centre", "--data.num_workers=0", "--student.model.top_k=30"]
     arguments += ["--data.batch_size=64", "--backbone.video.fit.max_epochs=1", "--backbone.gsr.fit.max_epochs=1"]
+    if not computes_bfloat16(torch.device("cpu")):
+        arguments += ["--trainer.precision=32-true"]
     assert main(["fit", *arguments, "--pipeline.stages=[backbone]", "--pipeline.name=backbones"]) == 0
     return arguments
 
