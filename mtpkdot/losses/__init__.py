@@ -1,26 +1,33 @@
 """Losses in plain torch: usable in any training loop."""
 
+from mtpkdot.losses.gather import gather_rows
+from mtpkdot.losses.gromov import gromov_wasserstein
 from mtpkdot.losses.hallucination import hallucination_loss, mmd
+from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.selection import select_teacher
-from mtpkdot.losses.similarity import anchored, centroid_distance, cosine_matrix, least_similar
+from mtpkdot.losses.similarity import anchored, centroid_distance, choose_anchors, cosine_matrix, similarity_matrix
 from mtpkdot.losses.structure import StructuralTransport, Structure
 from mtpkdot.losses.task import Task, concordance, output_loss, task_loss
-from mtpkdot.losses.transport import Divergence, sinkhorn_divergence
+from mtpkdot.losses.transport import Divergence, SinkhornDivergence
 
 __all__ = [
     "Divergence",
+    "FeatureQueue",
+    "SinkhornDivergence",
     "StructuralTransport",
     "Structure",
     "Task",
     "anchored",
     "centroid_distance",
+    "choose_anchors",
     "concordance",
     "cosine_matrix",
+    "gather_rows",
+    "gromov_wasserstein",
     "hallucination_loss",
-    "least_similar",
     "mmd",
     "output_loss",
     "select_teacher",
-    "sinkhorn_divergence",
+    "similarity_matrix",
     "task_loss",
 ]

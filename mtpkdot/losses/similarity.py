@@ -1,11 +1,41 @@
-"""Similarity structure of a batch: cosine matrices, anchors, and the centroid term.
+"""Similarity structure of a batch: similarity matrices, anchors, and the centroid term.
 
 Source: PKDOT (Aslam et al., arXiv 2401.15489) and MT-PKDOT (arXiv 2408.09035). The structure of a teacher is the
 matrix of cosine similarities between the samples of a batch; the student is asked for the same structure.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+Kernel = Literal["cosine", "centred", "rbf"]
+Anchors = Literal["least", "most", "random", "all"]
+
+
+def similarity_matrix(features: Tensor, kernel: Kernel = "cosine") -> Tensor:
+    """Similarity between all samples of a batch.
+
+    Args:
+        features: (B, D).
+        kernel: `cosine` (the papers'); `centred`, cosine after the batch's mean feature is taken away, as CKA does
+            (Kornblith et al., ICML 2019); or `rbf`, `exp(-|x - y|^2 / (2 h))` with h the mean squared distance of the
+            batch, a detached constant, so that the scale of a feature space does not matter.
+
+    Returns:
+        (B, B), symmetric, entries in [-1, 1].
+    """
+    if kernel == "cosine":
+        return cosine_matrix(features)
+    centred = features - features.mean(dim=0)
+    if kernel == "centred":
+        return cosine_matrix(centred)
+    product = centred @ centred.T
+    square = product.diagonal()
+    distances = (square[:, None] + square - 2 * product).clamp_min(0)
+    pairs = max(len(features) * (len(features) - 1), 1)
+    bandwidth = (distances.detach().sum() / pairs).clamp_min(torch.finfo(distances.dtype).tiny)
+    return torch.exp(-distances / (2 * bandwidth))
 
 
 def cosine_matrix(features: Tensor, eps: float = 1e-8) -> Tensor:
@@ -21,54 +51,73 @@ def cosine_matrix(features: Tensor, eps: float = 1e-8) -> Tensor:
     """
     if features.dtype in (torch.float16, torch.bfloat16):
         return cosine_matrix(features.float(), eps).to(features.dtype)  # eps squared is 0 in half precision
-    # The norm is taken under the square root's domain of differentiability: sqrt has no gradient at 0.
-    square = features.square().sum(dim=1, keepdim=True)
-    unit = features * square.clamp_min(eps**2).rsqrt() * (square > eps**2)
+    unit = unit_rows(features, eps)
     return unit @ unit.T
 
 
-def least_similar(similarity: Tensor, k: int) -> Tensor:
-    """The anchors of every sample: the columns of its `k` least similar batch-mates.
+def unit_rows(features: Tensor, eps: float = 1e-8) -> Tensor:
+    """Features (..., D) divided by their norms; one shorter than `eps` is 0, with zero gradient."""
+    # The norm is taken under the square root's domain of differentiability: sqrt has no gradient at 0.
+    square = features.square().sum(dim=-1, keepdim=True)
+    return features * square.clamp_min(eps**2).rsqrt() * (square > eps**2)
+
+
+def choose_anchors(similarity: Tensor, k: int, which: Anchors = "least") -> Tensor:
+    """The batch-mates to which every sample is compared.
 
     Args:
         similarity: (B, B) teacher similarities.
-        k: anchors per sample, 1 <= k <= B. The papers use 30.
+        k: anchors per sample, 1 <= k <= B, or < B for `most` and `random`, which leave the sample itself out. The
+            papers use 30.
+        which: the k `least` similar (the papers'), the k `most` similar, k `random` ones, or `all` B columns.
 
     Returns:
-        (B, k) column indices, least similar first. Ties go to the lower column, so that the choice does not depend
-        on the device.
+        (B, k) column indices, those of the sample's rank first; (B, B) for `all`. Ties go to the lower column, so that
+        the choice does not depend on the device.
     """
-    if not 1 <= k <= similarity.shape[1]:
-        raise ValueError(f"k must lie in 1..{similarity.shape[1]} for a batch of {similarity.shape[0]}, not {k}")
-    return similarity.argsort(dim=1, stable=True)[:, :k]
+    size = len(similarity)
+    if which == "all":
+        return torch.arange(size, device=similarity.device).expand(size, size)
+    most = size if which == "least" else size - 1
+    if not 1 <= k <= most:
+        raise ValueError(f"k must lie in 1..{most} for a batch of {size}, not {k}")
+    rank = similarity.detach()
+    if which == "random":
+        rank = torch.rand(rank.shape, device=rank.device)
+    elif which == "most":
+        rank = -rank
+    if which != "least":
+        rank = rank.clone().fill_diagonal_(torch.inf)
+    return rank.argsort(dim=1, stable=True)[:, :k]
 
 
-def anchored(teacher: Tensor, student: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Reduce both similarity matrices to the teacher's anchors, shifted to be non-negative.
+def anchored(teacher: Tensor, student: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """Reduce both similarity matrices to the anchors, shifted to be non-negative.
 
     Args:
         teacher: (B, B) similarities of the teacher.
         student: (B, B) similarities of the student.
-        k: anchors per sample.
+        anchors: (B, k) columns.
 
     Returns:
-        Two (B, k) matrices: row i holds the similarities of sample i to the teacher's anchors of sample i, each
-        matrix shifted by its own global minimum before the columns are taken.
+        Two (B, k) matrices: row i holds the similarities of sample i to the anchors of sample i, each matrix shifted by
+        its own global minimum before the columns are taken.
     """
-    anchors = least_similar(teacher.detach(), k)
     return (teacher - teacher.min()).gather(1, anchors), (student - student.min()).gather(1, anchors)
 
 
-def centroid_distance(teacher: Tensor, student: Tensor) -> Tensor:
+def centroid_distance(teacher: Tensor, student: Tensor, weights: Tensor | None = None) -> Tensor:
     """Distance between the mean rows of two similarity matrices: MT-PKDOT's centroid term.
 
     Args:
         teacher: (B, B) unshifted similarities.
         student: (B, B) unshifted similarities.
+        weights: (B,) of the rows, with sum 1; None for equal ones.
 
     Returns:
         Scalar `|| mean_rows(S_T) - mean_rows(S_S) ||_2`, with zero gradient where both coincide.
     """
-    difference = teacher.mean(dim=0) - student.mean(dim=0)
+    rows = teacher - student
+    difference = rows.mean(dim=0) if weights is None else weights @ rows
     square = difference.square().sum()
     return torch.where(square > 0, square.clamp_min(torch.finfo(square.dtype).tiny).sqrt(), square)

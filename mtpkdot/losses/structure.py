@@ -1,12 +1,17 @@
 """The distillation loss: the student's similarity structure is transported onto the teacher's."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mtpkdot.losses.similarity import anchored, centroid_distance, cosine_matrix
-from mtpkdot.losses.transport import Solver, sinkhorn_divergence
+from mtpkdot.losses.gather import gather_rows
+from mtpkdot.losses.gromov import gromov_wasserstein
+from mtpkdot.losses.similarity import Anchors, Kernel, anchored, centroid_distance, choose_anchors, similarity_matrix
+from mtpkdot.losses.transport import SinkhornDivergence, Solver
+
+Mode = Literal["rows", "paired", "gromov", "fused"]
 
 
 @dataclass(frozen=True)
@@ -14,10 +19,10 @@ class Structure:
     """The terms of the structural loss of one batch.
 
     Attributes:
-        transport: scalar Sinkhorn divergence between the anchored similarity matrices.
+        transport: scalar distance between the similarity structures.
         centroid: scalar distance of the mean rows of the full similarity matrices.
         marginal_error: how far the transport plans are from their marginals (L1), 0 when solved exactly.
-        iterations: sweeps of the solver.
+        iterations: of the solver.
     """
 
     transport: Tensor
@@ -29,53 +34,121 @@ class Structure:
 class StructuralTransport(nn.Module):
     """Optimal transport between the similarity structures of a teacher and a student (PKDOT, arXiv 2401.15489).
 
-    Cosine-similarity matrices of both, reduced to the columns of the teacher's `top_k` least similar batch-mates of
-    every sample, are taken as two clouds of B points in R^k and compared by a debiased Sinkhorn divergence. As
-    published, the clouds carry no pairing: a permutation of the teacher's rows leaves the transport term unchanged.
+    Similarity matrices of both are reduced to the columns of the teacher's anchors of every sample, and taken as two
+    clouds of B points in R^k.
 
     Args:
         top_k: anchors per sample. Batches of fewer than `top_k + 1` samples use all others.
-        eps: entropic regularisation, in the unit of half the squared distance between rows.
+        eps: entropic regularisation, in the unit of half the squared distance between rows; for the mode `rows`.
         tol: L1 marginal error at which the solver stops.
-        max_iter: limit on the solver's sweeps.
+        max_iter: limit on the solver's iterations.
         solver: `native` or `pot`.
+        mode: `rows` is the papers' Sinkhorn divergence between the clouds. It carries no pairing: a permutation of the
+            teacher's rows leaves it unchanged. `paired` compares row i with row i, `mean |t_i - s_i|^2 / 2`. `gromov`
+            is the Gromov-Wasserstein distance of the whole matrices, which needs no anchors and no pairing, and `fused`
+            the same with a price on leaving the pairing; both are solved by POT on the CPU and cost O(B^3) a step.
+        kernel: similarity: `cosine` (the papers'), `centred` or `rbf`, see `similarity_matrix`.
+        anchors: the `least` similar (the papers'), the `most` similar, `random` ones or `all`.
+        relative_eps: `eps` is a share of the largest cost between any two rows.
+        reach: see `SinkhornDivergence`.
+        pairing: price of the mode `fused`, in (0, 1]: of mass that leaves its own sample, against 1 minus it for the
+            structures.
+        gather: see the rows of all processes, where there are several.
     """
 
     def __init__(
-        self, top_k: int = 30, eps: float = 0.01, tol: float = 1e-3, max_iter: int = 500, solver: Solver = "native"
+        self,
+        top_k: int = 30,
+        eps: float = 0.01,
+        tol: float = 1e-6,
+        max_iter: int = 1000,
+        solver: Solver = "native",
+        mode: Mode = "rows",
+        kernel: Kernel = "cosine",
+        anchors: Anchors = "least",
+        relative_eps: bool = False,
+        reach: float | None = None,
+        pairing: float = 0.5,
+        gather: bool = True,
     ) -> None:
         super().__init__()
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, not {top_k}")
-        if eps <= 0:
-            raise ValueError(f"eps must be positive, not {eps}")
-        self.top_k, self.eps, self.tol, self.max_iter, self.solver = top_k, eps, tol, max_iter, solver
+        if not 0 < pairing <= 1:
+            raise ValueError(f"pairing must lie in (0, 1], not {pairing}")
+        self.top_k, self.mode, self.kernel, self.anchors = top_k, mode, kernel, anchors
+        self.pairing, self.gather = pairing, gather
+        self.divergence = SinkhornDivergence(eps, relative_eps, "euclidean", reach, tol, max_iter, solver)
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Structure:
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        weights: Tensor | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
+    ) -> Structure:
         """Compare two batches of features.
 
         Args:
             student: (B, D_s) features, row i is sample i. Gradients flow here.
             teacher: (B, D_t) features of the same samples; detached.
+            weights: (B,) not negative, how much each sample counts; None for all alike. One of weight 0 is not read.
+            past: (Q, D_s) and (Q, D_t) features of earlier samples, which the batch is compared with as well; detached.
 
         Returns:
             Both terms and the solver's record. A batch of one sample has no structure: its terms are 0.
         """
-        if len(student) != len(teacher):
-            raise ValueError(f"student and teacher must see the same samples, not {len(student)} and {len(teacher)}")
+        if len(student) != len(teacher) or (weights is not None and weights.shape != student.shape[:1]):
+            raise ValueError(
+                f"student, teacher and weights must see the same samples, not {len(student)}, {len(teacher)}"
+                + ("" if weights is None else f" and {tuple(weights.shape)}")
+            )
         with torch.autocast(device_type=student.device.type, enabled=False):
             student, teacher = _at_least_float32(student), _at_least_float32(teacher.detach())
+            weights = None if weights is None else weights.detach().to(student.dtype)
+            if self.gather:
+                everything = gather_rows(student, teacher, *([] if weights is None else [weights]))
+                student, teacher = everything[:2]
+                weights = weights if weights is None else everything[2]
+            if weights is not None:
+                heavy = weights > 0
+                student, teacher, weights = student[heavy], teacher[heavy], weights[heavy]
+            if past is not None:
+                student = torch.cat([student, past[0].detach().to(student.dtype)])
+                teacher = torch.cat([teacher, past[1].detach().to(teacher.dtype)])
+                if weights is not None:
+                    weights = torch.cat([weights, weights.mean().expand(len(past[0]))])
             if len(student) < 2:
                 zero = student.sum() * 0.0
                 return Structure(zero, zero, zero.detach(), 0)
-            of_teacher, of_student = cosine_matrix(teacher), cosine_matrix(student)
-            k = min(self.top_k, len(student) - 1)
-            solved = sinkhorn_divergence(
-                *anchored(of_teacher, of_student, k), self.eps, self.tol, self.max_iter, self.solver
-            )
-            return Structure(
-                solved.value, centroid_distance(of_teacher, of_student), solved.marginal_error, solved.iterations
-            )
+            return self._compare(student, teacher, weights)
+
+    def _compare(self, student: Tensor, teacher: Tensor, weights: Tensor | None) -> Structure:
+        of_teacher, of_student = similarity_matrix(teacher, self.kernel), similarity_matrix(student, self.kernel)
+        even = student.new_full((len(student),), 1 / len(student))
+        shares = even if weights is None else weights / weights.sum()
+        centroid = centroid_distance(of_teacher.to(of_student.dtype), of_student, shares)
+        if self.mode in ("gromov", "fused"):
+            price = self.pairing if self.mode == "fused" else None
+            value, _, steps = gromov_wasserstein(of_teacher, of_student, shares, price)
+            return Structure(value, centroid, value.new_zeros(()), steps)
+        anchors = choose_anchors(of_teacher, min(self.top_k, len(student) - 1), self.anchors)
+        if self.gather and self.anchors == "random":
+            anchors = _of_the_first_process(anchors)
+        theirs, own = anchored(of_teacher, of_student, anchors)
+        if self.mode == "paired":
+            value = 0.5 * (shares * (theirs - own).square().sum(dim=1)).sum()
+            return Structure(value, centroid, value.new_zeros(()), 0)
+        solved = self.divergence(theirs, own, weights, weights)
+        return Structure(solved.value, centroid, solved.marginal_error, solved.iterations)
+
+
+def _of_the_first_process(anchors: Tensor) -> Tensor:
+    """Processes draw different random numbers, but must compute one loss."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        anchors = anchors.contiguous()
+        torch.distributed.broadcast(anchors, 0)
+    return anchors
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

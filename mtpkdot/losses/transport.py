@@ -1,35 +1,235 @@
-"""Debiased entropic optimal transport between two clouds of points.
+"""Debiased entropic optimal transport between clouds of points.
 
-`S(x, y) = OT(x, y) - (OT(x, x) + OT(y, y)) / 2` with `OT(x, y) = min_P <P, C> + eps KL(P | a b^T)`, cost
-`C = |x - y|^2 / 2` and uniform weights (Feydy et al., "Interpolating between optimal transport and MMD using Sinkhorn
-divergences", AISTATS 2019). This is the loss the papers compute with geomloss (`p=2, blur=0.1`, hence `eps = 0.01`).
+`S(x, y) = OT(x, y) - (OT(x, x) + OT(y, y)) / 2` with `OT(x, y) = min_P <P, C> + eps KL(P | a b^T)` and the cost
+`C = |x - y|^2 / 2` (Feydy et al., "Interpolating between optimal transport and MMD using Sinkhorn divergences", AISTATS
+2019). This is the loss the papers compute with geomloss (`p=2, blur=0.1`, hence `eps = 0.01`).
 
-The three problems are solved as one stacked log-domain iteration. Nothing of the loop is recorded: by the envelope
-theorem the gradient with respect to the cost is the optimal plan.
+Nothing of the solution's way is recorded: by the envelope theorem the gradient with respect to the cost is the plan.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mtpkdot.losses.newton import damping, dual, masses, newton
+from mtpkdot.losses.similarity import unit_rows
+from mtpkdot.losses.sinkhorn import between, kernel, within
 
 Solver = Literal["native", "pot"]
+Cost = Literal["euclidean", "cosine"]
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """A solved Sinkhorn divergence.
+    """A solved Sinkhorn divergence, or a batch of them.
 
     Attributes:
-        value: scalar, differentiable with respect to both clouds.
-        marginal_error: largest L1 violation of the column marginals over the three plans; rows are exact.
-        iterations: sweeps over the potentials until the error was below the tolerance, or the limit.
+        value: (...), differentiable once with respect to both clouds.
+        plan: (..., N, M) mass that goes from x_i to y_j, detached; its rows and columns sum to the weights.
+        marginal_error: (...) largest L1 violation of the column marginals over the three plans; rows are exact.
+        iterations: sweeps and Newton steps of the slowest problem.
     """
 
     value: Tensor
+    plan: Tensor
     marginal_error: Tensor
+    iterations: int
+
+
+class SinkhornDivergence(nn.Module):
+    """Sinkhorn divergence between weighted clouds.
+
+    Args:
+        eps: entropic regularisation, > 0, in the unit of the cost; or, if `relative`, as a share of the largest cost
+            between any two points of a problem.
+        relative: see `eps`.
+        cost: `euclidean` is half the squared distance, `cosine` 1 minus the cosine, which is the same of unit vectors
+            (a zero vector has no direction and costs 1/2 to any that has).
+        reach: price of mass that is created or left behind, in the unit of the cost: the marginals are then free and
+            their KL divergence from the weights is paid for (Sejourne et al., arXiv 1910.12958). None: they are fixed.
+        tol: L1 error of the marginals at which the iteration stops. The value is far more exact: its error is of
+            second order in that of the plan.
+        max_iter: limit on the iterations. A problem that needs more keeps its error, see `Divergence.marginal_error`.
+        solver: `native`, or `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check, which
+            measures `tol` as the L2 norm of the marginal error).
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(
+        self,
+        eps: float = 0.01,
+        relative: bool = False,
+        cost: Cost = "euclidean",
+        reach: float | None = None,
+        tol: float = 1e-6,
+        max_iter: int = 1000,
+        solver: Solver = "native",
+    ) -> None:
+        super().__init__()
+        if eps <= 0 or tol <= 0 or max_iter < 1 or (reach is not None and reach <= 0):
+            raise ValueError(
+                f"eps, reach and tol must be positive and max_iter 1 or more, not {eps}, {reach}, {tol} and {max_iter}"
+            )
+        if solver == "pot" and reach is not None:
+            raise ValueError("reach needs the native solver")
+        self.eps, self.relative, self.cost, self.reach = eps, relative, cost, reach
+        self.tol, self.max_iter, self.solver = tol, max_iter, solver
+
+    def forward(
+        self, x: Tensor, y: Tensor, x_weights: Tensor | None = None, y_weights: Tensor | None = None
+    ) -> Divergence:
+        """Compare clouds.
+
+        Computed in float64 (float32 on devices without it) whatever the clouds' type and autocast say.
+
+        Args:
+            x: (..., N, K) points.
+            y: (..., M, K) points, with the same leading dimensions.
+            x_weights: (..., N) not negative, in any unit; None for equal ones. Points of weight 0 are not read.
+            y_weights: (..., M).
+
+        Returns:
+            The divergence, in float32, or float64 for such clouds. It is 0 with zero gradient for identical clouds, up
+            to rounding and `tol`, and for a cloud without weight.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        if x.ndim < 2 or x.ndim != y.ndim or x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-1]:
+            raise ValueError(
+                f"clouds (..., N, K) and (..., M, K) are needed, not {tuple(x.shape)} and {tuple(y.shape)}"
+            )
+        shape, n, m = x.shape[:-2], x.shape[-2], y.shape[-2]
+        kept = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            x, y = x.to(kept), y.to(kept)
+            if self.cost == "cosine":
+                x, y = unit_rows(x), unit_rows(y)
+            with torch.no_grad():
+                a, b = _weights(x, x_weights), _weights(y, y_weights)
+                if 0 in (*shape, n, m):
+                    nothing = x.new_zeros(shape)
+                    value = nothing + (x.sum() + y.sum()) * 0
+                    return Divergence(value, x.new_zeros((*shape, n, m)), nothing, 0)
+                points = x.reshape(-1, n, x.shape[-1]), y.reshape(-1, m, y.shape[-1])
+                even = x_weights is None and y_weights is None
+                solved = self._solve(*points, a, b, even, x.requires_grad, y.requires_grad)
+            value = solved.value.to(kept).view(shape)
+            for cloud, gradient in ((x, solved.to_x), (y, solved.to_y)):
+                if gradient is not None:
+                    slope = (cloud * gradient.to(kept).view(cloud.shape)).sum(dim=(-2, -1))
+                    value = value + (slope - slope.detach())
+            plan, error = solved.plan.to(kept), solved.error.to(kept)
+            return Divergence(value, plan.view(*shape, n, m), error.view(shape), solved.iterations)
+
+    def _solve(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor, even: bool, x_live: bool, y_live: bool) -> "_Solved":
+        precise = torch.float32 if x.device.type == "mps" else torch.float64
+        x, y, a, b = x.to(precise), y.to(precise), a.to(precise), b.to(precise)
+        empty = (a.sum(dim=1) == 0) | (b.sum(dim=1) == 0)
+        if not even:
+            x, a = _only_weighted(x, a)
+            y, b = _only_weighted(y, b)
+        # Distances do not change under a common shift, and small coordinates cancel less.
+        centre = torch.cat([x, y], dim=1).mean(dim=1, keepdim=True)
+        x, y = x - centre, y - centre
+        crossing, of_x, of_y = _costs(x, y), _costs(x, x), _costs(y, y)
+        for itself in (of_x, of_y):
+            itself.diagonal(dim1=1, dim2=2).zero_()
+        eps = x.new_full((len(x), 1), self.eps)
+        if self.relative:
+            top = torch.stack([cost.amax(dim=(1, 2)) for cost in (crossing, of_x, of_y)]).amax(dim=0)[:, None]
+            eps = torch.where(top > 0, eps * top, 1.0)
+        g, iterations = self._across(crossing, a, b, eps)
+        on_x, steps_x, on_y, steps_y = self._inside(of_x, a, of_y, b, eps)
+        across = self._finish(crossing, a, b, g, eps)
+        within_x, within_y = self._finish(of_x, a, a, on_x, eps), self._finish(of_y, b, b, on_y, eps)
+        value = across.value - (within_x.value + within_y.value) / 2
+        error = torch.stack([across.error, within_x.error, within_y.error]).amax(dim=0)
+        to_x = to_y = None
+        if x_live:
+            to_x = across.pull_left(x, y) - (within_x.pull_left(x, x) + within_x.pull_right(x, x)) / 2
+            to_x = to_x.masked_fill(empty[:, None, None], 0)
+        if y_live:
+            to_y = across.pull_right(x, y) - (within_y.pull_left(y, y) + within_y.pull_right(y, y)) / 2
+            to_y = to_y.masked_fill(empty[:, None, None], 0)
+        value, error = value.masked_fill(empty, 0), error.masked_fill(empty, 0)
+        plan = across.plan.masked_fill_(empty[:, None, None], 0)
+        return _Solved(value, plan, error, to_x, to_y, max(iterations, steps_x, steps_y))
+
+    def _across(self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, int]:
+        """Column potentials of a cloud's transport to another, by sweeps, and by Newton's method where they stall."""
+        if self.solver == "pot":
+            return _pot(cost, a, b, eps, self.tol, self.max_iter)
+        if self.reach is not None:
+            return newton(cost, a, b, eps, self.tol, self.max_iter, self.reach)
+        g, error, sweeps = between(cost, a, b, eps, self.tol, self.max_iter)
+        return self._harder(cost, a, b, eps, g, error, sweeps)
+
+    def _inside(self, of_x: Tensor, a: Tensor, of_y: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, int, Tensor, int]:
+        """Potentials of both clouds' transport onto themselves: together where they are of one size."""
+        if of_x.shape == of_y.shape:
+            both, weights = torch.cat([of_x, of_y]), torch.cat([a, b])
+            g, steps = self._onto_itself(both, weights, torch.cat([eps, eps]))
+            return g[: len(a)], steps, g[len(a) :], steps
+        return *self._onto_itself(of_x, a, eps), *self._onto_itself(of_y, b, eps)
+
+    def _onto_itself(self, cost: Tensor, a: Tensor, eps: Tensor) -> tuple[Tensor, int]:
+        if self.solver == "pot" or self.reach is not None:
+            return self._across(cost, a, a, eps)
+        g, error, sweeps = within(cost, a, eps, self.tol, min(self.max_iter, 50))
+        return self._harder(cost, a, a, eps, g, error, sweeps)
+
+    def _harder(
+        self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, g: Tensor, error: Tensor, sweeps: int
+    ) -> tuple[Tensor, int]:
+        left = ~(error < self.tol)  # also where it is not a number
+        if sweeps >= self.max_iter or not bool(left.any()):
+            return g, sweeps
+        better, steps = newton(cost[left], a[left], b[left], eps[left], self.tol, self.max_iter - sweeps)
+        return g.index_put((left,), better), sweeps + steps
+
+    def _finish(self, cost: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: Tensor) -> "_Transport":
+        """The plan of a column potential. Its rows are formed exactly, so that no rounding can change their mass."""
+        density, f = kernel(cost, g, b, eps)
+        f = damping(eps, self.reach) * f
+        mass = masses(a, f, self.reach)
+        plan = density.mul_(mass[:, :, None]).mul_(b[:, None])
+        wanted = b if self.reach is None else b * (-g / self.reach).exp()
+        columns = plan.sum(dim=1)
+        error = (columns - wanted).abs().sum(dim=1)
+        return _Transport(dual(a, b, f, g, eps, self.reach)[:, 0], plan, mass, columns, error)
+
+
+@dataclass(frozen=True)
+class _Transport:
+    """One of the three problems, solved: value (S), plan (S, N, M), its masses, and the error (S) of the columns."""
+
+    value: Tensor
+    plan: Tensor
+    rows: Tensor
+    columns: Tensor
+    error: Tensor
+
+    def pull_left(self, x: Tensor, y: Tensor) -> Tensor:
+        """Gradient of the value with respect to the first cloud."""
+        return self.rows[:, :, None] * x - torch.bmm(self.plan, y)
+
+    def pull_right(self, x: Tensor, y: Tensor) -> Tensor:
+        """Gradient of the value with respect to the second cloud."""
+        return self.columns[:, :, None] * y - torch.bmm(self.plan.mT, x)
+
+
+@dataclass(frozen=True)
+class _Solved:
+    value: Tensor
+    plan: Tensor
+    error: Tensor
+    to_x: Tensor | None
+    to_y: Tensor | None
     iterations: int
 
 
@@ -39,122 +239,44 @@ def half_squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return (0.5 * (x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]) - cross).clamp_min(0.0)
 
 
-def sinkhorn_divergence(
-    x: Tensor, y: Tensor, eps: float = 0.01, tol: float = 1e-3, max_iter: int = 500, solver: Solver = "native"
-) -> Divergence:
-    """Sinkhorn divergence between two uniform clouds of equally many points.
-
-    Args:
-        x: (N, K) points. float16 and bfloat16 are computed in float32, float64 is kept.
-        y: (N, K) points.
-        eps: entropic regularisation in the unit of the cost (squared distance), > 0.
-        tol: L1 error of the marginals at which the iteration stops. The value is far more exact: its error is of
-            second order in that of the plan.
-        max_iter: limit on the sweeps after eps has reached its final value.
-        solver: `native`, or `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check, which
-            measures `tol` as the L2 norm of the marginal error).
-
-    Returns:
-        The divergence with its convergence record. For identical clouds it is 0 with zero gradient up to rounding and
-        `tol`.
-
-    Raises:
-        ValueError: clouds of different shapes, or eps <= 0.
-    """
-    if x.shape != y.shape or x.ndim != 2:
-        raise ValueError(f"two clouds of one shape (N, K) are needed, not {tuple(x.shape)} and {tuple(y.shape)}")
-    if eps <= 0:
-        raise ValueError(f"eps must be positive, not {eps}")
-    with torch.autocast(device_type=x.device.type, enabled=False):
-        dtype = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
-        x, y = x.to(dtype), y.to(dtype)
-        # Distances do not change under a common shift, and small coordinates cancel less.
-        centre = torch.cat([x, y]).detach().mean(dim=0)
-        x, y = x - centre, y - centre
-        cost = half_squared_distances(torch.stack([x, x, y]), torch.stack([y, x, y]))
-        with torch.no_grad():
-            solve = _solve_native if solver == "native" else _solve_pot
-            g, iterations = solve(cost.detach(), eps, tol, max_iter)
-            # Rows normalised as they are formed: no rounding of a huge cost can give the plan another mass than 1.
-            n = len(x)
-            scores = (g[:, None, :] - cost) / eps
-            plan = scores.softmax(dim=2) / n
-            f = -eps * (scores.logsumexp(dim=2) - math.log(n))
-            dual = f.mean(dim=1) + g.mean(dim=1)
-            error = (plan.sum(dim=1) - 1 / n).abs().sum(dim=1).max()
-            signs = torch.tensor([1.0, -0.5, -0.5], dtype=dtype, device=x.device)
-        linear = ((plan * cost).sum(dim=(1, 2)) * signs).sum()
-        value = (dual * signs).sum() + (linear - linear.detach())
-    return Divergence(value, error, iterations)
+def _costs(x: Tensor, y: Tensor) -> Tensor:
+    """The same with a third of the memory traffic, and nothing to differentiate."""
+    of_columns = (0.5 * y.square().sum(dim=2))[:, None].expand(-1, x.shape[1], -1)
+    cost = torch.baddbmm(of_columns, x, y.mT, alpha=-1)
+    return cost.add_(0.5 * x.square().sum(dim=2, keepdim=True)).clamp_min_(0.0)
 
 
-def _softmin(cost: Tensor, potential: Tensor, eps: float) -> Tensor:
-    """`-eps log mean_j exp((potential_j - cost_ij) / eps)`: the potential that meets one marginal exactly."""
-    n = cost.shape[-1]
-    return -eps * (torch.logsumexp((potential[:, None, :] - cost) / eps, dim=2) - math.log(n))
+def _weights(points: Tensor, weights: Tensor | None) -> Tensor:
+    """(S, N) weights that sum to 1, or to 0 where there are none."""
+    if weights is None:
+        return torch.full_like(points[..., 0], 1 / max(points.shape[-2], 1)).reshape(-1, points.shape[-2])
+    if weights.shape != points.shape[:-1]:
+        raise ValueError(f"weights {tuple(weights.shape)} do not fit the points {tuple(points.shape)}")
+    weights = weights.detach().to(torch.promote_types(weights.dtype, points.dtype)).reshape(-1, points.shape[-2])
+    total = weights.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, weights / total, 0.0)
 
 
-def _solve_native(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, int]:
-    """Column potentials (3, N) of the problems xy, xx, yy: epsilon scaling, then sweeps until each has converged."""
-    f = cost.new_zeros(cost.shape[:2])
-    g = f.clone()
-    transposed = cost.mT.contiguous()
-    scale = float(cost.max())
-    # From the diameter down: each coarser problem starts the next one close to its solution.
-    while scale > eps:
-        f, g = (f + _softmin(cost, g, scale)) / 2, (g + _softmin(transposed, f, scale)) / 2
-        scale *= 0.5
-    g[0], alternating = _alternate(cost[:1], transposed[:1], f[:1], g[:1], eps, tol, max_iter)
-    # One potential serves both sides of a symmetric problem, and averaged sweeps contract fast.
-    both, cost, iteration = f[1:], cost[1:], 0
-    for iteration in range(1, max_iter + 1):
-        target = _softmin(cost, both, eps)
-        if iteration % _CHECK == 1 and bool(_marginal_error(both, target, eps) < tol):
-            break
-        both = (both + target) / 2
-    g[1:] = both
-    return g, max(iteration, alternating)
+def _only_weighted(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Points without weight stand where one with weight does: what they were is not read, and they change nothing."""
+    first = weights.argmax(dim=1)
+    stand_in = points[torch.arange(len(points), device=points.device), first][:, None]
+    points = torch.where((weights > 0)[:, :, None], points, stand_in)
+    empty = weights.sum(dim=1, keepdim=True) == 0
+    points = torch.where(empty[:, :, None], 0.0, points)
+    return points, torch.where(empty, 1 / weights.shape[1], weights)
 
 
-_CHECK = 5  # sweeps between looks at the error, each of which waits for the device
-_OVERRELAXATION = 1.6  # in (1, 2); cuts the sweeps on clustered clouds to about a third
-
-
-def _alternate(
-    cost: Tensor, transposed: Tensor, f: Tensor, g: Tensor, eps: float, tol: float, max_iter: int
-) -> tuple[Tensor, int]:
-    """Overrelaxed alternating sweeps (Thibault et al., arXiv 1711.01851), plain ones where those do not converge."""
-    step, before, iteration = 1.0, torch.inf, 0
-    for iteration in range(1, max_iter + 1):
-        target = _softmin(cost, g, eps)
-        if iteration % _CHECK == 1:
-            error = float(_marginal_error(f, target, eps))
-            if error < tol:
-                break
-            step = _OVERRELAXATION if error < before and iteration > _CHECK else 1.0
-            before = error
-        f = f + step * (target - f)
-        g = g + step * (_softmin(transposed, f, eps) - g)
-    return _softmin(transposed, _softmin(cost, g, eps), eps)[0], iteration
-
-
-def _marginal_error(f: Tensor, target: Tensor, eps: float) -> Tensor:
-    """Largest L1 violation of the row marginals: the row sums of the plan are `exp((f - target) / eps) / N`."""
-    return torch.expm1((f - target) / eps).abs().mean(dim=1).max()
-
-
-def _solve_pot(cost: Tensor, eps: float, tol: float, max_iter: int) -> tuple[Tensor, int]:
+def _pot(cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: int) -> tuple[Tensor, int]:
     """The same potentials from Python Optimal Transport."""
     import ot
 
-    n, iterations = cost.shape[1], 0
-    weights = torch.full((n,), 1 / n, dtype=cost.dtype, device=cost.device)
-    potentials = []
-    for matrix in cost:
+    potentials, iterations = [], 0
+    for matrix, of_rows, of_columns, scale in zip(cost, a, b, eps[:, 0].tolist(), strict=True):
         _, log = ot.bregman.sinkhorn_log(
-            weights, weights, matrix, eps, numItermax=max_iter, stopThr=tol, log=True, warn=False
+            of_rows, of_columns, matrix, scale, numItermax=max_iter, stopThr=tol, log=True, warn=False
         )
         # POT's dual variables are those of the kernel exp(-C/eps) without the weights a b^T.
-        potentials.append(eps * (log["log_v"] - torch.log(weights)))
+        potentials.append(scale * (log["log_v"] - of_columns.log()))
         iterations = max(iterations, int(log["niter"]) + 1)
     return torch.stack(potentials), iterations

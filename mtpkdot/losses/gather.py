@@ -1,0 +1,57 @@
+"""The rows of all processes, for losses that compare samples with each other.
+
+A similarity structure of one process's share of a batch is another objective than that of the whole batch.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Rows of all processes in the order of their ranks, with gradients.
+
+    Every process then computes the same loss of all rows. Backward sums what all of them ask of a row, so that the mean
+    over processes which DistributedDataParallel takes of the parameters' gradients is the gradient of that one loss.
+    Without a process group, or in one of a single process, the tensors come back as they are.
+
+    Args:
+        tensors: (N_r, ...) each, with as many rows; processes may have different numbers of rows, also none.
+
+    Returns:
+        The tensors with `sum_r N_r` rows.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return tensors
+    own = torch.tensor([len(tensors[0])], device=tensors[0].device)
+    counts = [torch.zeros_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, own)
+    sizes = [int(count) for count in counts]
+    return tuple(_gather(tensor, sizes) for tensor in tensors)
+
+
+def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:
+    if not tensor.dtype.is_floating_point:
+        # Collectives of some backends know no booleans, and integers need no gradient.
+        return _Gather.apply(tensor.long(), sizes).to(tensor.dtype)  # type: ignore[no-any-return]
+    return _Gather.apply(tensor, sizes)  # type: ignore[no-any-return]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        # Collectives want equal shapes: shorter shares travel with rows that are cut off again.
+        padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0].contiguous()
+        dist.all_reduce(gradient)
+        return torch.split(gradient, ctx.sizes)[dist.get_rank()], None

@@ -1,0 +1,120 @@
+"""Newton's method for entropic optimal transport, where Sinkhorn's sweeps are slow: small eps, clusters, outliers.
+
+The best row potential for given columns is explicit, which leaves a concave function of the column potential g. It is
+maximised for a falling eps, each time to where the next one starts well, by Newton steps with the exact Hessian.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtpkdot.losses.sinkhorn import kernel
+
+_FACTOR = 4.0  # from one eps to the next
+_GOAL = 0.01  # error at which it falls
+_LOOK = 10  # steps between looks at the error, each of which waits for the device
+
+
+def newton(
+    cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: int, reach: float | None = None
+) -> tuple[Tensor, int]:
+    """Column potentials of hard problems, or of problems with free marginals. Each step costs O(M^3).
+
+    Args:
+        cost: (S, N, M).
+        a: (S, N) weights.
+        b: (S, M) weights.
+        eps: (S, 1).
+        tol: L1 error of the column marginals at which a problem is solved.
+        max_iter: limit on the steps.
+        reach: weight of the marginals' KL divergence (Sejourne et al., arXiv 1910.12958); None where they are fixed.
+
+    Returns:
+        g (S, M), and the number of steps.
+    """
+    ridge = 1e-10 if cost.dtype == torch.float64 else 1e-5
+    top = cost.amax(dim=(1, 2))[:, None]
+    level = ((top / eps).clamp_min(1).log() / math.log(_FACTOR)).ceil()
+    g, direction, length = torch.zeros_like(b), torch.zeros_like(b), torch.ones_like(eps)
+    best = torch.full_like(eps, -torch.inf)
+    slack = 1e-12 * top
+    for done in range(1, max_iter + 1):
+        scale = eps * _FACTOR**level
+        trial = g + scale * length * direction
+        value, rows, mass, residual = _ascend(cost, trial, a, b, scale, reach)
+        accepted = value >= best - slack
+        g, best = torch.where(accepted, trial, g), torch.where(accepted, value, best)
+        error = residual.abs().sum(dim=1, keepdim=True)
+        reached = accepted & (error < torch.where(level > 0, max(_GOAL, tol), tol))
+        if done % _LOOK == 0 and bool((reached & (level == 0)).all()):
+            break
+        direction = torch.where(accepted, _direction(rows, mass, b, trial, residual, scale, reach, ridge), direction)
+        length = torch.where(accepted, 1.0, 0.3 * length)
+        # The next eps starts from the same potential, whatever its value there is.
+        falls = reached & (level > 0)
+        level, best = torch.where(falls, level - 1, level), torch.where(falls, -torch.inf, best)
+        direction = torch.where(falls, 0.0, direction)
+    return g, done
+
+
+def masses(a: Tensor, f: Tensor, reach: float | None) -> Tensor:
+    """(S, N) masses of the plan's rows: the weights, or with free marginals what their price leaves of them."""
+    return a if reach is None else a * (-f / reach).exp()
+
+
+def damping(eps: Tensor, reach: float | None) -> Tensor:
+    """(S, 1) factor of a potential that free marginals cost: `reach / (reach + eps)`."""
+    return torch.ones_like(eps) if reach is None else reach / (reach + eps)
+
+
+def dual(a: Tensor, b: Tensor, f: Tensor, g: Tensor, eps: Tensor, reach: float | None) -> Tensor:
+    """(S, 1) value of the dual problem where f is the best potential for g."""
+    if reach is None:
+        return (a * f).sum(dim=1, keepdim=True) + (b * g).sum(dim=1, keepdim=True)
+    kept = masses(a, f, reach).sum(dim=1, keepdim=True)
+    of_columns = (b * (1 - (-g / reach).exp())).sum(dim=1, keepdim=True)
+    return reach * ((1 - kept) + of_columns) - eps * (kept - 1)
+
+
+def _ascend(
+    cost: Tensor, g: Tensor, a: Tensor, b: Tensor, eps: Tensor, reach: float | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Value at g, the plan's rows with mass 1 each, their masses, and the gradient."""
+    density, f = kernel(cost, g, b, eps)
+    f = damping(eps, reach) * f
+    mass = masses(a, f, reach)
+    rows = density * b[:, None]
+    wanted = b if reach is None else b * (-g / reach).exp()
+    residual = wanted - torch.bmm(mass[:, None], rows)[:, 0]
+    return dual(a, b, f, g, eps, reach), rows, mass, residual
+
+
+def _direction(
+    rows: Tensor,
+    mass: Tensor,
+    b: Tensor,
+    g: Tensor,
+    residual: Tensor,
+    eps: Tensor,
+    reach: float | None,
+    ridge: float,
+) -> Tensor:
+    """Newton's direction in units of eps.
+
+    The Hessian is `-(diag(q) - R^T diag(mass) R) / eps` with `q = R^T mass`. Scaled by q on both sides its eigenvalues
+    lie in [0, 1]; the one of the constant potential, which changes nothing, is lifted from 0 to 1.
+    """
+    q = torch.bmm(mass[:, None], rows)[:, 0]
+    if reach is not None:
+        q = q + eps / reach * b * (-g / reach).exp()
+    tiny = torch.finfo(q.dtype).tiny
+    root = torch.where(q > tiny, q.clamp_min(tiny).rsqrt(), 0.0)
+    half = mass.sqrt()[:, :, None] * rows * root[:, None]
+    hessian = -damping(eps, reach)[:, :, None] * torch.bmm(half.mT, half)
+    if reach is None:
+        constant = q.sqrt()
+        hessian += constant[:, :, None] * constant[:, None]
+    hessian.diagonal(dim1=1, dim2=2).add_(1 + ridge)
+    factor, _ = torch.linalg.cholesky_ex(hessian)
+    return root * torch.cholesky_solve((residual * root)[:, :, None], factor)[:, :, 0]
