@@ -99,6 +99,33 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
         return (1 - concordance(known, target[labelled].to(known.dtype))).mean()
 
 
+def row_losses(task: Task, output: Tensor, target: Tensor, labelled: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """Loss of each row by itself.
+
+    Args:
+        task: the task.
+        output: as for `task_loss`, (N, ...).
+        target: as there.
+        labelled: (N,) bool.
+        scale: (K,) unit of values.
+
+    Returns:
+        (N,) cross-entropy, mean binary cross-entropy over thresholds (ordinal), or mean squared error over targets, for
+        a concordance is none of single rows; 0 for rows without a label.
+    """
+    output = output if output.dtype == torch.float64 else output.float()
+    losses = output.new_zeros(len(output))
+    known, truth = output[labelled], target[labelled]
+    if task == "classification":
+        found = F.cross_entropy(known, truth, reduction="none")
+    elif task == "ordinal":
+        passed = (truth[:, None] > torch.arange(known.shape[1], device=known.device)).to(known.dtype)
+        found = F.binary_cross_entropy_with_logits(known, passed, reduction="none").mean(dim=1)
+    else:
+        found = ((known - truth.to(known.dtype)) / scale).square().mean(dim=1)
+    return losses.masked_scatter(labelled, found)
+
+
 def output_loss(
     task: Task,
     output: Tensor,
@@ -106,6 +133,7 @@ def output_loss(
     valid: Tensor,
     temperature: float = 2.0,
     scale: Tensor | float = 1.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Teacher's outputs as the student's targets; needs no labels.
 
@@ -116,6 +144,7 @@ def output_loss(
         valid: (B,) bool, the samples on which the teacher sees something.
         temperature: softening T of classes and thresholds; the loss is scaled by T^2.
         scale: (K,) unit in which values are compared, so that the loss does not depend on that of the targets.
+        weights: (B,) not negative, how much each row counts in the mean; None for all alike.
 
     Returns:
         Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), its mean over thresholds (ordinal), or
@@ -126,11 +155,17 @@ def output_loss(
     with torch.autocast(device_type=output.device.type, enabled=False):
         output, teacher = output[valid].float(), teacher[valid].float()
         if task == "regression":
-            return F.mse_loss(output / scale, teacher / scale)
-        if task == "ordinal":
-            # A threshold is a pair of classes, passed or not, with the logits x and 0.
-            output, teacher = (torch.stack([x, torch.zeros_like(x)], dim=-1).flatten(0, 1) for x in (output, teacher))
-        soft = F.log_softmax(teacher / temperature, dim=1)
-        return temperature**2 * F.kl_div(
-            F.log_softmax(output / temperature, dim=1), soft, log_target=True, reduction="batchmean"
-        )
+            rows = ((output - teacher) / scale).square().mean(dim=1)
+        else:
+            if task == "ordinal":
+                # A threshold is a pair of classes, passed or not, with the logits x and 0.
+                output, teacher = (torch.stack([x, torch.zeros_like(x)], dim=-1) for x in (output, teacher))
+            soft, answer = F.log_softmax(teacher / temperature, dim=-1), F.log_softmax(output / temperature, dim=-1)
+            divergence = F.kl_div(answer, soft, log_target=True, reduction="none").sum(dim=-1)
+            rows = (
+                temperature**2 * divergence.flatten(1).mean(dim=1) if task == "ordinal" else temperature**2 * divergence
+            )
+        if weights is None:
+            return rows.mean()
+        shares = weights[valid].to(rows.dtype)
+        return (rows * shares).sum() / shares.sum().clamp_min(torch.finfo(rows.dtype).tiny)

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
+from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.adapter import Adapter
 from mtpkdot.models.attention import rows
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.fusion import GatedFusion
 from mtpkdot.models.head import Head
-from mtpkdot.modules.base import Space, StageModule, load_upstream
+from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.teacher import JOINT, TeacherModule
 
 
@@ -93,7 +94,12 @@ class AdaptedModule(StageModule):
         """Those of the multimodal teacher."""
         return self.joint_teacher.frozen_encoders(fitting=False)
 
-    def spaces(self, batch: Batch) -> dict[str, Space]:
+    @property
+    def space_sizes(self) -> dict[str, int]:
+        """Size of the feature of every space: the adapted ones have that of the joint one."""
+        return dict.fromkeys([*self.steps, JOINT], self.joint_teacher.fusion.dim)
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
         """The adapted space of every modality, named by it, and the joint one."""
         teacher = self.joint_teacher
         with torch.no_grad():
@@ -105,9 +111,9 @@ class AdaptedModule(StageModule):
         spaces = {}
         for name, adapter in zip(self.steps, self.adapters, strict=True):
             adapted, adapted_output = adapter(rows(features[name], masks[name], self.per_step))
-            spaces[name] = Space(adapted, adapted_output, batch.present(name))
+            spaces[name] = Teacher(adapted, adapted_output, batch.present(name))
         valid = torch.stack([space.valid for space in spaces.values()]).any(dim=0)
-        return {**spaces, JOINT: Space(joint, output, valid)}
+        return {**spaces, JOINT: Teacher(joint, output, valid)}
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions of every adapted teacher."""

@@ -2,7 +2,6 @@
 
 from argparse import ArgumentError
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -22,21 +21,6 @@ from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
 from mtpkdot.models.weights import without_pretrained
-
-
-@dataclass
-class Space:
-    """A feature space with predictions: what a teacher shows of a batch.
-
-    Attributes:
-        feature: (N, D).
-        output: (N, C) logits or (N, K) values.
-        valid: (N,) bool, the rows of which the teacher saw something.
-    """
-
-    feature: Tensor
-    output: Tensor
-    valid: Tensor
 
 
 class StageModule(L.LightningModule):
@@ -60,6 +44,7 @@ class StageModule(L.LightningModule):
 
     uses_unlabelled: bool = True
     monitors_loss: ClassVar[bool] = False
+    passing: ClassVar[tuple[str, ...]] = ("frozen.",)
 
     def __init__(
         self,
@@ -230,9 +215,9 @@ class StageModule(L.LightningModule):
         return state
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Load weights; only the teachers' may be missing."""
+        """Load weights; only the teachers' and what passes with the training may be missing."""
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
-        missing = [k for k in result.missing_keys if not k.startswith("frozen.")]
+        missing = [k for k in result.missing_keys if not k.startswith(self.passing)]
         if strict and (missing or result.unexpected_keys):
             raise RuntimeError(f"the weights do not fit: missing {missing}, unexpected {result.unexpected_keys}")
         return result
@@ -266,7 +251,8 @@ def load_upstream(kind: type[Upstream], path: str | None, key: str) -> Upstream:
             f"Train the stage before, or give its checkpoint with --{key}.",
         )
     try:
-        with without_pretrained():
+        # What is initialised only to be loaded must not decide where the stage itself starts.
+        with without_pretrained(), torch.random.fork_rng(devices=[]):
             module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError, ArgumentError, UnpicklingError) as error:
         raise RunError(

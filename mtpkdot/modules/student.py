@@ -1,16 +1,22 @@
 """Stage 5: the student. It sees the prevalent modality alone and is distilled by optimal transport."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
-from mtpkdot.losses.selection import select_teacher
-from mtpkdot.losses.structure import StructuralTransport
-from mtpkdot.losses.task import output_loss, task_loss
+from mtpkdot.losses.distillation import STUDENT, Distillation
+from mtpkdot.losses.methods import Method, Term, needs_teachers, term_weights
+from mtpkdot.losses.queue import FeatureQueue
+from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
+from mtpkdot.losses.selection import Rule, TeacherSelection
+from mtpkdot.losses.similarity import Anchors, Kernel
+from mtpkdot.losses.structure import Mode, StructuralTransport
+from mtpkdot.losses.task import task_loss
 from mtpkdot.losses.transport import Solver
+from mtpkdot.losses.weighting import TermWeights, Weighting
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
@@ -18,19 +24,11 @@ from mtpkdot.models.head import Head
 from mtpkdot.models.tnet import TNet
 from mtpkdot.modules.adapted import AdaptedModule
 from mtpkdot.modules.backbone import BackboneModule
-from mtpkdot.modules.base import Space, StageModule, load_upstream
+from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT, TeacherModule
 
-Method = Literal["none", "pkdot", "mtpkdot"]
-Term = Literal["task", "transport", "centroid", "output"]
-
-# The papers' weights. A term without weight is neither computed nor logged.
-WEIGHTS: dict[Method, dict[Term, float]] = {
-    "none": {"task": 1.0},
-    "pkdot": {"task": 1.0, "transport": 0.6},
-    "mtpkdot": {"task": 0.8, "transport": 0.2, "centroid": 0.2},
-}
+_QUEUE = "distillation.queue."
 
 
 class StudentModule(StageModule):
@@ -42,15 +40,30 @@ class StudentModule(StageModule):
         hallucinator_ckpt: the T-Nets; filled by the pipeline.
         teacher_ckpt: the multimodal teacher; filled by the pipeline where the method needs it.
         adapted_ckpt: the adapted teachers; filled by the pipeline where the method needs them.
-        method: `none` (task alone), `pkdot` (one teacher, the joint one), `mtpkdot` (per batch the teacher with the
-            lowest task loss on the labels: an adapted one or the joint one).
-        weights: weights of the loss terms task, transport, centroid and output, over the method's own. `output` makes
-            the teacher's predictions targets (soft labels, or values), on labelled and unlabelled samples.
+        method: `none` (task alone), `pkdot` (one teacher, the joint one), `mtpkdot` (the joint and the adapted ones,
+            see `selection`), a rival from the literature that is taught by the joint teacher (`kd`, `fitnets`, `pkd`,
+            `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`), or
+            `rival` for one of your own.
+        weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
+            makes the teacher's predictions targets (soft labels, or values), on labelled and unlabelled samples.
+        weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
+        ramp: share of the training in which weights rise or fall.
+        rival: the rival's class with its settings, in place of the method's own.
         temperature: softening of the soft labels.
+        selection: teacher per `batch` (the paper), per `sample`, or `soft` shares of all.
+        selection_temperature: of the soft shares.
+        margin: by how much a teacher must beat the student's own loss to be followed fully; null follows always.
+        queue: samples of earlier batches that the similarity structure sees as well, fewer than there are for training.
+        mode: `rows` (the papers), `paired`, `gromov` or `fused`, see StructuralTransport.
+        kernel: similarity, `cosine` (the papers), `centred` or `rbf`.
+        anchors: the `least` similar (the papers), the `most` similar, `random` ones or `all`.
         top_k: anchors per sample; must be smaller than the batch.
         eps: entropic regularisation of the transport, in the unit of its cost.
+        relative_eps: `eps` is a share of the largest cost in the batch.
+        reach: price of mass that is created or left behind; null for fixed marginals.
+        pairing: price of leaving the pairing, for the mode `fused`.
         ot_tol: L1 marginal error at which the transport solver stops.
-        ot_max_iter: limit on the solver's sweeps.
+        ot_max_iter: limit on the solver's iterations.
         solver: transport solver, `native` or `pot`.
         train_tnet: go on training the T-Nets.
         finetune_encoder: go on training the encoder on raw steps; the papers freeze it.
@@ -64,6 +77,8 @@ class StudentModule(StageModule):
         options: see StageModule.
     """
 
+    passing = ("frozen.", _QUEUE)
+
     def __init__(
         self,
         encoder: EncoderFactory | None = None,
@@ -73,11 +88,24 @@ class StudentModule(StageModule):
         adapted_ckpt: str | None = None,
         method: Method = "mtpkdot",
         weights: dict[Term, float] | None = None,
+        weighting: Weighting = "fixed",
+        ramp: float = 1.0,
+        rival: RivalFactory | None = None,
         temperature: float = 2.0,
+        selection: Rule = "batch",
+        selection_temperature: float = 0.5,
+        margin: float | None = None,
+        queue: int = 0,
+        mode: Mode = "rows",
+        kernel: Kernel = "cosine",
+        anchors: Anchors = "least",
         top_k: int = 30,
         eps: float = 0.01,
-        ot_tol: float = 1e-3,
-        ot_max_iter: int = 500,
+        relative_eps: bool = False,
+        reach: float | None = None,
+        pairing: float = 0.5,
+        ot_tol: float = 1e-6,
+        ot_max_iter: int = 1000,
         solver: Solver = "native",
         train_tnet: bool = False,
         finetune_encoder: bool = False,
@@ -98,17 +126,26 @@ class StudentModule(StageModule):
             "teacher": teacher_ckpt,
             "adapted": adapted_ckpt,
         }
-        self.method = method
-        self.weights: dict[Term, float] = {**WEIGHTS[method], **(weights or {})}
-        if not any(self.weights.values()):
+        self.method, self.queue, self.rival = method, queue, rival
+        self.weights = term_weights(method, weights)
+        if not self.weights:
             raise ValueError("student.model.weights leaves no loss term with a weight")
-        if method == "none" and any(weight for name, weight in self.weights.items() if name != "task"):
+        if method == "none" and set(self.weights) != {"task"}:
             raise ValueError("student.model.weights needs a teacher, and method none has none; choose pkdot or mtpkdot")
+        if queue < 0:
+            raise ValueError(f"student.model.queue is 0 or more, not {queue}")
+        if "rival" in self.weights and rival is None and method not in RIVALS:
+            raise ValueError(f"method {method} has no rival; name its class as student.model.rival")
+        self.term_weights = TermWeights(self.weights, weighting, ramp)
         # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
         if dim % heads or not 0 <= dropout < 1:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
         self.temperature, self.train_tnet, self.finetune_encoder = temperature, train_tnet, finetune_encoder
-        self.structure = StructuralTransport(top_k, eps, ot_tol, ot_max_iter, solver)
+        # The rows of all processes are gathered before.
+        self.structure = StructuralTransport(
+            top_k, eps, ot_tol, ot_max_iter, solver, mode, kernel, anchors, relative_eps, reach, pairing, gather=False
+        )
+        self.selection = TeacherSelection(selection, selection_temperature, margin, JOINT)
         self.backbone = Backbone(self.steps[self.prevalent], self.num_outputs, encoder, per_step)
         self.backbone.requires_grad_(finetune_encoder)
         self.fusion_settings: dict[str, Any] = {
@@ -121,6 +158,8 @@ class StudentModule(StageModule):
             "per_step": per_step,
         }
         self.head = Head(dim, self.num_outputs)
+        if "rival" in self.weights:
+            self._rival(1)  # its settings are judged now as well
         self.uses_unlabelled = needs_teachers(method, weights)
         self.judge([self.prevalent])
 
@@ -128,10 +167,12 @@ class StudentModule(StageModule):
         """Start from backbone and T-Nets; have the teachers at hand while training."""
         if stage != "fit":
             return
+        if needs_teachers(self.method, self.weights) and "teachers" not in self.frozen:
+            self._load_teachers()
         if not self.blueprint:
             self._start()
-        if not needs_teachers(self.method, self.weights) or "teachers" in self.frozen:
-            return
+
+    def _load_teachers(self) -> None:
         if self.method == "mtpkdot":
             adapted = load_upstream(AdaptedModule, self.ckpts["adapted"], "student.model.adapted_ckpt")
             adapted.teacher_ckpt = self.ckpts["teacher"]
@@ -141,21 +182,38 @@ class StudentModule(StageModule):
             self.frozen["teachers"] = load_upstream(TeacherModule, self.ckpts["teacher"], "student.model.teacher_ckpt")
 
     def _start(self) -> None:
-        """Adopt the prevalent backbone and the T-Nets."""
+        """Adopt the prevalent backbone and the T-Nets, and learn of the teachers."""
         self.fit_heads(self.head)
         trained = load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt")
         self.backbone.load_state_dict(trained.backbone.state_dict())
         hallucinator = load_upstream(HallucinatorModule, self.ckpts["hallucinator"], "student.model.hallucinator_ckpt")
-        self.build(hallucinator.blueprint)
+        spaces = self._teachers().space_sizes if "teachers" in self.frozen else {}
+        self.build({"tnets": hallucinator.blueprint, "spaces": spaces})
         self.tnets.load_state_dict(hallucinator.tnets.state_dict())
 
     def build(self, blueprint: dict[str, Any]) -> None:
-        """The student's own T-Nets, and its fusion over real and hallucinated features."""
-        self.tnets = nn.ModuleList(TNet(**blueprint[name]) for name in self.privileged)
+        """The student's own T-Nets, its fusion over real and hallucinated features, and what teaches it."""
+        tnets, spaces = blueprint["tnets"], blueprint["spaces"]
+        self.tnets = nn.ModuleList(TNet(**tnets[name]) for name in self.privileged)
         self.tnets.requires_grad_(self.train_tnet)
-        sizes = {self.prevalent: self.backbone.dim} | {n: blueprint[n]["out_dim"] for n in self.privileged}
+        sizes = {self.prevalent: self.backbone.dim} | {n: tnets[n]["out_dim"] for n in self.privileged}
         self.fusion = GatedFusion(sizes, **self.fusion_settings)
+        if spaces:
+            self.distillation = Distillation(
+                self.task,
+                self.weights.keys() - {"task"},
+                self.structure,
+                self.selection,
+                self._rival(spaces[JOINT]) if "rival" in self.weights else None,
+                self.temperature,
+                FeatureQueue(self.queue, {STUDENT: self.head.in_features, **spaces}) if self.queue else None,
+            )
         super().build(blueprint)
+
+    def _rival(self, teacher_dim: int) -> Rival:
+        # A student starts from the same weights whatever its method.
+        with torch.random.fork_rng(devices=[]):
+            return (self.rival or RIVALS[self.method])(self.task, self.head.in_features, teacher_dim)
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """The backbone and T-Nets, unless they go on training."""
@@ -212,46 +270,36 @@ class StudentModule(StageModule):
         return {self.prevalent: self.see(batch)[1]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Task loss on labelled samples; structure and outputs of the chosen teacher on all that both can see."""
+        """Task loss on labelled samples; the terms of the method on all that teachers and student can see."""
         feature, output = self.see(batch)
         seen = batch.present(self.prevalent)
         terms: dict[Term, Tensor] = {"task": task_loss(self.task, output, batch.target, batch.labelled & seen)}
         record: dict[str, Tensor] = {}
         if "teachers" in self.frozen:
             with torch.no_grad():
-                spaces = self._teachers().spaces(batch)
-            chosen = self._select(spaces, batch)
-            record = {f"teacher_{name}": output.new_tensor(float(name == chosen)) for name in spaces}
-            space = spaces[chosen]
-            both = seen & space.valid
-            if self.weights.get("transport") or self.weights.get("centroid"):
-                solved = self.structure(feature[both], space.feature[both])
-                terms |= {"transport": solved.transport, "centroid": solved.centroid}
-                record |= {
-                    "ot_iterations": output.new_tensor(float(solved.iterations)),
-                    "ot_marginal_error": solved.marginal_error,
-                }
-            if self.weights.get("output"):
-                terms["output"] = output_loss(self.task, output, space.output, both, self.temperature, self.head.scale)
-        weighted = {name: terms[name] for name in terms if self.weights.get(name)}
-        loss = torch.stack([self.weights[name] * value for name, value in weighted.items()]).sum()
-        return {"loss": loss, **{f"loss_{name}": value for name, value in weighted.items()}, **record}
+                teachers = self._teachers().spaces(batch)
+            labels = seen, batch.target, batch.labelled
+            taught, record = self.distillation(Seen(feature, output), teachers, *labels, self.head.scale)
+            terms |= taught
+        loss, weights = self.term_weights(terms, self._progress())
+        if self.term_weights.weighting != "fixed":
+            record |= {f"weight_{name}": weight for name, weight in weights.items()}
+        return {"loss": loss, **{f"loss_{name}": terms[name] for name in weights}, **record}
+
+    def _progress(self) -> float:
+        """Share of the training that is done; all of it outside of one."""
+        trainer = self._trainer
+        return trainer.current_epoch / (trainer.max_epochs or 1) if trainer is not None and trainer.training else 1.0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the teachers' features of training samples out of what is handed on: only resuming needs them."""
+        super().on_save_checkpoint(checkpoint)
+        if "optimizer_states" not in checkpoint:
+            state = checkpoint["state_dict"]
+            for key in [key for key in state if key.startswith(_QUEUE)]:
+                del state[key]
 
     def _teachers(self) -> TeacherModule | AdaptedModule:
         teachers = self.frozen["teachers"]
         assert isinstance(teachers, TeacherModule | AdaptedModule)
         return teachers
-
-    def _select(self, spaces: Mapping[str, Space], batch: Batch) -> str:
-        # Teachers are compared on the samples that all of them see.
-        known = batch.labelled & torch.stack([space.valid for space in spaces.values()]).all(dim=0)
-        if len(spaces) == 1 or not bool(known.any()):
-            return JOINT
-        losses = {name: task_loss(self.task, s.output, batch.target, known) for name, s in spaces.items()}
-        return select_teacher(losses, fallback=JOINT)
-
-
-def needs_teachers(method: Method, weights: Mapping[Term, float] | None) -> bool:
-    """Whether a student is trained with teachers at hand; with `method: none` never."""
-    merged: dict[Term, float] = {**WEIGHTS[method], **(weights or {})}
-    return method != "none" and any(merged.get(name) for name in ("transport", "centroid", "output"))

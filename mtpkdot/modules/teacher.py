@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
+from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
 from mtpkdot.models.head import Head
 from mtpkdot.modules.backbone import BackboneModule
-from mtpkdot.modules.base import Space, StageModule, load_upstream
+from mtpkdot.modules.base import StageModule, load_upstream
 
 JOINT = "joint"
 
@@ -102,12 +103,17 @@ class TeacherModule(StageModule):
             features[name], masks[name] = self.encode(backbone, batch, name, self.finetune_encoders)
         return features, masks
 
-    def spaces(self, batch: Batch) -> dict[str, Space]:
+    @property
+    def space_sizes(self) -> dict[str, int]:
+        """Size of the feature of every space."""
+        return {JOINT: self.fusion.dim}
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
         """The joint space, valid where any modality is present."""
         joint, gate = self.fusion(*self.sequences(batch))
         self.last_gate = gate.detach()
         valid = torch.stack([batch.present(name) for name in self.steps]).any(dim=0)
-        return {JOINT: Space(joint, self.head(joint), valid)}
+        return {JOINT: Teacher(joint, self.head(joint), valid)}
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions from all modalities."""

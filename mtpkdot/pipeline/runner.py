@@ -17,8 +17,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from mtpkdot.data.base import sharing
 from mtpkdot.data.batch import SampleDataset
 from mtpkdot.errors import ConfigError, RunError
+from mtpkdot.losses.methods import needs_teachers
 from mtpkdot.modules import StageModule
-from mtpkdot.modules.student import needs_teachers
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
@@ -139,10 +139,18 @@ class Run:
         batch = min(size, len(self.data.positions("train")))
         if self.data.per_step:
             batch *= self.data.samples.labelled.shape[1]
-        if needs_teachers(student["method"], student["weights"]) and student["top_k"] >= batch:
+        if not needs_teachers(student["method"], student["weights"]):
+            return
+        if student["top_k"] >= batch:
             raise ConfigError(
                 f"student.model.top_k is {student['top_k']}, but a batch has {batch} rows",
                 f"Set --student.model.top_k below {batch}, or raise data.init_args.batch_size.",
+            )
+        rows = len(self.data.positions("train")) * (self.data.samples.labelled.shape[1] if self.data.per_step else 1)
+        if student["queue"] >= rows:
+            raise ConfigError(
+                f"student.model.queue is {student['queue']}, but there are {rows} rows for training",
+                f"Set --student.model.queue below {rows}, for beyond them it holds nothing new.",
             )
 
     def _check_modules(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mtpkdot.losses.methods import needs_teachers
 from mtpkdot.modules import (
     AdaptedModule,
     BackboneModule,
@@ -12,7 +13,6 @@ from mtpkdot.modules import (
     StudentModule,
     TeacherModule,
 )
-from mtpkdot.modules.student import needs_teachers
 
 KINDS: dict[str, type[StageModule]] = {
     "backbone": BackboneModule,

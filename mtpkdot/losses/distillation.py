@@ -1,0 +1,161 @@
+"""What a student is taught beside the labels: the terms of every method, on a batch of one or many processes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtpkdot.losses.gather import gather_rows
+from mtpkdot.losses.methods import Term
+from mtpkdot.losses.queue import FeatureQueue
+from mtpkdot.losses.rivals import Rival, Seen
+from mtpkdot.losses.selection import TeacherSelection
+from mtpkdot.losses.structure import StructuralTransport
+from mtpkdot.losses.task import Task, output_loss
+
+STUDENT = ""  # the student's own name in the queue; no teacher has an empty one
+
+
+@dataclass(frozen=True)
+class Teacher(Seen):
+    """What a teacher shows of a batch.
+
+    Attributes:
+        feature: (N, D).
+        output: (N, C) logits or (N, K) values.
+        valid: (N,) bool, the rows of which the teacher saw something.
+    """
+
+    valid: Tensor
+
+
+class Distillation(nn.Module):
+    """The terms of a method.
+
+    Args:
+        task: the task.
+        terms: those to compute, of `transport`, `centroid`, `output` and `rival`.
+        structure: the structural terms.
+        selection: of the teacher.
+        rival: the term `rival`.
+        temperature: softening of the term `output`.
+        queue: past features that the structural terms see as well.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        terms: Collection[Term],
+        structure: StructuralTransport,
+        selection: TeacherSelection,
+        rival: Rival | None = None,
+        temperature: float = 2.0,
+        queue: FeatureQueue | None = None,
+    ) -> None:
+        super().__init__()
+        self.task, self.terms, self.selection, self.temperature = task, set(terms), selection, temperature
+        self.structure, self.rival, self.queue = structure, rival, queue
+
+    def forward(
+        self,
+        student: Seen,
+        teachers: Mapping[str, Teacher],
+        seen: Tensor,
+        target: Tensor,
+        labelled: Tensor,
+        scale: Tensor | float = 1.0,
+    ) -> tuple[dict[Term, Tensor], dict[str, Tensor]]:
+        """Terms of a batch.
+
+        The rows of all processes are compared, so that every process has the same terms.
+
+        Args:
+            student: with live gradients.
+            teachers: by name, detached.
+            seen: (N,) bool, the rows of which the student saw something.
+            target: (N,) classes or (N, K) values; entries of unlabelled rows are not read.
+            labelled: (N,) bool.
+            scale: (K,) unit of values.
+
+        Returns:
+            Scalar per term, and what else is worth logging: `teacher_<name>` (its share of the rows), `trust` (of the
+            guard), and the solver's record.
+        """
+        student, teachers, seen, target, labelled = _gathered(student, teachers, seen, target, labelled)
+        valid = torch.stack([teacher.valid & seen for teacher in teachers.values()], dim=1)
+        outputs = {name: teacher.output for name, teacher in teachers.items()}
+        shares = self.selection(self.task, student.output, outputs, valid, target, labelled, scale)
+        taught = shares.chosen * shares.trust[:, None]
+        whole = shares.chosen.sum().clamp_min(1e-12)
+        # Nothing of the student's is lost where no teacher sees anything: zero with a gradient of zero.
+        nothing = (student.feature[:0].sum() + student.output[:0].sum()).to(shares.chosen.dtype)
+        terms: dict[Term, Tensor] = dict.fromkeys(sorted(self.terms), nothing)
+        record = {f"teacher_{n}": shares.chosen[:, i].sum() / whole for i, n in enumerate(teachers)}
+        if self.selection.margin is not None:
+            record["trust"] = taught.sum() / whole
+        past = self.queue.past() if self.queue is not None else {}
+        for index, (name, teacher) in enumerate(teachers.items()):
+            rows = taught[:, index] > 0
+            if not bool(rows.any()):
+                continue
+            factor, weights = taught[:, index].sum() / whole, taught[:, index]
+            for term, value in self._of(name, teacher, student, rows, weights, target, labelled, scale, past).items():
+                if term in terms:
+                    terms[term] = terms[term] + factor * value
+                elif term != "centroid" and term != "transport":
+                    record[term] = torch.maximum(record.get(term, value), value)
+        if self.queue is not None and self.training:
+            both = valid.all(dim=1)
+            features = {name: teacher.feature[both] for name, teacher in teachers.items()}
+            self.queue.push({STUDENT: student.feature[both], **features})
+        return terms, record
+
+    def _of(
+        self,
+        name: str,
+        teacher: Teacher,
+        student: Seen,
+        rows: Tensor,
+        weights: Tensor,
+        target: Tensor,
+        labelled: Tensor,
+        scale: Tensor | float,
+        past: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Terms of one teacher on the rows it teaches, and the record of the solver."""
+        found: dict[str, Tensor] = {}
+        own, theirs = (
+            Seen(student.feature[rows], student.output[rows]),
+            Seen(teacher.feature[rows], teacher.output[rows]),
+        )
+        counts = weights[rows]
+        # Equal weights are none: a batch with one teacher is what the papers have.
+        shares = None if bool((counts == counts[0]).all()) else counts
+        if self.terms & {"transport", "centroid"}:
+            earlier = (past[STUDENT], past[name]) if past else None
+            solved = self.structure(own.feature, theirs.feature, shares, earlier)
+            found |= {
+                "transport": solved.transport,
+                "centroid": solved.centroid,
+                "ot_iterations": counts.new_tensor(float(solved.iterations)),
+                "ot_marginal_error": solved.marginal_error,
+            }
+        if "output" in self.terms:
+            found["output"] = output_loss(
+                self.task, student.output, teacher.output, rows, self.temperature, scale, weights
+            )
+        if self.rival is not None and "rival" in self.terms:
+            found["rival"] = self.rival(own, theirs, target[rows], labelled[rows])
+        return found
+
+
+def _gathered(
+    student: Seen, teachers: Mapping[str, Teacher], seen: Tensor, target: Tensor, labelled: Tensor
+) -> tuple[Seen, dict[str, Teacher], Tensor, Tensor, Tensor]:
+    flat = [student.feature, student.output, seen, target, labelled]
+    for teacher in teachers.values():
+        flat += [teacher.feature, teacher.output, teacher.valid]
+    feature, output, seen, target, labelled, *rest = gather_rows(*flat)
+    of_teachers = {name: Teacher(*rest[3 * index : 3 * index + 3]) for index, name in enumerate(teachers)}
+    return Seen(feature, output), of_teachers, seen, target, labelled

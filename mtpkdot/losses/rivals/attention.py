@@ -1,0 +1,56 @@
+"""Attention transfer (Zagoruyko and Komodakis, "Paying more attention to attention", ICLR 2017)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtpkdot.losses.rivals.base import Seen
+from mtpkdot.losses.rivals.precision import FullPrecision, mean_over_rows
+from mtpkdot.losses.similarity import unit_rows
+from mtpkdot.losses.task import Task
+
+
+class AttentionTransfer(FullPrecision):
+    """Mean over samples of the squared distance of the normalised attention maps (equation 2).
+
+    The paper's map sums `|activation|^p` over the channels and keeps the positions. A pooled feature has neither, so it
+    is taken for a map with one channel and D positions: `|f|^p`, L2-normalised. Where the sizes differ the larger map
+    is brought to the smaller size by adaptive average pooling, before it is normalised: what is compared has unit
+    length on both sides. The order of a feature's coordinates has no meaning, so that pooling mixes what happens to be
+    adjacent. The square of the distance is taken, which is smooth, where the equation has the distance. A zero map
+    stays 0.
+
+    Args:
+        task: the task.
+        student_dim: size of the student's feature.
+        teacher_dim: size of the teacher's feature.
+        p: exponent of the map, at least 1: below it the gradient at 0 has no bound.
+
+    Raises:
+        ValueError: an exponent out of range.
+    """
+
+    student_pool: Tensor | None
+    teacher_pool: Tensor | None
+
+    def __init__(self, task: Task, student_dim: int, teacher_dim: int, *, p: float = 2.0) -> None:
+        super().__init__(task, student_dim, teacher_dim)
+        if not 1 <= p < float("inf"):
+            raise ValueError(f"p must be finite and at least 1, not {p}")
+        self.p = p
+        size = min(student_dim, teacher_dim)
+        for name, dim in (("student_pool", student_dim), ("teacher_pool", teacher_dim)):
+            # Pooling is linear. As a matrix its gradient is the same in every run on a GPU, which its kernel's is not.
+            pool = None if dim == size else F.adaptive_avg_pool1d(torch.eye(dim)[:, None], size)[:, 0]
+            self.register_buffer(name, pool, persistent=False)
+
+    def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
+        """Compare the features; the labels are not read."""
+        difference = self._map(student.feature, self.student_pool) - self._map(teacher.feature, self.teacher_pool)
+        return mean_over_rows(difference.square().sum(dim=1))
+
+    def _map(self, feature: Tensor, pool: Tensor | None) -> Tensor:
+        # A common factor cancels, its gradient too. Taken out beforehand it keeps the powers in range.
+        size = feature.detach().abs().amax(dim=1, keepdim=True)
+        attention = (feature / size.where(size > 0, torch.ones_like(size))).abs() ** self.p
+        return unit_rows(attention if pool is None else attention @ pool.to(attention.dtype))

@@ -1,0 +1,60 @@
+"""What every rival is given and must answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+from torch import Tensor, nn
+
+from mtpkdot.losses.task import Task
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a loss sees of one model on the rows of a batch.
+
+    Attributes:
+        feature: (N, D).
+        output: (N, C) logits of classes, (N, C - 1) of thresholds (ordinal), or (N, K) values.
+    """
+
+    feature: Tensor
+    output: Tensor
+
+
+class Rival(nn.Module):
+    """A distillation loss from the literature, on the same terms as the structural ones.
+
+    Args:
+        task: the task.
+        student_dim: size of the student's feature.
+        teacher_dim: size of the teacher's feature.
+
+    Raises:
+        ValueError: the loss is not defined for the task.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]] = get_args(Task)
+
+    def __init__(self, task: Task, student_dim: int, teacher_dim: int) -> None:
+        super().__init__()
+        if task not in self.tasks:
+            raise ValueError(f"{type(self).__name__} is defined for {' and '.join(self.tasks)}, not for {task}")
+        self.task, self.student_dim, self.teacher_dim = task, student_dim, teacher_dim
+
+    def forward(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            student: with live gradients.
+            teacher: detached, the same rows.
+            target: (N,) class indices or (N, K) values. Entries of unlabelled rows are not read.
+            labelled: (N,) bool.
+
+        Returns:
+            Scalar in float32, or float64 for such features; 0 with zero gradient where nothing is to be compared.
+        """
+        raise NotImplementedError
+
+
+RivalFactory = Callable[[Task, int, int], Rival]

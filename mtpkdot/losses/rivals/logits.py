@@ -1,0 +1,57 @@
+"""Distillation of softened outputs (Hinton, Vinyals and Dean, arXiv 1503.02531)."""
+
+import torch
+from torch import Tensor
+
+from mtpkdot.losses.rivals.base import Seen
+from mtpkdot.losses.rivals.precision import FullPrecision
+from mtpkdot.losses.rivals.settings import positive
+from mtpkdot.losses.task import Task, output_loss
+
+
+class LogitDistillation(FullPrecision):
+    """`T^2 KL(teacher || student)` of the outputs softened by T (section 2); the mean over thresholds if ordinal.
+
+    Values have no softened distribution. They are compared by their mean squared error, each target in the unit of the
+    standard deviation of the teacher's answers within the batch, so that the loss does not depend on the targets' unit.
+    Where the teacher's answers to a batch do not vary, be it one row, or hardly next to the student's distance from
+    them, there is no such unit, and the values are compared in their own. `output_loss` computes all this in float32,
+    of float64 too.
+
+    Args:
+        task: the task.
+        student_dim: not used.
+        teacher_dim: not used.
+        temperature: T, > 0.
+
+    Raises:
+        ValueError: a temperature out of range.
+    """
+
+    def __init__(self, task: Task, student_dim: int, teacher_dim: int, *, temperature: float = 4.0) -> None:
+        super().__init__(task, student_dim, teacher_dim)
+        positive(temperature=temperature)
+        self.temperature = temperature
+
+    def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
+        """Compare the outputs; the labels are not read."""
+        scale = unit(student.output.float(), teacher.output.float()) if self.task == "regression" else 1.0
+        loss = output_loss(
+            self.task, student.output, teacher.output, torch.ones_like(labelled), self.temperature, scale
+        )
+        return loss.to(student.output.dtype)
+
+
+def unit(student: Tensor, teacher: Tensor) -> Tensor:
+    """Unit in which values (N, K) are compared: the teacher's standard deviation (population) of every column, (K,).
+
+    It is 1 for a column that the teacher leaves constant, to rounding or to a thousandth of the student's distance.
+    """
+    rows = max(len(teacher), 1)
+    centre = teacher.sum(dim=0) / rows
+    variance = (teacher - centre).square().sum(dim=0) / rows
+    distance = (student.detach() - centre).square().sum(dim=0) / rows
+    # What rounding leaves of constants is relative to the values themselves.
+    rounding = 64 * torch.finfo(teacher.dtype).eps ** 2 * teacher.square().sum(dim=0) / rows
+    smallest = torch.maximum(rounding, 1e-6 * distance).clamp_min(torch.finfo(teacher.dtype).tiny)
+    return variance.where(variance > smallest, torch.ones_like(variance)).sqrt()

@@ -1,0 +1,28 @@
+"""Neuron selectivity transfer (Huang and Wang, "Like what you like", arXiv 1707.01219)."""
+
+from torch import Tensor
+
+from mtpkdot.losses.rivals.base import Seen
+from mtpkdot.losses.rivals.precision import FullPrecision
+from mtpkdot.losses.similarity import unit_rows
+
+
+class NeuronSelectivity(FullPrecision):
+    """Squared MMD of the neurons' responses with the polynomial kernel `(x.y)^2` (d = 2, c = 0).
+
+    The paper takes each channel's activations over the positions of a map for one point of the cloud. A pooled feature
+    has no map, so a neuron is its L2-normalised responses over the batch, a point in R^B: D_s points against D_t, which
+    need no map between the sizes. A neuron that is 0 on the whole batch stays 0.
+
+    With this kernel the discrepancy is the squared Frobenius distance of the mean outer products of the points, which
+    is not negative even after rounding and needs no D x D matrix.
+    """
+
+    def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
+        """Compare the features; the labels are not read."""
+        return (_mean_outer(student.feature) - _mean_outer(teacher.feature)).square().sum()
+
+
+def _mean_outer(feature: Tensor) -> Tensor:
+    neurons = unit_rows(feature.T)
+    return neurons.T @ neurons / max(len(neurons), 1)
