@@ -79,12 +79,12 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _angles_at(student: Tensor, teacher: Tensor, start: int, end: int) -> Tensor:
     """Sum of the Huber losses of the angles at the samples from `start` to `end`."""
-    loss = F.huber_loss(_cosines(student, start, end), _cosines(teacher, start, end), reduction="none")
+    loss = F.huber_loss(cosines(student, start, end), cosines(teacher, start, end), reduction="none")
     # Angles of a sample with itself are none: i = k here, while i = j and k = j have cosine 0 on both sides.
     return loss.sum() - loss.diagonal(dim1=1, dim2=2).sum()
 
 
-def _cosines(distance: Tensor, start: int, end: int) -> Tensor:
+def cosines(distance: Tensor, start: int, end: int) -> Tensor:
     """Cosines (V, B, B) of the angles at V vertices between all pairs of samples."""
     arms = distance[start:end]
     square = distance.square()
