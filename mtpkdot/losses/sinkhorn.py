@@ -14,6 +14,7 @@ from torch import Tensor
 
 _FACTOR = 16.0  # from one eps to the next
 _SWEEPS = 10  # sweeps between looks at the error, each of which waits for the device
+_START = 14  # sweeps in single precision, for one look at the error to be enough as a rule
 _ROUNDS = 5  # such looks before the problem counts as a hard one
 
 
@@ -62,14 +63,14 @@ def between(cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_ite
         sweeps.plain(2)
         g = sweeps.g
     sweeps = _Sweeps(low, g, low_a, low_b, low_eps)
-    before, after = sweeps.plain(4), sweeps.plain(4)
-    # The rate of convergence of plain sweeps tells the best overrelaxation.
-    omega = 2 / (1 + (1 - (after / before).pow(0.25).clamp(0, 0.9999)).sqrt())[:, None]
-    sweeps.relaxed(_SWEEPS, omega)
-    done = 8 + _SWEEPS
-    sweeps = _Sweeps(cost, sweeps.g.to(cost.dtype) * unit, a, b, eps)
+    sweeps.plain(4)
+    sweeps.relax(sweeps.plain(4))
+    sweeps.relaxed(_START)
+    done = 8 + _START
+    omega = sweeps.omega.to(cost.dtype)
+    sweeps = _Sweeps(cost, sweeps.g.to(cost.dtype) * unit, a, b, eps, omega)
     for _ in range(_ROUNDS):
-        error = sweeps.relaxed(_SWEEPS, omega.to(cost.dtype))
+        error = sweeps.relaxed(_SWEEPS)
         done += _SWEEPS
         if done >= max_iter or bool((error < tol).all()):
             break
@@ -79,12 +80,13 @@ def between(cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_ite
 class _Sweeps:
     """Sweeps over a fixed kernel: what changes are factors of its rows and columns."""
 
-    def __init__(self, cost: Tensor, g: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> None:
+    def __init__(self, cost: Tensor, g: Tensor, a: Tensor, b: Tensor, eps: Tensor, omega: Tensor | None = None) -> None:
         self.kernel, _ = kernel(cost, g, b, eps)
         # Products with many transposed matrices cost several times a copy; with one they cost the same as others.
         self.transposed = self.kernel.mT if len(cost) == 1 else self.kernel.mT.contiguous()
         self.start, self.a, self.b, self.eps = g, a, b, eps
         self.rows, self.columns = torch.ones_like(a), torch.ones_like(b)
+        self.omega = torch.ones_like(eps) if omega is None else omega
 
     @property
     def g(self) -> Tensor:
@@ -92,19 +94,37 @@ class _Sweeps:
         return self.start + self.eps * self.columns.log()
 
     def plain(self, count: int) -> Tensor:
-        """Sinkhorn's sweeps. Returns the error before the last one."""
+        """Sinkhorn's sweeps. Returns the share of the error (S, 1) that each left in the end."""
+        steps = []
         for _ in range(count):
             last, self.columns = self.columns, self._for_columns().reciprocal()
             self.rows = self._for_rows().reciprocal()
-        return (self.b * (last / self.columns - 1).abs()).sum(dim=1)
+            steps.append(last / self.columns)
+        return self._rate(steps, 1)[1]
 
-    def relaxed(self, count: int, omega: Tensor) -> Tensor:
-        """Overrelaxed sweeps. Returns the error before the last one."""
+    def relaxed(self, count: int) -> Tensor:
+        """Overrelaxed sweeps, which find a better factor. Returns the error (S) before the last one."""
+        masses = []
         for _ in range(count):
-            mass = self.columns * self._for_columns()
-            self.columns = self.columns * mass.pow(-omega)
-            self.rows = self.rows * (self.rows * self._for_rows()).pow(-omega)
-        return (self.b * (mass - 1).abs()).sum(dim=1)
+            masses.append(self.columns * self._for_columns())
+            self.columns = self.columns * masses[-1].pow(-self.omega)
+            self.rows = self.rows * (self.rows * self._for_rows()).pow(-self.omega)
+        error, rate = self._rate(masses, count // 2)
+        self.relax(rate)
+        return error
+
+    def _rate(self, masses: list[Tensor], span: int) -> tuple[Tensor, Tensor]:
+        """The error (S) of the columns before the last sweep, and the share (S, 1) of it that each of the last left."""
+        before, after = ((self.b * (mass - 1).abs()).sum(dim=1) for mass in (masses[-1 - span], masses[-1]))
+        return after, (after / before).pow(1 / span)[:, None]
+
+    def relax(self, rate: Tensor) -> None:
+        """The best factor, from the share of the error that a sweep with the present one leaves (Young, 1954)."""
+        # A sweep with the factor w leaves l where one without leaves s: (l + w - 1)^2 = l w^2 s.
+        plain = (rate + self.omega - 1).square() / (rate * self.omega.square())
+        better = 2 / (1 + (1 - plain.clamp(0, 0.9999)).sqrt())
+        # Below w - 1 no rate tells anything: the factor is large enough.
+        self.omega = torch.where(rate > self.omega - 1, torch.maximum(better, self.omega), self.omega)
 
     def _for_columns(self) -> Tensor:
         return torch.bmm((self.a * self.rows)[:, None], self.kernel)[:, 0]

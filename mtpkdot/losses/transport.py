@@ -151,10 +151,11 @@ class SinkhornDivergence(nn.Module):
         error = torch.stack([across.error, within_x.error, within_y.error]).amax(dim=0)
         to_x = to_y = None
         if x_live:
-            to_x = across.pull_left(x, y) - (within_x.pull_left(x, x) + within_x.pull_right(x, x)) / 2
+            # Both sides of a cloud's transport onto itself pull alike: half of their sum is one of them.
+            to_x = across.pull_left(x, y) - within_x.pull_left(x, x)
             to_x = to_x.masked_fill(empty[:, None, None], 0)
         if y_live:
-            to_y = across.pull_right(x, y) - (within_y.pull_left(y, y) + within_y.pull_right(y, y)) / 2
+            to_y = across.pull_right(x, y) - within_y.pull_left(y, y)
             to_y = to_y.masked_fill(empty[:, None, None], 0)
         value, error = value.masked_fill(empty, 0), error.masked_fill(empty, 0)
         plan = across.plan.masked_fill_(empty[:, None, None], 0)
