@@ -25,9 +25,24 @@ def test_the_notebook_runs(path, tmp_path, monkeypatch):
     names = {}
     for cell in cells:
         exec("".join(cell["source"]), names)
-    assert (tmp_path / "runs" / "planted" / "results.json").is_file()
+    SHOWN[path.stem](tmp_path, names)
+
+
+def first_run(folder, names):
+    assert (folder / "runs" / "planted" / "results.json").is_file()
     assert len(names["people"]) == 8
 
 
-def test_there_is_a_notebook():
-    assert NOTEBOOKS
+def transport_loss(folder, names):
+    assert names["modes"]["same"].abs().max() < 1e-5
+    assert names["modes"]["rotated"].abs().max() < 1e-3
+    assert names["modes"]["student"].min() > 0.01
+    assert all(row[3] < 1e-6 for row in names["convergence"])
+    assert names["course"][-1][0] < names["course"][0][0] / 5
+
+
+SHOWN = {"01_first_run": first_run, "03_transport_loss": transport_loss}
+
+
+def test_every_notebook_is_looked_at():
+    assert {path.stem for path in NOTEBOOKS} == set(SHOWN)

@@ -104,11 +104,11 @@ class _Sweeps:
 
     def relaxed(self, count: int) -> Tensor:
         """Overrelaxed sweeps, which find a better factor. Returns the error (S) before the last one."""
-        masses = []
+        masses, power = [], -self.omega
         for _ in range(count):
             masses.append(self.columns * self._for_columns())
-            self.columns = self.columns * masses[-1].pow(-self.omega)
-            self.rows = self.rows * (self.rows * self._for_rows()).pow(-self.omega)
+            self.columns = self.columns * masses[-1].pow(power)
+            self.rows = self.rows * (self.rows * self._for_rows()).pow(power)
         error, rate = self._rate(masses, count // 2)
         self.relax(rate)
         return error
@@ -155,8 +155,9 @@ def within(cost: Tensor, a: Tensor, eps: Tensor, tol: float, max_iter: int) -> t
     for done in range(1, max_iter + 1):
         first = 1 / torch.bmm((a * factor)[:, None], kernel)[:, 0]
         second = 1 / torch.bmm((a * first)[:, None], kernel)[:, 0]
-        error = (a * (factor / first - 1).abs()).sum(dim=1)
-        factor = (first * second).sqrt()
-        if done % 8 == 0 and bool((error < tol).all()):
-            break
+        last, factor = factor, (first * second).sqrt()
+        if done % 8 == 0 or done == max_iter:
+            error = (a * (last / first - 1).abs()).sum(dim=1)
+            if bool((error < tol).all()):
+                break
     return eps * factor.log(), error, done

@@ -153,7 +153,8 @@ def output_loss(
     if not bool(valid.any()):
         return output[valid].sum().to(torch.promote_types(output.dtype, torch.float32))
     with torch.autocast(device_type=output.device.type, enabled=False):
-        output, teacher = output[valid].float(), teacher[valid].float()
+        kept = torch.promote_types(output.dtype, torch.float32)
+        output, teacher = output[valid].to(kept), teacher[valid].to(kept)
         if task == "regression":
             rows = ((output - teacher) / scale).square().mean(dim=1)
         else:
