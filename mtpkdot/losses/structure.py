@@ -42,7 +42,7 @@ class StructuralTransport(nn.Module):
         eps: entropic regularisation, in the unit of half the squared distance between rows; for the mode `rows`.
         tol: L1 marginal error at which the solver stops.
         max_iter: limit on the solver's iterations.
-        solver: `native` or `pot`.
+        solver: `native`, `pot` or `exact`, see `SinkhornDivergence`.
         mode: `rows` is the papers' Sinkhorn divergence between the clouds. It carries no pairing: a permutation of the
             teacher's rows leaves it unchanged. `paired` compares row i with row i, `mean |t_i - s_i|^2 / 2`. `gromov`
             is the Gromov-Wasserstein distance of the whole matrices, which needs no anchors and no pairing, and `fused`

@@ -64,7 +64,7 @@ class StudentModule(StageModule):
         pairing: price of leaving the pairing, for the mode `fused`.
         ot_tol: L1 marginal error at which the transport solver stops.
         ot_max_iter: limit on the solver's iterations.
-        solver: transport solver, `native` or `pot`.
+        solver: transport solver: `native`, `pot`, or `exact` for transport without regularisation.
         train_tnet: go on training the T-Nets.
         finetune_encoder: go on training the encoder on raw steps; the papers freeze it.
         dim: size of the student's joint feature.
