@@ -72,7 +72,7 @@ class Distillation(nn.Module):
 
         Args:
             student: with live gradients.
-            teachers: by name, detached.
+            teachers: by name; detached.
             seen: (N,) bool, the rows of which the student saw something.
             target: (N,) classes or (N, K) values; entries of unlabelled rows are not read.
             labelled: (N,) bool.
@@ -155,7 +155,7 @@ def _gathered(
 ) -> tuple[Seen, dict[str, Teacher], Tensor, Tensor, Tensor]:
     flat = [student.feature, student.output, seen, target, labelled]
     for teacher in teachers.values():
-        flat += [teacher.feature, teacher.output, teacher.valid]
+        flat += [teacher.feature.detach(), teacher.output.detach(), teacher.valid]
     feature, output, seen, target, labelled, *rest = gather_rows(*flat)
     of_teachers = {name: Teacher(*rest[3 * index : 3 * index + 3]) for index, name in enumerate(teachers)}
     return Seen(feature, output), of_teachers, seen, target, labelled

@@ -52,6 +52,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient = gradients[0].contiguous()
+        # A copy: autograd may hand the same tensor to other nodes as well.
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return torch.split(gradient, ctx.sizes)[dist.get_rank()], None

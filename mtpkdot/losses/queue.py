@@ -42,8 +42,13 @@ class FeatureQueue(nn.Module):
 
         Args:
             features: (B, D) per space, of the same samples.
+
+        Raises:
+            ValueError: spaces with different numbers of samples.
         """
-        rows = len(next(iter(features.values())))
+        rows = len(features[self.names[0]])
+        if any(len(features[name]) != rows for name in self.names):
+            raise ValueError(f"all spaces must see the same samples, not {[len(features[n]) for n in self.names]}")
         for number, name in enumerate(self.names):
             kept = self.get_buffer(f"features_{number}")
             new = features[name].detach().to(kept.dtype)

@@ -20,22 +20,32 @@ def similarity_matrix(features: Tensor, kernel: Kernel = "cosine") -> Tensor:
         features: (B, D).
         kernel: `cosine` (the papers'); `centred`, cosine after the batch's mean feature is taken away, as CKA does
             (Kornblith et al., ICML 2019); or `rbf`, `exp(-|x - y|^2 / (2 h))` with h the mean squared distance of the
-            batch, a detached constant, so that the scale of a feature space does not matter.
+            batch, so that the scale of a feature space does not matter.
 
     Returns:
         (B, B), symmetric, entries in [-1, 1].
     """
     if kernel == "cosine":
         return cosine_matrix(features)
-    centred = features - features.mean(dim=0)
+    centred = _centred(features)
     if kernel == "centred":
         return cosine_matrix(centred)
     product = centred @ centred.T
     square = product.diagonal()
     distances = (square[:, None] + square - 2 * product).clamp_min(0)
-    pairs = max(len(features) * (len(features) - 1), 1)
-    bandwidth = (distances.detach().sum() / pairs).clamp_min(torch.finfo(distances.dtype).tiny)
-    return torch.exp(-distances / (2 * bandwidth))
+    bandwidth = distances.sum() / max(len(features) * (len(features) - 1), 1)
+    return torch.exp(-distances / (2 * bandwidth.where(bandwidth > 0, 1.0)))
+
+
+def _centred(features: Tensor) -> Tensor:
+    """Features less their mean, in the unit of the largest; what rounding leaves of equal ones is 0."""
+    if not features.numel():
+        return features
+    size = features.detach().abs().amax()
+    scaled = features / size.where(size > 0, 1.0)
+    centred = scaled - scaled.mean(dim=0)
+    apart = centred.detach().abs().amax(dim=1, keepdim=True) > 16 * torch.finfo(features.dtype).eps
+    return centred * apart
 
 
 def cosine_matrix(features: Tensor, eps: float = 1e-8) -> Tensor:

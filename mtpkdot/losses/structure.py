@@ -54,6 +54,7 @@ class StructuralTransport(nn.Module):
         pairing: price of the mode `fused`, in (0, 1]: of mass that leaves its own sample, against 1 minus it for the
             structures.
         gather: see the rows of all processes, where there are several.
+        gathered: the rows given are already those of all processes.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class StructuralTransport(nn.Module):
         reach: float | None = None,
         pairing: float = 0.5,
         gather: bool = True,
+        gathered: bool = False,
     ) -> None:
         super().__init__()
         if top_k < 1:
@@ -77,7 +79,7 @@ class StructuralTransport(nn.Module):
         if not 0 < pairing <= 1:
             raise ValueError(f"pairing must lie in (0, 1], not {pairing}")
         self.top_k, self.mode, self.kernel, self.anchors = top_k, mode, kernel, anchors
-        self.pairing, self.gather = pairing, gather
+        self.pairing, self.gather, self.agree = pairing, gather and not gathered, gather or gathered
         self.divergence = SinkhornDivergence(eps, relative_eps, "euclidean", reach, tol, max_iter, solver)
 
     def forward(
@@ -93,7 +95,8 @@ class StructuralTransport(nn.Module):
             student: (B, D_s) features, row i is sample i. Gradients flow here.
             teacher: (B, D_t) features of the same samples; detached.
             weights: (B,) not negative, how much each sample counts; None for all alike. One of weight 0 is not read.
-            past: (Q, D_s) and (Q, D_t) features of earlier samples, which the batch is compared with as well; detached.
+            past: (Q, D_s) and (Q, D_t) features of earlier samples, which the batch is compared with as well; detached,
+                of the mean weight, and the same on all processes.
 
         Returns:
             Both terms and the solver's record. A batch of one sample has no structure: its terms are 0.
@@ -113,14 +116,15 @@ class StructuralTransport(nn.Module):
             if weights is not None:
                 heavy = weights > 0
                 student, teacher, weights = student[heavy], teacher[heavy], weights[heavy]
+                if not len(student):
+                    return _nothing(student)
             if past is not None:
                 student = torch.cat([student, past[0].detach().to(student.dtype)])
                 teacher = torch.cat([teacher, past[1].detach().to(teacher.dtype)])
                 if weights is not None:
                     weights = torch.cat([weights, weights.mean().expand(len(past[0]))])
             if len(student) < 2:
-                zero = student.sum() * 0.0
-                return Structure(zero, zero, zero.detach(), 0)
+                return _nothing(student)
             return self._compare(student, teacher, weights)
 
     def _compare(self, student: Tensor, teacher: Tensor, weights: Tensor | None) -> Structure:
@@ -133,7 +137,7 @@ class StructuralTransport(nn.Module):
             value, _, steps = gromov_wasserstein(of_teacher, of_student, shares, price)
             return Structure(value, centroid, value.new_zeros(()), steps)
         anchors = choose_anchors(of_teacher, min(self.top_k, len(student) - 1), self.anchors)
-        if self.gather and self.anchors == "random":
+        if self.agree and self.anchors == "random":
             anchors = _of_the_first_process(anchors)
         theirs, own = anchored(of_teacher, of_student, anchors)
         if self.mode == "paired":
@@ -141,6 +145,11 @@ class StructuralTransport(nn.Module):
             return Structure(value, centroid, value.new_zeros(()), 0)
         solved = self.divergence(theirs, own, weights, weights)
         return Structure(solved.value, centroid, solved.marginal_error, solved.iterations)
+
+
+def _nothing(student: Tensor) -> Structure:
+    zero = student.sum() * 0.0
+    return Structure(zero, zero, zero.detach(), 0)
 
 
 def _of_the_first_process(anchors: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class StudentModule(StageModule):
         self.temperature, self.train_tnet, self.finetune_encoder = temperature, train_tnet, finetune_encoder
         # The rows of all processes are gathered before.
         self.structure = StructuralTransport(
-            top_k, eps, ot_tol, ot_max_iter, solver, mode, kernel, anchors, relative_eps, reach, pairing, gather=False
+            top_k, eps, ot_tol, ot_max_iter, solver, mode, kernel, anchors, relative_eps, reach, pairing, gathered=True
         )
         self.selection = TeacherSelection(selection, selection_temperature, margin, JOINT)
         self.backbone = Backbone(self.steps[self.prevalent], self.num_outputs, encoder, per_step)

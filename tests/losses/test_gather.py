@@ -1,0 +1,113 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from mtpkdot.losses.gather import gather_rows
+from mtpkdot.losses.structure import StructuralTransport
+from tests.losses.processes import DTYPES, LAYOUTS, ROWS, cases_of, kinds, outcome, replicated
+from tests.losses.reference import random
+
+ROOT = Path(__file__).parents[2]
+ALL = slice(0, ROWS)
+TOLERANCE = {"float64": 1e-8, "float32": 1e-5}
+# `output_loss`, of which this rival is made, is computed in float32 whatever it is given.
+SINGLE = "rival-kd-"
+every_layout = pytest.mark.parametrize(("world", "number"), [(world, n) for world in LAYOUTS for n in (0, 1)])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What every process of every group found."""
+    folder = tmp_path_factory.mktemp("processes")
+    command = f"from tests.losses.processes import start; start({str(folder)!r})"
+    started = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert started.returncode == 0, started.stderr
+    return {
+        (world, number): [torch.load(folder / f"{world}-{number}-{r}.pt", weights_only=False) for r in range(world)]
+        for world, layouts in LAYOUTS.items()
+        for number in range(len(layouts))
+    }
+
+
+def assert_equal(found, gradients, expected, tolerance):
+    for one in found:
+        assert one.value.dtype == expected.value.dtype
+        assert abs(float(one.value - expected.value)) <= tolerance * max(abs(float(expected.value)), 1e-3)
+    largest = max(float(gradient.abs().max()) for gradient in expected.gradients)
+    assert largest > 0
+    worst = max(float((g - e).abs().max()) for g, e in zip(gradients, expected.gradients, strict=True))
+    assert worst <= tolerance * largest
+
+
+# Many processes
+
+
+@pytest.mark.parametrize(
+    ("world", "number", "case"), [(w, number, case) for w in LAYOUTS for number in (0, 1) for case in cases_of(number)]
+)
+def test_gathered_losses_and_their_mean_gradients_are_those_of_one_process(runs, world, number, case):
+    for name in DTYPES[number]:
+        found = [result[case, name] for result in runs[world, number]]
+        means = [torch.stack(parts).mean(dim=0) for parts in zip(*(one.gradients for one in found), strict=True)]
+        tolerance = TOLERANCE["float32" if case.startswith(SINGLE) else name]
+        assert_equal(found, means, outcome(case, ALL, getattr(torch, name)), tolerance)
+
+
+@every_layout
+@pytest.mark.parametrize("mode", ["rows", "fused"])
+def test_replicas_have_the_gradient_of_one_process(runs, world, number, mode):
+    for name in DTYPES[number]:
+        expected = replicated(mode, ALL, getattr(torch, name))
+        for result in runs[world, number]:
+            found = result[f"replicated {mode}", name]
+            assert_equal([found], found.gradients, expected, TOLERANCE[name])
+
+
+@every_layout
+@pytest.mark.parametrize("mode", ["rows", "paired"])
+def test_all_processes_have_the_same_random_anchors(runs, world, number, mode):
+    first, *others = (found[f"random {mode}"] for found in runs[world, number])
+    for other in others:
+        assert float(other.value) == pytest.approx(float(first.value), rel=1e-12)
+    assert float(first.value) > 0
+
+
+@every_layout
+def test_tensors_of_every_type_come_back_whole_in_the_order_of_the_processes(runs, world, number):
+    for found in runs[world, number]:
+        for name, whole in kinds(ALL).items():
+            gathered = found["kinds"][name]
+            assert gathered.dtype == whole.dtype, name
+            assert torch.equal(gathered, whole), name
+
+
+# One process
+
+
+def test_without_other_processes_the_tensors_are_what_they_were():
+    tensors = random(3, 2, seed=1).requires_grad_(), torch.tensor([True, False, True]), torch.arange(3)
+    assert not dist.is_initialized()
+    assert all(x is y for x, y in zip(gather_rows(*tensors), tensors, strict=True))
+
+
+def test_a_group_of_one_process_changes_nothing(tmp_path):
+    student, teacher = random(6, 3, seed=1), random(6, 4, seed=2)
+    losses = [
+        StructuralTransport(top_k=2, anchors=anchors, gather=g) for anchors in ("least", "random") for g in (1, 0)
+    ]
+
+    def values():
+        torch.manual_seed(0)
+        return [float(loss(student, teacher).transport) for loss in losses]
+
+    expected = values()
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        assert gather_rows(student)[0] is student
+        assert values() == expected
+    finally:
+        dist.destroy_process_group()
