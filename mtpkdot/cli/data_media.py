@@ -39,11 +39,12 @@ def check(argv: Sequence[str]) -> int | None:
         return NOT_READY
     if report.fatal and data.on_error == "raise":
         print(
-            f"not ready: {len(report.fatal)} problems. Repair them, or leave these recordings out with "
-            "--data.on_error skip."
+            f"not ready: {len(report.fatal)} problems, which cost {report.lost} recordings. Repair them, or do without "
+            "these files and recordings with --data.on_error skip."
         )
         return NOT_READY
-    print(f"ready: {report.usable} recordings" + (f", {len(report.fatal)} problems left out" if report.fatal else ""))
+    losses = f"; {report.lost} recordings left out, {len(report.fatal)} problems" if report.fatal else ""
+    print(f"ready: {report.usable} recordings{losses}")
     return None
 
 
@@ -56,10 +57,9 @@ def prepare(argv: Sequence[str]) -> None:
     data = _media("prepare", argv)
     store = data.prepared
     size = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
-    left_out = len(store.record["left_out"])
     print(
         f"{store.folder} is ready: {len(store.index)} recordings, {size / 1e6:.1f} MB"
-        + (f"; {left_out} left out, listed in store.json" if left_out else "")
+        + (f"; {store.losses}, listed in store.json" if store.losses else "")
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +14,13 @@ from torch import Tensor
 
 from mtpkdot.data.batch import Clips, FloatArray, IntArray, Rows, Samples, StrArray
 from mtpkdot.data.clips import SOUND_SCALE, PictureClips, SoundClips
-from mtpkdot.data.decode import frame_times, read_sound
+from mtpkdot.data.decode import frame_times, read_sound, video_info
 from mtpkdot.data.layouts.affwild2 import find
 from mtpkdot.data.layouts.affwild2_text import read_annotation
 from mtpkdot.data.media import MediaData
 from mtpkdot.data.pictures import PictureSettings, fill_frames, read_pictures, read_present
 from mtpkdot.data.prepared import Content
-from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.data.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.data.splits import Split
 from mtpkdot.errors import DataError
 
@@ -38,32 +39,53 @@ class _Converter:
     def __call__(self, recording: Recording) -> Content:
         assert recording.pictures is not None
         pictures = read_pictures(recording.pictures, recording.id, self.pictures)
-        counts, times = [len(pictures.times)], None
-        if recording.sound is not None:
-            times = frame_times(recording.sound)
-            counts.append(len(times))
+        problems = list(pictures.problems)
         small: dict[str, npt.NDArray[Any]] = {}
-        if recording.table is not None:
+        large: dict[str, npt.NDArray[Any]] = {}
+        times, sound = self._raw_video(recording.sound, problems) if recording.sound is not None else (None, None)
+        if sound is not None:
+            large["sound"] = sound
+        # Crops end with the last face that was found, so the raw video says how many frames there are, if it can. A
+        # recording of the test list is predicted to its end.
+        crops = len(pictures.times)
+        count = crops if times is None else len(times)
+        if recording.table is None:
+            count = max(count, crops)
+        else:
             truth = read_annotation(recording.table)
-            counts.append(len(truth))
-        # The three counts differ by a few frames; what all of them have is used. A recording of the test list is
-        # predicted to its end.
-        count = max(counts) if recording.table is None else min(counts)
+            if times is None and crops < len(truth):
+                what = (
+                    f"the last {len(truth) - crops} of {len(truth)} rows have no picture, and no raw video tells more"
+                )
+                problems.append(Problem(recording.table, what, "Nothing; these rows are not used.", fatal=False))
+            count = min(count, len(truth))
         offsets = np.pad(pictures.offsets, (0, max(0, count + 1 - len(pictures.offsets))), mode="edge")[: count + 1]
         small["times"] = _times(times, count)
         small["offsets"] = offsets
         if recording.table is not None:
             small["valence"], small["arousal"] = truth[:count, 0].copy(), truth[:count, 1].copy()
-        large: dict[str, npt.NDArray[Any]] = {"pictures": pictures.jpegs[: offsets[-1]]}
-        if recording.sound is not None and _has_sound(recording):
-            sound = read_sound(recording.sound, self.sound_rate)
-            large["sound"] = np.round(sound * SOUND_SCALE).astype(np.int16)
+        large["pictures"] = pictures.jpegs[: offsets[-1]]
         if not len(large["pictures"]):
             raise DataError(
                 f"{recording.pictures} has no frame among the first {count}, which are annotated",
                 "Repair it, or set data.init_args.on_error to skip.",
             )
-        return Content({**recording.facts, "frames": count}, small, large)
+        return Content({**recording.facts, "frames": count}, small, large, problems)
+
+    def _raw_video(
+        self, path: Path, problems: list[Problem]
+    ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.int16] | None]:
+        """Times of the frames in seconds and sound of a raw video, each None where it cannot be read or is absent."""
+        times = None
+        try:
+            times = frame_times(path)
+            if video_info(path).has_sound:
+                return times, np.round(read_sound(path, self.sound_rate) * SOUND_SCALE).astype(np.int16)
+            what, step = "has no sound stream, so its recordings have no sound", "Nothing, if so meant."
+            problems.append(Problem(path, what, step, fatal=False))
+        except DataError as error:
+            problems.append(Problem.of(error, path))
+        return times, None
 
 
 class AffWild2(MediaData):
@@ -219,23 +241,29 @@ class AffWild2(MediaData):
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
         """Every frame of the clips `index` (m,), with the prediction of its clip (m, 2)."""
-        samples = self.samples
+        place, source = self._frames_of(index)
+        row = np.searchsorted(self._begins, place, side="right") - 1
+        truth = self._truth[place]
+        numbers = np.char.mod("/%05d", place - self._begins[row] + 1)
+        ids = np.char.add(self._ids[row], numbers) if len(place) else np.empty(0, dtype=np.str_)
+        known = np.asarray(np.isfinite(truth).all(axis=1))
+        subjects = self.samples.subjects[index[source] // self.clips]
+        return Rows(ids, subjects, truth, known), output[torch.from_numpy(source)]
+
+    def _frames_of(self, index: IntArray) -> tuple[IntArray, IntArray]:
+        """Frames of the clips `index` (m,), counted over all recordings end to end, and the place in `index` of each.
+
+        A recording of few frames ends within a clip, so clips may have less than `span` of them.
+        """
+        self.samples  # noqa: B018 # says where they are
         recordings, first_clip = self._places
         window, step = np.divmod(index, self.clips)
         begin = (first_clip[window] + step) * self.span
-        counts = np.array([row["frames"] for row in self.rows], dtype=np.int64)
-        # Rows of the store's index, and where their frames begin when all are laid end to end.
         row = np.searchsorted(self._ids, recordings[window])
-        first = np.concatenate([[0], np.cumsum(counts)])
-        frames = np.clip(counts[row] - begin, 0, self.span)
+        frames = np.clip(np.diff(self._begins)[row] - begin, 0, self.span)
         source = np.repeat(np.arange(len(index)), frames)
         within = np.arange(len(source)) - np.repeat(np.cumsum(frames) - frames, frames)
-        frame = begin[source] + within
-        truth = self._truth[first[row[source]] + frame]
-        numbers = np.char.mod("/%05d", frame + 1)
-        ids = np.char.add(self._ids[row[source]], numbers) if len(frame) else np.empty(0, dtype=np.str_)
-        known = np.asarray(np.isfinite(truth).all(axis=1))
-        return Rows(ids, samples.subjects[window[source]], truth, known), output[torch.from_numpy(source)]
+        return self._begins[row[source]] + begin[source] + within, source
 
     @cached_property
     def _ids(self) -> StrArray:
@@ -243,9 +271,31 @@ class AffWild2(MediaData):
         return np.array([row["id"] for row in self.rows], dtype=np.str_)
 
     @cached_property
+    def _begins(self) -> IntArray:
+        """Where the frames of every recording begin when all are laid end to end, and the end."""
+        counts = [int(row["frames"]) for row in self.rows]
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @cached_property
     def _truth(self) -> FloatArray:
         """Valence and arousal of all frames of all recordings, end to end; NaN where there is none."""
         return np.concatenate([_values(row) for row in self.rows]).astype(np.float32)
+
+    @property
+    def _asked(self) -> list[Span]:
+        """The test list."""
+        return [Span(*span) for span in self.prepared.record["asked"]]
+
+    @property
+    def _submitted_ids(self) -> set[str]:
+        """Recordings whose frames are predicted for the test list."""
+        windows = self.submitted
+        return set(self._places[0][windows].tolist())
+
+    @property
+    def unsubmitted(self) -> list[str]:
+        """Recordings of the test list that cannot be predicted."""
+        return sorted({span.id for span in self._asked} - self._submitted_ids)
 
     @property
     def submitted(self) -> IntArray:
@@ -254,10 +304,24 @@ class AffWild2(MediaData):
         return self._listed
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
-        """The challenge's file: image_location, valence, arousal, one row per frame of the test list."""
-        rows, values = self.judge(index, output.clamp(-1, 1))
-        location = np.char.add(rows.ids, ".jpg")
-        return pd.DataFrame({"image_location": location, "valence": values[:, 0], "arousal": values[:, 1]})
+        """The challenge's file: image_location, valence, arousal, one row per frame of the test list, in its order.
+
+        Frames that are listed and lie beyond the end of a recording are predicted as its last one.
+        """
+        place, source = self._frames_of(index)
+        predicted = np.full((self._begins[-1], 2), np.nan, dtype=np.float32)
+        predicted[place] = output.clamp(-1, 1).numpy()[source]
+        locations, values = [], []
+        there = self._submitted_ids
+        for id, first, last in self._asked:
+            if id in there:
+                row = int(np.searchsorted(self._ids, id))
+                begin, end = self._begins[row], self._begins[row + 1]
+                frames = np.arange(first, end - begin if last < 0 else last + 1)
+                locations.append(np.char.add(f"{id}/", np.char.mod("%05d.jpg", frames + 1)))
+                values.append(predicted[np.minimum(begin + frames, end - 1)])
+        location, value = np.concatenate(locations), np.concatenate(values)
+        return pd.DataFrame({"image_location": location, "valence": value[:, 0], "arousal": value[:, 1]})
 
 
 def _times(times: npt.NDArray[np.float64] | None, count: int) -> npt.NDArray[np.float64]:
@@ -290,10 +354,3 @@ def _bridged(frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 def _sound_length(row: dict[str, Any]) -> int:
     length = row.get("length.sound")
     return 0 if length is None or np.isnan(length) else int(length)
-
-
-def _has_sound(recording: Recording) -> bool:
-    from mtpkdot.data.decode import video_info
-
-    assert recording.sound is not None
-    return video_info(recording.sound).has_sound

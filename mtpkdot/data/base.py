@@ -282,6 +282,11 @@ class BaseData(L.LightningDataModule):
         """Positions of the samples whose predictions are asked for by the data set's authors, who keep the labels."""
         return np.flatnonzero(self.parts == UNJUDGED)
 
+    @property
+    def unsubmitted(self) -> list[str]:
+        """What the authors ask for and no prediction can be made of, by name."""
+        return []
+
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame | None:
         """The file that the authors ask for; None if any table of predictions will do.
 

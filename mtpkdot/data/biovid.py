@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +12,11 @@ import pandas as pd
 from mtpkdot.data.batch import BoolArray, Clips, IntArray, Samples, StrArray
 from mtpkdot.data.clips import PictureClips, SignalClips
 from mtpkdot.data.filters import clean
-from mtpkdot.data.layouts.biovid import CLASSES, HOLDOUT, LOW_REACTION, find, read_signals
+from mtpkdot.data.layouts.biovid import CLASSES, HOLDOUT, LOW_REACTION, Signals, find, read_signals
 from mtpkdot.data.media import MediaData
 from mtpkdot.data.pictures import PictureSettings, fill_frames, read_pictures, read_present
 from mtpkdot.data.prepared import Content
-from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.data.splits import Split
 from mtpkdot.errors import DataError
 
@@ -26,6 +27,7 @@ VIDEO = "video"
 FRAME_RATE = 25.0  # of all videos
 SIGNAL_RATE = 512.0  # of all signals
 _TOLERANCE = 3  # frames that a video may end before what is asked of it
+_SLACK = 2  # samples of signals by which the rounding of time stamps may miss
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,16 @@ class _Converter:
         assert recording.pictures is not None
         pictures = read_pictures(recording.pictures, recording.id, self.pictures)
         times = np.where(np.isnan(pictures.times), np.arange(len(pictures.times)) / FRAME_RATE, pictures.times)
-        content = Content(recording.facts, {"offsets": pictures.offsets, "times": times}, {"pictures": pictures.jpegs})
+        small, large = {"offsets": pictures.offsets, "times": times}, {"pictures": pictures.jpegs}
+        content = Content(dict(recording.facts), small, large, list(pictures.problems))
         if recording.table is None:
             return content
-        read = read_signals(recording.table)
-        if not 0.99 * SIGNAL_RATE < read.rate < 1.01 * SIGNAL_RATE:
-            raise DataError(
-                f"{recording.table}: {read.rate:.1f} samples per second, not {SIGNAL_RATE:.0f}",
-                "Check its time column, which counts microseconds.",
-            )
+        try:
+            read = _read_signals(recording.table)
+        except DataError as error:
+            content.problems.append(Problem.of(error, recording.table))
+            return content
+        content.facts |= {"signal_start": float(read.times[0]), "signal_rate": read.rate}
         for name, signal in self.signals.items():
             for column in signal.columns:
                 if column not in read.columns:
@@ -81,7 +84,8 @@ class _Converter:
 class BioVid(MediaData):
     """BioVid Heat Pain, Part A or B, in the official layout or re-arranged into folders of frames.
 
-    A sample is a clip of 5.5 s: `frames` pictures, evenly spaced from `start` to `stop`, and the signals between.
+    A sample is a clip of 5.5 s: `frames` pictures, evenly spaced from `start` to `stop`, and the signals between, by
+    the time stamps of either.
 
     Args:
         classes: the classes of the task, in order. BL1 and PA4 are the usual ones.
@@ -205,38 +209,63 @@ class BioVid(MediaData):
 
     def _starts(self, index: pd.DataFrame, name: str, signal: Signal) -> tuple[IntArray, int]:
         """First sample of every clip's signals, -1 where it has none; and their number."""
-        length, start = round((self.stop - self.start) * SIGNAL_RATE), round(self.start * SIGNAL_RATE)
-        return np.where(_samples(index, name, signal) > 0, start, -1).astype(np.int64), length
+        length, available = round((self.stop - self.start) * SIGNAL_RATE), _samples(index, name, signal)
+        start = np.clip(_sample_at(index, self.start), 0, np.maximum(available - length, 0))
+        return np.where(available > 0, start, -1).astype(np.int64), length
 
     def _complete(self, index: pd.DataFrame) -> pd.DataFrame:
-        """The clips that go on until `stop`; others are an error, or left out and told."""
+        """The clips that last from `start` until `stop`; others are an error, or left out and told."""
         ends = np.array([times[-1] + _TOLERANCE / FRAME_RATE for times in index["times"]])
         if self.use_lists:
             ends[index["first"] > 0] = np.inf
-        short = {VIDEO: np.where(ends < self.stop - 1e-6, ends, np.inf)}
+        short = {(VIDEO, "stop"): np.where(ends < self.stop - 1e-6, ends, np.inf)}
         for name, signal in self.signals.items():
-            available = _samples(index, name, signal)
-            needed = round(self.start * SIGNAL_RATE) + round((self.stop - self.start) * SIGNAL_RATE)
-            short[name] = np.where((available > 0) & (available < needed), available / SIGNAL_RATE, np.inf)
-        whole = np.all([np.isinf(end) for end in short.values()], axis=0)
+            available, first = _samples(index, name, signal), _sample_at(index, self.start)
+            begin, rate = _column(index, "signal_start", 0.0), _column(index, "signal_rate", SIGNAL_RATE)
+            cut = (available > 0) & (first + round((self.stop - self.start) * SIGNAL_RATE) > available + _SLACK)
+            short[name, "stop"] = np.where(cut, begin + available / rate, np.inf)
+            short[name, "start"] = np.where((available > 0) & (first < -_SLACK), begin, np.inf)
+        whole = np.all([np.isinf(second) for second in short.values()], axis=0)
         if whole.all():
             return index
-        name = next(name for name, end in short.items() if np.isfinite(end).any())
-        row = int(np.argmin(short[name]))
+        name, key = next(key for key, second in short.items() if np.isfinite(second).any())
+        row = int(np.argmin(short[name, key]))
+        happens = "ends after {:.2f} s, before" if key == "stop" else "begins at {:.2f} s, after"
         what = (
-            f"{self.source}: the {name} of {index['id'].iloc[row]} ends after {short[name][row]:.2f} s, before "
-            f"data.init_args.stop; so do {int((~whole).sum())} clips"
+            f"{self.source}: the {name} of {index['id'].iloc[row]} {happens.format(short[name, key][row])} "
+            f"data.init_args.{key}; {int((~whole).sum())} clips do not last from start to stop"
         )
         if self.on_error == "raise" or not whole.any():
-            raise DataError(what, "Set stop to an earlier second, repair them, or set data.init_args.on_error to skip.")
+            where = "an earlier" if key == "stop" else "a later"
+            raise DataError(what, f"Set {key} to {where} second, repair them, or set data.init_args.on_error to skip.")
         print(f"{what}, which are left out")
         return index[whole].reset_index(drop=True)
 
 
+def _read_signals(path: Path) -> Signals:
+    """The signals of a clip, at the rate of the data set."""
+    read = read_signals(path)
+    if not 0.99 * SIGNAL_RATE < read.rate < 1.01 * SIGNAL_RATE:
+        what = f"{path}: {read.rate:.1f} samples per second, not {SIGNAL_RATE:.0f}"
+        raise DataError(what, "Check its time column, which counts microseconds.")
+    return read
+
+
+def _column(index: pd.DataFrame, name: str, default: float) -> npt.NDArray[np.float64]:
+    """(n,) a number of every clip, or the default where it has none."""
+    values = index[name].fillna(default) if name in index else np.full(len(index), default)
+    return np.asarray(values, dtype=np.float64)
+
+
+def _sample_at(index: pd.DataFrame, second: float) -> IntArray:
+    """(n,) the sample of every clip's signals that was taken at a second of the clip, by their time stamps."""
+    begin, rate = _column(index, "signal_start", 0.0), _column(index, "signal_rate", SIGNAL_RATE)
+    return np.round((second - begin) * rate).astype(np.int64)
+
+
 def _samples(index: pd.DataFrame, name: str, signal: Signal) -> npt.NDArray[np.float64]:
     """(n,) samples of a modality in every clip, 0 where it has none."""
-    column = f"length.signal.{name}.{signal.columns[0]}"
-    return index[column].fillna(0).to_numpy(dtype=np.float64) if column in index else np.zeros(len(index))
+    return _column(index, f"length.signal.{name}.{signal.columns[0]}", 0.0)
 
 
 def _text(column: "pd.Series[Any]") -> StrArray:

@@ -83,8 +83,11 @@ def cached(
         keys: everything that decides them, as plain data.
         size: samples n of the data set.
         compute: yields the features block by block; samples without a block get zeros and an empty mask.
+
+    Raises:
+        TypeError: keys that are no plain data; text made of an object need not be the same in the next process.
     """
-    text = json.dumps({"format": FORMAT, **keys}, sort_keys=True, default=str)
+    text = json.dumps({"format": FORMAT, **keys}, sort_keys=True)
     folder = root / modality / hashlib.sha256(text.encode()).hexdigest()[:16]
     if _whole(folder):
         return folder

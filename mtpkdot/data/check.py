@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
@@ -26,12 +26,14 @@ class Report:
     Attributes:
         inventory: counts and everything that was found wrong, files that cannot be decoded included.
         decoded: recordings that were decoded, or tried.
-        usable: recordings without a problem of their own.
+        usable: recordings that can be used, some of them without a damaged file.
+        lost: recordings that cannot.
     """
 
     inventory: Inventory
     decoded: int
     usable: int
+    lost: int
 
     @property
     def fatal(self) -> list[Problem]:
@@ -49,7 +51,8 @@ class Report:
         notes = [problem for problem in self.inventory.problems if not problem.fatal]
         for kind, problems in (("note", notes), ("problem", self.fatal)):
             for problem in problems[:most]:
-                yield f"  {kind}: {problem.path}: {problem.what.rstrip('.')}. {problem.step}"
+                end = "" if problem.what.endswith(".") else "."
+                yield f"  {kind}: {problem.path}: {problem.what}{end} {problem.step}"
             if len(problems) > most:
                 yield f"  ... and {len(problems) - most} more of this kind (--all shows them)"
 
@@ -62,18 +65,29 @@ def check(data: "MediaData", decode: bool = True) -> Report:
         decode: false only looks at names, counts and text files.
 
     Returns:
-        The report. A recording with several damaged files is reported with the first of them.
+        The report. A recording that cannot be used is reported with the first file that is to blame.
     """
     inventory = data.inventory()
     usable = [recording for recording in inventory.recordings if recording.pictures is not None]
+    lost = len(inventory.lost) + len(inventory.recordings) - len(usable)
     if not decode:
-        return Report(inventory, 0, len(usable))
-    problems = [problem for problem in _decoded(usable, data) if problem is not None]
-    found = Inventory(inventory.recordings, [*inventory.problems, *problems], inventory.counts)
-    return Report(found, len(usable), len(usable) - len(problems))
+        return Report(inventory, 0, len(usable), lost)
+    results = list(_decoded(usable, data))
+    failed = sum(not result.used for result in results)
+    problems = [problem for result in results for problem in result.problems]
+    # Two people share a raw video.
+    unique = list(dict.fromkeys([*inventory.problems, *problems]))
+    return Report(replace(inventory, problems=unique), len(usable), len(usable) - failed, lost + failed)
 
 
-def _decoded(recordings: list[Recording], data: "MediaData") -> Iterator[Problem | None]:
+class _Result(NamedTuple):
+    """Whether a recording can be used, and what is wrong with it."""
+
+    used: bool
+    problems: list[Problem]
+
+
+def _decoded(recordings: list[Recording], data: "MediaData") -> Iterator[_Result]:
     preparation = data.preparation
     jobs = [(preparation.convert, recording) for recording in recordings]
     with tqdm(total=len(jobs), desc="checking", unit="recording", disable=None) as bar:
@@ -85,19 +99,17 @@ def _decoded(recordings: list[Recording], data: "MediaData") -> Iterator[Problem
         # Spawned: a forked copy of a process with threads (torch, OpenCV) may hang.
         with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=start_worker) as pool:
             try:
-                for problem in pool.map(_try, jobs, chunksize=_CHUNK):
+                for result in pool.map(_try, jobs, chunksize=_CHUNK):
                     bar.update()
-                    yield problem
+                    yield result
             except BrokenProcessPool as error:
                 raise killed() from error
 
 
-def _try(job: tuple[Convert, Recording]) -> Problem | None:
+def _try(job: tuple[Convert, Recording]) -> _Result:
     convert, recording = job
     try:
-        convert(recording)
+        return _Result(True, convert(recording).problems)
     except DataError as error:
         paths = [path for path in (recording.pictures, recording.sound, recording.table) if path is not None]
-        path = next((path for path in paths if error.what.startswith(str(path))), paths[0])
-        return Problem(path, error.what.removeprefix(str(path)).lstrip(": "), error.step)
-    return None
+        return _Result(False, [Problem.of(error, *paths)])

@@ -33,7 +33,8 @@ class MediaData(BaseData):
             own below it.
         pictures: how frames are cut and stored.
         missing_frames: what a frame is that does not exist: the one before it, or a masked step.
-        on_error: what to do with a recording that cannot be read: stop, or leave it out, say so and count it.
+        on_error: what to do with a file that cannot be read: stop, or do without it, say so and count it. Without a
+            damaged frame, sound track or table of signals a recording is still used, without its video it is left out.
         prepare_workers: processes that prepare; 0 for all cores.
         augment: what varies between the views of a training sample; null for nothing.
         options: see BaseData.
@@ -134,9 +135,9 @@ class MediaData(BaseData):
         super().adopt(other)
 
     def summary(self) -> str:
-        """As of every data set, and how many recordings are left out."""
-        left_out = len(self.prepared.record["left_out"])
-        return super().summary() + (f"; {left_out} recordings left out" if left_out else "")
+        """As of every data set, and how many recordings are left out for how many problems."""
+        losses = self.prepared.losses
+        return super().summary() + (f"; {losses}" if losses else "")
 
     def offsets(self) -> dict[str, IntArray]:
         """Per recording, where its frames lie."""

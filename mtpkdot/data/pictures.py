@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mtpkdot.data.batch import IntArray
 from mtpkdot.data.decode import DecodeError, encode_jpeg, frame_times, iter_frames, read_jpeg
 from mtpkdot.data.faces import Box, FaceDetector, boxes_per_frame, centre_box, crop, find_boxes, read_boxes
+from mtpkdot.data.recordings import Problem
 from mtpkdot.errors import DataError
 
 Frame = npt.NDArray[np.uint8]
@@ -68,11 +69,13 @@ class Pictures:
         jpegs: all files one after the other, uint8.
         offsets: (F + 1,) where each begins, and the end; an empty one is an absent frame.
         times: (F,) seconds; NaN where unknown.
+        problems: frames of a folder that cannot be decoded, and are absent.
     """
 
     jpegs: npt.NDArray[np.uint8]
     offsets: IntArray
     times: npt.NDArray[np.float64]
+    problems: list[Problem] = field(default_factory=list)
 
     @classmethod
     def of(cls, files: list[bytes], times: npt.NDArray[np.float64]) -> "Pictures":
@@ -90,7 +93,8 @@ def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
         settings: how.
 
     Raises:
-        DataError: damaged or empty file or folder, a recording without any face or box.
+        DataError: damaged video, empty file or folder, a folder without one whole frame, a recording without any face
+            or box.
     """
     if path.is_dir():
         return _from_folder(path, id, settings)
@@ -108,14 +112,24 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
         raise DataError(f"{folder} holds no JPEG frame", "Put them there, or remove the recording.")
     files = [b""] * (max(names) + 1)
     boxes = _boxes(folder, id, settings)
+    problems = []
     for number, name in names.items():
         path = folder / name
-        picture = read_jpeg(path)  # decoded even if it is kept: a damaged file is found here, not in the third epoch
+        try:
+            picture = read_jpeg(path)  # decoded even if it is kept: damage is found here, not in the third epoch
+        except DecodeError as error:
+            problems.append(Problem.of(error, path))
+            continue
         if settings.crop == "whole" and tuple(picture.shape[1:]) == (settings.size, settings.size):
             files[number] = path.read_bytes()
         else:
             files[number] = _cut(picture.permute(1, 2, 0).contiguous().numpy(), number, boxes, settings, path)
-    return _checked(Pictures.of(files, np.full(len(files), np.nan)), folder, settings)
+    if len(problems) == len(names):
+        first = problems[0]
+        what = f"{folder}: none of its {len(names)} frames can be decoded, first {first.path.name}: {first.what}"
+        raise DecodeError(what, first.step)
+    pictures = _checked(Pictures.of(files, np.full(len(files), np.nan)), folder, settings)
+    return replace(pictures, problems=problems)
 
 
 def frame_files(folder: Path) -> dict[int, str]:

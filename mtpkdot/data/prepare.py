@@ -16,8 +16,17 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mtpkdot.data.prepared import FORMAT, Content, Store, index_row, stored_source, write_index, write_recording
-from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.data.prepared import (
+    FORMAT,
+    Content,
+    Store,
+    index_row,
+    stored_problems,
+    stored_source,
+    write_index,
+    write_recording,
+)
+from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
 
 OnError = Literal["raise", "skip"]
@@ -33,7 +42,8 @@ class Preparation:
         folder: of the store.
         settings: everything that decides what is stored, as plain data.
         convert: decodes one recording; must be picklable.
-        on_error: what to do with a recording that cannot be read: stop, or leave it out and count it.
+        on_error: what to do with a file that cannot be read: stop, or do without it (if need be without its recording)
+            and count it.
         workers: processes.
     """
 
@@ -52,18 +62,16 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     where it was. A process that finds another one at work waits for it. A finished store is not written to.
 
     Raises:
-        DataError: a recording that cannot be read, under `on_error: raise`; the others stay stored.
+        DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored.
     """
     folder = preparation.folder
     unusable = [problem for problem in inventory.problems if problem.fatal]
     if unusable and preparation.on_error == "raise":
-        first = unusable[0]
-        others = f" ({len(unusable) - 1} more; see `mtpkdot data check`)" if len(unusable) > 1 else ""
-        step = f"{first.step.rstrip('.')}, or set data.init_args.on_error to skip."
-        raise DataError(f"{first.path}: {first.what.rstrip('.')}{others}", step)
+        raise _refused(unusable[0], len(unusable) - 1)
     sources = dict(zip((r.id for r in inventory.recordings), fingerprints(inventory, preparation), strict=True))
     problems = sorted(f"{problem.path.name} {problem.what}" for problem in unusable)
-    listing = hashlib.sha256(json.dumps([sources, preparation.on_error, problems]).encode()).hexdigest()
+    text = json.dumps([sources, preparation.on_error, problems, inventory.lost, inventory.asked])
+    listing = hashlib.sha256(text.encode()).hexdigest()
     if (store := _finished(folder, sources, listing)) is not None:
         return store
     try:
@@ -101,33 +109,44 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
     for rest in (*(folder / "recordings").glob(".*.safetensors.*"), *folder.glob(".index.*"), *folder.glob(".store.*")):
         rest.unlink(missing_ok=True)  # of a killed process; the lock is ours
     usable = [r for r in inventory.recordings if r.pictures is not None]
-    wanted = [r for r in usable if stored_source(folder, r.id) != sources[r.id]]
+    # What was stored without its damaged files is no good for who wants to be told of them.
+    wanted = [
+        r
+        for r in usable
+        if stored_source(folder, r.id) != sources[r.id] or (not skip and stored_problems(folder, r.id))
+    ]
     failed: dict[str, str] = {}
     for recording, problem in _converted(wanted, sources, preparation, len(usable)):
         if problem is not None and not skip:
             raise problem
         if problem is not None:
             failed[recording.id] = problem.what
-    rows = [index_row(folder, r.id) for r in usable if r.id not in failed]
+    kept = [r.id for r in usable if r.id not in failed]
+    rows = [index_row(folder, id) for id in kept]
     if not rows:
         raise DataError(
             f"{preparation.root}: not one of {len(inventory.recordings)} recordings can be used",
             "Run `mtpkdot data check`.",
         )
-    left_out = dict(failed)
-    for trouble in inventory.problems:
-        if trouble.fatal:
-            place = str(trouble.path)
-            left_out[place] = f"{left_out[place]}; {trouble.what}" if place in left_out else trouble.what
-    write_index(folder, rows, {"settings": preparation.settings, "listing": listing, "left_out": left_out})
-    if left_out:
-        name, why = next(iter(left_out.items()))
-        print(
-            f"{len(left_out)} recordings or files are left out, listed in {folder / 'store.json'}; first {name}: {why}"
-        )
+    left_out = sorted({*inventory.lost, *(r.id for r in inventory.recordings if r.pictures is None), *failed})
+    told = [f"{problem.path}: {problem.what}" for problem in inventory.problems if problem.fatal]
+    told += [text for id in kept for text in stored_problems(folder, id)]
+    # Two people share a raw video.
+    problems = list(dict.fromkeys([*told, *(failed[r.id] for r in usable if r.id in failed)]))
+    record = {"settings": preparation.settings, "listing": listing, "left_out": left_out, "problems": problems}
+    write_index(folder, rows, {**record, "asked": inventory.asked})
     made = Store.open(folder)
     assert made is not None
+    if problems:
+        print(f"{made.losses}, listed in {folder / 'store.json'}; first {problems[0]}")
     return made
+
+
+def _refused(problem: Problem, others: int = 0) -> DataError:
+    """What stops a preparation under `on_error: raise`."""
+    more = f" ({others} more; see `mtpkdot data check`)" if others else ""
+    step = f"{problem.step.rstrip('.')}, or set data.init_args.on_error to skip."
+    return DataError(f"{problem.path}: {problem.what.rstrip('.')}{more}", step)
 
 
 def fingerprints(inventory: Inventory, preparation: Preparation) -> Iterator[str]:
@@ -194,6 +213,9 @@ def _convert_one(preparation: Preparation, recording: Recording, source: str) ->
         content = preparation.convert(recording)
     except DataError as error:
         return error
+    damage = next((problem for problem in content.problems if problem.fatal), None)
+    if damage is not None and preparation.on_error == "raise":
+        return _refused(damage)
     write_recording(preparation.folder, recording.id, content, source)
     return None
 

@@ -25,10 +25,10 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mtpkdot.data.recordings import Fact
+from mtpkdot.data.recordings import Fact, Problem
 from mtpkdot.errors import DataError
 
-FORMAT = 2  # raise it whenever the same recording and settings give other files
+FORMAT = 3  # raise it whenever the same recording and settings give other files
 _OPEN_FILES = 256
 _TOLD = "mtpkdot"  # the key of what a file says of itself
 
@@ -44,11 +44,13 @@ class Content:
         small: arrays kept in the index, such as the time of every frame.
         large: arrays read piece by piece: `pictures` (JPEG files one after the other, uint8) with `offsets` (F + 1) in
             `small`, `sound` (int16, mono), `signal.<column>` (float32).
+        problems: files of it that are damaged and without which it can be used, and notes.
     """
 
     facts: dict[str, Fact]
     small: dict[str, Array] = field(default_factory=dict)
     large: dict[str, Array] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
 
 def write_recording(folder: Path, id: str, content: Content, source: str) -> None:
@@ -66,7 +68,10 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
     arrays = {f"small.{k}": np.ascontiguousarray(v) for k, v in content.small.items()}
     arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
     # One entry: safetensors writes several in an order of chance, and the digest of a recording would be one of chance.
-    told = json.dumps({"format": FORMAT, "source": source, "facts": content.facts}, sort_keys=True)
+    problems = [problem.told for problem in content.problems if problem.fatal]
+    told = json.dumps(
+        {"format": FORMAT, "source": source, "facts": content.facts, "problems": problems}, sort_keys=True
+    )
     data = save(arrays, {_TOLD: told})
     path = recording_path(folder, id)
     _replace(path, path.with_name(f".{path.name}.{os.getpid()}"), data)
@@ -97,7 +102,19 @@ def recording_path(folder: Path, id: str) -> Path:
 
 
 def stored_source(folder: Path, id: str) -> str | None:
-    """What a recording in the store was made from; None if it is absent, damaged or of another format."""
+    """What a recording in the store was made from; None if it is absent, torn or of another format."""
+    told = _stored(folder, id)
+    return None if told is None else told["source"]
+
+
+def stored_problems(folder: Path, id: str) -> list[str]:
+    """Which files of a recording in the store were damaged and are not in it."""
+    told = _stored(folder, id)
+    return [] if told is None else told["problems"]
+
+
+def _stored(folder: Path, id: str) -> Any:
+    """What a recording in the store says of itself; None if it is absent, torn or of another format."""
     path = recording_path(folder, id)
     if not path.is_file():
         return None
@@ -106,7 +123,7 @@ def stored_source(folder: Path, id: str) -> str | None:
             told = json.loads((file.metadata() or {}).get(_TOLD, "{}"))
     except (SafetensorError, OSError, ValueError):
         return None
-    return told["source"] if told.get("format") == FORMAT else None
+    return told if told.get("format") == FORMAT else None
 
 
 def index_row(folder: Path, id: str) -> dict[str, Any]:
@@ -164,6 +181,12 @@ class Store:
         """Digest of every recording."""
         return str(self.record["contents"])
 
+    @property
+    def losses(self) -> str:
+        """How many recordings are not in the store, and for how many problems; empty if there was none."""
+        recordings, problems = len(self.record["left_out"]), len(self.record["problems"])
+        return f"{recordings} recordings left out, {problems} problems" if recordings or problems else ""
+
     @cached_property
     def index(self) -> pd.DataFrame:
         """One row per recording, in the order of the ids."""
@@ -176,14 +199,21 @@ class Store:
             ) from error
 
     def read(self, id: str, name: str, start: int, stop: int) -> Array:
-        """Elements `start` to `stop` of one of a recording's large arrays."""
+        """Elements `start` to `stop` of one of a recording's large arrays.
+
+        A file that is torn or absent is noticed; a byte that was changed in place is not, since that would take
+        reading the whole file: the index keeps the `sha256` of every file to compare it with.
+
+        Raises:
+            DataError: the file cannot be opened.
+        """
         try:
             # Files that were made again meanwhile belong to another store: other contents open them anew.
             piece: Array = _slice(str(recording_path(self.folder, id)), name, self.contents)[start:stop]
         except (SafetensorError, OSError) as error:
             raise DataError(
                 f"{recording_path(self.folder, id)} cannot be read ({_one_line(error)})",
-                "Run `mtpkdot data prepare` again: it repairs what is damaged.",
+                "Run `mtpkdot data prepare` again: it makes torn and missing files anew.",
             ) from error
         return piece
 

@@ -1,5 +1,6 @@
 """From an experiment to its stages: what each is trained with, and the hash of all that decides its result."""
 
+import copy
 import hashlib
 import importlib
 import inspect
@@ -124,6 +125,8 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
         "model": model | _nested(upstream),
         "data": {"class_path": config["data"]["class_path"], "init_args": arguments},
     }
+    # A copy: Lightning's parser turns the nested mappings it is given into objects of its own, in place.
+    sections = copy.deepcopy(sections)
     stored = StoredStage(Path(config["pipeline"]["root"]), stage.name, digest(keys))
     return Job(stage, stored, keys, sections, fit, upstream)
 
@@ -132,7 +135,8 @@ def data_keys(experiment: Experiment) -> dict[str, Any]:
     """What decides the data that an encoder reads, whatever the stage, and the user's own code that reads them."""
     passed = {"batch_size", "num_workers", "views", "split", "seed"}
     arguments = experiment.config["data"].get("init_args", {})
-    keys = _data_keys(experiment, {key: value for key, value in arguments.items() if key not in passed})
+    kept = {key: value for key, value in arguments.items() if key not in passed}
+    keys = _data_keys(experiment, copy.deepcopy(kept))
     encoders = {name: section["model"]["encoder"] for name, section in experiment.config["backbone"].items()}
     return {**keys, "code": _own_code({"data": experiment.config["data"], "encoders": encoders})}
 

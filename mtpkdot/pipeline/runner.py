@@ -113,6 +113,8 @@ class Run:
         table = submission(job.stored.checkpoint, self.data, self.config["trainer"], self.features)
         write_text(self.folder / "submission.csv", table.to_csv(index=False))
         print(f"Predictions of {len(table)} rows to submit are in {self.folder / 'submission.csv'}", flush=True)
+        if missing := self.data.unsubmitted:
+            print(f"Missing in it, since they cannot be read: {', '.join(missing)}", flush=True)
 
     def _check_config(self) -> None:
         trainer = self.config["trainer"]

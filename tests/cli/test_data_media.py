@@ -56,6 +56,7 @@ DAMAGE = {
     "torn video": ("biovid", "PartA/video/*/*BL1*.mp4", halved),
     "text as video": ("biovid", "PartA/video/*/*PA4*.mp4", lambda path: put(path, "hello")),
     "empty video": ("biovid", "PartA/video/*/*PA4*.mp4", lambda path: put(path, "")),
+    "empty table": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, "")),
     "header only": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, "time\tgsr\tecg\n")),
     "wrong header": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, "t\tg\n1\t2\n")),
     "torn row": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, path.read_bytes()[:-9])),
@@ -64,10 +65,17 @@ DAMAGE = {
     "torn crop": ("affwild2", "cropped_aligned/*/00007.jpg", halved),
     "empty crop": ("affwild2", "cropped_aligned/*/00007.jpg", lambda path: put(path, "")),
     "torn raw video": ("affwild2", "batch2/*.avi", halved),
+    "empty raw video": ("affwild2", "batch2/*.avi", lambda path: put(path, "")),
     "empty annotation": ("affwild2", "VA*/Train_Set/*.txt", lambda path: put(path, "")),
     "other header": ("affwild2", "VA*/Train_Set/*.txt", lambda path: put(path, "a,b\n1,2\n")),
     "out of range": ("affwild2", "VA*/Validation_Set/*.txt", lambda path: put(path, "valence,arousal\n0.1,7\n")),
     "no crops": ("affwild2", "cropped_aligned/*", lambda path: path.rename(path.parents[1] / "aside")),
+}
+
+# Something of the recording is left: its pictures.
+KEPT = {
+    *("empty table", "header only", "wrong header", "torn row"),
+    *("torn crop", "empty crop", "torn raw video", "empty raw video"),
 }
 
 
@@ -82,21 +90,22 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
     assert main(["data", "check", name, str(root), *SMALL]) == 1
     printed = capsys.readouterr()
     assert not printed.err
-    # Signals that lose their video are a problem of their own.
+    # Signals that lose their video are a problem of their own, but no recording. One without them is kept.
     count = 2 if kind in ("empty video", "odd subject") else 1
-    assert f"not ready: {count} problems" in printed.out.rstrip().splitlines()[-1]
+    lost = 0 if kind in KEPT else 1
+    assert f"not ready: {count} problems, which cost {lost} recordings" in printed.out.rstrip().splitlines()[-1]
     skip = [*SMALL, "--data.on_error", "skip"]
     assert main(["data", "check", name, str(root), *skip]) == 0
     printed = capsys.readouterr().out.rstrip().splitlines()[-1]
-    rest = {"biovid": 2, "affwild2": 6}[name]
-    assert printed == f"ready: {rest} recordings, {count} problems left out"
+    rest = {"biovid": 3, "affwild2": 7}[name] - lost
+    assert printed == f"ready: {rest} recordings; {lost} recordings left out, {count} problems"
     assert main(["data", "prepare", name, str(root), *skip]) == 0
     printed = capsys.readouterr()
     assert f"is ready: {rest} recordings" in printed.out
-    assert f"{count} left out, listed in store.json" in printed.out
+    assert f"; {lost} recordings left out, {count} problems, listed in store.json" in printed.out
     assert not printed.err
     record = json.loads(next(root.with_name("raw.store").glob("*/store.json")).read_text())
-    assert len(record["left_out"]) == count
+    assert (len(record["left_out"]), len(record["problems"])) == (lost, count)
 
 
 @pytest.mark.parametrize(

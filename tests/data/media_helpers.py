@@ -12,7 +12,7 @@ from PIL import Image
 
 from mtpkdot.data.prepare import Preparation
 from mtpkdot.data.prepared import Content
-from mtpkdot.data.recordings import Inventory, Recording
+from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
 
 TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
@@ -66,7 +66,7 @@ def digests(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns a text file into a recording; `bad` is damaged, `deadly` ends the process."""
+    """Turns a text file into a recording; `bad` is damaged, `9 scratched` a little; `deadly` ends the process."""
 
     seconds: float = 0.0
     factor: int = 1
@@ -79,8 +79,10 @@ class Reader:
             raise DataError(f"{recording.pictures} is bad", "Make it good.")
         if text == "deadly":
             os._exit(9)
-        values = np.arange(int(text), dtype=np.float32) * self.factor
-        return Content(recording.facts, {"times": np.arange(3.0)}, {"signal.x": values})
+        number, _, damage = text.partition(" ")
+        values = np.arange(int(number), dtype=np.float32) * self.factor
+        problems = [Problem(recording.pictures, f"is {damage}", "Polish it.")] if damage else []
+        return Content(recording.facts, {"times": np.arange(3.0)}, {"signal.x": values}, problems)
 
 
 def raw(folder, count=8):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtpkdot.data import AffWild2, Split
+from mtpkdot.data import AffWild2, Split, affwild2
+from mtpkdot.data.decode import DecodeError
 from mtpkdot.errors import DataError
-from tests.data.media_helpers import TEST_LIST, copied, decoded, heard, image
+from tests.data.media_helpers import TEST_LIST, copied, decoded, heard, image, put
 
 FRAMES, STEP, CLIPS, SECONDS, RATE = 4, 2, 3, 0.25, 16000
 SPAN = FRAMES * STEP
@@ -51,7 +52,8 @@ class Truth:
             self.times = np.append(self.times, ends + step * np.arange(1, 1 + self.count - len(self.times)))
         else:
             rows = np.array([line.split(",") for line in tables[0].read_text().split()[1:]], float)
-            self.count = min(*counts, len(rows))
+            # Crops end with the last face that was found.
+            self.count = min(counts[-1], len(rows))
             rows[(rows == -5).any(axis=1)] = np.nan
             self.values = rows[: self.count]
 
@@ -121,7 +123,7 @@ def test_every_step_holds_these_crops_and_no_others(affwild2_twin, tmp_path, mis
     assert bool(absent) == (missing == "mask")
 
 
-def test_windows_tile_every_recording_to_its_smallest_count(data, affwild2_twin):
+def test_windows_tile_every_recording_to_the_end_of_its_annotation_or_video(data, affwild2_twin):
     wanted = {
         f"{name}-{clip:06d}"
         for name in names(affwild2_twin)
@@ -225,6 +227,7 @@ def test_the_test_list_is_predicted_to_its_last_frame_and_never_scored(data, aff
     assert list(table.columns) == ["image_location", "valence", "arousal"]
     wanted = [f"{name}/{n + 1:05d}.jpg" for name in listed for n in range(truth(affwild2_twin, name).count)]
     assert table["image_location"].tolist() == wanted
+    assert data.unsubmitted == []
     assert (table[["valence", "arousal"]] == 1).all(axis=None)
     assert not data.judge(index, torch.zeros(len(index), 2))[0].labelled.any()
 
@@ -239,6 +242,115 @@ def test_frames_of_the_test_list_without_any_face_are_predicted_too(affwild2_twi
     index = (data.submitted[:, None] * CLIPS + np.arange(CLIPS)).ravel()
     table = data.submission(index, torch.zeros(len(index), 2))
     assert len(table) == len(decoded(truth(root, name).video)[1])
+
+
+def predictions(data):
+    """For every step of the test list's windows other numbers, and the file made of them, by frame."""
+    index = (data.submitted[:, None] * CLIPS + np.arange(CLIPS)).ravel()
+    output = torch.from_numpy(np.random.default_rng(1).uniform(-1, 1, (len(index), 2)).astype(np.float32))
+    by_clip = {}
+    for row, clips in zip(data.submitted, output.view(-1, CLIPS, 2).numpy(), strict=True):
+        name, first = data.samples.ids[row].rsplit("-", 1)
+        by_clip |= {(name, int(first) + step): clips[step] for step in range(CLIPS)}
+    return by_clip, data.submission(index, output)
+
+
+@pytest.mark.parametrize("kind", ["names", "frames"])
+def test_what_is_listed_is_submitted_in_the_order_of_the_list(affwild2_twin, tmp_path, kind):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    listed = (root / TEST_LIST).read_text().split()
+    other = next(iter((root / "VA_Estimation_Challenge" / "Train_Set").iterdir()))
+    other.unlink()  # one more video to predict
+    names = sorted([*listed, other.stem], reverse=True)
+    ends = {name: len(Truth(root, name).times) for name in names}
+    if kind == "names":
+        lines, wanted = names, [(name, number) for name in names for number in range(1, ends[name] + 1)]
+    else:
+        one, two = names
+        wanted = [(one, 30), (one, 31), (two, 9), (one, 1), (two, 8), (two, ends[two] + 3)]
+        lines = ["image_location,valence,arousal", *(f"{name}/{number:05d}.jpg,," for name, number in wanted)]
+    put(root / TEST_LIST, "\n".join(lines) + "\n")
+    data = made(root, tmp_path / "store")
+    by_clip, table = predictions(data)
+    assert table["image_location"].tolist() == [f"{name}/{number:05d}.jpg" for name, number in wanted]
+    expected = [by_clip[name, (min(number, ends[name]) - 1) // SPAN] for name, number in wanted]
+    np.testing.assert_array_equal(table[["valence", "arousal"]].to_numpy(), np.stack(expected))
+    alone = AffWild2(store=str(tmp_path / "store"), **SETTINGS)
+    assert predictions(alone)[1].equals(table)
+
+
+def test_videos_of_the_test_list_that_cannot_be_read_are_named(affwild2_twin, tmp_path):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    name = (root / TEST_LIST).read_text().split()[0]
+    put(root / TEST_LIST, f"nowhere\n{name}\nanywhere\n")
+    data = made(root, tmp_path / "store", on_error="skip")
+    assert data.unsubmitted == ["anywhere", "nowhere"]
+    assert {place.split("/")[0] for place in predictions(data)[1]["image_location"]} == {name}
+    assert data.prepared.record["left_out"] == ["anywhere", "nowhere"]
+
+
+@pytest.mark.parametrize("missing", ["repeat", "mask"])
+def test_annotated_frames_after_the_last_face_are_used(affwild2_twin, tmp_path, missing):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    name = "1-30-320x256"
+    for path in (root / "cropped_aligned" / name).iterdir():
+        if int(path.stem) > 2 * SPAN:
+            path.unlink()
+    data = made(root, tmp_path / "store", missing_frames=missing)
+    who = Truth(root, name)
+    assert who.count > 3 * SPAN
+    assert next(row for row in data.rows if row["id"] == name)["frames"] == who.count
+    positions = np.array([row for row, id in enumerate(data.samples.ids) if id.startswith(name)])
+    index = (positions[:, None] * CLIPS + np.arange(CLIPS)).ravel()
+    rows, _ = data.judge(index, torch.zeros(len(index), 2))
+    np.testing.assert_allclose(rows.target, who.values, atol=1e-6)
+    begins = [begin for _, _, other, begin in steps(data, root) if other.name == name]
+    mask = data.samples.masks["video"][positions].ravel()
+    for begin, seen in zip(begins, mask, strict=True):
+        expected = begin < who.count and (missing == "repeat" or begin < 2 * SPAN)
+        assert seen == (expected and not (who.train and who.target(begin) is None))
+
+
+def test_without_raw_video_the_last_crop_is_the_last_frame(affwild2_twin, tmp_path):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    video = next(iter(root.glob("batch1/1-*")))
+    video.unlink()
+    for path in (root / "cropped_aligned" / video.stem).iterdir():
+        if int(path.stem) > 21:
+            path.unlink()
+    last = max(int(path.stem) for path in (root / "cropped_aligned" / video.stem).iterdir())
+    data = made(root, tmp_path / "store")
+    assert next(row for row in data.rows if row["id"] == video.stem)["frames"] == last
+
+
+@pytest.mark.parametrize("kind", ["torn", "empty", "text", "sound"])
+def test_a_raw_video_that_cannot_be_read_stops_or_gives_no_sound(affwild2_twin, tmp_path, monkeypatch, kind):
+    root = copied(affwild2_twin, tmp_path / "raw")
+    video = next(iter(root.glob("batch1/1-*")))
+    if kind == "sound":
+        whole = affwild2.read_sound
+
+        def read(path, rate):
+            if path == video:
+                raise DecodeError(f"{path}: its sound breaks at 0.50 s (x)", "Copy it.")
+            return whole(path, rate)
+
+        monkeypatch.setattr(affwild2, "read_sound", read)
+    else:
+        put(video, {"torn": video.read_bytes()[: video.stat().st_size // 2], "empty": b"", "text": b"hello"}[kind])
+    with pytest.raises(DataError, match=video.name):
+        _ = made(root, tmp_path / "store").samples
+    data = made(root, tmp_path / "store", on_error="skip")
+    rows = np.array([row for row, id in enumerate(data.samples.ids) if id.startswith(video.stem)])
+    assert not data.samples.masks["audio"][rows].any()
+    assert data.samples.masks["video"][rows].any()
+    assert data.samples.masks["audio"].any()
+    assert data.summary().endswith("; 0 recordings left out, 1 problems")
+    row = next(row for row in data.rows if row["id"] == video.stem)
+    who = truth(affwild2_twin, video.stem)
+    assert row["frames"] == (who.count if kind == "sound" else min(who.numbers[-1], len(who.values)))
+    known = who.times[: who.count] if kind == "sound" else np.arange(row["frames"]) / 30
+    np.testing.assert_allclose(row["times"], known, atol=1e-6)
 
 
 def test_unlabelled_material_is_used_only_on_request(data, affwild2_twin, store):
@@ -334,7 +446,7 @@ def test_three_million_frames_are_indexed_in_half_a_gigabyte(tmp_path):
 
     folder = AffWild2(store=str(tmp_path)).preparation.folder
     folder.mkdir()
-    write_index(folder, rows, {"left_out": {}})
+    write_index(folder, rows, {"left_out": [], "problems": [], "asked": []})
     windows = videos * -(-frames // 128)
     run = subprocess.run(
         [sys.executable, "-c", _MEMORY, str(tmp_path), str(windows)],

@@ -199,10 +199,80 @@ def shortened(biovid_twin, out, kind):
 @pytest.mark.parametrize("kind", ["signals", "video"])
 def test_a_clip_that_ends_early_is_an_error_or_left_out_and_told(biovid_twin, tmp_path, capsys, kind):
     root, name = shortened(biovid_twin, tmp_path / "raw", kind)
-    with pytest.raises(DataError, match=rf"of {name} ends after 3\.\d+ s, before data.init_args.stop; so do 1 clips"):
+    says = rf"of {name} ends after 3\.\d+ s, before data.init_args.stop; 1 clips do not last from start to stop"
+    with pytest.raises(DataError, match=says):
         _ = made(root, tmp_path / "store").samples
     data = made(root, tmp_path / "store", on_error="skip")
     assert name not in data.samples.ids
     assert len(data.samples) == 9
-    assert "so do 1 clips, which are left out" in capsys.readouterr().out
+    assert "1 clips do not last from start to stop, which are left out" in capsys.readouterr().out
     assert name in made(root, tmp_path / "store", stop=2.8).samples.ids
+
+
+def retimed(biovid_twin, out, change):
+    """A copy in which the rows (n, 1 + channels) of one clip's signals are others."""
+    root = copied(biovid_twin, out)
+    path = next((root / "PartA" / "biosignals_filtered").rglob("*PA4*_bio.csv"))
+    header = path.read_text().splitlines()[0]
+    rows = change(np.loadtxt(path, skiprows=1))
+    put(path, "\n".join([header, *("\t".join(f"{value:.6f}" for value in row) for row in rows)]) + "\n")
+    return root, path.name.removesuffix("_bio.csv"), rows
+
+
+CHANGES = {
+    "begins late": lambda rows: rows[256:],
+    "begins before the video": lambda rows: np.concatenate([rows[:300] - [300 / 512e-6, 0, 0, 0], rows]),
+    "one sample late": lambda rows: rows + np.array([1e6 / 512, 0, 0, 0]),
+    "slower": lambda rows: rows * [1.004, 1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_signals_are_cut_by_their_time_stamps(biovid_twin, tmp_path, kind):
+    root, name, rows = retimed(biovid_twin, tmp_path / "raw", CHANGES[kind])
+    data = made(root, tmp_path / "store", signals={"skin": Signal(["gsr"])})
+    row = np.array([data.samples.ids.tolist().index(name)])
+    got = data.samples.features["skin"].read(row, np.array([0]))[0, :, 0].numpy()
+    assert got.shape == (1792,)
+    first = int(np.abs(rows[:, 0] - 1e6).argmin())
+    assert abs(rows[first, 0] - 1e6) < 1000
+    np.testing.assert_array_equal(got, rows[first : first + 1792, 1].astype(np.float32))
+    assert first != 512
+
+
+def test_signals_that_begin_after_start_are_an_error_or_left_out(biovid_twin, tmp_path, capsys):
+    root, name, _ = retimed(biovid_twin, tmp_path / "raw", lambda rows: rows[768:])
+    with pytest.raises(DataError, match=rf"of {name} begins at 1\.50 s, after data.init_args.start; 1 clips") as caught:
+        _ = made(root, tmp_path / "store").samples
+    assert caught.value.step.startswith("Set start to a later second")
+    assert name not in made(root, tmp_path / "store", on_error="skip").samples.ids
+    assert "left out" in capsys.readouterr().out
+    assert name in made(root, tmp_path / "store", start=1.5).samples.ids
+
+
+@pytest.mark.parametrize("text", ["", "\n", "time\tgsr\n", "no table"])
+def test_a_clip_whose_signals_are_damaged_stops_or_is_kept_without_them(biovid_twin, tmp_path, text):
+    root = copied(biovid_twin, tmp_path / "raw")
+    path = next((root / "PartA" / "biosignals_filtered").rglob("*PA4*_bio.csv"))
+    put(path, text)
+    with pytest.raises(DataError, match=path.name):
+        _ = made(root, tmp_path / "store").samples
+    data = made(root, tmp_path / "store", on_error="skip")
+    present = data.samples.masks["physiology"].any(axis=1)
+    assert data.samples.ids[~present].tolist() == [path.name.removesuffix("_bio.csv")]
+    assert data.samples.masks["video"].all()
+    assert data.summary().endswith("; 0 recordings left out, 1 problems")
+    (problem,) = data.prepared.record["problems"]
+    assert path.name in problem
+
+
+def test_a_damaged_frame_stops_or_is_a_missing_one(folders, tmp_path):
+    root = copied(folders, tmp_path / "raw")
+    clip = next(iter((root / "4").iterdir()))
+    put(clip / "img_00060.jpg", "")
+    with pytest.raises(DataError, match=r"img_00060\.jpg: is empty"):
+        _ = made(root, tmp_path / "store").samples
+    data = made(root, tmp_path / "store", missing_frames="mask", on_error="skip")
+    row = data.samples.ids.tolist().index(clip.name)
+    assert data.samples.masks["video"][row].tolist() == [number != 60 for number in (50, 53, 57, 60, 63, 67, 70)]
+    assert data.prepared.losses == "0 recordings left out, 1 problems"

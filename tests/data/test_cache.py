@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -62,6 +63,11 @@ def test_samples_without_a_block_are_zero_and_masked(tmp_path):
     features, mask = read_all(cached(tmp_path, "video", {}, N, some))
     assert mask.any(dim=1).tolist() == [i == 2 for i in range(N)]
     assert not features[~mask].any()
+
+
+def test_a_key_that_is_no_plain_data_is_an_error(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        cached(tmp_path, "video", {"settings": {"a": Namespace(b=1)}}, N, Encoder())
 
 
 def test_every_key_counts_and_so_does_the_modality(tmp_path, folder):

@@ -8,7 +8,7 @@ from mtpkdot.data import AffWild2, BioVid, Split
 from mtpkdot.data.pictures import PictureSettings
 from mtpkdot.data.transforms import Augment
 from tests.data.helpers import complaint
-from tests.data.media_helpers import copied
+from tests.data.media_helpers import copied, put
 
 SPLIT = Split(scheme="kfold", folds=2, validation=0.4)
 
@@ -81,7 +81,8 @@ def test_recordings_that_are_left_out_are_counted_in_the_summary(raw, tmp_path):
     path.unlink()
     path.write_bytes(whole[: len(whole) // 2])
     data = made(root, on_error="skip")
-    assert data.summary().endswith("; 1 recordings left out")
+    put(next((root / "PartA" / "biosignals_filtered").rglob("*BL1*.csv")), b"")
+    assert data.summary().endswith("; 1 recordings left out, 2 problems")
     assert path.stem not in data.samples.ids
 
 

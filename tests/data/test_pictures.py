@@ -86,8 +86,23 @@ def test_a_folder_or_file_that_cannot_be_used_is_told(tmp_path):
         assert says in complaint(lambda folder=folder: frame_files(folder))
     torn = folder_of(tmp_path / "torn", [1, 2])
     (torn / "00002.jpg").write_bytes((torn / "00002.jpg").read_bytes()[:-40])
+    (torn / "00001.jpg").write_bytes(b"")
     message = complaint(lambda: read_pictures(torn, "a", PictureSettings()))
-    assert "00002.jpg is cut off" in message
+    assert f"{torn}: none of its 2 frames can be decoded, first 0000" in message
+
+
+@pytest.mark.parametrize("damage", [b"", b"text", None])
+def test_a_damaged_frame_is_absent_and_told(tmp_path, damage):
+    torn, whole = folder_of(tmp_path / "torn", [1, 2, 3], (32, 32)), folder_of(tmp_path / "whole", [1, 3], (32, 32))
+    path = torn / "00002.jpg"
+    path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
+    pictures, expected = (read_pictures(folder, "a", PictureSettings(size=32)) for folder in (torn, whole))
+    assert pictures.offsets.tolist() == expected.offsets.tolist()
+    assert pictures.jpegs.tobytes() == expected.jpegs.tobytes()
+    (problem,) = pictures.problems
+    assert (problem.path, problem.fatal) == (path, True)
+    assert problem.what.startswith("is ")
+    assert expected.problems == []
 
 
 @quick

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from mtpkdot.data.prepare import prepare
 from mtpkdot.data.prepared import Store, index_row
-from mtpkdot.data.recordings import Problem, Recording
+from mtpkdot.data.recordings import Problem, Recording, Span
 from mtpkdot.errors import DataError
 from tests.data.helpers import complaint
 from tests.data.media_helpers import digests, found, plan, raw
@@ -170,10 +170,11 @@ def test_bad_recordings_stop_or_are_left_out_and_counted(root, tmp_path, capsys,
     assert message.endswith("is bad. Make it good.")
     store = prepare(found(root), plan(root, tmp_path / "store", workers=workers, on_error="skip"))
     assert store.index["id"].tolist() == ["r0", "r1", "r3", "r4", "r6", "r7"]
-    assert set(store.record["left_out"]) == {"r2", "r5"}
-    assert "2 recordings or files are left out" in capsys.readouterr().out
+    assert store.record["left_out"] == ["r2", "r5"]
+    assert store.record["problems"] == [f"{root / name} is bad" for name in ("r2", "r5")]
+    assert "2 recordings left out, 2 problems, listed in" in capsys.readouterr().out
     (root / "r2").write_text("4")
-    assert set(prepare(found(root), plan(root, tmp_path / "store", on_error="skip")).record["left_out"]) == {"r5"}
+    assert prepare(found(root), plan(root, tmp_path / "store", on_error="skip")).record["left_out"] == ["r5"]
 
 
 def test_what_the_inventory_finds_stops_or_is_left_out(root, tmp_path):
@@ -188,7 +189,54 @@ def test_what_the_inventory_finds_stops_or_is_left_out(root, tmp_path):
     assert not (tmp_path / "store").exists()
     store = prepare(inventory, plan(root, tmp_path / "store", on_error="skip"))
     assert "r1" not in set(store.index["id"])
-    assert store.record["left_out"] == {str(root / "r1"): "holds nothing."}
+    assert store.record["left_out"] == ["r1"]
+    assert store.record["problems"] == [f"{root / 'r1'}: holds nothing."]
+
+
+def test_recordings_are_counted_apart_from_problems(root, tmp_path):
+    inventory = found(root)
+    inventory.lost = ["x1", "x2", "x3"]
+    inventory.problems = [
+        Problem(root, "lacks three recordings", "Find them."),
+        Problem(root / "r1", "lacks a table", "Find it."),
+    ]
+    (root / "r2").write_text("bad")
+    store = prepare(inventory, plan(root, tmp_path / "store", on_error="skip"))
+    assert store.record["left_out"] == ["r2", "x1", "x2", "x3"]
+    assert store.losses == "4 recordings left out, 3 problems"
+    assert len(store.index) == 7
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_recording_without_a_damaged_file_is_kept_counted_and_refused_by_those_who_raise(root, tmp_path, workers):
+    (root / "r4").write_text("9 scratched")
+    raising, skipping = (
+        plan(root, tmp_path / "store", workers=workers, on_error=on_error) for on_error in ("raise", "skip")
+    )
+    for _ in range(2):
+        message = complaint(lambda: prepare(found(root), raising))
+        assert message == f"{root / 'r4'}: is scratched. Polish it, or set data.init_args.on_error to skip."
+        # What was stored by one that skips is told all the same to one that raises.
+        store = prepare(found(root), skipping)
+        assert store.index["id"].tolist() == [f"r{number}" for number in range(8)]
+        assert (store.record["left_out"], store.record["problems"]) == ([], ["raw/r4: is scratched"])
+        assert store.losses == "0 recordings left out, 1 problems"
+    before = times(tmp_path / "store")
+    prepare(found(root), skipping)
+    assert times(tmp_path / "store") == before
+    (root / "r4").write_text("9")
+    assert prepare(found(root), raising).losses == ""
+
+
+def test_what_is_asked_for_is_kept_in_its_order_and_renewed_without_decoding(root, tmp_path):
+    inventory = found(root)
+    inventory.asked = [Span("r5"), Span("r1", 4, 6)]
+    prepare(inventory, plan(root, tmp_path / "store"))
+    before = times(tmp_path / "store")
+    inventory.asked.reverse()
+    store = prepare(inventory, plan(root, tmp_path / "store"))
+    assert [Span(*span) for span in store.record["asked"]] == [Span("r1", 4, 6), Span("r5")]
+    assert times(tmp_path / "store") == before
 
 
 def test_nothing_usable_is_an_error(root, tmp_path):

@@ -1,11 +1,21 @@
 """The store's files: equal content gives equal bytes, and damage is told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtpkdot.data.prepared import Content, Store, index_row, stored_source, write_index, write_recording
+from mtpkdot.data.prepared import (
+    Content,
+    Store,
+    index_row,
+    stored_problems,
+    stored_source,
+    write_index,
+    write_recording,
+)
+from mtpkdot.data.recordings import Problem
 from tests.data.helpers import complaint
 
 
@@ -64,6 +74,25 @@ def test_damaged_files_are_told(tmp_path, store):
     assert "index.parquet cannot be read" in complaint(lambda: Store.open(tmp_path).index)
     (tmp_path / "store.json").write_text("{")
     assert "store.json cannot be read" in complaint(lambda: Store.open(tmp_path))
+
+
+def test_a_torn_file_is_noticed_and_a_changed_byte_only_by_its_digest(store):
+    path = store.folder / "recordings" / "a.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert stored_source(store.folder, "a") == "source"
+    assert index_row(store.folder, "a")["sha256"] != store.index["sha256"].iloc[0]
+    path.write_bytes(data[:-1])
+    assert stored_source(store.folder, "a") is None
+
+
+def test_damage_is_stored_and_notes_are_not(tmp_path):
+    scratched = content()
+    scratched.problems = [Problem(Path("/x/y/z.jpg"), "is cut", "Mend it."), Problem(Path("/x/y"), "is old", "", False)]
+    write_recording(tmp_path, "a", scratched, "source")
+    assert stored_problems(tmp_path, "a") == ["y/z.jpg: is cut"]
+    assert stored_problems(tmp_path, "b") == []
 
 
 def test_a_disk_that_cannot_be_written_is_told(tmp_path):

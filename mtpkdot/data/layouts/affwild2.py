@@ -8,7 +8,7 @@ the raw file is called `<name>` and the rest `<name>_left` or `<name>_right`.
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from mtpkdot.data.layouts.affwild2_text import (
     without_suffix,
 )
 from mtpkdot.data.layouts.files import describe, entries, is_litter, problems_by_folder
-from mtpkdot.data.recordings import Inventory, Problem, Recording
+from mtpkdot.data.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.errors import DataError
 
 __all__ = ["TEST_LIST", "find", "frame_numbers", "read_annotation", "read_test_list"]
@@ -64,7 +64,7 @@ def find(
         Recordings with the facts `set` (train, validation or test) and `video` (the raw video, which two people may
         share; without a raw video, the recording's own name). `pictures` is a folder of crops, or None (a problem);
         `sound` the raw video, or None (a note); `table` the annotations, or None (test). Recordings whose annotations
-        cannot be read, or that are in two sets, are problems and left out.
+        cannot be read, or that are in two sets, are problems and left out. What is asked for is the test list.
 
     Raises:
         DataError: there are no annotations, or several.
@@ -72,9 +72,9 @@ def find(
     places = _survey(root, annotations, crops, videos)
     problems: list[Problem] = []
     tables = _tables(_annotation_folder(annotations or root, places), problems)
-    listed = _listed(root, places.lists, problems)
+    asked = _asked(root, places.lists, problems)
     members = [(name, group) for group, files in tables.items() for name in files]
-    members += [(name, "test") for name in listed]
+    members += [(name, "test") for name in dict.fromkeys(span.id for span in asked)]
     times = Counter(name for name, _ in members)
     for name in sorted(name for name, number in times.items() if number > 1):
         groups = " and ".join(group for other, group in members if other == name)
@@ -82,8 +82,12 @@ def find(
         problems.append(Problem(path, f"{name!r} is in {groups}", "Keep it in one set."))
 
     crop_folders = _crop_folders(places.crops, problems)
-    raw = _raw_videos(places.videos, problems)
+    empty = [path for path in places.videos if path.stat().st_size == 0]
+    raw = _first([path for path in places.videos if path not in set(empty)], MEDIA, problems)
+    # An empty video still tells whose it is.
+    known = raw.keys() | {without_suffix(path.name, MEDIA) for path in empty}
     recordings = []
+    lost = [name for name, number in times.items() if number > 1]
     frames = 0
     for name, group in sorted((name, group) for name, group in members if times[name] == 1):
         table = tables[group][name] if group in tables else None
@@ -91,20 +95,25 @@ def find(
             try:
                 frames += len(read_annotation(table))
             except DataError as error:
-                problems.append(Problem(table, error.what.removeprefix(f"{table}: "), error.step))
+                problems.append(Problem.of(error, table))
+                lost.append(name)
                 continue
-        video = _video_of(name, raw)
+        video = _video_of(name, known)
         pictures = crop_folders.get(name)
         facts: dict[str, str | int | float] = {"set": group, "video": video}
         recordings.append(
             Recording(name, facts, pictures if pictures and _holds_frames(pictures) else None, raw.get(video), table)
         )
     problems += _missing_media(root, places, recordings)
+    used = {_video_of(name, known) for name in times}
+    for path in empty:
+        problems.append(Problem(path, "is empty", _RESTORE, fatal=without_suffix(path.name, MEDIA) in used))
     spare = [path for name, path in crop_folders.items() if name not in times]
+    spare += [path for name, path in raw.items() if name not in used]
     problems += problems_by_folder(spare, "has neither annotations nor a place on the test list", _FINE, fatal=False)
     sizes = Counter(str(recording.facts["set"]) for recording in recordings)
     counts = {f"{group} videos": (sizes[group], _EXPECTED.get(group)) for group in (*_SETS, "test")}
-    return Inventory(recordings, problems, counts | {"annotated frames": (frames, None)})
+    return Inventory(recordings, problems, counts | {"annotated frames": (frames, None)}, sorted(lost), asked)
 
 
 def _survey(root: Path, annotations: Path | None, crops: Path | None, videos: Path | None) -> _Places:
@@ -190,8 +199,8 @@ def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]
     return tables
 
 
-def _listed(root: Path, lists: Sequence[Path], problems: list[Problem]) -> Sequence[str]:
-    """The names on the test list."""
+def _asked(root: Path, lists: Sequence[Path], problems: list[Problem]) -> list[Span]:
+    """What is on the test list."""
     if not lists:
         problems.append(Problem(root, f"holds no test list {TEST_LIST}", "Nothing, if there is no test.", fatal=False))
         return []
@@ -199,19 +208,12 @@ def _listed(root: Path, lists: Sequence[Path], problems: list[Problem]) -> Seque
         if other.read_bytes() != lists[0].read_bytes():
             what = f"is another test list than {lists[0]}, which is used"
             problems.append(Problem(other, what, "Delete the wrong one.", fatal=False))
-    return list(read_test_list(lists[0]))
+    return read_test_list(lists[0])
 
 
 def _crop_folders(places: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
     """Name -> folder of crops."""
     return _first([folder / name for folder in places for name in entries(folder)[0]], ("",), problems)
-
-
-def _raw_videos(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
-    """Name -> raw video."""
-    empty = [path for path in paths if path.stat().st_size == 0]
-    problems += [Problem(path, "is empty", _RESTORE, fatal=False) for path in empty]
-    return _first([path for path in paths if path not in set(empty)], MEDIA, problems)
 
 
 def _first(paths: Sequence[Path], suffixes: Sequence[str], problems: list[Problem]) -> dict[str, Path]:
@@ -224,7 +226,7 @@ def _first(paths: Sequence[Path], suffixes: Sequence[str], problems: list[Proble
     return found
 
 
-def _video_of(name: str, raw: Mapping[str, Path]) -> str:
+def _video_of(name: str, raw: Collection[str]) -> str:
     """The raw video that a recording is part of. A side is only taken off if that leads to a video: some end so."""
     if name in raw:
         return name
@@ -234,7 +236,7 @@ def _video_of(name: str, raw: Mapping[str, Path]) -> str:
 def _missing_media(root: Path, places: _Places, recordings: Sequence[Recording]) -> list[Problem]:
     if places.crops:
         step = "Take the crops from the data set again."
-        what = "does not exist or holds no frames 00001.jpg ..."
+        what = "does not exist or holds no frames with names like 00001.jpg"
         problems = [Problem(places.crops[0] / one.id, what, step) for one in recordings if one.pictures is None]
     else:
         problems = [Problem(root, f"holds no folder {_CROPS}/", "Unpack the crops there, or name them with `crops`.")]

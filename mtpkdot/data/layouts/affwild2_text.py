@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtpkdot.data.layouts.files import read_lines, read_numbers
+from mtpkdot.data.recordings import Span
 from mtpkdot.errors import DataError
 
 MEDIA = (".mp4", ".avi")
@@ -48,7 +49,7 @@ def read_annotation(path: Path) -> NDArray[np.float32]:
     return values
 
 
-def read_test_list(path: Path) -> dict[str, list[int] | None]:
+def read_test_list(path: Path) -> list[Span]:
     """Read which recordings, or which of their frames, are to be predicted.
 
     Args:
@@ -56,14 +57,14 @@ def read_test_list(path: Path) -> dict[str, list[int] | None]:
             as in submissions, and further cells after a comma, are accepted.
 
     Returns:
-        Name -> positions of the frames, counted from 0 as in `frame_numbers`, in the order of the file; None for a
-        recording that is listed as a whole.
+        What is listed, in the order of the file: recordings as a whole, or frames, as few spans as that order allows.
 
     Raises:
         DataError: the file is empty, names something twice, or a recording as a whole and by frames. It names the
             line.
     """
-    found: dict[str, list[int] | None] = {}
+    found: list[Span] = []
+    by_frames: dict[str, bool] = {}
     seen: set[tuple[str, int]] = set()
     for number, line in enumerate(read_lines(path), start=1):
         cell = line.split(",")[0].strip().replace("\\", "/").rstrip("/")
@@ -73,18 +74,21 @@ def read_test_list(path: Path) -> dict[str, list[int] | None]:
         match = FRAME.fullmatch(last)
         name = folders[-1] if match and folders else without_suffix(last, MEDIA)
         position = int(match[1]) - 1 if match and folders else None
-        frames = found.setdefault(name, None if position is None else [])
         where = f"{path}: line {number}"
-        if (frames is None) != (position is None):
+        if by_frames.setdefault(name, position is not None) != (position is not None):
             raise DataError(f"{where} lists {name!r} both as a whole and by frames", "Keep one of the two.")
         key = (name, -1 if position is None else position)
         if key in seen:
             raise DataError(f"{where} lists {cell!r} for the second time", "Delete the line.")
         seen.add(key)
-        if position is not None and frames is not None:
-            if position < 0:
-                raise DataError(f"{where} lists {cell!r}, but frames count from 00001.jpg", "Correct the line.")
-            frames.append(position)
+        if position is None:
+            found.append(Span(name))
+        elif position < 0:
+            raise DataError(f"{where} lists {cell!r}, but frames count from 00001.jpg", "Correct the line.")
+        elif found and found[-1].id == name and found[-1].last == position - 1:
+            found[-1] = found[-1]._replace(last=position)
+        else:
+            found.append(Span(name, position, position))
     if not found:
         raise DataError(f"{path}: lists nothing", _RESTORE)
     return found

@@ -128,13 +128,15 @@ def _find_official(part: Path, signals: str) -> Inventory:
     if not video.is_dir():
         raise DataError(f"{part} has no folder video/ but {describe(part)}", "Unpack the videos there.")
     index = read_index(part)
-    videos, problems = _clips(video, entries(video)[0], ".mp4", lambda clip: clip.subject, fatal=True)
-    signal_files, wrong = _signal_files(tables, lambda clip: clip.subject)
+    videos, problems, unusable = _clips(video, entries(video)[0], ".mp4", lambda clip: clip.subject, fatal=True)
+    signal_files, wrong, more = _signal_files(tables, lambda clip: clip.subject)
     problems += wrong
+    expected = videos.keys() | signal_files.keys() | unusable | more
     listed = sorted(videos.keys() | signal_files.keys() if index is None else index.clips)
     counts: dict[str, tuple[int, int | None]] = {}
     if index is not None:
         problems += index.problems
+        expected = set(index.clips) | index.dropped
         known = set(index.clips)
         extra = [path for name, path in (signal_files | videos).items() if name not in known]
         step = "Correct the index, or nothing, if so meant."
@@ -147,15 +149,16 @@ def _find_official(part: Path, signals: str) -> Inventory:
     problems += problems_by_folder(lonely, "has no usable video", _RESTORE, True)
     counts["signals without video"] = len(lonely), 0
     names = [name for name in listed if name in videos]
-    return _inventory(names, videos, signal_files, {}, problems, counts)
+    return _inventory(names, videos, signal_files, {}, problems, counts, expected)
 
 
 def _find_frames(root: Path, folders: Sequence[str], texts: Sequence[Path], given: bool) -> Inventory:
     lists = read_lists(texts, given)
     levels = [level for level in _LEVELS if level in folders]
-    clips, problems = _clips(root, levels, "", lambda clip: str(clip.level), fatal=True)
+    clips, problems, expected = _clips(root, levels, "", lambda clip: str(clip.level), fatal=True)
+    expected |= clips.keys()
     problems += lists.problems
-    signal_files, wrong = _signal_files(root / "physio", lambda clip: str(clip.level))
+    signal_files, wrong, _ = _signal_files(root / "physio", lambda clip: str(clip.level))
     problems += wrong
     ranges: dict[str, tuple[int, int]] = {}
     if lists.ranges is not None:
@@ -164,6 +167,7 @@ def _find_frames(root: Path, folders: Sequence[str], texts: Sequence[Path], give
         absent = [root / folder for folder in sorted(lists.ranges.keys() - present)]
         problems += problems_by_folder(absent, "is listed but is no folder of frames", _RESTORE, True)
         clips = {name: path for name, path in clips.items() if name in ranges}
+        expected = {Path(folder).name for folder in lists.ranges.keys() | lists.dropped}
     names, bare, short = [], [], []
     for name, path in sorted(clips.items()):
         last = _last_frame(path)
@@ -173,26 +177,27 @@ def _find_frames(root: Path, folders: Sequence[str], texts: Sequence[Path], give
             short.append(path)
         else:
             names.append(name)
-    problems += problems_by_folder(bare, "holds no frames img_00001.jpg ...", _RESTORE, True)
+    problems += problems_by_folder(bare, "holds no frames with names like img_00001.jpg", _RESTORE, True)
     problems += problems_by_folder(
         short, "ends before its last listed frame", "Restore the frames or list fewer.", True
     )
-    return _inventory(names, clips, signal_files, ranges, problems, {})
+    return _inventory(names, clips, signal_files, ranges, problems, {}, expected)
 
 
-def _signal_files(folder: Path, group: Callable[[ClipName], str]) -> tuple[dict[str, Path], list[Problem]]:
-    """The signal files below a folder: clip name -> path, and what is wrong with others; see `_clips`."""
+def _signal_files(folder: Path, group: Callable[[ClipName], str]) -> tuple[dict[str, Path], list[Problem], set[str]]:
+    """The signal files below a folder; see `_clips`."""
     if folder.is_dir():
         return _clips(folder, entries(folder)[0], "_bio.csv", group, fatal=False)
     other = folder.with_name({"biosignals_filtered": "biosignals_raw"}.get(folder.name, "biosignals_filtered"))
     if folder.name.startswith("biosignals_") and other.is_dir():
         raise DataError(f"{folder} does not exist, but {other.name}/ does", "Choose it with `signals`.")
-    return {}, [Problem(folder, "does not exist, so there are no signals", "Unpack the signals there.", fatal=False)]
+    what = "does not exist, so there are no signals"
+    return {}, [Problem(folder, what, "Unpack the signals there.", fatal=False)], set()
 
 
 def _clips(
     folder: Path, inner: Iterable[str], tail: str, group: Callable[[ClipName], str], fatal: bool
-) -> tuple[dict[str, Path], list[Problem]]:
+) -> tuple[dict[str, Path], list[Problem], set[str]]:
     """Files of clips, or folders of clips, two levels below a folder.
 
     Args:
@@ -200,10 +205,10 @@ def _clips(
         inner: where clips may lie.
         tail: how their file names go on after the name of the clip; empty for folders.
         group: the inner folder that a clip belongs to.
-        fatal: whether an unusable one costs a recording.
+        fatal: whether a file in a place or with a name of its own is more than a note. An empty file always is.
 
     Returns:
-        Clip name -> path, and what is wrong with the others.
+        Clip name -> path, what is wrong with the others, and the names of those that are clips' names.
     """
     found: dict[str, Path] = {}
     nameless, astray, empty, double = [], [], [], []
@@ -229,9 +234,10 @@ def _clips(
     named = "has no name of the kind '071309_w_21-BL1-081' and is left out"
     problems = problems_by_folder(nameless, named, "Rename it as the data set does.", fatal)
     problems += problems_by_folder(astray, "lies in a folder where its name does not belong", "Move it.", fatal)
-    problems += problems_by_folder(empty, "is empty", _RESTORE, fatal)
+    problems += problems_by_folder(empty, "is empty", _RESTORE, fatal=True)
     problems += problems_by_folder(double, "is there twice with another suffix", "Delete one of them.", False)
-    return found, problems
+    unusable = {path.name[: len(path.name) - len(tail)] for path in (*astray, *empty)}
+    return found, problems, unusable - found.keys()
 
 
 def _last_frame(folder: Path) -> int:
@@ -247,8 +253,9 @@ def _inventory(
     ranges: Mapping[str, tuple[int, int]],
     problems: list[Problem],
     counts: dict[str, tuple[int, int | None]],
+    expected: set[str],
 ) -> Inventory:
-    """Recordings with these names, and a note for those without signals."""
+    """Recordings with these names, a note for those without signals, and what of the `expected` names is lost."""
     recordings = []
     for name in names:
         clip = parse_id(name)
@@ -268,4 +275,4 @@ def _inventory(
     counts["videos without signals"] = len(without), 0
     if tables:
         problems = [*problems, *problems_by_folder(without, "has no usable signals", _RESTORE, False)]
-    return Inventory(recordings, problems, counts)
+    return Inventory(recordings, problems, counts, sorted(expected - set(names)))

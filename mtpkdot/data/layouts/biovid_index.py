@@ -57,11 +57,13 @@ class Index(NamedTuple):
         path: the file.
         clips: the names that it lists, in its order, each once.
         problems: rows that contradict themselves; their clips are left out.
+        dropped: the names of these clips.
     """
 
     path: Path
     clips: list[str]
     problems: list[Problem]
+    dropped: set[str]
 
 
 class Lists(NamedTuple):
@@ -72,10 +74,12 @@ class Lists(NamedTuple):
             any list file.
         problems: lines that contradict themselves or each other (their clips are left out), and files that are no
             lists.
+        dropped: `<level>/<clip>` of the clips that are left out.
     """
 
     ranges: dict[str, tuple[int, int]] | None
     problems: list[Problem]
+    dropped: set[str]
 
 
 def parse_id(text: str) -> ClipName:
@@ -109,6 +113,7 @@ def read_index(part: Path) -> Index | None:
     if path is None:
         return None
     clips: dict[str, int] = {}
+    dropped: set[str] = set()
     problems = []
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
@@ -125,9 +130,11 @@ def read_index(part: Path) -> Index | None:
             clips[cells[5]] = number
         else:
             # A clip that is listed twice is there once, and can be used.
+            if _is_clip(cells[5]):
+                dropped.add(cells[5])
             step = "Correct the line, or take the file from the data set again."
             problems.append(Problem(path, f"line {number}: {reason}", step, fatal=cells[5] not in clips))
-    return Index(path, list(clips), problems)
+    return Index(path, list(clips), problems, dropped - clips.keys())
 
 
 def read_lists(paths: Sequence[Path], given: bool) -> Lists:
@@ -174,7 +181,15 @@ def read_lists(paths: Sequence[Path], given: bool) -> Lists:
             more = f" (and {len(wrong) - 1} more lines)" if len(wrong) > 1 else ""
             problems.append(Problem(path, wrong[0] + more, "Correct the list, or name other lists."))
     kept = {folder: span for folder, span in ranges.items() if folder not in dropped}
-    return Lists(kept if read else None, problems)
+    return Lists(kept if read else None, problems, dropped)
+
+
+def _is_clip(name: str) -> bool:
+    try:
+        parse_id(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _contradiction(cells: Sequence[str]) -> str | None:

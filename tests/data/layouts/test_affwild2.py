@@ -171,14 +171,26 @@ def test_without_any_crops_or_videos_each_is_told_once(tmp_path):
     assert inventory.recordings[0].facts == {"set": "train", "video": "a_left"}
 
 
-def test_a_missing_or_empty_raw_video_is_a_note(tree):
+def test_a_missing_raw_video_is_a_note_and_an_empty_one_a_problem(tree):
     (tree.root / "batch1" / "a.mp4").unlink()
-    touch(tree.root / "batch2" / "d.mp4", "")
+    touch(tree.root / "batch1" / "b.avi", "")
+    touch(tree.root / "batch2" / "lonely.mp4", "")
     inventory = find(tree.root)
-    assert [one.id for one in inventory.recordings if one.sound is None] == ["a", "d"]
-    assert said(inventory, True) == []
-    assert len([line for line in said(inventory) if "has no raw video" in line]) == 2
-    assert len([line for line in said(inventory) if "d.mp4: is empty" in line]) == 1
+    assert [one.id for one in inventory.recordings if one.sound is None] == ["a", "b_left", "b_right"]
+    assert said(inventory, True) == [f"{tree.root / 'batch1' / 'b.avi'}: is empty"]
+    assert len([line for line in said(inventory) if "has no raw video" in line]) == 3
+    assert len([line for line in said(inventory, False) if "lonely.mp4: is empty" in line]) == 1
+    # Two people of one video stay in one part, whether it can be read or not.
+    assert [one.facts["video"] for one in inventory.recordings[:3]] == ["a", "b", "b"]
+    assert inventory.lost == []
+
+
+def test_a_raw_video_that_nothing_asks_for_is_a_note(tree):
+    touch(tree.root / "batch1" / "lonely.mp4")
+    (line,) = said(find(tree.root))
+    assert line == f"{tree.root / 'batch1' / 'lonely.mp4'}: has neither annotations nor a place on the test list"
+    touch(tree.sets / "Train_Set" / "a.txt", "")
+    assert said(find(tree.root), False) == [line]  # a.mp4 is asked for, in vain
 
 
 def test_crops_that_nothing_asks_for_are_a_note(tree):
@@ -186,7 +198,9 @@ def test_crops_that_nothing_asks_for_are_a_note(tree):
     (line,) = said(find(tree.root), False)
     assert "stranger: has neither annotations nor" in line
     tree.list.unlink()
-    assert any("(3 times, first d)" in line for line in said(find(tree.root), False))
+    assert any(
+        "cropped_aligned: has neither" in line and "(3 times, first d)" in line for line in said(find(tree.root))
+    )
 
 
 def test_a_recording_in_two_sets_is_left_out(tree):
@@ -198,6 +212,7 @@ def test_a_recording_in_two_sets_is_left_out(tree):
     assert "'a' is in train and validation" in lines[0]
     assert "'c_left' is in validation and test" in lines[1]
     assert inventory.counts["train videos"] == (2, 356)
+    assert inventory.lost == ["a", "c_left"]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +226,7 @@ def test_annotations_that_cannot_be_read_cost_the_recording(tree, text, reason):
     assert problem.path == tree.sets / "Train_Set" / "a.txt"
     assert problem.what.startswith(reason)
     assert problem.fatal
+    assert inventory.lost == ["a"]
 
 
 def test_doubled_videos_crops_and_lists_are_noted(tree):
@@ -319,19 +335,21 @@ def listed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("b\na_left\n", {"b": None, "a_left": None}),
-        ("\ufeffb\r\n\r\na.mp4\r\n", {"b": None, "a": None}),
-        ("images\nb\n", {"b": None}),
-        ("2-30-640x360.v2\n", {"2-30-640x360.v2": None}),
-        ("image_location,valence,arousal\nb/00002.jpg,,\na/00001.jpg,0,0\nb/00010.jpg,,\n", {"b": [1, 9], "a": [0]}),
-        ("cropped_aligned\\a\\00003.JPG\n", {"a": [2]}),
-        ("batch1/a.avi\n", {"a": None}),
+        ("b\na_left\n", [("b", 0, -1), ("a_left", 0, -1)]),
+        ("\ufeffb\r\n\r\na.mp4\r\n", [("b", 0, -1), ("a", 0, -1)]),
+        ("images\nb\n", [("b", 0, -1)]),
+        ("2-30-640x360.v2\n", [("2-30-640x360.v2", 0, -1)]),
+        (
+            "image_location,valence,arousal\nb/00002.jpg,,\na/00001.jpg,0,0\nb/00009.jpg,,\nb/00010.jpg,,\n",
+            [("b", 1, 1), ("a", 0, 0), ("b", 8, 9)],
+        ),
+        ("a/00003.jpg\na/00002.jpg\n", [("a", 2, 2), ("a", 1, 1)]),
+        ("cropped_aligned\\a\\00003.JPG\n", [("a", 2, 2)]),
+        ("batch1/a.avi\n", [("a", 0, -1)]),
     ],
 )
 def test_a_list_names_recordings_or_frames(listed, text, wanted):
-    got = listed(text)
-    assert got == wanted
-    assert list(got) == list(wanted)
+    assert listed(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -352,16 +370,18 @@ def test_a_damaged_list_is_refused_with_the_line(listed, text, words):
 
 @quick
 @given(
-    st.dictionaries(
-        st.from_regex(r"[a-z0-9]{1,5}(_left|_right)?", fullmatch=True), st.sets(st.integers(0, 99_998), min_size=1)
+    st.lists(
+        st.tuples(st.from_regex(r"[a-c](_left|_right)?", fullmatch=True), st.integers(0, 6) | st.integers(0, 99_998)),
+        unique=True,
     )
 )
 def test_a_list_of_frames_survives_the_way_through_a_file(tmp_path_factory, frames):
-    lines = [f"{name}/{number + 1:05d}.jpg,0,0" for name, numbers in frames.items() for number in sorted(numbers)]
+    lines = [f"{name}/{number + 1:05d}.jpg,0,0" for name, number in frames]
     text = "\n".join(["image_location,valence,arousal", *lines])
     path = touch(tmp_path_factory.mktemp("list") / TEST_LIST, text)
     if frames:
-        assert read_test_list(path) == {name: sorted(numbers) for name, numbers in frames.items()}
+        spans = read_test_list(path)
+        assert [(name, number) for name, first, last in spans for number in range(first, last + 1)] == frames
     else:
         assert "lists nothing" in complaint(lambda: read_test_list(path))
 

@@ -209,6 +209,7 @@ def test_a_few_missing_files_are_each_named(tmp_path):
     assert inventory.counts["index rows without files"] == (1, 0)
     assert inventory.counts["signals without video"] == (1, 0)
     assert inventory.counts["videos without signals"] == (1, 0)
+    assert inventory.lost == [f"{ANN}-{name}-001" for name in ("BL1", "PA2")]
 
 
 def test_a_missing_subject_is_one_problem_and_a_short_one_a_note(tmp_path):
@@ -218,6 +219,7 @@ def test_a_missing_subject_is_one_problem_and_a_short_one_a_note(tmp_path):
     assert len(inventory.recordings) == 100
     (line,) = said(inventory)
     assert f"{part / 'video' / BOB}: is in the index but has no files (100 times" in line
+    assert inventory.lost == sorted(names(BOB, each=20))
     (part / "video" / ANN / f"{ANN}-BL1-001.mp4").unlink()
     notes = [problem.what for problem in find(tmp_path).problems if not problem.fatal]
     assert notes == ["the subject has 99 of 100 recordings"]
@@ -237,7 +239,8 @@ def test_files_that_cannot_be_used_are_told_and_left_out(tmp_path):
     assert [line for line in fatal if "guest-BL1-001.mp4: has no name of the kind" in line]
     assert [line for line in fatal if "BL1-009.mp4: lies in a folder where" in line]
     assert [line for line in fatal if "PA4-001.mp4: is empty" in line]
-    assert [line for line in notes if "PA3-001_bio.csv: is empty" in line]
+    assert [line for line in fatal if "PA3-001_bio.csv: is empty" in line]
+    assert inventory.lost == [f"{ANN}-BL1-009", f"{ANN}-PA4-001"]
     assert [line for line in notes if "PA2-001" in line and "twice" in line]
 
 
@@ -268,6 +271,7 @@ def test_a_row_of_the_index_that_contradicts_itself(tmp_path, row, reason, fatal
     (line,) = said(inventory, fatal)
     assert "samples.csv: line 7: " in line
     assert reason in line
+    assert inventory.lost == ([f"{ANN}-BL1-002"] if row.endswith("-002") else [])
 
 
 def test_an_index_without_header_and_a_damaged_one(tmp_path):
