@@ -91,11 +91,16 @@ class TeacherSelection:
         target: Tensor,
         labelled: Tensor,
     ) -> Shares:
-        # Teachers are compared on the rows that all of them see.
-        known = labelled & valid.all(dim=1)
+        # Teachers are compared on the rows that all of them see, without those that see none to be judged by.
+        judged = labelled[:, None] & valid
+        able = judged.any(dim=0)
+        known = judged[:, able].all(dim=1) & judged.any(dim=1)
         chosen, trust = self.fallback, 1.0
         if bool(known.any()) and (len(teachers) > 1 or self.margin is not None):
-            losses = {name: task_loss(task, output, target, known) for name, output in teachers.items()}
+            losses = {
+                name: task_loss(task, output, target, known) if sees else output.new_tensor(torch.inf)
+                for (name, output), sees in zip(teachers.items(), able.tolist(), strict=True)
+            }
             chosen = select_teacher(losses, self.fallback)
             trust = float(self._trust(task_loss(task, own, target, known), losses[chosen]))
         shares = torch.zeros_like(valid, dtype=torch.float32)

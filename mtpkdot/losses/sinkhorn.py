@@ -7,12 +7,10 @@ Sinkhorn's sweeps on a kernel that is formed anew only when eps changes are chea
 the scale of eps. Where they are not (small eps, clusters, outliers), `newton` follows.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
-_FACTOR = 16.0  # from one eps to the next
+_LEVELS = 2  # larger eps before the one that is asked for
 _SWEEPS = 10  # sweeps between looks at the error, each of which waits for the device
 _START = 14  # sweeps in single precision, for one look at the error to be enough as a rule
 _ROUNDS = 5  # such looks before the problem counts as a hard one
@@ -37,7 +35,9 @@ def kernel(cost: Tensor, g: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, Ten
     return scores.div_(mass), -eps * (top + mass.log())[:, :, 0]
 
 
-def between(cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
+def between(
+    cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: int
+) -> tuple[Tensor, Tensor, int, bool]:
     """Sinkhorn's algorithm with a falling eps and overrelaxed sweeps (Thibault et al., arXiv 1711.01851).
 
     Coarse work is done in single precision, which then only has a start to provide.
@@ -52,29 +52,29 @@ def between(cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_ite
 
     Returns:
         The potential g (S, M) of the columns, the error (S) of each problem (not a number where sweeps are no way to
-        solve it), and the number of sweeps.
+        solve it), the number of sweeps, and whether all problems are solved.
     """
     unit = cost.amax(dim=(1, 2))[:, None].clamp_min(torch.finfo(cost.dtype).tiny)
     low, low_eps, low_a, low_b = (cost / unit[:, :, None]).float(), (eps / unit).float(), a.float(), b.float()
-    g = torch.zeros_like(low_b)
-    ratio = max(1.0, 1 / float(low_eps.min()))
-    for level in range(math.ceil(math.log(ratio, _FACTOR)), 0, -1):
-        sweeps = _Sweeps(low, g, low_a, low_b, low_eps * _FACTOR**level)
-        sweeps.plain(2)
+    g, left = torch.zeros_like(low_b), max_iter
+    for level in range(1, _LEVELS + 1):
+        # As many steps from the largest cost to eps whatever their ratio: looking at it would wait for the device.
+        sweeps = _Sweeps(low, g, low_a, low_b, low_eps.clamp_max(1) ** (level / (_LEVELS + 1)))
+        left -= sweeps.plain(min(2, left))
         g = sweeps.g
     sweeps = _Sweeps(low, g, low_a, low_b, low_eps)
-    sweeps.plain(4)
-    sweeps.relax(sweeps.plain(4))
-    sweeps.relaxed(_START)
-    done = 8 + _START
+    left -= sweeps.plain(min(8, left))
+    left -= sweeps.relaxed(min(_START, left))
     omega = sweeps.omega.to(cost.dtype)
     sweeps = _Sweeps(cost, sweeps.g.to(cost.dtype) * unit, a, b, eps, omega)
+    error, solved = sweeps.error(), False
     for _ in range(_ROUNDS):
-        error = sweeps.relaxed(_SWEEPS)
-        done += _SWEEPS
-        if done >= max_iter or bool((error < tol).all()):
+        left -= sweeps.relaxed(min(_SWEEPS, left))
+        error = sweeps.error()
+        solved = bool((error < tol).all())
+        if solved or not left:
             break
-    return sweeps.g, error, done
+    return sweeps.g, error, max_iter - left, solved
 
 
 class _Sweeps:
@@ -93,32 +93,40 @@ class _Sweeps:
         """The potential of the columns by now."""
         return self.start + self.eps * self.columns.log()
 
-    def plain(self, count: int) -> Tensor:
-        """Sinkhorn's sweeps. Returns the share of the error (S, 1) that each left in the end."""
+    def plain(self, count: int) -> int:
+        """Sinkhorn's sweeps, whose rate of convergence tells how to go on. Returns their number."""
         steps = []
         for _ in range(count):
             last, self.columns = self.columns, self._for_columns().reciprocal()
             self.rows = self._for_rows().reciprocal()
             steps.append(last / self.columns)
-        return self._rate(steps, 1)[1]
+        if count > 6:
+            self._relax(self._rate(steps, 3))
+        return count
 
-    def relaxed(self, count: int) -> Tensor:
-        """Overrelaxed sweeps, which find a better factor. Returns the error (S) before the last one."""
+    def relaxed(self, count: int) -> int:
+        """Overrelaxed sweeps, which find a better factor. Returns their number."""
         masses, power = [], -self.omega
         for _ in range(count):
             masses.append(self.columns * self._for_columns())
             self.columns = self.columns * masses[-1].pow(power)
             self.rows = self.rows * (self.rows * self._for_rows()).pow(power)
-        error, rate = self._rate(masses, count // 2)
-        self.relax(rate)
-        return error
+        if count > 1:
+            self._relax(self._rate(masses, count // 2))
+        return count
 
-    def _rate(self, masses: list[Tensor], span: int) -> tuple[Tensor, Tensor]:
-        """The error (S) of the columns before the last sweep, and the share (S, 1) of it that each of the last left."""
+    def error(self) -> Tensor:
+        """L1 error (S) of the columns' masses, where the rows have theirs."""
+        rows = self._for_rows().reciprocal()
+        masses = self.columns * torch.bmm((self.a * rows)[:, None], self.kernel)[:, 0]
+        return (self.b * (masses - 1).abs()).sum(dim=1)
+
+    def _rate(self, masses: list[Tensor], span: int) -> Tensor:
+        """The share (S, 1) of the columns' error that each of the last sweeps left."""
         before, after = ((self.b * (mass - 1).abs()).sum(dim=1) for mass in (masses[-1 - span], masses[-1]))
-        return after, (after / before).pow(1 / span)[:, None]
+        return (after / before).pow(1 / span)[:, None]
 
-    def relax(self, rate: Tensor) -> None:
+    def _relax(self, rate: Tensor) -> None:
         """The best factor, from the share of the error that a sweep with the present one leaves (Young, 1954)."""
         # A sweep with the factor w leaves l where one without leaves s: (l + w - 1)^2 = l w^2 s.
         plain = (rate + self.omega - 1).square() / (rate * self.omega.square())
@@ -133,7 +141,7 @@ class _Sweeps:
         return torch.bmm((self.b * self.columns)[:, None], self.transposed)[:, 0]
 
 
-def within(cost: Tensor, a: Tensor, eps: Tensor, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int]:
+def within(cost: Tensor, a: Tensor, eps: Tensor, tol: float, max_iter: int) -> tuple[Tensor, Tensor, int, bool]:
     """Transport of a cloud onto itself: one potential serves both sides.
 
     The two halves of a sweep leave the shares -s and s^2 of an error that belongs to the plan's eigenvalue s in [0, 1].
@@ -155,9 +163,11 @@ def within(cost: Tensor, a: Tensor, eps: Tensor, tol: float, max_iter: int) -> t
     for done in range(1, max_iter + 1):
         first = 1 / torch.bmm((a * factor)[:, None], kernel)[:, 0]
         second = 1 / torch.bmm((a * first)[:, None], kernel)[:, 0]
-        last, factor = factor, (first * second).sqrt()
-        if done % 8 == 0 or done == max_iter:
-            error = (a * (last / first - 1).abs()).sum(dim=1)
-            if bool((error < tol).all()):
+        factor = (first * second).sqrt()
+        if done % _SWEEPS == 0 or done == max_iter:
+            masses = factor * torch.bmm((a * factor)[:, None], kernel)[:, 0]
+            error = (a * (masses - 1).abs()).sum(dim=1)
+            solved = bool((error < tol).all())
+            if solved:
                 break
-    return eps * factor.log(), error, done
+    return eps * factor.log(), error, done, solved

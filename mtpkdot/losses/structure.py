@@ -61,7 +61,7 @@ class StructuralTransport(nn.Module):
         self,
         top_k: int = 30,
         eps: float = 0.01,
-        tol: float = 1e-6,
+        tol: float = 3e-7,
         max_iter: int = 1000,
         solver: Solver = "native",
         mode: Mode = "rows",

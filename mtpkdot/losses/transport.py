@@ -7,8 +7,9 @@
 Nothing of the solution's way is recorded: by the envelope theorem the gradient with respect to the cost is the plan.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Divergence:
         value: (...), differentiable once with respect to both clouds.
         plan: (..., N, M) mass that goes from x_i to y_j, detached; its rows and columns sum to the weights.
         marginal_error: (...) largest L1 violation of the column marginals over the three plans; rows are exact.
-        iterations: sweeps and Newton steps of the slowest problem.
+        iterations: sweeps and Newton steps, of the three problems together.
     """
 
     value: Tensor
@@ -43,7 +44,7 @@ class SinkhornDivergence(nn.Module):
 
     Args:
         eps: entropic regularisation, > 0, in the unit of the cost; or, if `relative`, as a share of the largest cost
-            between any two points of a problem.
+            between any two points of a problem, which then counts as a constant: it has no gradient.
         relative: see `eps`.
         cost: `euclidean` is half the squared distance, `cosine` 1 minus the cosine, which is the same of unit vectors
             (a zero vector has no direction and costs 1/2 to any that has).
@@ -51,7 +52,8 @@ class SinkhornDivergence(nn.Module):
             their KL divergence from the weights is paid for (Sejourne et al., arXiv 1910.12958). None: they are fixed.
         tol: L1 error of the marginals at which the iteration stops. The value is far more exact: its error is of
             second order in that of the plan.
-        max_iter: limit on the iterations. A problem that needs more keeps its error, see `Divergence.marginal_error`.
+        max_iter: limit on the iterations of each of the three problems. One that needs more keeps its error, see
+            `Divergence.marginal_error`.
         solver: `native`; `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check, which
             measures `tol` as the L2 norm of the marginal error); or `exact` for its network simplex, which solves the
             problem without regularisation (eps is then not used; on the CPU, O(N^3 log N)).
@@ -66,14 +68,18 @@ class SinkhornDivergence(nn.Module):
         relative: bool = False,
         cost: Cost = "euclidean",
         reach: float | None = None,
-        tol: float = 1e-6,
+        tol: float = 3e-7,
         max_iter: int = 1000,
         solver: Solver = "native",
     ) -> None:
         super().__init__()
-        if eps <= 0 or tol <= 0 or max_iter < 1 or (reach is not None and reach <= 0):
+        if not (0 < eps < math.inf and tol > 0 and max_iter >= 1 and (reach is None or 0 < reach < math.inf)):
             raise ValueError(
                 f"eps, reach and tol must be positive and max_iter 1 or more, not {eps}, {reach}, {tol} and {max_iter}"
+            )
+        if cost not in get_args(Cost) or solver not in get_args(Solver):
+            raise ValueError(
+                f"cost and solver must be among {get_args(Cost)} and {get_args(Solver)}, not {cost}, {solver}"
             )
         if solver != "native" and reach is not None:
             raise ValueError("reach needs the native solver")
@@ -107,18 +113,18 @@ class SinkhornDivergence(nn.Module):
         shape, n, m = x.shape[:-2], x.shape[-2], y.shape[-2]
         kept = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
         with torch.autocast(device_type=x.device.type, enabled=False):
-            x, y = x.to(kept), y.to(kept)
+            x, y = _readable(x.to(kept), x_weights), _readable(y.to(kept), y_weights)
             if self.cost == "cosine":
                 x, y = unit_rows(x), unit_rows(y)
+            if 0 in (*shape, n, m):
+                nothing = x.new_zeros(shape)
+                return Divergence(nothing + (x.sum() + y.sum()) * 0, x.new_zeros((*shape, n, m)), nothing, 0)
             with torch.no_grad():
-                a, b = _weights(x, x_weights), _weights(y, y_weights)
-                if 0 in (*shape, n, m):
-                    nothing = x.new_zeros(shape)
-                    value = nothing + (x.sum() + y.sum()) * 0
-                    return Divergence(value, x.new_zeros((*shape, n, m)), nothing, 0)
-                points = x.reshape(-1, n, x.shape[-1]), y.reshape(-1, m, y.shape[-1])
+                size, dims = math.prod(shape), x.shape[-1]
+                points = x.reshape(size, n, dims), y.reshape(size, m, dims)
+                weights = _weights(points[0], x_weights), _weights(points[1], y_weights)
                 even = x_weights is None and y_weights is None
-                solved = self._solve(*points, a, b, even, x.requires_grad, y.requires_grad)
+                solved = self._solve(*points, *weights, even, x.requires_grad, y.requires_grad)
             value = solved.value.to(kept).view(shape)
             for cloud, gradient in ((x, solved.to_x), (y, solved.to_y)):
                 if gradient is not None:
@@ -128,8 +134,7 @@ class SinkhornDivergence(nn.Module):
             return Divergence(value, plan.view(*shape, n, m), error.view(shape), solved.iterations)
 
     def _solve(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor, even: bool, x_live: bool, y_live: bool) -> "_Solved":
-        precise = torch.float32 if x.device.type == "mps" else torch.float64
-        x, y, a, b = x.to(precise), y.to(precise), a.to(precise), b.to(precise)
+        x, y = x.to(_precision(x.device)), y.to(_precision(y.device))
         empty = (a.sum(dim=1) == 0) | (b.sum(dim=1) == 0)
         if not even:
             x, a = _only_weighted(x, a)
@@ -151,7 +156,7 @@ class SinkhornDivergence(nn.Module):
             top = torch.stack([cost.amax(dim=(1, 2)) for cost in (crossing, of_x, of_y)]).amax(dim=0)[:, None]
             eps = torch.where(top > 0, eps * top, 1.0)
         g, iterations = self._across(crossing, a, b, eps)
-        on_x, steps_x, on_y, steps_y = self._inside(of_x, a, of_y, b, eps)
+        on_x, on_y, steps = self._inside(of_x, a, of_y, b, eps)
         across = self._finish(crossing, a, b, g, eps)
         within_x, within_y = self._finish(of_x, a, a, on_x, eps), self._finish(of_y, b, b, on_y, eps)
         value = across.value - (within_x.value + within_y.value) / 2
@@ -166,7 +171,7 @@ class SinkhornDivergence(nn.Module):
             to_y = to_y.masked_fill(empty[:, None, None], 0)
         value, error = value.masked_fill(empty, 0), error.masked_fill(empty, 0)
         plan = across.plan.masked_fill_(empty[:, None, None], 0)
-        return _Solved(value, plan, error, to_x, to_y, max(iterations, steps_x, steps_y))
+        return _Solved(value, plan, error, to_x, to_y, iterations + steps)
 
     def _across(self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, int]:
         """Column potentials of a cloud's transport to another, by sweeps, and by Newton's method where they stall."""
@@ -174,31 +179,34 @@ class SinkhornDivergence(nn.Module):
             return _pot(cost, a, b, eps, self.tol, self.max_iter)
         if self.reach is not None:
             return newton(cost, a, b, eps, self.tol, self.max_iter, self.reach)
-        g, error, sweeps = between(cost, a, b, eps, self.tol, self.max_iter)
-        return self._harder(cost, a, b, eps, g, error, sweeps)
+        return self._harder(cost, a, b, eps, *between(cost, a, b, eps, self.tol, self.max_iter))
 
-    def _inside(self, of_x: Tensor, a: Tensor, of_y: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, int, Tensor, int]:
+    def _inside(self, of_x: Tensor, a: Tensor, of_y: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, int]:
         """Potentials of both clouds' transport onto themselves: together where they are of one size."""
         if of_x.shape == of_y.shape:
             both, weights = torch.cat([of_x, of_y]), torch.cat([a, b])
             g, steps = self._onto_itself(both, weights, torch.cat([eps, eps]))
-            return g[: len(a)], steps, g[len(a) :], steps
-        return *self._onto_itself(of_x, a, eps), *self._onto_itself(of_y, b, eps)
+            return g[: len(a)], g[len(a) :], steps
+        (on_x, of_first), (on_y, of_other) = self._onto_itself(of_x, a, eps), self._onto_itself(of_y, b, eps)
+        return on_x, on_y, of_first + of_other
 
     def _onto_itself(self, cost: Tensor, a: Tensor, eps: Tensor) -> tuple[Tensor, int]:
         if self.solver == "pot" or self.reach is not None:
             return self._across(cost, a, a, eps)
-        g, error, sweeps = within(cost, a, eps, self.tol, min(self.max_iter, 50))
-        return self._harder(cost, a, a, eps, g, error, sweeps)
+        return self._harder(cost, a, a, eps, *within(cost, a, eps, self.tol, min(self.max_iter, 50)))
 
     def _harder(
-        self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, g: Tensor, error: Tensor, sweeps: int
+        self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, g: Tensor, error: Tensor, sweeps: int, solved: bool
     ) -> tuple[Tensor, int]:
-        left = ~(error < self.tol)  # also where it is not a number
-        if sweeps >= self.max_iter or not bool(left.any()):
+        """What the sweeps have found, and better where they have not solved a problem."""
+        if solved:
             return g, sweeps
+        if sweeps >= self.max_iter:
+            # A potential of zero is a start, if a bad one, where the sweeps have lost theirs.
+            return torch.where(g.isfinite().all(dim=1, keepdim=True), g, 0.0), sweeps
+        left = (~(error < self.tol)).nonzero()[:, 0]  # also where it is not a number
         better, steps = newton(cost[left], a[left], b[left], eps[left], self.tol, self.max_iter - sweeps)
-        return g.index_put((left,), better), sweeps + steps
+        return g.index_copy(0, left, better), sweeps + steps
 
     def _finish(self, cost: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: Tensor) -> "_Transport":
         """The plan of a column potential. Its rows are formed exactly, so that no rounding can change their mass."""
@@ -254,15 +262,27 @@ def _costs(x: Tensor, y: Tensor) -> Tensor:
     return cost.add_(0.5 * x.square().sum(dim=2, keepdim=True)).clamp_min_(0.0)
 
 
-def _weights(points: Tensor, weights: Tensor | None) -> Tensor:
-    """(S, N) weights that sum to 1, or to 0 where there are none."""
+def _readable(points: Tensor, weights: Tensor | None) -> Tensor:
+    """Points with zeros where nothing is to be read, whatever stands there."""
     if weights is None:
-        return torch.full_like(points[..., 0], 1 / max(points.shape[-2], 1)).reshape(-1, points.shape[-2])
+        return points
     if weights.shape != points.shape[:-1]:
         raise ValueError(f"weights {tuple(weights.shape)} do not fit the points {tuple(points.shape)}")
-    weights = weights.detach().to(torch.promote_types(weights.dtype, points.dtype)).reshape(-1, points.shape[-2])
+    return points.masked_fill(~(weights > 0)[..., None], 0.0)
+
+
+def _weights(points: Tensor, weights: Tensor | None) -> Tensor:
+    """(S, N) weights of points (S, N, K), in the precision of the solution, with sum 1, or 0 where there are none."""
+    dtype = _precision(points.device)
+    if weights is None:
+        return torch.full(points.shape[:2], 1 / points.shape[1], dtype=dtype, device=points.device)
+    weights = weights.detach().to(points.device, dtype).reshape(points.shape[:2]).clamp_min(0)
     total = weights.sum(dim=1, keepdim=True)
     return torch.where(total > 0, weights / total, 0.0)
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _only_weighted(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Stage 5: the student. It sees the prevalent modality alone and is distilled by optimal transport."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class StudentModule(StageModule):
         relative_eps: bool = False,
         reach: float | None = None,
         pairing: float = 0.5,
-        ot_tol: float = 1e-6,
+        ot_tol: float = 3e-7,
         ot_max_iter: int = 1000,
         solver: Solver = "native",
         train_tnet: bool = False,
@@ -127,6 +127,10 @@ class StudentModule(StageModule):
             "adapted": adapted_ckpt,
         }
         self.method, self.queue, self.rival = method, queue, rival
+        if unknown := set(weights or ()) - set(get_args(Term)):
+            raise ValueError(
+                f"student.model.weights names {', '.join(sorted(unknown))}; choose from {', '.join(get_args(Term))}"
+            )
         self.weights = term_weights(method, weights)
         if not self.weights:
             raise ValueError("student.model.weights leaves no loss term with a weight")
@@ -167,7 +171,7 @@ class StudentModule(StageModule):
         """Start from backbone and T-Nets; have the teachers at hand while training."""
         if stage != "fit":
             return
-        if needs_teachers(self.method, self.weights) and "teachers" not in self.frozen:
+        if self.weights.keys() - {"task"} and "teachers" not in self.frozen:
             self._load_teachers()
         if not self.blueprint:
             self._start()

@@ -1,4 +1,4 @@
-"""A student's training step from cached features, against the same step with its encoders in the loop.
+"""A student's training step from cached features, with and without distillation, and what its encoders would add.
 
 `make bench`. Sizes of the released BioVid recipe: B = 128, features of 512, T-Net 2048-...-2048, joint feature 512,
 k = 30; two R3D-18 on 10 x 112 x 112 clips. The encoders are timed on 4 clips; for 128 it is 32 times as much.
@@ -24,18 +24,19 @@ COMMON = {
 SIZES = {"dim": DIM, "heads": 2, "feedforward": 512}
 
 
-def student(train_tnet: bool) -> StudentModule:
-    """A student with its teachers, untrained: the step costs the same."""
+def student(train_tnet: bool, method: str) -> StudentModule:
+    """A student with its teachers if it has any, untrained: the step costs the same."""
     encoder = {"encoders": {name: lambda steps: _encoder(steps) for name in NAMES}}
     teacher = TeacherModule(**COMMON, **encoder, **SIZES).eval().requires_grad_(False)
     adapted = AdaptedModule(**COMMON, bottleneck=256)
     adapted.frozen["joint"] = teacher
     adapted.build({"features": dict.fromkeys(NAMES, DIM), "fusion": teacher.fusion.settings, "teacher": ""})
     adapted.eval().requires_grad_(False)
-    module = StudentModule(**COMMON, **SIZES, encoder=_encoder, train_tnet=train_tnet)
+    module = StudentModule(**COMMON, **SIZES, encoder=_encoder, train_tnet=train_tnet, method=method)
     tnet = {"in_dim": DIM, "hidden": [2048, 1024, 512, 256, 512, 1024, 2048], "activation": False, "out_dim": DIM}
-    module.build({"emg": tnet})
-    module.frozen["teachers"] = adapted
+    module.build({"tnets": {"emg": tnet}, "spaces": {} if method == "none" else adapted.space_sizes})
+    if method != "none":
+        module.frozen["teachers"] = adapted
     return module.train()
 
 
@@ -74,8 +75,10 @@ BFLOAT16 = computes_bfloat16(torch.device("cpu"))
 
 @pytest.mark.parametrize("bf16", [False, True][: 1 + BFLOAT16], ids=["fp32", "bf16"][: 1 + BFLOAT16])
 @pytest.mark.parametrize("train_tnet", [False, True], ids=["tnet_frozen", "tnet_trained"])
-def bench_step_from_cached_features(benchmark, train_tnet, bf16):
-    module = student(train_tnet)
+@pytest.mark.parametrize("method", ["none", "mtpkdot"])
+def bench_step_from_cached_features(benchmark, method, train_tnet, bf16):
+    """With distillation it should cost less than twice what it does without."""
+    module = student(train_tnet, method)
     benchmark.extra_info["batch"] = B
     benchmark.pedantic(step_of(module, cached_batch(), bf16), rounds=15, warmup_rounds=3)
 

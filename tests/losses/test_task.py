@@ -13,6 +13,7 @@ from mtpkdot.losses.task import (
     output_count,
     output_loss,
     predicted_class,
+    row_losses,
     task_loss,
 )
 from tests.losses.reference import random
@@ -338,3 +339,89 @@ def test_samples_on_which_the_teacher_sees_nothing_are_left_out(task):
     nothing.backward()
     assert float(nothing.detach()) == 0.0
     assert torch.equal(output.grad, torch.zeros(5, 3))
+
+
+@property_test
+@given(st.sampled_from(["classification", "ordinal", "regression"]), st.integers(0, 10_000))
+def test_weights_make_a_weighted_mean_of_the_losses_of_the_rows(task, seed):
+    output, teacher, scale = random(5, 3, seed=seed), random(5, 3, seed=seed + 1), torch.tensor([0.5, 2.0, 1.0])
+    weights = random(5, seed=seed + 2).square()
+    single = [output_loss(task, output[i : i + 1], teacher[i : i + 1], SOME[:1], 3.0, scale) for i in range(5)]
+    expected = sum(float(weights[i] * single[i]) for i in (0, 2, 3)) / float(weights[SOME].sum())
+    found = output_loss(task, output, teacher, SOME, 3.0, scale, weights)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(output_loss(task, output, teacher, SOME, 3.0, scale, 7 * weights), found)
+    even = output_loss(task, output, teacher, SOME, 3.0, scale, torch.full((5,), 0.3))
+    torch.testing.assert_close(even, output_loss(task, output, teacher, SOME, 3.0, scale))
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+def test_weights_scale_the_gradient_of_each_row(task):
+    output, teacher = random(5, 3, seed=18).requires_grad_(), random(5, 3, seed=19)
+    weights = torch.tensor([3.0, 5.0, 0.0, 1.0, 2.0])
+    output_loss(task, output, teacher, SOME).backward()
+    even, output.grad = output.grad, None
+    output_loss(task, output, teacher, SOME, weights=weights).backward()
+    torch.testing.assert_close(output.grad, even * 3 * torch.tensor([0.75, 0.0, 0.0, 0.25, 0.0])[:, None])
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+def test_weights_that_are_all_zero_give_zero_with_zero_gradient(task):
+    output = random(5, 3, seed=18).requires_grad_()
+    loss = output_loss(task, output, random(5, 3, seed=19), SOME, weights=torch.zeros(5))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert torch.equal(output.grad, torch.zeros(5, 3))
+
+
+# row_losses
+
+
+def test_the_loss_of_a_row_by_hand():
+    everything = torch.tensor([True, True])
+    classes = row_losses(
+        "classification", torch.tensor([[0.2, 0.8], [0.5, 0.5]]).log(), torch.tensor([1, 0]), everything
+    )
+    assert classes.tolist() == pytest.approx([-math.log(0.8), -math.log(0.5)])
+    # Level 1 of 3 passes the first threshold alone; level 2 both.
+    levels = row_losses("ordinal", torch.tensor([[0.9, 0.2], [0.9, 0.2]]).logit(), torch.tensor([1, 2]), everything)
+    assert levels.tolist() == pytest.approx([-math.log(0.9 * 0.8) / 2, -math.log(0.9 * 0.2) / 2])
+    target, scale = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([2.0, 10.0])
+    values = row_losses("regression", torch.tensor([[3.0, 10.0], [0.0, -20.0]]), target, everything, scale)
+    assert values.tolist() == pytest.approx([1.0, 2.0])
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal"])
+def test_the_losses_of_the_rows_have_the_loss_of_the_batch_as_their_mean(task):
+    output, target = random(5, 3, seed=25), torch.tensor([2, 0, 1, 0, 1])
+    losses = row_losses(task, output, target, SOME)
+    torch.testing.assert_close(losses[SOME].mean(), task_loss(task, output, target, SOME))
+    for row in range(5):
+        alone = row_losses(task, output[row : row + 1], target[row : row + 1], SOME[row : row + 1])
+        torch.testing.assert_close(alone[0], losses[row])
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+def test_a_row_without_label_has_no_loss_whatever_it_holds(task):
+    output = random(5, 3, seed=26)
+    target = random(5, 3, seed=27) if task == "regression" else torch.tensor([2, 0, 1, 0, 1])
+    clean = row_losses(task, output, target, SOME)
+    output[~SOME] = math.nan
+    target[~SOME] = math.nan if task == "regression" else torch.iinfo(torch.int64).min
+    dirty = row_losses(task, output, target, SOME)
+    assert torch.equal(dirty, clean)
+    assert dirty[~SOME].tolist() == [0, 0]
+    assert float(dirty[SOME].min()) > 0
+    assert row_losses(task, output, target, NONE).tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)]
+)
+def test_losses_of_rows_are_in_single_precision_or_better(task, dtype, kept):
+    output = random(5, 3, seed=28, dtype=dtype)
+    target = random(5, 3, seed=29) if task == "regression" else torch.tensor([2, 0, 1, 0, 1])
+    found = row_losses(task, output, target, SOME)
+    assert found.dtype == kept
+    torch.testing.assert_close(found, row_losses(task, output.to(kept), target, SOME))

@@ -5,10 +5,17 @@ import torch
 
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses import task_loss
+from mtpkdot.losses.methods import WEIGHTS
+from mtpkdot.losses.rivals import RIVALS
 from mtpkdot.modules import AdaptedModule, BackboneModule, HallucinatorModule, StudentModule, TeacherModule
 from tests.data.fake_clips import DIMS, FakeData
 
 B, T = 8, 3
+STUDENTS = {
+    **{method: {"method": method} for method in ("none", "pkdot", *RIVALS) if method != "dkd"},
+    "sample": {"selection": "sample", "margin": 0.1, "queue": 9, "weights": {"output": 1.0}},
+    "soft": {"selection": "soft", "margin": 0.1, "queue": 9, "weighting": "uncertainty"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +32,8 @@ def batch(data) -> Batch:
     return batch
 
 
-def build(data, folder):
-    """Untrained stages, built on one another."""
+def build(data, folder, students=None):
+    """Untrained stages, built on one another, and further students with other settings."""
     made = {}
     common = {
         "task": data.task,
@@ -52,13 +59,16 @@ def build(data, folder):
     adapted = add("adapted", AdaptedModule, teacher_ckpt=teacher, bottleneck=4)
     tnets = add("hallucinator", HallucinatorModule, backbone_ckpts=backbones, hidden=[6])
     upstream = {"teacher_ckpt": teacher, "adapted_ckpt": adapted, "hallucinator_ckpt": tnets}
-    add("student", StudentModule, backbone_ckpt=backbones["video"], top_k=5, **upstream, **size)
+    student = {"backbone_ckpt": backbones["video"], "top_k": 5, **upstream, **size}
+    add("student", StudentModule, **student)
+    for name, changes in (students or {}).items():
+        add(name, StudentModule, **student, **changes)
     return made
 
 
 @pytest.fixture(scope="module")
 def stages(data, tmp_path_factory):
-    return build(data, tmp_path_factory.mktemp("stages"))
+    return build(data, tmp_path_factory.mktemp("stages"), STUDENTS)
 
 
 def test_with_one_step_every_stage_learns_the_same_as_from_samples(tmp_path):
@@ -102,7 +112,7 @@ def test_every_step_has_an_output_whatever_masked_steps_hold(name, stages, batch
         torch.testing.assert_close(output, before[head])
 
 
-@pytest.mark.parametrize("name", [*PREDICTING, "hallucinator"])
+@pytest.mark.parametrize("name", [*PREDICTING, "hallucinator", *STUDENTS])
 def test_losses_and_gradients_are_finite(name, stages, batch):
     module = stages[name].train()
     module.zero_grad()
@@ -112,6 +122,26 @@ def test_losses_and_gradients_are_finite(name, stages, batch):
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     assert gradients
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_every_method_has_the_parts_of_a_student_and_its_own_terms(stages, batch):
+    expected = stages["none"].state_dict()
+    for name, options in STUDENTS.items():
+        student = stages[name].train()
+        assert expected.keys() <= student.state_dict().keys()
+        terms = {term for term in student.losses(batch) if term.startswith("loss_")}
+        weights = WEIGHTS[options.get("method", "mtpkdot")] | options.get("weights", {})
+        assert terms == {f"loss_{term}" for term in weights}
+
+
+@pytest.mark.parametrize("name", ["sample", "soft"])
+def test_the_queue_holds_rows_of_steps_that_all_teachers_see(name, stages, batch):
+    student = stages[name].train()
+    rows = int(torch.stack([batch.masks[m].flatten() for m in DIMS]).all(dim=0).sum())
+    assert 0 < rows < B * T
+    student.distillation.queue.filled.zero_()
+    student.losses(batch)
+    assert int(student.distillation.queue.filled) == min(rows, 9)
 
 
 @pytest.mark.parametrize("name", ["video", "teacher"])

@@ -1,17 +1,26 @@
+import copy
+import dataclasses
 import subprocess
 import sys
+from functools import partial
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mtpkdot.data import Batch
+from mtpkdot.losses.methods import WEIGHTS
+from mtpkdot.losses.rivals import RIVALS, Hints
+from mtpkdot.models import FeatureEncoder
 from mtpkdot.modules import StudentModule
-from mtpkdot.modules.student import WEIGHTS, needs_teachers
+from mtpkdot.pipeline.callbacks import StepSeed
+
+FOR_CLASSES = [name for name, rival in RIVALS.items() if "classification" in rival.tasks]
 
 
 @pytest.fixture
-def training_student(checkpoints, data, load):
+def training_student(checkpoints, data):
     """A student with its teachers, as it is while training."""
 
     def make(**changes):
@@ -20,12 +29,17 @@ def training_student(checkpoints, data, load):
             targets=data.targets,
             modalities=data.modalities,
             prevalent="video",
-            encoder=lambda shape: load("backbone.video").backbone.encoder,
+            encoder=partial(FeatureEncoder, dim=16),
             backbone_ckpt=str(checkpoints["backbone.video"]),
             hallucinator_ckpt=str(checkpoints["hallucinator"]),
-            teacher_ckpt=str(checkpoints["teacher"]),
-            adapted_ckpt=str(checkpoints["adapted"]),
-            **{"dim": 16, "feedforward": 16, "top_k": 8, **changes},
+            **{
+                "teacher_ckpt": str(checkpoints["teacher"]),
+                "adapted_ckpt": str(checkpoints["adapted"]),
+                "dim": 16,
+                "feedforward": 16,
+                "top_k": 8,
+                **changes,
+            },
         )
         student.setup("fit")
         return student.train()
@@ -86,7 +100,7 @@ def test_tnet_and_backbone_move_only_when_asked(training_student, batch, train_t
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters()) == trained
 
 
-@pytest.mark.parametrize("method", ["none", "pkdot", "mtpkdot"])
+@pytest.mark.parametrize("method", ["none", "pkdot", "mtpkdot", *FOR_CLASSES])
 def test_the_loss_is_the_weighted_sum_of_the_methods_terms(training_student, batch, method):
     torch.manual_seed(0)
     terms = training_student(method=method, dropout=0.0).losses(batch)
@@ -115,8 +129,7 @@ def test_the_teacher_with_the_lowest_loss_on_the_labels_is_chosen(training_stude
     def one_knows(name):
         def spaces(given):
             found = original(given)
-            found[name].output = truth
-            return found
+            return {**found, name: dataclasses.replace(found[name], output=truth)}
 
         return spaces
 
@@ -134,16 +147,229 @@ def test_a_batch_without_the_prevalent_modality_is_finite(training_student, batc
     assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None)
 
 
-def test_methods_without_a_structural_weight_need_no_teacher():
-    assert not needs_teachers("none", None)
-    assert not needs_teachers("none", {"transport": 1.0})
-    assert needs_teachers("pkdot", None)
-    assert not needs_teachers("pkdot", {"transport": 0.0})
-    assert needs_teachers("pkdot", {"transport": 0.0, "output": 1.0})
-
-
 @pytest.mark.parametrize("term", ["transport", "centroid", "output"])
 def test_every_distillation_term_moves_the_student(training_student, batch, term):
     student = training_student(weights={"task": 0.0, "transport": 0.0, "centroid": 0.0, term: 1.0})
     student.losses(batch)["loss"].backward()
     assert sum(p.grad.abs().sum() for p in student.fusion.parameters() if p.grad is not None) > 0
+
+
+# methods
+
+
+OPTIONS = [
+    *({"method": method} for method in FOR_CLASSES),
+    {"method": "pkdot"},
+    {"method": "mtpkdot"},
+    {"method": "rival", "rival": Hints},
+    {"method": "mtpkdot", "weights": {"rival": 1.0}, "rival": Hints, "weighting": "uncertainty", "queue": 30},
+]
+
+
+def test_every_method_starts_from_the_same_weights_and_random_numbers(training_student):
+    def start(**options):
+        torch.manual_seed(3)
+        return training_student(**options).state_dict(), torch.rand(5)
+
+    expected, after = start(method="none")
+    assert {key.split(".")[0] for key in expected} == {"backbone", "tnets", "fusion", "head"}
+    for options in OPTIONS:
+        found, then = start(**options)
+        assert expected.keys() <= found.keys()
+        assert all(torch.equal(found[key], value) for key, value in expected.items()), options
+        assert torch.equal(then, after), options
+        own = {key.split(".")[0] for key in found.keys() - expected.keys()}
+        assert own <= {"distillation", "term_weights"}
+
+
+@pytest.mark.parametrize("method", ["pkdot", "mtpkdot", "kd"])
+def test_a_method_whose_terms_all_have_no_weight_needs_no_teacher(training_student, batch, method):
+    weights = dict.fromkeys(["transport", "centroid", "rival"], 0.0)
+    student = training_student(method=method, weights=weights, teacher_ckpt=None, adapted_ckpt=None)
+    assert not student.uses_unlabelled
+    assert student.modalities == ["video"]
+    terms = student.losses(batch)
+    assert terms.keys() == {"loss", "loss_task"}
+
+
+@pytest.mark.parametrize("method", FOR_CLASSES)
+def test_every_rival_moves_the_student_and_learns_its_own_parts(training_student, batch, method):
+    student = training_student(method=method, weights={"task": 0.0})
+    student._trainer = L.Trainer(logger=False, accelerator="cpu", max_epochs=1)
+    optimizer = student.configure_optimizers()
+    parts = dict(student.distillation.rival.named_parameters())
+    before = {name: p.detach().clone() for name, p in parts.items()}
+    terms = student.losses(batch)
+    assert terms.keys() == {"loss", "loss_rival", "teacher_joint"}
+    terms["loss"].backward()
+    assert sum(p.grad.abs().sum() for p in student.fusion.parameters() if p.grad is not None) > 0
+    assert all(p.grad is None for p in student.frozen.parameters())
+    optimizer.step()
+    assert all(not torch.equal(parts[name], value) for name, value in before.items() if parts[name].grad.any())
+    assert all(p.grad is not None for p in parts.values())
+    assert bool(parts) == (method in ("fitnets", "vid", "crd"))
+
+
+def test_a_rival_of_ones_own_is_built_to_the_sizes_of_both_features(training_student, batch):
+    made = []
+
+    def build(task, student_dim, teacher_dim):
+        made.append((task, student_dim, teacher_dim))
+        return Hints(task, student_dim, teacher_dim)
+
+    student = training_student(method="rival", rival=build, dim=8, feedforward=8)
+    assert made[-1] == ("classification", 8, 16)
+    assert float(student.losses(batch)["loss_rival"].detach()) > 0
+
+
+def test_a_rival_that_is_not_defined_for_the_task_is_refused_before_anything_is_trained(training_student):
+    with pytest.raises(ValueError, match="regression, not for classification"):
+        training_student(method="m2pkd")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "rival"}, "method rival has no rival"),
+        ({"method": "pkdot", "weights": {"rival": 1.0}}, "method pkdot has no rival"),
+        ({"queue": -1}, "queue"),
+        ({"weights": {"trnasport": 1.0}}, "trnasport.*choose from task, transport"),
+        ({"method": "none", "weights": {"rival": 1.0}}, "method none"),
+        ({"weighting": "uncertainty", "weights": {"output": -1.0}}, "negative"),
+        ({"solver": "pot", "reach": 1.0}, "reach needs the native solver"),
+        ({"selection": "soft", "selection_temperature": 0.0}, "temperature"),
+        ({"ramp": 0.0}, "ramp"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_is_loaded(training_student, options, words):
+    with pytest.raises(ValueError, match=words):
+        training_student(**options, teacher_ckpt=None)
+
+
+# what is logged
+
+
+def test_shares_trust_and_learned_weights_are_logged(training_student, batch):
+    student = training_student(selection="soft", margin=0.2, weighting="uncertainty")
+    terms = {name: float(value.detach()) for name, value in student.losses(batch).items()}
+    shares = [terms[f"teacher_{name}"] for name in ("video", "signal", "joint")]
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) > 0
+    assert 0 <= terms["trust"] <= 1
+    assert {name: terms[f"weight_{name}"] for name in WEIGHTS["mtpkdot"]} == pytest.approx(WEIGHTS["mtpkdot"])
+
+
+def test_the_shares_are_of_the_rows_that_the_teachers_know_best(training_student, batch):
+    student = training_student(selection="sample", dropout=0.0)
+    found = student.frozen["teachers"].spaces(batch)
+    known = batch.labelled
+    losses = [
+        torch.nn.functional.cross_entropy(x.output[known], batch.target[known], reduction="none")
+        for x in found.values()
+    ]
+    best = torch.stack(losses, dim=1).argmin(dim=1)
+    terms = student.losses(batch)
+    for index, name in enumerate(found):
+        rows = int((best == index).sum()) + (int((~known).sum()) if name == "joint" else 0)
+        assert float(terms[f"teacher_{name}"]) == pytest.approx(rows / len(batch))
+
+
+# training
+
+
+LEARNING = {
+    "method": "mtpkdot",
+    "weights": {"rival": 1.0, "output": 0.5},
+    "rival": Hints,
+    "weighting": "uncertainty",
+    "selection": "soft",
+    "margin": 1.0,
+    "queue": 40,
+}
+_QUEUE = "distillation.queue."
+
+
+@pytest.fixture
+def fit(training_student, data, tmp_path):
+    """Train a student; its state at the end, and the folder of its checkpoints."""
+
+    def run(name, epochs=3, resume=None, **options):
+        torch.manual_seed(0)
+        folder = tmp_path / name
+        student = training_student(**LEARNING | options)
+        kept = ModelCheckpoint(folder, "{epoch}", monitor="train/loss", save_top_k=-1)
+        weights = ModelCheckpoint(folder, "weights", save_weights_only=True)
+        trainer = L.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            limit_train_batches=2,
+            limit_val_batches=1,
+            logger=False,
+            callbacks=[StepSeed(0), weights, kept],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(student, datamodule=copy.copy(data), ckpt_path=resume, weights_only=False)
+        return student, folder
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_resumed_training_with_a_queue_ends_in_the_same_bits(fit):
+    straight, folder = fit("straight")
+    middle = torch.load(folder / "epoch=1.ckpt", weights_only=False)
+    assert int(middle["state_dict"][f"{_QUEUE}filled"]) == 40
+    assert float(middle["state_dict"][f"{_QUEUE}features_0"].abs().min()) > 0
+    resumed, _ = fit("resumed", resume=folder / "epoch=1.ckpt")
+    expected, found = straight.state_dict(), resumed.state_dict()
+    assert found.keys() == expected.keys()
+    assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
+    assert len([key for key in expected if key.startswith(_QUEUE)]) == 5
+
+    # A queue that had been forgotten would have been noticed.
+    middle["state_dict"] |= {k: torch.zeros_like(v) for k, v in middle["state_dict"].items() if k.startswith(_QUEUE)}
+    torch.save(middle, folder / "forgotten.ckpt")
+    forgotten, _ = fit("forgotten", resume=folder / "forgotten.ckpt")
+    assert not torch.equal(forgotten.state_dict()["head.weight"], expected["head.weight"])
+
+
+def test_what_is_handed_on_holds_no_features_of_training_samples_and_loads_without(fit, batch):
+    student, folder = fit("one", epochs=1)
+    whole = torch.load(folder / "epoch=0.ckpt", weights_only=False)
+    weights = torch.load(folder / "weights.ckpt", weights_only=False)
+    assert "optimizer_states" in whole
+    assert "optimizer_states" not in weights
+    queue = {key for key in whole["state_dict"] if key.startswith(_QUEUE)}
+    assert queue == {f"{_QUEUE}{name}" for name in ("filled", *(f"features_{i}" for i in range(4)))}
+    assert whole["state_dict"].keys() - weights["state_dict"].keys() == queue
+    expected = student.eval().outputs(batch)["video"]
+    for path in (folder / "weights.ckpt", folder / "epoch=0.ckpt"):
+        loaded = StudentModule.load_from_checkpoint(path, weights_only=False).eval()
+        assert torch.equal(loaded.outputs(batch)["video"], expected)
+        filled = int(loaded.distillation.queue.filled)
+        assert filled == (0 if path.stem == "weights" else 40)
+
+
+def test_the_learned_weights_and_the_rivals_parts_are_trained(fit):
+    student, folder = fit("two", epochs=2)
+    learned = student.term_weights.log_variances.detach()
+    assert len(learned) == len(WEIGHTS["mtpkdot"]) + 2
+    assert float((learned - learned.new_tensor(0.5).log()).abs().min()) > 1e-4
+    before, after = torch.load(folder / "epoch=0.ckpt", weights_only=False)["state_dict"], student.state_dict()
+    parts = [key for key in after if key.startswith(("distillation.rival.", "term_weights."))]
+    assert len(parts) == 3
+    assert not any(torch.equal(before[key], after[key]) for key in parts)
+    names = {name for name, p in student.named_parameters() if p.requires_grad}
+    assert {"term_weights.log_variances", "distillation.rival.regressor.weight"} <= names
+
+
+def test_validation_and_prediction_leave_the_queue_as_it_is(fit, batch):
+    student, _ = fit("one", epochs=1, queue=60)
+    before = {name: x.clone() for name, x in student.distillation.queue.past().items()}
+    student.eval().losses(batch)
+    student.train().outputs(batch)
+    after = student.distillation.queue.past()
+    assert all(torch.equal(after[name], x) for name, x in before.items())
+    student.losses(batch)
+    assert not torch.equal(student.distillation.queue.past()["joint"], before["joint"])

@@ -1,5 +1,6 @@
 import pytest
 
+from mtpkdot.losses.rivals import RIVALS
 from mtpkdot.pipeline.stages import needed, plan
 
 
@@ -8,11 +9,32 @@ def sections(method, weights=None):
 
 
 @pytest.mark.parametrize(
-    ("method", "teachers"), [("none", set()), ("pkdot", {"teacher"}), ("mtpkdot", {"teacher", "adapted"})]
+    ("method", "teachers"),
+    [
+        ("none", set()),
+        ("pkdot", {"teacher"}),
+        ("mtpkdot", {"teacher", "adapted"}),
+        *((method, {"teacher"}) for method in (*RIVALS, "rival")),
+    ],
 )
 def test_a_student_depends_only_on_the_teachers_of_its_method(method, teachers):
     stages = plan(["video", "emg", "ecg"], "video", sections(method))
     student = stages[-1]
+    assert set(student.upstream.values()) == {"backbone.video", "hallucinator"} | teachers
+
+
+@pytest.mark.parametrize(
+    ("method", "weights", "teachers"),
+    [
+        ("pkdot", {"transport": 0.0}, set()),
+        ("kd", {"rival": 0.0}, set()),
+        ("kd", {"rival": 0.0, "output": 1.0}, {"teacher"}),
+        ("mtpkdot", {"transport": 0.0}, {"teacher", "adapted"}),
+        ("none", {"task": 2.0}, set()),
+    ],
+)
+def test_terms_without_weight_need_no_teacher(method, weights, teachers):
+    student = plan(["video", "emg"], "video", sections(method, weights))[-1]
     assert set(student.upstream.values()) == {"backbone.video", "hallucinator"} | teachers
 
 

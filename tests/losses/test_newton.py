@@ -1,0 +1,128 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtpkdot.losses.newton import newton
+from mtpkdot.losses.sinkhorn import between
+from tests.losses.reference import random, solve_transport
+
+property_test = settings(deadline=None, max_examples=40, derandomize=True)
+TOL = 1e-9
+
+
+def costs(x, y):
+    return (x[:, :, None] - y[:, None]).square().sum(dim=3) / 2
+
+
+def clustered(n, m, seed=0):
+    """Tight clusters far apart, in other shares on the two sides: mass must go where sweeps hardly carry it."""
+    rng = np.random.default_rng(seed)
+    centres = 3 * rng.standard_normal((3, 2))
+    x, y = (centres[rng.integers(0, 3, k)] + 0.1 * rng.standard_normal((k, 2)) for k in (n, m))
+    return costs(torch.tensor(x)[None], torch.tensor(y)[None])
+
+
+def even(count, n):
+    return torch.full((count, n), 1 / n, dtype=torch.float64)
+
+
+def weights(count, n, seed=0):
+    share = random(count, n, seed=seed, dtype=torch.float64).abs() + 0.1
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def same(eps, count):
+    return torch.full((count, 1), eps, dtype=torch.float64)
+
+
+def plan(cost, g, a, b, eps, reach=None):
+    """That of the best rows for a column potential: `f = -d eps log sum_j b_j exp((g_j - C_ij) / eps)`."""
+    damping = 1.0 if reach is None else reach / (reach + eps)
+    soft = torch.logsumexp((g[:, None] - cost) / eps[:, :, None] + b.log()[:, None], dim=2)
+    f = -damping * eps * soft
+    return a[:, :, None] * b[:, None] * torch.exp((f[:, :, None] + g[:, None] - cost) / eps[:, :, None]), f
+
+
+def error(cost, g, a, b, eps):
+    return (plan(cost, g, a, b, eps)[0].sum(dim=1) - b).abs().sum(dim=1)
+
+
+@property_test
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(-3, 0), st.sampled_from([0.01, 0.3, 3.0]), st.integers(0, 99))
+def test_it_solves_what_it_is_given_to_the_tolerance(n, m, digits, spread, seed):
+    x, y = (spread * random(2, k, 3, seed=seed + k, dtype=torch.float64) for k in (n, m))
+    cost, a, b, eps = costs(x, y), weights(2, n, seed), weights(2, m, seed + 1), same(10**digits, 2)
+    g, steps = newton(cost, a, b, eps, TOL, 500)
+    assert steps < 500
+    assert (error(cost, g, a, b, eps) <= 2 * TOL).all()
+    for i in range(2):
+        exact = solve_transport(cost[i].numpy(), a[i].numpy(), b[i].numpy(), eps[i].item())
+        np.testing.assert_allclose(plan(cost, g, a, b, eps)[0][i], exact.plan, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("m", [30, 19])
+def test_it_solves_in_few_steps_what_thousands_of_sweeps_do_not(seed, m):
+    cost, a, b, eps = clustered(30, m, seed), even(1, 30), even(1, m), same(1e-3, 1)
+    swept, _, _, _ = between(cost, a, b, eps, TOL, 2000)
+    assert not error(cost, swept, a, b, eps) <= 1e-6
+    g, steps = newton(cost, a, b, eps, TOL, 300)
+    assert error(cost, g, a, b, eps) <= 2 * TOL
+    assert steps < 300
+    exact = solve_transport(cost[0].numpy(), a[0].numpy(), b[0].numpy(), 1e-3)
+    np.testing.assert_allclose(plan(cost, g, a, b, eps)[0][0], exact.plan, atol=1e-7)
+
+
+@pytest.mark.parametrize("distance", [1e1, 1e2, 1e3])
+def test_a_far_point_is_no_obstacle(distance):
+    x, y = (random(1, 15, 3, seed=seed, dtype=torch.float64) for seed in (0, 1))
+    y[0, 0] *= distance
+    cost, a, eps = costs(x, y), even(1, 15), same(0.01, 1)
+    g, steps = newton(cost, a, a, eps, 1e-7, 500)
+    assert steps < 500
+    assert error(cost, g, a, a, eps) <= 2e-7
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+def test_it_keeps_to_its_limit_and_leaves_a_finite_potential(limit):
+    cost, a, b = clustered(30, 20), even(1, 30), even(1, 20)
+    g, steps = newton(cost, a, b, same(1e-3, 1), TOL, limit)
+    assert steps <= limit
+    assert g.isfinite().all()
+
+
+def test_a_batch_of_hard_and_easy_problems_is_solved_whole():
+    cost, a, b = torch.cat([clustered(30, 20), clustered(30, 20).mul(1e-4)]), even(2, 30), even(2, 20)
+    eps = torch.tensor([[1e-3], [1.0]], dtype=torch.float64)
+    g, _ = newton(cost, a, b, eps, TOL, 500)
+    assert (error(cost, g, a, b, eps) <= 2 * TOL).all()
+
+
+@property_test
+@given(st.integers(1, 30), st.integers(1, 30), st.floats(-3, 0), st.floats(-2, 2), st.integers(0, 99))
+def test_free_marginals_are_what_the_potentials_leave_of_the_weights(n, m, digits, magnitude, seed):
+    x, y = (random(2, k, 3, seed=seed + k, dtype=torch.float64) for k in (n, m))
+    cost, a, b, eps, reach = (
+        costs(x, y),
+        weights(2, n, seed),
+        weights(2, m, seed + 1),
+        same(10**digits, 2),
+        10**magnitude,
+    )
+    g, steps = newton(cost, a, b, eps, TOL, 500, reach)
+    assert steps < 500
+    found, f = plan(cost, g, a, b, eps, reach)
+    # Where the primal objective is stationary (Sejourne et al., arXiv 1910.12958, proposition 2).
+    torch.testing.assert_close(found.sum(dim=2), a * torch.exp(-f / reach), rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(found.sum(dim=1), b * torch.exp(-g / reach), rtol=0, atol=2 * TOL)
+
+
+@pytest.mark.parametrize("reach", [0.1, 10.0])
+def test_of_two_points_what_is_left_is_known(reach):
+    cost, one, eps = torch.full((1, 1, 1), 2.5, dtype=torch.float64), even(1, 1), same(0.1, 1)
+    g, _ = newton(cost, one, one, eps, TOL, 100, reach)
+    assert plan(cost, g, one, one, eps, reach)[0].item() == pytest.approx(math.exp(-2.5 / (0.1 + 2 * reach)), rel=1e-7)
