@@ -76,7 +76,12 @@ class TeacherSelection:
 
         Returns:
             The shares, detached.
+
+        Raises:
+            ValueError: no teacher bears the fallback's name.
         """
+        if self.fallback not in teachers:
+            raise ValueError(f"{self.fallback!r} is none of the teachers {list(teachers)}; name another fallback")
         with torch.no_grad():
             if self.rule == "batch":
                 return self._of_batch(task, own, teachers, valid, target, labelled)

@@ -140,6 +140,10 @@ class StudentModule(StageModule):
             raise ValueError(f"student.model.queue is 0 or more, not {queue}")
         if "rival" in self.weights and rival is None and method not in RIVALS:
             raise ValueError(f"method {method} has no rival; name its class as student.model.rival")
+        if rival is not None and "rival" not in self.weights:
+            raise ValueError(f"method {method} has no term rival; give it a weight, or leave student.model.rival out")
+        if queue and not self.weights.keys() & {"transport", "centroid"}:
+            raise ValueError(f"method {method} compares no structures; leave student.model.queue out")
         self.term_weights = TermWeights(self.weights, weighting, ramp)
         # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
         if dim % heads or not 0 <= dropout < 1:

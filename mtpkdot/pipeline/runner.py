@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from mtpkdot.data.base import sharing
 from mtpkdot.data.batch import SampleDataset
 from mtpkdot.errors import ConfigError, RunError
-from mtpkdot.losses.methods import needs_teachers
+from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
@@ -143,7 +143,9 @@ class Run:
             batch *= self.data.samples.labelled.shape[1]
         if not needs_teachers(student["method"], student["weights"]):
             return
-        if student["top_k"] >= batch:
+        by_anchors = student["mode"] in ("rows", "paired") and student["anchors"] != "all"
+        structural = term_weights(student["method"], student["weights"]).keys() & {"transport", "centroid"}
+        if structural and by_anchors and student["top_k"] >= batch:
             raise ConfigError(
                 f"student.model.top_k is {student['top_k']}, but a batch has {batch} rows",
                 f"Set --student.model.top_k below {batch}, or raise data.init_args.batch_size.",

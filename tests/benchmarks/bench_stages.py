@@ -23,7 +23,7 @@ STAGES = "[teacher,adapted,hallucinator,student]"
 def prepared(tmp_path_factory) -> list[str]:
     """Arguments of a run whose backbones are trained (for one step: how well does not matter here)."""
     folder = tmp_path_factory.mktemp("stages")
-    twin = ["--subjects", "12", "--clips", "6", "--classes", "BL1", "PA4", "--size", "112"]
+    twin = ["--subjects", "8", "--clips", "3", "--classes", "BL1", "PA4", "--size", "112"]
     assert main(["data", "synthesize", "biovid", str(folder / "biovid"), *twin]) == 0
     arguments = [
         "--config",
@@ -33,7 +33,7 @@ def prepared(tmp_path_factory) -> list[str]:
         "--pipeline.root",
         str(folder / "runs"),
     ]
-    arguments += ["--data.pictures.crop=centre", "--data.num_workers=0", "--student.model.top_k=30"]
+    arguments += ["--data.pictures.crop=centre", "--data.num_workers=0", "--student.model.top_k=15"]
     arguments += ["--data.batch_size=64", "--backbone.video.fit.max_epochs=1", "--backbone.gsr.fit.max_epochs=1"]
     if not computes_bfloat16(torch.device("cpu")):
         arguments += ["--trainer.precision=32-true"]
