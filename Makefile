@@ -27,7 +27,7 @@ types: $(VENV)/.installed-dev ## Check types
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev ## Measure speed; figures of one run are to be compared with each other only
-	$(BIN)/python -m pytest -q -W ignore -p no:cacheprovider -o python_functions='bench_*' --benchmark-columns=median,min,rounds $(wildcard tests/benchmarks/bench_*.py)
+	$(BIN)/python -m pytest -q -W ignore -p no:cacheprovider --timeout 0 -o python_functions='bench_*' --benchmark-columns=median,min,rounds $(wildcard tests/benchmarks/bench_*.py)
 
 format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff format .

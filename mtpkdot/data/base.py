@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
+from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels
 from mtpkdot.data.sampling import EpochSampler
 from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts
 from mtpkdot.data.statistics import step_statistics
@@ -44,6 +45,9 @@ class BaseData(L.LightningDataModule):
         prevalent: the modality that exists at test time; all others are privileged.
         task: what is predicted: classes, classes whose order counts (ordinal), or numbers (regression).
         split: how the data are divided.
+        labelled_subjects: whose labels of the training part are used: those of `all`, of a number of subjects, or of a
+            share of them (0.1; of the samples, where subjects are unknown), drawn anew for every fold and seed. The
+            recordings of the others are training material without labels.
         batch_size: samples per batch.
         num_workers: loader processes. Not part of a stage's identity.
         views: views per training sample that stages with frozen encoders see: 1 for the sample as it is, more for that
@@ -51,7 +55,7 @@ class BaseData(L.LightningDataModule):
             that train every encoder they read see a new augmentation in every epoch.
         standardize: standardise every feature by the training part, inside the model.
         std_floor: lower bound of a feature's standard deviation, relative to its root mean square.
-        seed: seed of the order of samples; set from `seed_everything`.
+        seed: seed of the order of samples and of the choice of labelled subjects; set from `seed_everything`.
         clip_splits: protocol switch: split by clip, not by subject.
         select_on_test: protocol switch: choose the epoch on the test part.
         train_on_all: protocol switch: train on every part (set for backbones).
@@ -65,6 +69,7 @@ class BaseData(L.LightningDataModule):
         prevalent: str,
         task: Task = "classification",
         split: Split | None = None,
+        labelled_subjects: LabelledSubjects = "all",
         batch_size: int = 128,
         num_workers: int = 0,
         views: int = 1,
@@ -77,6 +82,8 @@ class BaseData(L.LightningDataModule):
         drop_last: bool = False,
     ) -> None:
         super().__init__()
+        check_labelled_subjects(labelled_subjects)
+        self.labelled_subjects: LabelledSubjects = labelled_subjects
         self.prevalent, self.task, self.split, self.seed = prevalent, task, split or Split(), seed
         self.batch_size, self.num_workers = batch_size, num_workers
         self.views, self.standardize, self.std_floor = views, standardize, std_floor
@@ -102,18 +109,26 @@ class BaseData(L.LightningDataModule):
         return type(self).__name__
 
     @cached_property
-    def samples(self) -> Samples:
-        """The data set."""
+    def _loaded(self) -> Samples:
+        """The data set with all its labels."""
         shared = _shared.get()
         if shared is not None and type(shared) is type(self) and shared is not self:
             self.adopt(shared)
-            return shared.samples
+            return shared._loaded
         return self.load()
 
     @cached_property
+    def samples(self) -> Samples:
+        """The data set."""
+        if self.labelled_subjects == "all":
+            return self._loaded
+        seed = (self.split.seed, self.split.fold, self.seed)
+        return hide_labels(self._loaded, self.parts, self.labelled_subjects, seed)
+
+    @cached_property
     def parts(self) -> StrArray:
-        """(n,) part of every sample."""
-        return assign_parts(self.split, self.samples, self.source, self.clip_splits)
+        """(n,) part of every sample; the same whichever labels are hidden."""
+        return assign_parts(self.split, self._loaded, self.source, self.clip_splits)
 
     @property
     def modalities(self) -> dict[str, list[int]]:
@@ -205,7 +220,7 @@ class BaseData(L.LightningDataModule):
 
     def adopt(self, other: "BaseData") -> None:
         """Share what another DataModule of the same arguments has read."""
-        self.samples = other.samples
+        self._loaded = other._loaded
 
     def setup(self, stage: str) -> None:
         """Prepare for a Trainer."""

@@ -32,6 +32,7 @@ class AdaptedModule(StageModule):
         bottleneck: hidden size of the adapters.
         teacher: `frozen` keeps the joint feature fixed; `cotrained` trains a copy of the fusion along, as the released
             code does, and only then has the loss its joint term.
+        shuffle: control: the adapters read the features of other samples, so that alignment is ineffective.
         align_weight: weight of the cosine terms.
         task_weight: weight of the task terms.
         options: see StageModule.
@@ -42,6 +43,7 @@ class AdaptedModule(StageModule):
         teacher_ckpt: str | None = None,
         bottleneck: int = 64,
         teacher: Literal["frozen", "cotrained"] = "frozen",
+        shuffle: bool = False,
         align_weight: float = 0.5,
         task_weight: float = 0.5,
         **options: Any,
@@ -49,7 +51,7 @@ class AdaptedModule(StageModule):
         super().__init__(**options)
         self.save_hyperparameters()
         self.teacher_ckpt, self.bottleneck, self.cotrained = teacher_ckpt, bottleneck, teacher == "cotrained"
-        self.align_weight, self.task_weight = align_weight, task_weight
+        self.shuffle, self.align_weight, self.task_weight = shuffle, align_weight, task_weight
         self.judge(list(self.steps))
 
     def setup(self, stage: str) -> None:
@@ -110,7 +112,8 @@ class AdaptedModule(StageModule):
             output = head(joint)
         spaces = {}
         for name, adapter in zip(self.steps, self.adapters, strict=True):
-            adapted, adapted_output = adapter(rows(features[name], masks[name], self.per_step))
+            read = rows(features[name], masks[name], self.per_step)
+            adapted, adapted_output = adapter(read.roll(1, dims=0) if self.shuffle else read)
             spaces[name] = Teacher(adapted, adapted_output, batch.present(name))
         valid = torch.stack([space.valid for space in spaces.values()]).any(dim=0)
         return {**spaces, JOINT: Teacher(joint, output, valid)}

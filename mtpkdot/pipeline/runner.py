@@ -43,7 +43,8 @@ class Run:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
         self.protocol = expand(self.config["protocol"])
-        for name, value in self.protocol.data_arguments("").items():
+        decided = {**self.protocol.data_arguments(""), "seed": self.config["seed_everything"]}
+        for name, value in decided.items():
             setattr(self.data, name, value)
         self.data.check()
         self.wanted, stages = wanted_stages(experiment)

@@ -61,3 +61,12 @@ def test_adapters_refuse_a_teacher_they_were_not_trained_on(load, checkpoints, t
     adapted.teacher_ckpt = str(tmp_path / "other.ckpt")
     with pytest.raises(RunError, match="not the teacher"):
         adapted.setup("predict")
+
+
+def test_shuffled_adapters_read_the_features_of_other_samples(make, batch):
+    module, control = make().eval(), make(shuffle=True).eval()
+    control.load_state_dict(module.state_dict())
+    torch.testing.assert_close(
+        control.spaces(batch)["signal"].feature, module.spaces(batch)["signal"].feature.roll(1, dims=0)
+    )
+    torch.testing.assert_close(control.spaces(batch)["joint"].feature, module.spaces(batch)["joint"].feature)

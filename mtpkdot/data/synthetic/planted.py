@@ -6,19 +6,26 @@ For sample i of subject s, with latent state h in R^4:
     video   = W_v h * video_strength + b_s + noise                (weak, with a nuisance b_s per subject)
     signal  = W_p h * signal_strength + noise                     (strong; pure noise if `privileged_noise`)
 
-The video carries the state, but under noise and under an offset of the person; the signal carries it plainly.
+The video carries the state, but under noise and under an offset of the person; the signal carries it plainly. With an
+`entanglement` e > 0 the video shows state and person (p_s in R^4, scaled by the nuisance) through one another, and it
+takes many labels to be read, while the signal still takes few:
+
+    video   = W tanh(e [h, p_s] A + c) * video_strength + noise
 Regression uses h[:2] squashed to [-1, 1] as `valence` and `arousal`.
 """
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.data.batch import Samples
+from mtpkdot.data.batch import BoolArray, IntArray, Samples
 from mtpkdot.data.splits import Split, assign_parts
 
-_LATENT = 4
+Values = npt.NDArray[np.float64]
+
+_LATENT, _HIDDEN = 4, 64
 _VERSION = "1"  # part of a stage's identity: raise it whenever the same arguments give other numbers
 
 
@@ -35,7 +42,10 @@ class PlantedData(BaseData):
         video_strength: how plainly the video shows the state; the noise has standard deviation 1.
         signal_strength: the same for the signal.
         nuisance: standard deviation of the per-subject offset of the video.
+        entanglement: how strongly state and person mix in the video; 0 for a sum of both.
         labelled: share of the training samples that keep their target.
+        label_noise: share of the targets of training and validation that are replaced: classes by another one at
+            random, values by those of another sample. The test part keeps the truth.
         privileged_noise: make the privileged signal pure noise, so that there is nothing to give.
         generator_seed: seed of the data, apart from the training seed.
         prevalent: the modality of the student.
@@ -54,7 +64,9 @@ class PlantedData(BaseData):
         video_strength: float = 0.45,
         signal_strength: float = 1.5,
         nuisance: float = 1.0,
+        entanglement: float = 0.0,
         labelled: float = 1.0,
+        label_noise: float = 0.0,
         privileged_noise: bool = False,
         generator_seed: int = 0,
         prevalent: str = "video",
@@ -68,9 +80,11 @@ class PlantedData(BaseData):
             raise ValueError("PlantedData has classes around a circle, without an order: task is another than ordinal")
         self.subjects, self.samples_per_subject, self.steps = subjects, samples_per_subject, steps
         self.dims = {"video": video_dim, "signal": signal_dim}
-        self.classes, self.nuisance, self.labelled = classes, nuisance, labelled
+        if not 0 <= label_noise <= 1:
+            raise ValueError(f"PlantedData.label_noise is a share, not {label_noise}")
+        self.classes, self.nuisance, self.labelled, self.label_noise = classes, nuisance, labelled, label_noise
         self.strengths = {"video": video_strength, "signal": 0.0 if privileged_noise else signal_strength}
-        self.generator_seed = generator_seed
+        self.entanglement, self.generator_seed = entanglement, generator_seed
 
     @property
     def modality_names(self) -> list[str]:
@@ -89,11 +103,14 @@ class PlantedData(BaseData):
         state = random.normal(size=(n, _LATENT))
         features = {}
         for name, dim in self.dims.items():
-            mixing = random.normal(size=(_LATENT, dim)) / np.sqrt(_LATENT)
-            offset = random.normal(size=(self.subjects, dim)) * (self.nuisance if name == "video" else 0.0)
+            if name == "video" and self.entanglement:
+                clean = self._entangled(state, who, dim, random)
+            else:
+                mixing = random.normal(size=(_LATENT, dim)) / np.sqrt(_LATENT)
+                offset = random.normal(size=(self.subjects, dim)) * (self.nuisance if name == "video" else 0.0)
+                clean = state @ mixing * self.strengths[name] + offset[who]
             noise = random.normal(size=(n, self.steps, dim))
-            clean = (state @ mixing * self.strengths[name] + offset[who])[:, None, :]
-            features[name] = (clean + noise).astype(np.float32)
+            features[name] = (clean[:, None, :] + noise).astype(np.float32)
         angle = np.arctan2(state[:, 1], state[:, 0])
         known = random.random(n) < self.labelled
         ids = np.array([f"s{s:03d}_{i % self.samples_per_subject:03d}" for i, s in enumerate(who)], dtype=np.str_)
@@ -110,8 +127,28 @@ class PlantedData(BaseData):
             features,
             {name: np.ones((n, self.steps), dtype=np.bool_) for name in self.dims},
         )
+        parts = assign_parts(self.split, samples, self.source, self.clip_splits)
         # Labels are taken from training samples only: the others are needed to judge.
-        hidden = (assign_parts(self.split, samples, self.source, self.clip_splits) == "train") & ~known
+        hidden = (parts == "train") & ~known
         samples.labelled[hidden] = False
         samples.target[hidden] = -1 if classification else np.nan
+        if self.label_noise:
+            self._mislabel(samples, (parts != "test") & samples.labelled, random)
         return samples
+
+    def _entangled(self, state: Values, who: IntArray, dim: int, random: np.random.Generator) -> Values:
+        """State and person (n, dim), seen through one another."""
+        person = random.normal(size=(self.subjects, _LATENT)) * self.nuisance
+        both = np.concatenate([state, person[who]], axis=1)
+        mixing, shift = random.normal(size=(2 * _LATENT, _HIDDEN)) / np.sqrt(2 * _LATENT), random.normal(size=_HIDDEN)
+        shown = np.tanh(self.entanglement * both @ mixing + shift)
+        return np.asarray(shown @ random.normal(size=(_HIDDEN, dim)) / np.sqrt(_HIDDEN) * self.strengths["video"])
+
+    def _mislabel(self, samples: Samples, where: BoolArray, random: np.random.Generator) -> None:
+        """Replace a share of the targets."""
+        wrong = np.flatnonzero(where & (random.random(len(where)) < self.label_noise))
+        if samples.class_names:
+            step = random.integers(1, self.classes, len(wrong))
+            samples.target[wrong] = (samples.target[wrong].astype(np.int64) + step) % self.classes
+        else:
+            samples.target[wrong] = samples.target[random.permutation(wrong)]

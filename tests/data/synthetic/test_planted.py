@@ -168,3 +168,36 @@ def test_batches_are_ready_for_training():
 
 def test_the_generators_version_is_part_of_the_identity():
     assert PlantedData().contents() == PlantedData(generator_seed=3).contents() != {}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_so_many_labels_are_wrong_and_none_of_the_test_part(share):
+    size = {**SMALL, "subjects": 40}
+    clean, noisy = PlantedData(**size), PlantedData(**size, label_noise=share)
+    wrong = clean.samples.target != noisy.samples.target
+    judged = clean.parts == "test"
+    assert not wrong[judged].any()
+    assert abs(wrong[~judged].mean() - share) < 0.06
+    np.testing.assert_array_equal(clean.samples.features["video"], noisy.samples.features["video"])
+
+
+def test_wrong_values_are_those_of_other_samples():
+    size = {**SMALL, "subjects": 40, "task": "regression"}
+    clean, noisy = PlantedData(**size).samples.target, PlantedData(**size, label_noise=0.5).samples.target
+    assert 0.3 < (clean != noisy).any(axis=1).mean() < 0.5
+    assert {tuple(row) for row in noisy.tolist()} <= {tuple(row) for row in clean.tolist()}
+
+
+def test_an_entangled_video_takes_many_labels_and_the_signal_few():
+    size = {"subjects": 80, "samples_per_subject": 25, "steps": 4, "entanglement": 3.0, "nuisance": 1.0}
+    data = PlantedData(**size, video_strength=3.0, signal_strength=3.0, split=Split("holdout", test=0.4))
+    train, test, target = data.positions("train"), data.positions("test"), data.samples.target
+    few = train[np.isin(data.samples.subjects[train], np.unique(data.samples.subjects[train])[:5])]
+
+    def score(name, rows):
+        x = data.samples.features[name].mean(axis=1)
+        return LogisticRegression(C=0.1, max_iter=300).fit(x[rows], target[rows]).score(x[test], target[test])
+
+    assert score("signal", few) > 0.75
+    assert score("video", train) > score("video", few) + 0.04
+    assert score("signal", few) > score("video", few) + 0.08

@@ -1,0 +1,89 @@
+"""Labels of some people alone."""
+
+import numpy as np
+import pytest
+
+from mtpkdot.cli.main import main
+from mtpkdot.data import PlantedData, Split
+from mtpkdot.data.labels import hide_labels
+from tests.data.helpers import complaint
+
+SMALL = {"subjects": 20, "samples_per_subject": 6, "steps": 1, "split": Split("kfold", folds=4)}
+
+
+def labelled_people(data, part="train"):
+    rows = data.positions(part)
+    return set(data.samples.subjects[rows[data.samples.known[rows]]].tolist())
+
+
+@pytest.mark.parametrize(("wanted", "count"), [("all", 12), (3, 3), (1, 1), (12, 12), (0.5, 6), (1.0, 12), (0.01, 1)])
+def test_so_many_people_of_the_training_part_keep_their_labels(wanted, count):
+    data = PlantedData(**SMALL, labelled_subjects=wanted)
+    assert len(labelled_people(data)) == count
+    hidden = (data.parts == "train") & ~data.samples.labelled
+    assert hidden.sum() == 6 * (12 - count)
+    assert (data.samples.target[hidden] == -1).all()
+
+
+@pytest.mark.parametrize("wanted", ["all", 2, 0.5])
+def test_parts_and_the_labels_that_judge_are_the_same_whatever_is_hidden(wanted):
+    everything, some = PlantedData(**SMALL), PlantedData(**SMALL, labelled_subjects=wanted)
+    np.testing.assert_array_equal(some.parts, everything.parts)
+    judging = everything.parts != "train"
+    assert some.samples.labelled[judging].all()
+    np.testing.assert_array_equal(some.samples.target[judging], everything.samples.target[judging])
+
+
+def test_who_is_labelled_with_few_is_labelled_with_more():
+    few, more = (labelled_people(PlantedData(**SMALL, labelled_subjects=n)) for n in (3, 7))
+    assert few < more
+
+
+def test_every_fold_and_seed_has_a_draw_of_its_own():
+    draws = {
+        frozenset(
+            labelled_people(PlantedData(**{**SMALL, "split": Split("kfold", folds=4)}, seed=s, labelled_subjects=4))
+        )
+        for s in range(6)
+    }
+    assert len(draws) > 3
+
+
+def test_values_of_hidden_targets_are_gone():
+    data = PlantedData(**SMALL, task="regression", labelled_subjects=2)
+    hidden = (data.parts == "train") & ~data.samples.labelled
+    assert np.isnan(data.samples.target[hidden]).all()
+
+
+def test_steps_lose_all_their_targets():
+    data = PlantedData(**SMALL, task="regression")
+    samples, parts = data.samples, data.parts
+    stepwise = type(samples)(**{**vars(samples), "target": samples.target[:, None].repeat(3, axis=1)})
+    stepwise.labelled = samples.labelled[:, None].repeat(3, axis=1)
+    hidden = hide_labels(stepwise, parts, 2, (0,))
+    assert hidden.labelled.sum() == 3 * (6 * 2 + (parts != "train").sum())
+
+
+def test_the_original_keeps_its_labels():
+    data = PlantedData(**SMALL)
+    before = data.samples.labelled.copy()
+    hide_labels(data.samples, data.parts, 2, (0,))
+    np.testing.assert_array_equal(data.samples.labelled, before)
+
+
+def test_more_people_than_there_are_is_told():
+    message = complaint(lambda: PlantedData(**SMALL, labelled_subjects=13).samples)
+    assert "labelled_subjects is 13" in message
+    assert "12 subjects" in message
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, 0.0, "some", True])
+def test_what_is_no_number_of_people_is_an_error(wrong):
+    with pytest.raises(ValueError, match="labelled_subjects"):
+        PlantedData(**SMALL, labelled_subjects=wrong)
+
+
+def test_a_run_says_how_many_are_labelled(tiny_config, tmp_path, capsys):
+    arguments = ["--pipeline.root", str(tmp_path), "--pipeline.stages=[backbone.video]", "--data.labelled=1.0"]
+    assert main(["fit", "--config", str(tiny_config), *arguments, "--data.labelled_subjects=2"]) == 0
+    assert "72 train (24 labelled)" in capsys.readouterr().out
