@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "stage": ("mtpkdot.cli.experiment:stage", "train one stage, taking the earlier ones from earlier runs"),
     "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),
     "test": ("mtpkdot.cli.experiment:test", "evaluate a run again on its test part"),
+    "crossval": ("mtpkdot.cli.crossval:crossval", "compare methods over folds and seeds"),
     "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
 

@@ -155,6 +155,17 @@ class BaseData(L.LightningDataModule):
         """What the model predicts: class names (in their order, if the task is ordinal), or target names."""
         return self.samples.class_names or self.samples.target_names
 
+    @property
+    def fold_count(self) -> int:
+        """How many folds the split has; 1 for one that is given once and for all."""
+        if self.split.scheme == "kfold":
+            return self.split.folds
+        if self.split.scheme == "loso":
+            return len(np.unique(self._loaded.subjects))
+        if self.split.scheme == "fold_column" and self._loaded.split_column is not None:
+            return len(np.unique(self._loaded.split_column))
+        return 1
+
     def check_modalities(self) -> None:
         """Stop at names of modalities that cannot be used, without reading a file."""
         for name in self.modality_names:

@@ -8,7 +8,8 @@ import numpy as np
 from mtpkdot.data.batch import BoolArray, Samples, StrArray
 from mtpkdot.errors import DataError
 
-PARTS = ("train", "validation", "test")
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 UNJUDGED = "unjudged"  # neither trained on nor scored, only predicted
 _SYNONYMS = {
     "train": "train",

@@ -16,6 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mtpkdot.data.base import sharing
 from mtpkdot.data.batch import SampleDataset
+from mtpkdot.data.splits import PARTS
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.modules import StageModule
@@ -61,14 +62,18 @@ class Run:
         hashes = {name: job.stored.hash for name, job in self.jobs.items()}
         self.folder = Path(options["root"]) / (options["name"] or f"{experiment.source}-{digest(hashes)[:8]}")
 
-    def fit(self) -> None:
-        """Train what is missing, evaluate, and print the table."""
+    def fit(self, everything: bool = True) -> None:
+        """Train what is missing, evaluate, and print the table.
+
+        Args:
+            everything: evaluate the stages that were taken from earlier runs as well.
+        """
         self._check_modules()
         self._claim_folder()
         print(self.data.summary(), flush=True)
         for number, stage in enumerate(self.wanted, start=1):
             self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
-        self.evaluate(SPLITS)
+        self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
 
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
         """Evaluate a finished run, if its configuration and data are those it was trained with."""
@@ -77,11 +82,13 @@ class Run:
             raise changed
         self.evaluate(splits)
 
-    def evaluate(self, splits: tuple[str, ...]) -> None:
-        """Evaluate every stage of the run on some parts; rows of other stages and parts stay as they are."""
+    def evaluate(self, splits: tuple[str, ...], stages: set[str] | None = None) -> None:
+        """Evaluate stages of the run, or all, on some parts; rows of other stages and parts stay as they are."""
         rows: list[Row] = []
         tables: list[pd.DataFrame] = []
         for name, job in self.jobs.items():
+            if stages is not None and name not in stages:
+                continue
             if not job.stored.exists():
                 raise self._untrained(name)
             upstream = job.upstream if job.stage.kind == "adapted" else {}
@@ -231,7 +238,16 @@ class Run:
             write_text(self.folder / "config.yaml", self.experiment.text)
         write_json(
             self.folder / "run.json",
-            {"protocol": self.protocol.name, "versions": versions(), "stages": {**before, **now}},
+            {
+                "protocol": self.protocol.name,
+                "versions": versions(),
+                "task": self.data.task,
+                "targets": self.data.targets,
+                "prevalent": self.data.prevalent,
+                "samples": {part: len(self.data.positions(part)) for part in PARTS},
+                "labelled": {part: len(self.data.positions(part, labelled_only=True)) for part in PARTS},
+                "stages": {**before, **now},
+            },
         )
 
     def _before(self) -> dict[str, Any]:

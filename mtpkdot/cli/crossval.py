@@ -1,0 +1,60 @@
+"""`mtpkdot crossval`: methods, or the variants of an ablation, on the same folds and seeds."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtpkdot.cli.arguments import Parser
+from mtpkdot.errors import ConfigError
+
+FAILED = 1
+
+_TEXT = """Compare methods on the same folds, seeds and upstream stages, in parallel processes. What is finished is not
+run again: the same command goes on after any interruption. Every other option is one of `mtpkdot fit`, for all cells:
+--student.model.lr 1e-3, --pipeline.root OUT ..."""
+
+
+def crossval(argv: Sequence[str]) -> int | None:
+    """Run a study and print its tables; 1 if a cell failed."""
+    parser = Parser(prog="mtpkdot crossval", description=_TEXT)
+    parser.add_argument("--config", type=Path, help="experiment file; an ablation may name its own")
+    parser.add_argument("--ablation", type=Path, help="file with settings and variants, see configs/ablations")
+    parser.add_argument("--methods", help="names separated by commas, instead of the ablation's variants")
+    parser.add_argument("--folds", help="number of subject folds, loso, or given: those of the config's split")
+    parser.add_argument("--seeds", type=int, help="number of seeds, from the config's own on")
+    parser.add_argument("--labelled", default="", help="labelled people, separated by commas: all,20,10 or 0.1")
+    parser.add_argument("--protocols", default="", help="clean, released or a switch, separated by commas")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each; another number may round otherwise")
+    parser.add_argument("--name", help="folder of the study; by default named after its files")
+    options, rest = parser.parse_known_args(list(argv))
+    if options.jobs < 1 or options.threads < 1:
+        raise ConfigError("--jobs and --threads are 1 or more", "Correct them.")
+    from mtpkdot.pipeline.crossval import by_reason, check, run
+    from mtpkdot.pipeline.notices import quieten
+    from mtpkdot.pipeline.planning import Plan
+    from mtpkdot.report.summary import summarise
+
+    quieten()
+    plan = Plan(
+        options.config,
+        options.ablation,
+        _listed(options.methods),
+        options.folds,
+        options.seeds,
+        _listed(options.labelled),
+        _listed(options.protocols),
+        options.name,
+        tuple(rest),
+    )
+    study, contents = plan.study()
+    check(study)
+    failures = run(study, options.jobs, options.threads, contents)
+    print(summarise(study.folder))
+    for reason, places in by_reason(failures).items():
+        print(f"failed: {reason}\n  {', '.join(places)}")
+    return FAILED if failures else None
+
+
+def _listed(text: str | None) -> list[str]:
+    return [item.strip() for item in (text or "").split(",") if item.strip()]

@@ -1,0 +1,230 @@
+"""Runs the cells of a study in parallel processes; whatever is finished is not run again."""
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from mtpkdot.errors import RunError, UserError
+from mtpkdot.pipeline.store import write_json, write_text
+from mtpkdot.pipeline.study import Cell, Study
+
+if TYPE_CHECKING:
+    from mtpkdot.data.base import BaseData
+
+CELL, FAILED = "cell.json", "failed.txt"
+_read: "list[tuple[str, BaseData]]" = []  # what this process has read last
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be run.
+
+    Attributes:
+        place: of the cell.
+        reason: one line.
+    """
+
+    place: str
+    reason: str
+
+
+def run(study: Study, jobs: int, threads: int, contents: str) -> list[Failure]:
+    """Run every cell that is not finished.
+
+    Args:
+        study: what to run.
+        jobs: processes.
+        threads: threads of each.
+        contents: digest of the data, so that cells of other data are not taken for finished.
+
+    Returns:
+        What failed, and what could not be run for that. Everything else is finished.
+
+    Raises:
+        RunError: a process was killed. Calling again goes on.
+    """
+    study.write()
+    cells = list(study.cells())
+    done = {cell.place for cell in cells if is_finished(study, cell, contents)}
+    failures: list[Failure] = []
+    waiting: dict[tuple[str, str, int, int], list[Cell]] = {}
+    ready: list[Cell] = []
+    for cell in (cell for cell in cells if cell.place not in done):
+        key = (cell.setting, cell.upstream, cell.fold, cell.seed)
+        if cell.first:
+            ready.append(cell)
+            waiting[key] = []
+        else:
+            waiting.get(key, ready).append(cell)
+    bar = tqdm(total=len(cells), initial=len(done), desc=study.name, unit="cell", disable=None, smoothing=0.05)
+    with bar, _workers(jobs, threads) as submit:
+        running = {submit(study, cell, contents): cell for cell in ready}
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                cell = running.pop(future)
+                bar.update()
+                followers = waiting.pop((cell.setting, cell.upstream, cell.fold, cell.seed), []) if cell.first else []
+                reason = _result(future)
+                if reason is None:
+                    running |= {submit(study, follower, contents): follower for follower in followers}
+                    continue
+                failures.append(Failure(cell.place, reason))
+                failures += [Failure(f.place, f"waits for {cell.place}, which failed") for f in followers]
+                bar.update(len(followers))
+    return failures
+
+
+def is_finished(study: Study, cell: Cell, contents: str) -> bool:
+    """Whether a cell has been run with these arguments on these data."""
+    folder = study.folder / cell.place
+    if not (folder / CELL).is_file() or not (folder / "predictions.parquet").is_file():
+        return False
+    written: dict[str, object] = json.loads((folder / CELL).read_text())
+    return written.get("finished") is True and written.get("digest") == _digest(cell, contents)
+
+
+def run_cell(folder: Path, cell: Cell, contents: str) -> str | None:
+    """Run a cell in this process, its output going to `log.txt`.
+
+    Returns:
+        None, or in one line why it could not be run; the whole account is in `failed.txt`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"arguments": cell.arguments, "digest": _digest(cell, contents)}
+    (folder / FAILED).unlink(missing_ok=True)
+    started = time.monotonic()
+    with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        try:
+            _fit(cell)
+        except UserError as error:
+            write_text(folder / FAILED, f"{error}\n")
+            return str(error)
+        except Exception:  # noqa: BLE001 - one cell of a thousand must not take the others down; the traceback is kept
+            account = traceback.format_exc()
+            write_text(folder / FAILED, account)
+            return f"{account.strip().splitlines()[-1]} (see {folder / FAILED})"
+    write_json(folder / CELL, {**record, "finished": True, "seconds": round(time.monotonic() - started, 3)})
+    return None
+
+
+def check(study: Study) -> None:
+    """Stop at a mistake in the study before anything is run: each variant once, and each setting once.
+
+    Raises:
+        UserError: the first mistake.
+    """
+    from mtpkdot.pipeline.config import parse
+    from mtpkdot.pipeline.runner import Run
+
+    settings, variants = list(study.settings), list(study.variants)
+    for cell in study.cells():
+        if cell.fold or cell.seed != study.seeds[0] or cell.first:
+            continue
+        if cell.setting == settings[0] or cell.variant == variants[0]:
+            with _shared(cell):
+                try:
+                    Run(parse("crossval", cell.arguments))
+                except UserError as error:
+                    raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
+
+
+def _fit(cell: Cell) -> None:
+    from mtpkdot.pipeline.config import parse
+    from mtpkdot.pipeline.runner import Run
+
+    with _shared(cell):
+        run = Run(parse("crossval", cell.arguments))
+        run.fit(everything=False)
+    _read[:] = [(_data_of(cell), run.data)]
+
+
+@contextlib.contextmanager
+def _shared(cell: Cell) -> Iterator[None]:
+    """Take the data that this process has read last, if they are those of the cell."""
+    from mtpkdot.data.base import sharing
+
+    with contextlib.ExitStack() as stack:
+        for key, data in _read:
+            if key == _data_of(cell):
+                stack.enter_context(sharing(data))
+        yield
+
+
+def _data_of(cell: Cell) -> str:
+    """What decides the data of a cell among those of its study."""
+    deciding = [a for a in cell.arguments if a.startswith(("--data", "--config", "--protocol", "--seed_everything"))]
+    return json.dumps(deciding)
+
+
+def _digest(cell: Cell, contents: str) -> str:
+    return hashlib.sha256(json.dumps([cell.arguments, contents]).encode()).hexdigest()[:16]
+
+
+def _result(future: "Future[str | None]") -> str | None:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a process of the study was killed, perhaps for want of memory",
+            "Call the same command again to go on, with fewer --jobs if memory was short.",
+        ) from error
+
+
+Submit = Callable[[Study, Cell, str], "Future[str | None]"]
+
+
+@contextlib.contextmanager
+def _workers(jobs: int, threads: int) -> Iterator[Submit]:
+    """Processes that end with this one, however it ends."""
+    # Every library counts its own threads; they are told before any is imported in the new processes.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (threads,))
+    try:
+        yield lambda study, cell, contents: pool.submit(run_cell, study.folder / cell.place, cell, contents)
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(threads: int) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    import torch
+
+    from mtpkdot.pipeline.notices import quieten
+
+    torch.set_num_threads(threads)
+    quieten()
+
+
+def _end_with(sentinel: int) -> None:
+    """A parent that was killed cannot end its processes."""
+    wait_for([sentinel])
+    os._exit(1)
+
+
+def by_reason(failures: Iterable[Failure]) -> dict[str, list[str]]:
+    """Failed cells by what they failed of."""
+    found: dict[str, list[str]] = {}
+    for failure in failures:
+        found.setdefault(failure.reason, []).append(failure.place)
+    return found

@@ -1,0 +1,20 @@
+"""Notices of libraries that tell a user of an experiment nothing."""
+
+import logging
+import warnings
+
+
+def quieten() -> None:
+    """Silence what Lightning says of devices and loaders, which is nothing about an experiment."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # Features lie in memory: loader processes would only copy them.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # The size of an epoch says nothing about how often a user wants to log.
+    warnings.filterwarnings("ignore", message=".*number of training batches.*is smaller than the logging interval.*")
+    # Teachers and frozen backbones are in eval mode by design.
+    warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode at the start of training.*")
+    # Lightning 2.6.6 calls a function of PyTorch that PyTorch has renamed.
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    # A resumed stage trains in the folder of its first attempt by design.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

@@ -1,0 +1,167 @@
+"""From a command line or an ablation's file to the study it asks for."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.splits import Split
+from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.study import UPSTREAM, Overrides, Study, option
+
+_METHODS = ("none", "pkdot", "mtpkdot")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a user asks for; what is None or empty is taken from the ablation's file, or the default.
+
+    Attributes:
+        config: experiment file.
+        ablation: file of settings and variants.
+        methods: the students, instead of the ablation's variants.
+        folds: see `folds_of`.
+        seeds: number of seeds, from the config's own on.
+        labelled: values of `labelled_subjects`.
+        protocols: names of protocols, or of a switch.
+        name: folder of the study.
+        overrides: options of `mtpkdot fit` for all cells.
+    """
+
+    config: Path | None
+    ablation: Path | None
+    methods: Sequence[str]
+    folds: str | None
+    seeds: int | None
+    labelled: Sequence[str]
+    protocols: Sequence[str]
+    name: str | None
+    overrides: Sequence[str]
+
+    def study(self) -> tuple[Study, str]:
+        """The study, and a digest of its data.
+
+        Raises:
+            UserError: anything in the command, the files or the data that cannot be used.
+        """
+        file: dict[str, Any] = {} if self.ablation is None else read_study_file(self.ablation)
+        config = self.config or file.get("config")
+        if config is None:
+            raise ConfigError("no experiment is named", "Name it with --config FILE, or an ablation's with --ablation.")
+        shared = file.get("set", {})
+        arguments = [f"--config={config}", *self.overrides]
+        experiment = parse("crossval", [*arguments, *(option(key, value, 0) for key, value in shared.items())])
+        count = self.seeds if self.seeds is not None else int(file.get("seeds", 1))
+        if count < 1:
+            raise ConfigError(f"seeds is {count}", "Set it to 1 or more.")
+        first = experiment.config["seed_everything"]
+        folds = self.folds or str(file.get("folds", "given"))
+        study = Study(
+            self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
+            tuple(arguments),
+            _combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
+            {name: {"student.model.method": name} for name in self.methods}
+            or file.get("variants")
+            or {name: {"student.model.method": name} for name in _METHODS},
+            folds_of(folds, experiment.data),
+            tuple(range(first, first + count)),
+            experiment.config["pipeline"]["root"],
+            file.get("resample", "subject"),
+            shared,
+        )
+        for name in (study.name, *study.settings, *study.variants):
+            check_name(name, "the study")
+        contents = json.dumps(experiment.data.contents(), sort_keys=True)
+        return study, hashlib.sha256(contents.encode()).hexdigest()[:16]
+
+
+def _combined(first: dict[str, Overrides], second: dict[str, Overrides]) -> dict[str, Overrides]:
+    """Every combination of settings; a name that says nothing is left out."""
+    combined: dict[str, Overrides] = {}
+    for name, overrides in first.items():
+        for other, more in second.items():
+            names = [part for part in (name, other) if part != "all"]
+            combined["-".join(names) or "all"] = {**overrides, **more}
+    return combined
+
+
+def read_study_file(path: Path) -> dict[str, Any]:
+    """The file of an ablation, checked.
+
+    Keys: `config` (relative to the file), `settings` and `variants` (name -> overrides), `set` (overrides of all
+    cells), `folds`, `seeds`, `resample`.
+
+    Raises:
+        ConfigError: missing file, unknown key, or a name that cannot be a folder.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist", "Name a file of configs/ablations, or write one.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())})", "Correct it.") from error
+    known = {"config", "settings", "variants", "set", "folds", "seeds", "resample"}
+    if not isinstance(content, dict) or not content.get("variants"):
+        raise ConfigError(f"{path} has no variants", "Give it a mapping `variants` of names to overrides.")
+    if unknown := sorted(set(content) - known):
+        raise ConfigError(f"{path}: unknown key {unknown[0]!r}", f"Choose from {', '.join(sorted(known))}.")
+    for key in ("settings", "variants"):
+        for name, overrides in content.get(key, {}).items():
+            check_name(str(name), f"{path}, {key}")
+            if not isinstance(overrides, Mapping):
+                raise ConfigError(f"{path}: {key}.{name} is no mapping of keys to values", "Correct it, e.g. {}.")
+    if content.get("resample", "subject") not in ("subject", "seed"):
+        raise ConfigError(f"{path}: resample is {content['resample']!r}", "Choose subject or seed.")
+    if isinstance(content.get("config"), str):
+        content["config"] = str(path.parent / content["config"])
+    return content
+
+
+def check_name(name: str, where: str) -> None:
+    """Stop at a name that cannot be a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name) or name.startswith(UPSTREAM):
+        raise ConfigError(
+            f"{where}: the name {name!r} cannot be used", f"Use letters, digits and _.+-, and not {UPSTREAM}."
+        )
+
+
+def settings_of(labelled: Sequence[str], protocols: Sequence[str]) -> dict[str, Overrides]:
+    """Settings of every combination of labelled subjects and protocols; one without overrides if there are none."""
+    settings: dict[str, Overrides] = {}
+    for protocol in protocols or [""]:
+        for count in labelled or [""]:
+            names = [protocol] * bool(protocol) + [f"labelled_{count}"] * bool(count)
+            named = protocol in ("", "clean", "released")
+            overrides: Overrides = {"protocol": protocol if named else {protocol: True}} if protocol else {}
+            settings["-".join(names) or "all"] = overrides | ({"data.labelled_subjects": count} if count else {})
+    return settings
+
+
+def folds_of(folds: str, data: BaseData) -> tuple[Overrides, ...]:
+    """Overrides per fold.
+
+    Args:
+        folds: a number for subject k-fold, `loso` for every subject, `given` for those of the config's own split.
+        data: the data set, read where its subjects have to be counted.
+
+    Raises:
+        ConfigError: none of these.
+    """
+    if folds == "given":
+        return tuple({"data.split.fold": fold} for fold in range(data.fold_count)) if data.fold_count > 1 else ({},)
+    if folds == "loso":
+        data.split = Split(scheme="loso")
+        return tuple({"data.split.scheme": "loso", "data.split.fold": fold} for fold in range(data.fold_count))
+    if not folds.isdecimal() or int(folds) < 2:
+        raise ConfigError(f"folds is {folds!r}", "Choose a number from 2, loso, or given.")
+    count = int(folds)
+    return tuple(
+        {"data.split.scheme": "kfold", "data.split.folds": count, "data.split.fold": fold} for fold in range(count)
+    )

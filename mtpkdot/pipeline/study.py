@@ -1,0 +1,141 @@
+"""A study: students compared in settings, on the same folds, seeds and upstream stages; divided into cells to run."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from mtpkdot.errors import RunError
+from mtpkdot.pipeline.store import write_json
+
+Overrides = dict[str, Any]
+Resample = Literal["subject", "seed"]
+
+UPSTREAM = "upstream"
+RECORD = "study.json"
+_UPSTREAM_STAGES = "[backbone,teacher,adapted,hallucinator]"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a student, or of all that is upstream of some.
+
+    Attributes:
+        setting: what the data are.
+        variant: which student; `upstream`, or `upstream-<variant>` for one with upstream stages of its own.
+        fold: number of the fold.
+        seed: `seed_everything`.
+        arguments: command line of `mtpkdot fit`.
+        upstream: variant of the cell that has to be run before; its own for that cell itself.
+    """
+
+    setting: str
+    variant: str
+    fold: int
+    seed: int
+    arguments: tuple[str, ...]
+    upstream: str
+
+    @property
+    def place(self) -> str:
+        """Folder below that of the study."""
+        return f"{self.setting}/{self.variant}/fold{self.fold}-seed{self.seed}"
+
+    @property
+    def first(self) -> bool:
+        """Whether others wait for it."""
+        return self.variant == self.upstream
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    Attributes:
+        name: folder of the study below the folder of runs.
+        arguments: command line of `mtpkdot fit` that all cells share.
+        settings: overrides per setting. Each has upstream stages of its own.
+        variants: overrides per student.
+        folds: overrides per fold.
+        seeds: values of `seed_everything`.
+        root: folder of runs.
+        resample: what intervals are about: `subject`, other people of the test parts; `seed`, other seeds, for data
+            that are generated anew for each.
+        shared: overrides of all cells, in which `{seed}` stands for the seed.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    settings: dict[str, Overrides]
+    variants: dict[str, Overrides]
+    folds: tuple[Overrides, ...]
+    seeds: tuple[int, ...]
+    root: str = "runs"
+    resample: Resample = "subject"
+    shared: Overrides = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the study lies."""
+        return Path(self.root) / self.name
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells; those that others wait for come before them."""
+        for setting in self.settings:
+            for fold in range(len(self.folds)):
+                for seed in self.seeds:
+                    groups = {variant: self.upstream(variant) for variant in self.variants}
+                    for group in dict.fromkeys(groups.values()):
+                        yield self._cell(setting, group, fold, seed, group)
+                    for variant, group in groups.items():
+                        yield self._cell(setting, variant, fold, seed, group)
+
+    def upstream(self, variant: str) -> str:
+        """Name of the upstream stages that a student is trained on."""
+        own = {key: value for key, value in self.variants[variant].items() if not key.startswith("student.")}
+        # The first with the same upstream stages gives them its name.
+        for name, overrides in self.variants.items():
+            if {key: value for key, value in overrides.items() if not key.startswith("student.")} == own:
+                return UPSTREAM if not own else f"{UPSTREAM}-{name}"
+        raise AssertionError(variant)
+
+    def _cell(self, setting: str, variant: str, fold: int, seed: int, upstream: str) -> Cell:
+        first = variant == upstream
+        of_variant = self.variants.get(variant.removeprefix(f"{UPSTREAM}-"), {}) if variant != UPSTREAM else {}
+        if first:
+            of_variant = {key: value for key, value in of_variant.items() if not key.startswith("student.")}
+        overrides = {**self.shared, **self.settings[setting], **of_variant, **self.folds[fold], "seed_everything": seed}
+        cell = Cell(setting, variant, fold, seed, (), upstream)
+        place = {
+            "pipeline.root": self.root,
+            "pipeline.name": f"{self.name}/{cell.place}",
+            "pipeline.stages": _UPSTREAM_STAGES if first else "[student]",
+        }
+        given = tuple(option(key, value, seed) for key, value in {**overrides, **place}.items())
+        return Cell(setting, variant, fold, seed, (*self.arguments, *given), upstream)
+
+    def write(self) -> None:
+        """Write `study.json`, by which a report finds the cells."""
+        write_json(self.folder / RECORD, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The study of a folder, wherever that has been moved to.
+
+        Raises:
+            RunError: there is none.
+        """
+        path = folder / RECORD
+        if not path.is_file():
+            raise RunError(f"{folder} is no study", "Name a folder that `mtpkdot crossval` has written.")
+        record: dict[str, Any] = json.loads(path.read_text())
+        record |= {key: tuple(record[key]) for key in ("arguments", "folds", "seeds")}
+        record |= {"root": str(folder.parent), "name": folder.name}
+        return cls(**record)
+
+
+def option(key: str, value: Any, seed: int) -> str:
+    """An override as an argument: `--key=value`."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"--{key}={text.replace('{seed}', str(seed))}"

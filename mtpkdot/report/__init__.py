@@ -1,0 +1,1 @@
+"""What runs and studies show: statistics, tables, figures."""

@@ -1,0 +1,138 @@
+"""Sums per subject from which every metric follows, so that resampling subjects is one matrix product.
+
+A confusion matrix and calibration bins for classes; moments for values. Metrics of any set of subjects are functions of
+the sum of their tallies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtpkdot.losses.task import Task
+
+Array = npt.NDArray[np.float64]
+BINS = 15  # of equal width, as Guo et al. (ICML 2017) use
+
+METRICS: dict[Task, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1", "balanced_accuracy", "ece"),
+    "ordinal": ("qwk", "accuracy", "mae", "macro_f1", "balanced_accuracy", "ece"),
+    "regression": ("ccc", "pearson", "mae"),
+}
+LOW = frozenset({"mae", "ece"})  # better when lower
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums per subject.
+
+    Attributes:
+        subjects: (S,) names, sorted.
+        sums: (S, n).
+    """
+
+    subjects: npt.NDArray[np.str_]
+    sums: Array
+
+    def aligned(self, subjects: npt.NDArray[np.str_]) -> Array:
+        """(len(subjects), n) sums of these subjects, zero for those not in the tally."""
+        out = np.zeros((len(subjects), self.sums.shape[1]))
+        out[np.searchsorted(subjects, self.subjects)] = self.sums
+        return out
+
+
+def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str]) -> Tally:
+    """Sum up predictions of one model.
+
+    Args:
+        predictions: columns subject, target, truth, prediction, and p_<class> for classes; rows without truth do not
+            count.
+        task: the task.
+        targets: class names in order, or target names.
+    """
+    known = predictions[predictions["truth"].notna()]
+    subjects, place = np.unique(known["subject"].to_numpy(dtype=np.str_), return_inverse=True)
+    if task == "regression":
+        column = pd.Categorical(known["target"], categories=list(targets)).codes
+        p, t = known["prediction"].to_numpy(float), known["truth"].to_numpy(float)
+        sums = np.zeros((len(subjects), len(targets), 7))
+        for index, value in enumerate((np.ones_like(p), p, t, p * p, t * t, p * t, np.abs(p - t))):
+            np.add.at(sums[:, :, index], (place, column), value)
+        return Tally(subjects, sums.reshape(len(subjects), -1))
+    count = len(targets)
+    truth = pd.Categorical(known["truth"].astype(str), categories=list(targets)).codes.astype(int)
+    answer = pd.Categorical(known["prediction"].astype(str), categories=list(targets)).codes.astype(int)
+    confusion = np.zeros((len(subjects), count, count))
+    np.add.at(confusion, (place, truth, answer), 1.0)
+    probabilities = known[[f"p_{name}" for name in targets]].to_numpy(float)
+    confidence = probabilities[np.arange(len(known)), answer]
+    bins = np.zeros((len(subjects), BINS, 3))
+    where = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    for index, value in enumerate((np.ones_like(confidence), (truth == answer).astype(float), confidence)):
+        np.add.at(bins[:, :, index], (place, where), value)
+    return Tally(subjects, np.concatenate([confusion.reshape(len(subjects), -1), bins.reshape(len(subjects), -1)], 1))
+
+
+def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, str], Array]:
+    """Metrics of summed tallies.
+
+    Args:
+        sums: (..., n), sums over subjects.
+        task: the task.
+        targets: class names in order, or target names.
+
+    Returns:
+        (...,) per (metric, target); the target is empty for classes, and `mean` over the targets of a regression.
+    """
+    if task == "regression":
+        return _of_values(sums.reshape(*sums.shape[:-1], len(targets), 7), targets)
+    count = len(targets)
+    confusion = sums[..., : count**2].reshape(*sums.shape[:-1], count, count)
+    bins = sums[..., count**2 :].reshape(*sums.shape[:-1], BINS, 3)
+    found = _of_classes(confusion) | {"ece": np.abs(bins[..., 1] - bins[..., 2]).sum(-1) / _some(bins[..., 0].sum(-1))}
+    return {(name, ""): found[name] for name in METRICS[task]}
+
+
+def _of_classes(confusion: Array) -> dict[str, Array]:
+    """Rows are truths, columns answers."""
+    total = _some(confusion.sum((-2, -1)))
+    hits, truths, answers = confusion.diagonal(0, -2, -1), confusion.sum(-1), confusion.sum(-2)
+    levels = np.arange(confusion.shape[-1])
+    distance = np.abs(levels[:, None] - levels)
+    expected = truths[..., :, None] * answers[..., None, :] / total[..., None, None]
+    disagreement, by_chance = (confusion * distance**2).sum((-2, -1)), (expected * distance**2).sum((-2, -1))
+    # A class that is neither there nor answered does not count.
+    seen, present = truths + answers > 0, truths > 0
+    return {
+        "accuracy": hits.sum(-1) / total,
+        "macro_f1": (2 * hits / _some(truths + answers)).sum(-1) / _some(seen.sum(-1)),
+        "balanced_accuracy": (hits / _some(truths)).sum(-1) / _some(present.sum(-1)),
+        "qwk": np.where(by_chance > 0, 1 - disagreement / _some(by_chance), 0.0),
+        "mae": (confusion * distance).sum((-2, -1)) / total,
+    }
+
+
+def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], Array]:
+    n, p, t, pp, tt, pt, absolute = (moments[..., index] for index in range(7))
+    n = _some(n)
+    mean_p, mean_t = p / n, t / n
+    var_p, var_t = np.maximum(pp / n - mean_p**2, 0), np.maximum(tt / n - mean_t**2, 0)
+    covariance, product = pt / n - mean_p * mean_t, np.sqrt(var_p * var_t)
+    apart = var_p + var_t + (mean_p - mean_t) ** 2
+    tiny = 1e-12 * (pp + tt) / n
+    found = {
+        "ccc": np.where(apart > tiny, 2 * covariance / np.where(apart > tiny, apart, 1), 0.0),
+        "pearson": np.where(product > tiny, covariance / np.where(product > tiny, product, 1), 0.0),
+        "mae": absolute / n,
+    }
+    rows: dict[tuple[str, str], Array] = {}
+    for name, value in found.items():
+        rows |= {(name, target): value[..., index] for index, target in enumerate(targets)}
+        rows[name, "mean"] = value.mean(-1)
+    return rows
+
+
+def _some(value: Array) -> Array:
+    return np.where(value > 0, value, 1.0)
