@@ -7,6 +7,9 @@ Method = Literal[
     "none",
     "pkdot",
     "mtpkdot",
+    "mtpkdot_plus",
+    "selftraining",
+    "labelprop",
     "kd",
     "fitnets",
     "pkd",
@@ -30,6 +33,9 @@ WEIGHTS: dict[Method, dict[Term, float]] = {
     "none": {"task": 1.0},
     "pkdot": {"task": 1.0, "transport": 0.6},
     "mtpkdot": {"task": 0.8, "transport": 0.2, "centroid": 0.2},
+    "mtpkdot_plus": {"task": 1.0, "output": 1.0, "transport": 0.2},
+    "selftraining": {"task": 1.0, "output": 1.0},
+    "labelprop": {"task": 1.0, "output": 1.0},
     "kd": {"task": 1.0, "rival": 1.0},
     "fitnets": {"task": 1.0, "rival": 100.0},
     "pkd": {"task": 1.0, "rival": 1.0},
@@ -45,6 +51,19 @@ WEIGHTS: dict[Method, dict[Term, float]] = {
     "m2pkd": {"task": 1.0, "rival": 1.0},
     "rival": {"task": 1.0, "rival": 1.0},
 }
+
+Teachers = Literal["joint", "adapted", "pooled", "own", "spread"]
+
+
+def teachers_of(method: Method) -> Teachers:
+    """Who teaches: the multimodal teacher; it and the adapted ones, by choice or pooled; or no privileged modality."""
+    others: dict[Method, Teachers] = {
+        "mtpkdot": "adapted",
+        "mtpkdot_plus": "pooled",
+        "selftraining": "own",
+        "labelprop": "spread",
+    }
+    return others.get(method, "joint")
 
 
 def term_weights(method: Method, weights: Mapping[Term, float] | None) -> dict[Term, float]:

@@ -1,14 +1,15 @@
 """Stage 5: the student. It sees the prevalent modality alone and is distilled by optimal transport."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import STUDENT, Distillation
-from mtpkdot.losses.methods import Method, Term, needs_teachers, term_weights
+from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import Rule, TeacherSelection
@@ -27,6 +28,7 @@ from mtpkdot.modules.backbone import BackboneModule
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT, TeacherModule
+from mtpkdot.modules.teachers import OwnTeacher, PooledTeachers, Prepared, SpreadLabels
 
 _QUEUE = "distillation.queue."
 
@@ -40,10 +42,12 @@ class StudentModule(StageModule):
         hallucinator_ckpt: the T-Nets; filled by the pipeline.
         teacher_ckpt: the multimodal teacher; filled by the pipeline where the method needs it.
         adapted_ckpt: the adapted teachers; filled by the pipeline where the method needs them.
-        method: `none` (task alone), `pkdot` (one teacher, the joint one), `mtpkdot` (the joint and the adapted ones,
-            see `selection`), a rival from the literature that is taught by the joint teacher (`kd`, `fitnets`, `pkd`,
-            `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`), or
-            `rival` for one of your own.
+        method: `none` (task alone); `pkdot` (one teacher, the joint one); `mtpkdot` (the joint and the adapted ones,
+            see `selection`); `mtpkdot_plus` (all of them as one pool, weighed and trusted by held-out evidence, see
+            `mtpkdot.losses.evidence`); the controls `selftraining` and `labelprop`, which see no privileged modality
+            (the prevalent backbone teaches, or the labels spread in its space); a rival from the literature that is
+            taught by the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`,
+            `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
             makes the teacher's predictions targets (soft labels, or values), on labelled and unlabelled samples.
         weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
@@ -127,6 +131,7 @@ class StudentModule(StageModule):
             "adapted": adapted_ckpt,
         }
         self.method, self.queue, self.rival = method, queue, rival
+        self.told: dict[str, float] = {}
         if unknown := set(weights or ()) - set(get_args(Term)):
             raise ValueError(
                 f"student.model.weights names {', '.join(sorted(unknown))}; choose from {', '.join(get_args(Term))}"
@@ -181,23 +186,48 @@ class StudentModule(StageModule):
             self._start()
 
     def _load_teachers(self) -> None:
-        if self.method == "mtpkdot":
-            adapted = load_upstream(AdaptedModule, self.ckpts["adapted"], "student.model.adapted_ckpt")
-            adapted.teacher_ckpt = self.ckpts["teacher"]
-            adapted.setup("predict")
-            self.frozen["teachers"] = adapted
-        else:
+        kind = teachers_of(self.method)
+        if kind == "joint":
             self.frozen["teachers"] = load_upstream(TeacherModule, self.ckpts["teacher"], "student.model.teacher_ckpt")
+            return
+        if kind in ("own", "spread"):
+            self.frozen["teachers"] = (
+                OwnTeacher(self._trained_backbone(), self.prevalent)
+                if kind == "own"
+                else SpreadLabels(self._trained_backbone(), self.prevalent, self.task)
+            )
+            return
+        adapted = load_upstream(AdaptedModule, self.ckpts["adapted"], "student.model.adapted_ckpt")
+        adapted.teacher_ckpt = self.ckpts["teacher"]
+        adapted.setup("predict")
+        own = OwnTeacher(self._trained_backbone(), self.prevalent)
+        self.frozen["teachers"] = PooledTeachers(adapted, own) if kind == "pooled" else adapted
+
+    def _trained_backbone(self) -> Backbone:
+        return load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt").backbone
 
     def _start(self) -> None:
         """Adopt the prevalent backbone and the T-Nets, and learn of the teachers."""
         self.fit_heads(self.head)
-        trained = load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt")
-        self.backbone.load_state_dict(trained.backbone.state_dict())
+        self.backbone.load_state_dict(self._trained_backbone().state_dict())
         hallucinator = load_upstream(HallucinatorModule, self.ckpts["hallucinator"], "student.model.hallucinator_ckpt")
         spaces = self._teachers().space_sizes if "teachers" in self.frozen else {}
         self.build({"tnets": hallucinator.blueprint, "spaces": spaces})
         self.tnets.load_state_dict(hallucinator.tnets.state_dict())
+
+    def on_fit_start(self) -> None:
+        """Let teachers that are weighed by the data look at them."""
+        super().on_fit_start()
+        data = getattr(self.trainer, "datamodule", None)
+        if "teachers" not in self.frozen or not isinstance(data, BaseData):
+            return
+        if isinstance(teachers := self._teachers(), Prepared):
+            self.told = teachers.prepare(
+                self._moved(data.evaluation_loader("train")), self._moved(data.val_dataloader())
+            )
+
+    def _moved(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        return (self.trainer.strategy.batch_to_device(batch) for batch in batches)
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """The student's own T-Nets, its fusion over real and hallucinated features, and what teaches it."""
@@ -288,7 +318,9 @@ class StudentModule(StageModule):
                 teachers = self._teachers().spaces(batch)
             labels = seen, batch.target, batch.labelled
             taught, record = self.distillation(Seen(feature, output), teachers, *labels, self.head.scale)
-            terms |= taught
+            trust = teacher.trust if isinstance(teacher := self._teachers(), Prepared) else {}
+            terms |= {name: value * trust.get(name, 1.0) for name, value in taught.items()}
+            record |= {name: feature.new_tensor(value) for name, value in self.told.items()}
         loss, weights = self.term_weights(terms, self._progress())
         if self.term_weights.weighting != "fixed":
             record |= {f"weight_{name}": weight for name, weight in weights.items()}
@@ -307,7 +339,7 @@ class StudentModule(StageModule):
             for key in [key for key in state if key.startswith(_QUEUE)]:
                 del state[key]
 
-    def _teachers(self) -> TeacherModule | AdaptedModule:
+    def _teachers(self) -> TeacherModule | AdaptedModule | Prepared:
         teachers = self.frozen["teachers"]
-        assert isinstance(teachers, TeacherModule | AdaptedModule)
+        assert isinstance(teachers, TeacherModule | AdaptedModule | Prepared)
         return teachers

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtpkdot.losses.methods import needs_teachers
+from mtpkdot.losses.methods import needs_teachers, teachers_of
 from mtpkdot.modules import (
     AdaptedModule,
     BackboneModule,
@@ -82,8 +82,10 @@ def plan(modalities: list[str], prevalent: str, sections: Mapping[str, Any]) -> 
     student = {"backbone_ckpt": f"backbone.{prevalent}", "hallucinator_ckpt": "hallucinator"}
     model = sections["student"]["model"]
     if needs_teachers(model["method"], model["weights"]):
-        student["teacher_ckpt"] = "teacher"
-        if model["method"] == "mtpkdot":
+        kind = teachers_of(model["method"])
+        if kind in ("joint", "adapted", "pooled"):
+            student["teacher_ckpt"] = "teacher"
+        if kind in ("adapted", "pooled"):
             student["adapted_ckpt"] = "adapted"
     return [
         *(Stage(f"backbone.{name}", "backbone", {}) for name in modalities),

@@ -1,0 +1,37 @@
+"""Labels spread along similarities (Zhou et al., NIPS 2003): a control that knows no privileged modality."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import diags_array, eye_array
+from scipy.sparse.linalg import cg
+from sklearn.neighbors import kneighbors_graph
+
+Array = npt.NDArray[np.float64]
+
+
+def spread_labels(
+    features: Array, targets: Array, labelled: npt.NDArray[np.bool_], neighbours: int, alpha: float
+) -> Array:
+    """`F = (I - alpha S)^-1 Y` on a symmetric graph of nearest neighbours, divided by the same of the labels' presence.
+
+    Args:
+        features: (n, D).
+        targets: (n, C) one-hot classes, passed thresholds, or values; rows without a label are not read.
+        labelled: (n,) bool.
+        neighbours: of each sample.
+        alpha: how far labels spread, in (0, 1).
+
+    Returns:
+        (n, C) weighted means of the labels; the mean of all where none reaches.
+    """
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    graph = kneighbors_graph(unit, min(neighbours, len(unit) - 1), mode="connectivity")
+    graph = graph.maximum(graph.T)
+    degree = np.asarray(graph.sum(axis=1)).ravel()
+    scale = diags_array(1 / np.sqrt(np.maximum(degree, 1)))
+    system = eye_array(len(unit)) - alpha * (scale @ graph @ scale)
+    known = np.where(labelled[:, None], targets, 0.0)
+    start = np.concatenate([known, labelled[:, None].astype(float)], axis=1)
+    spread = np.stack([cg(system, column, rtol=1e-8)[0] for column in start.T], axis=1)
+    reached = spread[:, -1:] > 1e-10
+    return np.where(reached, spread[:, :-1] / np.where(reached, spread[:, -1:], 1.0), targets[labelled].mean(axis=0))
