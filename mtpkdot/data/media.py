@@ -100,7 +100,9 @@ class MediaData(BaseData):
         """What the store is made from and with."""
         settings = {"data": type(self).__name__, "pictures": self.pictures.plain(), **self.settings()}
         text = json.dumps(settings, sort_keys=True)
-        above = Path(self.store) if self.store is not None else Path(f"{self.root}.store")
+        # "." and ".." have no name that a folder beside them could bear.
+        beside = self.root if self.root is None or self.root.name.strip(".") else self.root.resolve()
+        above = Path(self.store) if self.store is not None else Path(f"{beside}.store")
         workers = self.prepare_workers or len(os.sched_getaffinity(0))
         folder = above / hashlib.sha256(text.encode()).hexdigest()[:12]
         return Preparation(Path(self.source), folder, settings, self.converter(), self.on_error, workers)

@@ -30,7 +30,8 @@ def decibels(power: Tensor, floor: float) -> Tensor:
 class SpectrogramEncoder(Encoder):
     """Log-magnitude spectrogram of the whole signal, read by a network of timm as a picture with C channels.
 
-    The released recipe (BioVid, 512 Hz) reads 65 bins of one channel: `n_fft: 128`, which is the default window.
+    The released recipe (BioVid, 512 Hz) reads 65 bins by 127 frames of 3 s of one channel: `n_fft: 128`, `window: 16`,
+    `hop: 12`, `centre: false`. What it reads is a density, through a Tukey window; here it is decibels, through Hann's.
 
     Args:
         steps: of shape (C,), at `rate` Hz.
@@ -38,8 +39,11 @@ class SpectrogramEncoder(Encoder):
         dim: feature size; None for the network's own (512 for `resnet18`), else a linear projection if it differs.
         window_ms: window in milliseconds, if `n_fft` is not given.
         hop_ms: hop in milliseconds, if `hop` is not given; None for a quarter of the window.
-        n_fft: window in samples instead; there are `n_fft // 2 + 1` bins.
-        hop: hop in samples instead; a signal of T samples has `1 + T // hop` frames.
+        n_fft: samples of the transform instead; there are `n_fft // 2 + 1` bins.
+        window: samples of the window, filled up with zeros to `n_fft`; None for as many.
+        hop: hop in samples instead.
+        centre: whether windows lie around every `hop`-th of T samples, in `1 + T // hop` frames, with silence beyond
+            the ends; otherwise they lie within the signal, in `1 + (T - window) // hop` frames.
         weights: null for random, `pretrained` for timm's own (of pictures, adapted to C channels), or the path of a
             `.safetensors` or `.pth` file.
         chunk: most signals at once where no gradients are recorded; null for all.
@@ -55,19 +59,22 @@ class SpectrogramEncoder(Encoder):
         window_ms: float = 250.0,
         hop_ms: float | None = None,
         n_fft: int | None = None,
+        window: int | None = None,
         hop: int | None = None,
+        centre: bool = True,
         weights: str | None = None,
         chunk: int | None = 256,
     ) -> None:
         _check_vectors("SpectrogramEncoder", steps)
         samples = n_fft or _samples(steps, window_ms, "n_fft")
-        hop = hop or (_samples(steps, hop_ms, "hop") if hop_ms else max(1, samples // 4))
-        if samples < 2:
-            raise ValueError(f"a window of {samples} samples is too short")
+        length = window or samples
+        hop = hop or (_samples(steps, hop_ms, "hop") if hop_ms else max(1, length // 4))
+        if not 2 <= length <= samples:
+            raise ValueError(f"a window of {length} samples is too short, or longer than a transform of {samples}")
         network, features = image_network(model, weights, steps.shape[0])
         super().__init__(steps, dim or features)
-        self.n_fft, self.hop, self.chunk = samples, hop, chunk
-        self.register_buffer("window", torch.hann_window(samples))
+        self.n_fft, self.hop, self.centre, self.chunk = samples, hop, centre, chunk
+        self.register_buffer("window", torch.hann_window(length))
         self.network = network
         self.project = projection(features, self.dim)
 
@@ -79,7 +86,22 @@ class SpectrogramEncoder(Encoder):
         # Half precision has no complex numbers.
         with torch.autocast(signal.device.type, enabled=False):
             rows = signal.float().transpose(1, 2).flatten(0, 1)
-            bins = torch.stft(rows, self.n_fft, self.hop, window=self.window, pad_mode="constant", return_complex=True)
+            length = len(self.window)
+            if not self.centre:
+                # A transform's zeros lie around its window; a signal that is shorter than that is filled up.
+                before = (self.n_fft - length) // 2
+                behind = self.n_fft - length - before + max(0, length - rows.shape[1])
+                rows = F.pad(rows, (before, behind))
+            bins = torch.stft(
+                rows,
+                self.n_fft,
+                self.hop,
+                length,
+                self.window,
+                center=self.centre,
+                pad_mode="constant",
+                return_complex=True,
+            )
             # Real and imaginary part: the gradient of a magnitude is not defined in silence.
             power = torch.view_as_real(bins).square().sum(dim=-1) * (2.0 / self.window.sum()) ** 2
             return decibels(power, _FLOOR_DB).view(signal.shape[0], signal.shape[2], *power.shape[1:])

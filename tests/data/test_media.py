@@ -34,6 +34,12 @@ def test_the_store_lies_beside_the_raw_files_by_default(raw, data):
     assert data.prepared.folder.parent == raw.with_name("raw.store")
 
 
+@pytest.mark.parametrize("here", [".", "..", "../raw"])
+def test_a_root_without_a_name_is_prepared_beside_itself(raw, here, monkeypatch):
+    monkeypatch.chdir(raw / "PartA" if here == ".." else raw)
+    assert made(here).preparation.folder.parent.resolve() == raw.with_name("raw.store")
+
+
 def test_a_moved_store_works_alone(biovid_twin, data, tmp_path):
     moved = copied(data.prepared.folder.parent, tmp_path / "elsewhere")
     alone = made(None, moved)

@@ -84,6 +84,39 @@ def test_the_bins_of_the_released_recipe_follow_from_the_window_in_either_unit()
         assert model.spectrogram(random(2, 2816, 1)).shape == (2, 1, 65, 1 + 2816 // hop)
 
 
+def test_the_picture_of_the_released_recipe_has_its_size_and_its_windows():
+    scipy = pytest.importorskip("scipy.signal")
+    settings = {"n_fft": 128, "window": 16, "hop": 12, "centre": False}
+    model = seeded(lambda: SpectrogramEncoder(Steps((1,), 512.0), "test_resnet", **settings))
+    signal = random(2, 1536, 1)
+    hann = scipy.get_window("hann", 16)
+    power = (
+        scipy.spectrogram(
+            signal[:, :, 0].numpy(),
+            window=hann,
+            noverlap=4,
+            nfft=128,
+            detrend=False,
+            scaling="spectrum",
+            mode="magnitude",
+        )[2]
+        ** 2
+    )
+    expected = decibels(torch.from_numpy(power).float() * 4, -80.0)
+    picture = model.spectrogram(signal)
+    assert picture.shape == (2, 1, 65, 127)
+    assert_close(picture[:, 0], expected)
+    # Samples behind the last whole window are in no picture, and a short signal gives one window.
+    assert torch.equal(model.spectrogram(signal[:, :1530]), picture)
+    assert model.spectrogram(signal[:, :9]).shape == (2, 1, 65, 1)
+
+
+@pytest.mark.parametrize("window", [1, 129])
+def test_a_window_fits_into_its_transform(window):
+    with pytest.raises(ValueError, match="too short, or longer"):
+        SpectrogramEncoder(Steps((1,), 512.0), "test_resnet", n_fft=128, window=window)
+
+
 def test_a_tone_lies_in_its_bin_and_at_its_level():
     model = seeded(lambda: SpectrogramEncoder(Steps((2,), 512.0), "test_resnet"))
     time = torch.arange(2816) / 512

@@ -62,7 +62,7 @@ def find(
 
     Returns:
         Recordings with the facts `set` (train, validation or test) and `video` (the raw video, which two people may
-        share; without a raw video, the recording's own name). `pictures` is a folder of crops, or None (a problem);
+        share, whether it is there or not). `pictures` is a folder of crops, or None (a problem);
         `sound` the raw video, or None (a note); `table` the annotations, or None (test). Recordings whose annotations
         cannot be read, or that are in two sets, are problems and left out. What is asked for is the test list.
 
@@ -208,7 +208,11 @@ def _asked(root: Path, lists: Sequence[Path], problems: list[Problem]) -> list[S
         if other.read_bytes() != lists[0].read_bytes():
             what = f"is another test list than {lists[0]}, which is used"
             problems.append(Problem(other, what, "Delete the wrong one.", fatal=False))
-    return read_test_list(lists[0])
+    try:
+        return read_test_list(lists[0])
+    except DataError as error:
+        problems.append(Problem.of(error, lists[0]))
+        return []
 
 
 def _crop_folders(places: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
@@ -227,10 +231,13 @@ def _first(paths: Sequence[Path], suffixes: Sequence[str], problems: list[Proble
 
 
 def _video_of(name: str, raw: Collection[str]) -> str:
-    """The raw video that a recording is part of. A side is only taken off if that leads to a video: some end so."""
+    """The raw video that a recording is part of. A side is taken off unless a raw video is called so.
+
+    Without any raw video as well: both people of one video must stay together in every split.
+    """
     if name in raw:
         return name
-    return next((base for side in _SIDES if (base := name.removesuffix(side)) in raw), name)
+    return next((name.removesuffix(side) for side in _SIDES if name.endswith(side)), name)
 
 
 def _missing_media(root: Path, places: _Places, recordings: Sequence[Recording]) -> list[Problem]:

@@ -12,7 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from mtpkdot.data.layouts.biovid_index import CLASSES, HOLDOUT, LOW_REACTION, ClipName, parse_id, read_index, read_lists
+from mtpkdot.data.layouts.biovid_index import (
+    CLASSES,
+    HOLDOUT,
+    LOW_REACTION,
+    ClipName,
+    index_path,
+    parse_id,
+    read_index,
+    read_lists,
+)
 from mtpkdot.data.layouts.biovid_signals import Signals, read_signals
 from mtpkdot.data.layouts.files import describe, entries, problems_by_folder
 from mtpkdot.data.recordings import Inventory, Problem, Recording
@@ -55,7 +64,7 @@ def find(
         folder of frames; `table` holds signals, or is None (a note). Clips without pictures are problems and left out.
 
     Raises:
-        DataError: neither layout is there, or more than one; a damaged index or list.
+        DataError: neither layout is there, or more than one, or `lists` cannot be read.
     """
     folders, files = entries(root)
     official = _part_folder(root, folders, part)
@@ -127,10 +136,15 @@ def _find_official(part: Path, signals: str) -> Inventory:
     video, tables = part / "video", part / f"biosignals_{signals}"
     if not video.is_dir():
         raise DataError(f"{part} has no folder video/ but {describe(part)}", "Unpack the videos there.")
-    index = read_index(part)
+    index, unread = None, []
+    if (path := index_path(part)) is not None:
+        try:
+            index = read_index(path)
+        except DataError as error:
+            unread.append(Problem.of(error, path))
     videos, problems, unusable = _clips(video, entries(video)[0], ".mp4", lambda clip: clip.subject, fatal=True)
     signal_files, wrong, more = _signal_files(tables, lambda clip: clip.subject)
-    problems += wrong
+    problems = [*unread, *problems, *wrong]
     expected = videos.keys() | signal_files.keys() | unusable | more
     listed = sorted(videos.keys() | signal_files.keys() if index is None else index.clips)
     counts: dict[str, tuple[int, int | None]] = {}

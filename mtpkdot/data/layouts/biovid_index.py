@@ -31,6 +31,7 @@ HOLDOUT = (
 
 _CLIP = re.compile(r"([0-9]{6}_([mw])_([1-9][0-9]{0,2}))-([A-Z0-9]+)-([0-9]{3})")
 _LISTED = re.compile(r"(?P<folder>\S.*?)\s+(?P<first>[0-9]{1,9})\s+(?P<last>[0-9]{1,9})\s+(?P<label>[0-9]+)")
+_LINE = "<level>/<clip> <first> <last> <label>"
 _INDEX = Path("starting_point") / "samples.csv"
 _INDEX_CELLS = 6
 
@@ -56,7 +57,7 @@ class Index(NamedTuple):
     Attributes:
         path: the file.
         clips: the names that it lists, in its order, each once.
-        problems: rows that contradict themselves; their clips are left out.
+        problems: rows that are none or contradict themselves; their clips are left out.
         dropped: the names of these clips.
     """
 
@@ -72,8 +73,8 @@ class Lists(NamedTuple):
     Attributes:
         ranges: `<level>/<clip>` -> numbers of its first and last frame, counted from 1, both included; None without
             any list file.
-        problems: lines that contradict themselves or each other (their clips are left out), and files that are no
-            lists.
+        problems: lines that are none or contradict themselves or each other (their clips are left out), and files that
+            are no lists.
         dropped: `<level>/<clip>` of the clips that are left out.
     """
 
@@ -97,36 +98,34 @@ def parse_id(text: str) -> ClipName:
     return ClipName(subject, sex, int(age), class_name, int(number))
 
 
-def read_index(part: Path) -> Index | None:
+def index_path(part: Path) -> Path | None:
+    """Where the index of a part lies: below its folder, or beside it; None where there is none."""
+    return next((folder / _INDEX for folder in (part, part.parent) if (folder / _INDEX).is_file()), None)
+
+
+def read_index(path: Path) -> Index:
     """Read the index of a part.
 
-    Args:
-        part: the folder of the part; the index lies below it, or beside it.
-
-    Returns:
-        The index, or None where there is none.
-
     Raises:
-        DataError: a line has not six cells separated by tabs.
+        DataError: the file is empty, or not one line has six cells separated by tabs.
     """
-    path = next((folder / _INDEX for folder in (part, part.parent) if (folder / _INDEX).is_file()), None)
-    if path is None:
-        return None
     clips: dict[str, int] = {}
     dropped: set[str] = set()
     problems = []
-    lines = read_lines(path)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split("\t")]
+    rows = [(number, line.split("\t")) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
+    if all(len(row) != _INDEX_CELLS for _, row in rows):
+        what = f"{path}: line {rows[0][0]} has {len(rows[0][1])} cells separated by tabs where {_INDEX_CELLS} belong"
+        raise DataError(what, "Take the file from the data set again.")
+    for number, row in rows:
+        cells = [cell.strip() for cell in row]
         if len(cells) != _INDEX_CELLS:
-            what = f"{path}: line {number} has {len(cells)} cells separated by tabs where {_INDEX_CELLS} belong"
-            raise DataError(what, "Take the file from the data set again.")
+            reason = f"line {number} has {len(cells)} cells separated by tabs where {_INDEX_CELLS} belong"
+            problems.append(Problem(path, reason, "Take the file from the data set again."))
+            continue
         if number == 1 and not cells[2].isdecimal():
             continue
-        reason = _contradiction(cells) or ("the clip is listed before" if cells[5] in clips else None)
-        if reason is None:
+        reason = _contradiction(cells) or ("the clip is listed before" if cells[5] in clips else "")
+        if not reason:
             clips[cells[5]] = number
         else:
             # A clip that is listed twice is there once, and can be used.
@@ -145,16 +144,25 @@ def read_lists(paths: Sequence[Path], given: bool) -> Lists:
         given: whether the user named them; otherwise a text file without such lines is noted and left aside.
 
     Raises:
-        DataError: a line that is none between lines that are.
+        DataError: a file that the user named cannot be read or holds no such line.
     """
     ranges: dict[str, tuple[int, int]] = {}
     dropped: set[str] = set()
     problems = []
     read = 0
     for path in paths:
-        lines = [(number, line.strip()) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
+        try:
+            text = read_lines(path)
+        except DataError as error:
+            if given:
+                raise
+            problems.append(Problem.of(error, path))
+            continue
+        lines = [(number, line.strip()) for number, line in enumerate(text, start=1) if line.strip()]
         matches = [(number, line, _LISTED.fullmatch(line)) for number, line in lines]
-        if not given and not any(match for _, _, match in matches):
+        if not any(match for _, _, match in matches):
+            if given:
+                raise DataError(f"{path}: has no line '{_LINE}'", "Name a list of clips.")
             problems.append(
                 Problem(path, "is no list of clips and is left aside", "Nothing, if so meant.", fatal=False)
             )
@@ -163,8 +171,8 @@ def read_lists(paths: Sequence[Path], given: bool) -> Lists:
         wrong = []
         for number, line, match in matches:
             if not match:
-                what = f"{path}: line {number} is {line[:80]!r} where '<level>/<clip> <first> <last> <label>' belongs"
-                raise DataError(what, "Correct the line.")
+                wrong.append(f"line {number} is {line[:80]!r} where '{_LINE}' belongs")
+                continue
             folder = "/".join(match["folder"].replace("\\", "/").split("/")[-2:])
             span = int(match["first"]), int(match["last"])
             if match["label"] != folder.split("/")[0]:

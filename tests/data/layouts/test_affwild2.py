@@ -123,14 +123,25 @@ def test_the_test_list_may_lie_deep_below_the_annotations(tree):
     assert ids(find(tree.root))[-1] == "e_right"
 
 
-def test_a_side_is_only_taken_off_if_that_leads_to_a_video(tree):
-    touch(tree.root / "batch1" / "b_left.mp4")
-    touch(tree.sets / "Train_Set" / "turn_left.txt", VALID)
-    touch(tree.crops / "turn_left" / "00001.jpg")
+def test_a_side_is_taken_off_unless_a_video_is_called_so(tree):
+    touch(tree.root / "batch1" / "turn_left.mp4")
+    for name in ("turn_left", "gone_left", "gone_right"):
+        touch(tree.sets / "Train_Set" / f"{name}.txt", VALID)
+        touch(tree.crops / name / "00001.jpg")
     video = {one.id: one.facts["video"] for one in find(tree.root).recordings}
-    assert video["b_left"] == "b_left"
     assert video["b_right"] == "b"
     assert video["turn_left"] == "turn_left"
+    # Two people of one video, which is not there.
+    assert video["gone_left"] == video["gone_right"] == "gone"
+
+
+@pytest.mark.parametrize(("text", "what"), [("", "is empty"), ("d\nd\n", "line 2 lists 'd' for the second time")])
+def test_a_damaged_test_list_is_told_and_costs_only_itself(tree, text, what):
+    touch(tree.list, text)
+    inventory = find(tree.root)
+    assert ids(inventory) == ["a", "b_left", "b_right", "c_left"]
+    assert said(inventory, True) == [f"{tree.list}: {what}"]
+    assert inventory.asked == []
 
 
 def test_litter_and_other_files_are_ignored(tree):
@@ -168,7 +179,7 @@ def test_without_any_crops_or_videos_each_is_told_once(tmp_path):
     assert len(notes) == 3
     for words in ("Validation_Set: does not exist", "holds no test list", "holds no raw videos"):
         assert [line for line in notes if words in line]
-    assert inventory.recordings[0].facts == {"set": "train", "video": "a_left"}
+    assert inventory.recordings[0].facts == {"set": "train", "video": "a"}
 
 
 def test_a_missing_raw_video_is_a_note_and_an_empty_one_a_problem(tree):

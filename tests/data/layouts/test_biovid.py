@@ -280,12 +280,17 @@ def test_an_index_without_header_and_a_damaged_one(tmp_path):
     text = index.read_text()
     index.write_text("\n".join(text.splitlines()[1:]))
     assert ids(find(tmp_path)) == names()
-    index.write_text(text.replace("\t", ","))
-    assert "line 1 has 1 cells separated by tabs where 6 belong" in complaint(lambda: find(tmp_path))
+    # A line that is none costs its clip, an index that is none costs nothing, and both are told.
     index.write_text(text[:-30])
-    assert "line 6 has 2 cells" in complaint(lambda: find(tmp_path))
-    index.write_text("")
-    assert "is empty" in complaint(lambda: find(tmp_path))
+    inventory = find(tmp_path)
+    assert ids(inventory) == names()[:-1]
+    assert said(inventory, True) == [f"{index}: line 6 has 2 cells separated by tabs where 6 belong"]
+    wrong = {text.replace("\t", ","): "line 1 has 1 cells separated by tabs where 6 belong", "": "is empty"}
+    for content, what in wrong.items():
+        index.write_text(content)
+        inventory = find(tmp_path)
+        assert ids(inventory) == names()
+        assert said(inventory, True) == [f"{index}: {what}"]
 
 
 def test_raw_signals_are_taken_when_asked_for(tmp_path):
@@ -358,9 +363,16 @@ def test_a_listed_clip_that_cannot_be_used(tmp_path, line, reason):
 def test_a_damaged_list_names_the_line(tmp_path):
     framed(tmp_path, names())
     listed = touch(tmp_path / "train.txt", f"0/{names()[0]} 1 3 0\n0/{names()[1]} 1 3\n")
-    assert "train.txt: line 2 is" in complaint(lambda: find(tmp_path))
+    empty = touch(tmp_path / "test.txt", "")
+    inventory = find(tmp_path)
+    assert ids(inventory) == names()[:1]
+    told = said(inventory, True)
+    assert told[0] == f"{empty}: is empty"
+    assert told[1].startswith(f"{listed}: line 2 is '0/{names()[1]} 1 3' where '<level>/<clip>")
+    assert len(told) == 2
+    assert "is empty" in complaint(lambda: find(tmp_path, lists=[empty]))
     listed.write_text("hello")
-    assert "train.txt: line 1 is" in complaint(lambda: find(tmp_path, lists=[listed]))
+    assert "train.txt: has no line" in complaint(lambda: find(tmp_path, lists=[listed]))
 
 
 def test_bad_folders_of_frames(tmp_path):
