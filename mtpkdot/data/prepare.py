@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
@@ -62,8 +62,13 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     where it was. A process that finds another one at work waits for it. A finished store is not written to.
 
     Raises:
-        DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored.
+        DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored. Or a script
+            without `if __name__ == '__main__':` that starts processes.
     """
+    if getattr(current_process(), "_inheriting", False):
+        # A worker that begins reads the user's script once more, and would wait here for who waits for it.
+        what = "the script that prepares the data is run again by every process that it starts"
+        raise DataError(what, "Put what it does below `if __name__ == '__main__':`.")
     folder = preparation.folder
     unusable = [problem for problem in inventory.problems if problem.fatal]
     if unusable and preparation.on_error == "raise":

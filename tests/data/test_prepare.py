@@ -131,6 +131,21 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(root, tmp_path):
     assert store.contents == whole.contents
 
 
+def test_a_script_that_its_workers_would_run_again_is_told_so_and_does_not_wait_for_itself(root, tmp_path):
+    script = tmp_path / "run.py"
+    body = _RUN.partition('if __name__ == "__main__":\n')
+    script.write_text(body[0] + "\n".join(line.strip() for line in body[2].splitlines()))
+    run = subprocess.run(
+        [sys.executable, str(script), str(root), str(tmp_path / "store"), "2"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode != 0
+    assert "Put what it does below `if __name__ == '__main__':`." in run.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 def test_workers_end_with_the_run_that_was_killed(root, tmp_path):
     process = started(raw(root, 60), tmp_path / "store", workers=2)
