@@ -26,6 +26,7 @@ Part = Literal["PartA", "PartB"]
 VIDEO = "video"
 FRAME_RATE = 25.0  # of all videos
 SIGNAL_RATE = 512.0  # of all signals
+LENGTH = 5.5  # of all clips, in seconds
 _TOLERANCE = 3  # frames that a video may end before what is asked of it
 _SLACK = 2  # samples of signals by which the rounding of time stamps may miss
 
@@ -60,25 +61,38 @@ class _Converter:
         times = np.where(np.isnan(pictures.times), np.arange(len(pictures.times)) / FRAME_RATE, pictures.times)
         small, large = {"offsets": pictures.offsets, "times": times}, {"pictures": pictures.jpegs}
         content = Content(dict(recording.facts), small, large, list(pictures.problems))
+        if len(times) + _TOLERANCE < LENGTH * FRAME_RATE:
+            content.problems.append(_short(recording.pictures, float(times[-1]) + 1 / FRAME_RATE))
         if recording.table is None:
             return content
         try:
-            read = _read_signals(recording.table)
+            read = self._read_signals(recording.table)
         except DataError as error:
             content.problems.append(Problem.of(error, recording.table))
             return content
+        if len(read.times) + _SLACK < LENGTH * SIGNAL_RATE:
+            content.problems.append(_short(recording.table, float(read.times[-1]) + 1 / read.rate))
         content.facts |= {"signal_start": float(read.times[0]), "signal_rate": read.rate}
         for name, signal in self.signals.items():
             for column in signal.columns:
-                if column not in read.columns:
-                    raise DataError(
-                        f"{recording.table} has no column {column!r}, only {', '.join(read.columns)}",
-                        "Correct data.init_args.signals; facial EMG is in Part B alone.",
-                    )
                 values = read.columns[column][:, None]
                 filtered = clean(values, read.rate, signal.highpass, signal.lowpass, signal.notch)
                 content.large[f"signal.{name}.{column}"] = filtered[:, 0].astype(np.float32)
         return content
+
+    def _read_signals(self, path: Path) -> Signals:
+        """The signals of a clip, at the rate of the data set and with all columns that are asked for."""
+        read = read_signals(path)
+        if not 0.99 * SIGNAL_RATE < read.rate < 1.01 * SIGNAL_RATE:
+            what = f"{path}: {read.rate:.1f} samples per second, not {SIGNAL_RATE:.0f}"
+            raise DataError(what, "Check its time column, which counts microseconds.")
+        for column in (column for signal in self.signals.values() for column in signal.columns):
+            if column not in read.columns:
+                raise DataError(
+                    f"{path} has no column {column!r}, only {', '.join(read.columns)}",
+                    "Correct data.init_args.signals (facial EMG is in Part B alone), or the header.",
+                )
+        return read
 
 
 class BioVid(MediaData):
@@ -242,13 +256,10 @@ class BioVid(MediaData):
         return index[whole].reset_index(drop=True)
 
 
-def _read_signals(path: Path) -> Signals:
-    """The signals of a clip, at the rate of the data set."""
-    read = read_signals(path)
-    if not 0.99 * SIGNAL_RATE < read.rate < 1.01 * SIGNAL_RATE:
-        what = f"{path}: {read.rate:.1f} samples per second, not {SIGNAL_RATE:.0f}"
-        raise DataError(what, "Check its time column, which counts microseconds.")
-    return read
+def _short(path: Path, end: float) -> Problem:
+    """A note; whether so much is needed depends on what is trained."""
+    step = "Nothing, if data.init_args.stop comes earlier."
+    return Problem(path, f"ends after {end:.2f} s of {LENGTH:g} s", step, fatal=False)
 
 
 def _column(index: pd.DataFrame, name: str, default: float) -> npt.NDArray[np.float64]:

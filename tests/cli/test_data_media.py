@@ -52,6 +52,10 @@ def halved(path):
     put(path, path.read_bytes()[: path.stat().st_size // 2])
 
 
+def without_ecg(path):
+    return path.read_text().replace("ecg", "eeg", 1)
+
+
 DAMAGE = {
     "torn video": ("biovid", "PartA/video/*/*BL1*.mp4", halved),
     "text as video": ("biovid", "PartA/video/*/*PA4*.mp4", lambda path: put(path, "hello")),
@@ -59,6 +63,7 @@ DAMAGE = {
     "empty table": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, "")),
     "header only": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, "time\tgsr\tecg\n")),
     "wrong header": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, "t\tg\n1\t2\n")),
+    "missing column": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, without_ecg(path))),
     "torn row": ("biovid", "PartA/biosignals_filtered/*/*.csv", lambda path: put(path, path.read_bytes()[:-9])),
     "odd subject": ("biovid", "PartA/video/*/*PA4*.mp4", lambda path: path.rename(path.with_name("x-PA4-1.mp4"))),
     "signals without video": ("biovid", "PartA/video/*/*PA4*.mp4", lambda path: path.unlink()),
@@ -74,7 +79,7 @@ DAMAGE = {
 
 # Something of the recording is left: its pictures.
 KEPT = {
-    *("empty table", "header only", "wrong header", "torn row"),
+    *("empty table", "header only", "wrong header", "missing column", "torn row"),
     *("torn crop", "empty crop", "torn raw video", "empty raw video"),
 }
 

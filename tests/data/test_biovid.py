@@ -1,9 +1,12 @@
 """Which frames and signal samples are in which sample, and who is in which part: calculated a second time."""
 
+import re
+
 import numpy as np
 import pytest
 
 from mtpkdot.data import BioVid, Signal, Split
+from mtpkdot.data.check import check
 from mtpkdot.data.layouts.biovid_index import HOLDOUT, LOW_REACTION
 from mtpkdot.data.pictures import PictureSettings
 from mtpkdot.data.synthetic import biovid
@@ -145,7 +148,7 @@ def test_reactive_subjects_and_the_hold_out(biovid_twin, store):
 
 def test_facial_muscles_are_in_part_b_alone(biovid_twin, folders, tmp_path):
     signals = {"face": Signal(["emg_corrugator"])}
-    with pytest.raises(DataError, match=r"_bio.csv has no column 'emg_corrugator', only gsr, ecg, emg_trapezius"):
+    with pytest.raises(DataError, match=r"_bio.csv: has no column 'emg_corrugator', only gsr, ecg, emg_trapezius"):
         _ = made(biovid_twin, tmp_path / "a", signals=signals).samples
     data = made(folders, tmp_path / "b", signals=signals)
     assert data.samples.masks["face"].all()
@@ -207,6 +210,10 @@ def test_a_clip_that_ends_early_is_an_error_or_left_out_and_told(biovid_twin, tm
     assert len(data.samples) == 9
     assert "1 clips do not last from start to stop, which are left out" in capsys.readouterr().out
     assert name in made(root, tmp_path / "store", stop=2.8).samples.ids
+    (note,) = [p for p in check(made(root)).inventory.problems if "ends after" in p.what]
+    assert name in note.path.name
+    assert re.fullmatch(r"ends after 3\.\d+ s of 5\.5 s", note.what)
+    assert not note.fatal
 
 
 def retimed(biovid_twin, out, change):

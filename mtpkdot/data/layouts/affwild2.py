@@ -194,7 +194,9 @@ def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]
             problems.append(Problem(folder / name, "does not exist", "Unpack it there.", fatal=False))
             tables[group] = {}
             continue
-        files = [file for file in entries(folder / name)[1] if file.lower().endswith(".txt")]
+        folders, files = ([one for one in them if one.lower().endswith(".txt")] for them in entries(folder / name))
+        wrong = [folder / name / file for file in folders]
+        problems += problems_by_folder(wrong, "is a folder where a file belongs", _RESTORE, fatal=True)
         tables[group] = {file[: -len(".txt")]: folder / name / file for file in files}
     return tables
 

@@ -151,6 +151,8 @@ def _find_official(part: Path, signals: str) -> Inventory:
     if index is not None:
         problems += index.problems
         expected = set(index.clips) | index.dropped
+        if any(problem.fatal for problem in index.problems):
+            expected |= videos.keys() | signal_files.keys()  # which of them a damaged line meant cannot be known
         known = set(index.clips)
         extra = [path for name, path in (signal_files | videos).items() if name not in known]
         step = "Correct the index, or nothing, if so meant."
@@ -225,9 +227,10 @@ def _clips(
         Clip name -> path, what is wrong with the others, and the names of those that are clips' names.
     """
     found: dict[str, Path] = {}
-    nameless, astray, empty, double = [], [], [], []
+    nameless, astray, empty, double, folded = [], [], [], [], []
     for place in inner:
         folders, files = entries(folder / place)
+        folded += [folder / place / member for member in folders if tail and member.lower().endswith(tail)]
         for member in files if tail else folders:
             if not member.lower().endswith(tail):
                 continue
@@ -249,8 +252,9 @@ def _clips(
     problems = problems_by_folder(nameless, named, "Rename it as the data set does.", fatal)
     problems += problems_by_folder(astray, "lies in a folder where its name does not belong", "Move it.", fatal)
     problems += problems_by_folder(empty, "is empty", _RESTORE, fatal=True)
+    problems += problems_by_folder(folded, "is a folder where a file belongs", _RESTORE, fatal=True)
     problems += problems_by_folder(double, "is there twice with another suffix", "Delete one of them.", False)
-    unusable = {path.name[: len(path.name) - len(tail)] for path in (*astray, *empty)}
+    unusable = {path.name[: len(path.name) - len(tail)] for path in (*astray, *empty, *folded)}
     return found, problems, unusable - found.keys()
 
 

@@ -240,6 +240,12 @@ def test_annotations_that_cannot_be_read_cost_the_recording(tree, text, reason):
     assert inventory.lost == ["a"]
 
 
+def test_a_folder_in_place_of_annotations_is_a_problem(tree):
+    (tree.sets / "Train_Set" / "a.txt").unlink()
+    (tree.sets / "Train_Set" / "a.txt").mkdir()
+    assert said(find(tree.root), True) == [f"{tree.sets / 'Train_Set' / 'a.txt'}: is a folder where a file belongs"]
+
+
 def test_doubled_videos_crops_and_lists_are_noted(tree):
     touch(tree.root / "batch2" / "a.avi")
     touch(tree.root / "more" / "cropped_aligned" / "a" / "00001.jpg")

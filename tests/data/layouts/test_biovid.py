@@ -232,6 +232,8 @@ def test_files_that_cannot_be_used_are_told_and_left_out(tmp_path):
     touch(part / "video" / ANN / f"{ANN}-PA4-001.mp4", "")
     touch(part / "biosignals_filtered" / ANN / f"{ANN}-PA3-001_bio.csv", "")
     touch(part / "video" / ANN / f"{ANN}-PA2-001.MP4")
+    (part / "biosignals_filtered" / ANN / f"{ANN}-PA1-001_bio.csv").unlink()
+    (part / "biosignals_filtered" / ANN / f"{ANN}-PA1-001_bio.csv").mkdir()
     inventory = find(tmp_path)
     assert ids(inventory) == names()[:4]
     assert inventory.recordings[3].table is None
@@ -239,6 +241,7 @@ def test_files_that_cannot_be_used_are_told_and_left_out(tmp_path):
     assert [line for line in fatal if "guest-BL1-001.mp4: has no name of the kind" in line]
     assert [line for line in fatal if "BL1-009.mp4: lies in a folder where" in line]
     assert [line for line in fatal if "PA4-001.mp4: is empty" in line]
+    assert [line for line in fatal if "PA1-001_bio.csv: is a folder where a file belongs" in line]
     assert [line for line in fatal if "PA3-001_bio.csv: is empty" in line]
     assert inventory.lost == [f"{ANN}-BL1-009", f"{ANN}-PA4-001"]
     assert [line for line in notes if "PA2-001" in line and "twice" in line]
@@ -284,6 +287,7 @@ def test_an_index_without_header_and_a_damaged_one(tmp_path):
     index.write_text(text[:-30])
     inventory = find(tmp_path)
     assert ids(inventory) == names()[:-1]
+    assert inventory.lost == names()[-1:]
     assert said(inventory, True) == [f"{index}: line 6 has 2 cells separated by tabs where 6 belong"]
     wrong = {text.replace("\t", ","): "line 1 has 1 cells separated by tabs where 6 belong", "": "is empty"}
     for content, what in wrong.items():
