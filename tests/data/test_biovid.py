@@ -210,7 +210,7 @@ def test_a_clip_that_ends_early_is_an_error_or_left_out_and_told(biovid_twin, tm
     assert len(data.samples) == 9
     assert "1 clips do not last from start to stop, which are left out" in capsys.readouterr().out
     assert name in made(root, tmp_path / "store", stop=2.8).samples.ids
-    (note,) = [p for p in check(made(root)).inventory.problems if "ends after" in p.what]
+    (note,) = [p for p in check(made(root, tmp_path / "store")).inventory.problems if "ends after" in p.what]
     assert name in note.path.name
     assert re.fullmatch(r"ends after 3\.\d+ s of 5\.5 s", note.what)
     assert not note.fatal
