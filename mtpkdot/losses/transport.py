@@ -8,6 +8,7 @@ Nothing of the solution's way is recorded: by the envelope theorem the gradient 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from mtpkdot.losses.newton import damping, dual, masses, newton
 from mtpkdot.losses.similarity import unit_rows
-from mtpkdot.losses.sinkhorn import between, kernel, within
+from mtpkdot.losses.sinkhorn import Solution, between, kernel, within
 
 Solver = Literal["native", "pot", "exact"]
 Cost = Literal["euclidean", "cosine"]
@@ -142,9 +143,7 @@ class SinkhornDivergence(nn.Module):
         # Distances do not change under a common shift, and small coordinates cancel less.
         centre = torch.cat([x, y], dim=1).mean(dim=1, keepdim=True)
         x, y = x - centre, y - centre
-        crossing, of_x, of_y = _costs(x, y), _costs(x, x), _costs(y, y)
-        for itself in (of_x, of_y):
-            itself.diagonal(dim1=1, dim2=2).zero_()
+        crossing, inside = _costs(x, y), _costs_inside(x, y)
         if self.solver == "exact":
             across = _exact(crossing, a, b)
             to_x = across.pull_left(x, y).masked_fill(empty[:, None, None], 0) if x_live else None
@@ -153,12 +152,13 @@ class SinkhornDivergence(nn.Module):
             return _Solved(across.value.masked_fill(empty, 0), plan, across.error, to_x, to_y, 0)
         eps = x.new_full((len(x), 1), self.eps)
         if self.relative:
-            top = torch.stack([cost.amax(dim=(1, 2)) for cost in (crossing, of_x, of_y)]).amax(dim=0)[:, None]
+            tops = [cost.amax(dim=(1, 2)).view(-1, len(x)) for cost in (crossing, *inside)]
+            top = torch.cat(tops).amax(dim=0)[:, None]
             eps = torch.where(top > 0, eps * top, 1.0)
-        g, iterations = self._across(crossing, a, b, eps)
-        on_x, on_y, steps = self._inside(of_x, a, of_y, b, eps)
-        across = self._finish(crossing, a, b, g, eps)
-        within_x, within_y = self._finish(of_x, a, a, on_x, eps), self._finish(of_y, b, b, on_y, eps)
+        found, iterations = self._across(crossing, a, b, eps)
+        on_x, on_y, steps = self._inside(inside, a, b, eps)
+        across = self._judged(found, a, b, eps)
+        within_x, within_y = self._judged(on_x, a, a, eps), self._judged(on_y, b, b, eps)
         value = across.value - (within_x.value + within_y.value) / 2
         error = torch.stack([across.error, within_x.error, within_y.error]).amax(dim=0)
         to_x = to_y = None
@@ -173,51 +173,63 @@ class SinkhornDivergence(nn.Module):
         plan = across.plan.masked_fill_(empty[:, None, None], 0)
         return _Solved(value, plan, error, to_x, to_y, iterations + steps)
 
-    def _across(self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, int]:
-        """Column potentials of a cloud's transport to another, by sweeps, and by Newton's method where they stall."""
+    def _across(self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> tuple[Solution, int]:
+        """A cloud's transport to another, by sweeps, and by Newton's method where they stall."""
         if self.solver == "pot":
-            return _pot(cost, a, b, eps, self.tol, self.max_iter)
-        if self.reach is not None:
-            return newton(cost, a, b, eps, self.tol, self.max_iter, self.reach)
-        return self._harder(cost, a, b, eps, *between(cost, a, b, eps, self.tol, self.max_iter))
+            g, steps = _pot(cost, a, b, eps, self.tol, self.max_iter)
+        elif self.reach is not None:
+            g, steps = newton(cost, a, b, eps, self.tol, self.max_iter, self.reach)
+        else:
+            return self._harder(cost, a, b, eps, *between(cost, a, b, eps, self.tol, self.max_iter))
+        return self._planned(cost, a, b, g, eps), steps
 
-    def _inside(self, of_x: Tensor, a: Tensor, of_y: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Potentials of both clouds' transport onto themselves: together where they are of one size."""
-        if of_x.shape == of_y.shape:
-            both, weights = torch.cat([of_x, of_y]), torch.cat([a, b])
-            g, steps = self._onto_itself(both, weights, torch.cat([eps, eps]))
-            return g[: len(a)], g[len(a) :], steps
-        (on_x, of_first), (on_y, of_other) = self._onto_itself(of_x, a, eps), self._onto_itself(of_y, b, eps)
+    def _inside(
+        self, costs: Sequence[Tensor], a: Tensor, b: Tensor, eps: Tensor
+    ) -> tuple[Solution, Solution, int]:
+        """Both clouds' transport onto themselves: together where they are of one size."""
+        if len(costs) == 1:
+            found, steps = self._onto_itself(costs[0], torch.cat([a, b]), torch.cat([eps, eps]))
+            (f, of_f), (g, of_g), (plan, of_plan) = (part.chunk(2) for part in (found.f, found.g, found.plan))
+            return Solution(f, g, plan), Solution(of_f, of_g, of_plan), steps
+        (on_x, of_first), (on_y, of_other) = (
+            self._onto_itself(cost, weights, eps) for cost, weights in zip(costs, (a, b), strict=True)
+        )
         return on_x, on_y, of_first + of_other
 
-    def _onto_itself(self, cost: Tensor, a: Tensor, eps: Tensor) -> tuple[Tensor, int]:
+    def _onto_itself(self, cost: Tensor, a: Tensor, eps: Tensor) -> tuple[Solution, int]:
         if self.solver == "pot" or self.reach is not None:
             return self._across(cost, a, a, eps)
         return self._harder(cost, a, a, eps, *within(cost, a, eps, self.tol, min(self.max_iter, 50)))
 
     def _harder(
-        self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, g: Tensor, error: Tensor, sweeps: int, solved: bool
-    ) -> tuple[Tensor, int]:
+        self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, swept: Solution, error: Tensor, sweeps: int, solved: bool
+    ) -> tuple[Solution, int]:
         """What the sweeps have found, and better where they have not solved a problem."""
         if solved:
-            return g, sweeps
+            return swept, sweeps
         if sweeps >= self.max_iter:
             # A potential of zero is a start, if a bad one, where the sweeps have lost theirs.
-            return torch.where(g.isfinite().all(dim=1, keepdim=True), g, 0.0), sweeps
+            g = torch.where(swept.g.isfinite().all(dim=1, keepdim=True), swept.g, 0.0)
+            return self._planned(cost, a, b, g, eps), sweeps
         left = (~(error < self.tol)).nonzero()[:, 0]  # also where it is not a number
-        better, steps = newton(cost[left], a[left], b[left], eps[left], self.tol, self.max_iter - sweeps)
-        return g.index_copy(0, left, better), sweeps + steps
+        rest = cost[left], a[left], b[left]
+        g, steps = newton(*rest, eps[left], self.tol, self.max_iter - sweeps)
+        better = self._planned(*rest, g, eps[left])
+        parts = ((swept.f, better.f), (swept.g, better.g), (swept.plan, better.plan))
+        return Solution(*(old.index_copy(0, left, new) for old, new in parts)), sweeps + steps
 
-    def _finish(self, cost: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: Tensor) -> "_Transport":
+    def _planned(self, cost: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: Tensor) -> Solution:
         """The plan of a column potential. Its rows are formed exactly, so that no rounding can change their mass."""
         density, f = kernel(cost, g, b, eps)
         f = damping(eps, self.reach) * f
-        mass = masses(a, f, self.reach)
-        plan = density.mul_(mass[:, :, None]).mul_(b[:, None])
-        wanted = b if self.reach is None else b * (-g / self.reach).exp()
-        columns = plan.sum(dim=1)
+        return Solution(f, g, density.mul_(masses(a, f, self.reach)[:, :, None]).mul_(b[:, None]))
+
+    def _judged(self, found: Solution, a: Tensor, b: Tensor, eps: Tensor) -> "_Transport":
+        wanted = b if self.reach is None else b * (-found.g / self.reach).exp()
+        columns = found.plan.sum(dim=1)
         error = (columns - wanted).abs().sum(dim=1)
-        return _Transport(dual(a, b, f, g, eps, self.reach)[:, 0], plan, mass, columns, error)
+        value = dual(a, b, found.f, found.g, eps, self.reach)[:, 0]
+        return _Transport(value, found.plan, masses(a, found.f, self.reach), columns, error)
 
 
 @dataclass(frozen=True)
@@ -260,6 +272,14 @@ def _costs(x: Tensor, y: Tensor) -> Tensor:
     of_columns = (0.5 * y.square().sum(dim=2))[:, None].expand(-1, x.shape[1], -1)
     cost = torch.baddbmm(of_columns, x, y.mT, alpha=-1)
     return cost.add_(0.5 * x.square().sum(dim=2, keepdim=True)).clamp_min_(0.0)
+
+
+def _costs_inside(x: Tensor, y: Tensor) -> list[Tensor]:
+    """Those within both clouds, in one stack where they are of one size; exactly 0 of a point to itself."""
+    found = [_costs(points, points) for points in ([torch.cat([x, y])] if x.shape == y.shape else [x, y])]
+    for itself in found:
+        itself.diagonal(dim1=1, dim2=2).zero_()
+    return found
 
 
 def _readable(points: Tensor, weights: Tensor | None) -> Tensor:
