@@ -36,26 +36,34 @@ def newton(
     ridge = 1e-10 if cost.dtype == torch.float64 else 1e-5
     top = cost.amax(dim=(1, 2))[:, None]
     level = ((top / eps).clamp_min(1).log() / math.log(_FACTOR)).ceil()
-    g, direction, length = torch.zeros_like(b), torch.zeros_like(b), torch.ones_like(eps)
+    g, length = torch.zeros_like(b), torch.ones_like(eps)
+    direction, careful = torch.zeros_like(b), torch.zeros_like(b)
     best = torch.full_like(eps, -torch.inf)
     slack = 1e-12 * top
     for done in range(1, max_iter + 1):
         scale = eps * _FACTOR**level
         trial = g + scale * length * direction
-        value, rows, mass, residual = _ascend(cost, trial, a, b, scale, reach)
+        value, rows, mass, wanted, served = _ascend(cost, trial, a, b, scale, reach)
         accepted = value >= best - slack
         g, best = torch.where(accepted, trial, g), torch.where(accepted, value, best)
-        error = residual.abs().sum(dim=1, keepdim=True)
+        error = (wanted - served).abs().sum(dim=1, keepdim=True)
         reached = accepted & (error < torch.where(level > 0, max(_GOAL, tol), tol))
         if done % _LOOK == 0 and bool((reached & (level == 0)).all()):
             break
-        direction = torch.where(accepted, _direction(rows, mass, b, trial, residual, scale, reach, ridge), direction)
+        ahead, uphill = _directions(rows, mass, wanted, served, scale, reach, ridge)
+        careful = torch.where(accepted, uphill, careful)
+        direction = torch.where(accepted, ahead, careful)
         length = torch.where(accepted, 1.0, 0.3 * length)
         # The next eps starts from the same potential, whatever its value there is.
         falls = reached & (level > 0)
         level, best = torch.where(falls, level - 1, level), torch.where(falls, -torch.inf, best)
         direction = torch.where(falls, 0.0, direction)
     return g, done
+
+
+def reading(g: Tensor, b: Tensor) -> Tensor:
+    """Potential of the columns for the kernel: one without weight, whose potential is not found, is not read."""
+    return g.masked_fill(b == 0, -torch.inf)
 
 
 def masses(a: Tensor, f: Tensor, reach: float | None) -> Tensor:
@@ -79,36 +87,30 @@ def dual(a: Tensor, b: Tensor, f: Tensor, g: Tensor, eps: Tensor, reach: float |
 
 def _ascend(
     cost: Tensor, g: Tensor, a: Tensor, b: Tensor, eps: Tensor, reach: float | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Value at g, the plan's rows with mass 1 each, their masses, and the gradient."""
-    density, f = kernel(cost, g, b, eps)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Value at g, the plan's rows with mass 1 each, their masses, and those the columns should have and do have."""
+    density, f = kernel(cost, reading(g, b), b, eps)
     f = damping(eps, reach) * f
     mass = masses(a, f, reach)
     rows = density * b[:, None]
     wanted = b if reach is None else b * (-g / reach).exp()
-    residual = wanted - torch.bmm(mass[:, None], rows)[:, 0]
-    return dual(a, b, f, g, eps, reach), rows, mass, residual
+    return dual(a, b, f, g, eps, reach), rows, mass, wanted, torch.bmm(mass[:, None], rows)[:, 0]
 
 
-def _direction(
-    rows: Tensor,
-    mass: Tensor,
-    b: Tensor,
-    g: Tensor,
-    residual: Tensor,
-    eps: Tensor,
-    reach: float | None,
-    ridge: float,
-) -> Tensor:
-    """Newton's direction in units of eps.
+def _directions(
+    rows: Tensor, mass: Tensor, wanted: Tensor, served: Tensor, eps: Tensor, reach: float | None, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """Newton's directions in units of eps, for the logarithms of the columns' masses and for the masses themselves.
+
+    Masses grow exponentially with the potential: of a column with little weight their slope is no guide, and that of
+    their logarithms is. The other direction is the one that is sure to lead uphill.
 
     The Hessian is `-(diag(q) - R^T diag(mass) R) / eps` with `q = R^T mass`. Scaled by q on both sides its eigenvalues
-    lie in [0, 1]; the one of the constant potential, which changes nothing, is lifted from 0 to 1.
+    lie in [0, 1]; the one of the constant potential, which changes nothing, is lifted from 0 to 1. With free marginals,
+    of which both parts are damped, it is that of the solution.
     """
-    q = torch.bmm(mass[:, None], rows)[:, 0]
-    if reach is not None:
-        q = q + eps / reach * b * (-g / reach).exp()
-    tiny = torch.finfo(q.dtype).tiny
+    tiny = torch.finfo(served.dtype).tiny
+    q = served / damping(eps, reach)
     root = torch.where(q > tiny, q.clamp_min(tiny).rsqrt(), 0.0)
     half = mass.sqrt()[:, :, None] * rows * root[:, None]
     hessian = -damping(eps, reach)[:, :, None] * torch.bmm(half.mT, half)
@@ -117,4 +119,7 @@ def _direction(
         hessian += constant[:, :, None] * constant[:, None]
     hessian.diagonal(dim1=1, dim2=2).add_(1 + ridge)
     factor, _ = torch.linalg.cholesky_ex(hessian)
-    return root * torch.cholesky_solve((residual * root)[:, :, None], factor)[:, :, 0]
+    missing = served * (wanted.clamp_min(tiny) / served.clamp_min(tiny)).log()
+    both = torch.stack([missing, wanted - served], dim=2) * root[:, :, None]
+    ahead, uphill = (torch.cholesky_solve(both, factor) * root[:, :, None]).unbind(2)
+    return ahead, uphill

@@ -144,7 +144,8 @@ class _Sweeps:
     def _rate(self, masses: list[Tensor], span: int) -> Tensor:
         """The share (S, 1, 1) of the columns' error that each of the last sweeps left, from the first to the last."""
         before, after = (self._off(mass) for mass in masses)
-        return (after / before).pow(1 / span)
+        # What is left of an error by rounding tells nothing.
+        return torch.where(after > 30 * torch.finfo(after.dtype).eps, after / before, 0.0).pow(1 / span)
 
     def _relax(self, rate: Tensor) -> None:
         """The best factor, from the share of the error that a sweep with the present one leaves (Young, 1954)."""

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from mtpkdot.losses.newton import damping, dual, masses, newton
+from mtpkdot.losses.newton import damping, dual, masses, newton, reading
 from mtpkdot.losses.similarity import unit_rows
 from mtpkdot.losses.sinkhorn import Solution, between, kernel, within
 
@@ -220,7 +220,7 @@ class SinkhornDivergence(nn.Module):
 
     def _planned(self, cost: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: Tensor) -> Solution:
         """The plan of a column potential. Its rows are formed exactly, so that no rounding can change their mass."""
-        density, f = kernel(cost, g, b, eps)
+        density, f = kernel(cost, reading(g, b), b, eps)
         f = damping(eps, self.reach) * f
         return Solution(f, g, density.mul_(masses(a, f, self.reach)[:, :, None]).mul_(b[:, None]))
 

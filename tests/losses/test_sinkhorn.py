@@ -62,22 +62,24 @@ def test_rows_of_a_kernel_have_mass_one_and_its_potential_is_the_soft_minimum(n,
 @pytest.mark.parametrize("m", [20, 13])
 def test_sweeps_between_clouds_that_overlap_at_the_scale_of_eps_reach_the_converged_plan(tol, eps, m):
     cost, a, b, eps = costs(3, 20, m, spread=0.5), weights(3, 20), weights(3, m, seed=1), same(eps, 3)
-    g, told, sweeps, _ = between(cost, a, b, eps, tol, 1000)
+    found, told, sweeps, _ = between(cost, a, b, eps, tol, 1000)
     assert (told <= tol).all()
     assert 0 < sweeps < 1000
     for i in range(3):
         exact = solve_transport(cost[i].numpy(), a[i].numpy(), b[i].numpy(), eps[i].item())
-        np.testing.assert_allclose(plan(cost, g, a, b, eps)[i], exact.plan, atol=10 * tol)
+        np.testing.assert_allclose(plan(cost, found.g, a, b, eps)[i], exact.plan, atol=10 * tol)
+        np.testing.assert_allclose(found.plan[i], exact.plan, atol=10 * tol)
 
 
 @pytest.mark.parametrize("eps", [1e-3, 0.05, 1.0])
 @pytest.mark.parametrize("spread", [0.01, 1.0])
 def test_sweeps_within_a_cloud_reach_the_converged_plan_whatever_eps_is(eps, spread):
     cost, a, eps = costs_inside(3, 20, spread=spread), weights(3, 20), same(eps, 3)
-    g, _, sweeps, _ = within(cost, a, eps, TOL, 1000)
+    swept, _, sweeps, _ = within(cost, a, eps, TOL, 1000)
     assert sweeps < 200
-    found = plan(cost, g, a, a, eps)
-    assert (error(cost, g, a, a, eps) <= 2 * TOL).all()
+    found = swept.plan
+    torch.testing.assert_close(plan(cost, swept.g, a, a, eps), found, rtol=0, atol=10 * TOL)
+    assert (error(cost, swept.g, a, a, eps) <= 2 * TOL).all()
     torch.testing.assert_close(found, found.mT, rtol=0, atol=10 * TOL)  # one potential serves both sides
     for i in range(3):
         exact = solve_transport(cost[i].numpy(), a[i].numpy(), a[i].numpy(), eps[i].item())
@@ -98,23 +100,25 @@ def test_sweeps_within_a_cloud_reach_the_converged_plan_whatever_eps_is(eps, spr
 def test_no_error_is_larger_than_told(n, m, digits, seed, tol, limit):
     cost, inside, eps = costs(1, n, m, seed), costs_inside(1, n, seed), same(10**digits, 1)
     a, b = weights(1, n, seed), weights(1, m, seed + 1)
-    for (g, told, _, _), matrix, columns in (
+    for (found, told, _, _), matrix, columns in (
         (between(cost, a, b, eps, tol, limit), cost, b),
         (within(inside, a, eps, tol, limit), inside, a),
     ):
         # Not a number where sweeps are no way. The last sweep may make the error smaller than it was when measured.
-        assert told.isnan() or error(matrix, g, a, columns, eps) <= told * (1 + 1e-6) + 1e-13
+        assert told.isnan() or error(matrix, found.g, a, columns, eps) <= told * (1 + 1e-6) + 1e-13
+        assert told.isnan() or (found.plan.sum(dim=1) - columns).abs().sum() <= told * (1 + 1e-6) + 1e-13
 
 
 @pytest.mark.parametrize("limit", [1, 7, 25])
 def test_sweeps_keep_to_their_limit_and_leave_a_finite_potential_where_they_tell_an_error(limit):
     eps = same(1e-3, 2)
-    for g, told, sweeps, _ in (
+    for found, told, sweeps, _ in (
         between(costs(2, 30, 25), weights(2, 30), weights(2, 25), eps, TOL, limit),
         within(costs_inside(2, 30), weights(2, 30), eps, TOL, limit),
     ):
         assert sweeps <= limit
-        assert g[told.isfinite()].isfinite().all()
+        for part in (found.f, found.g, found.plan):
+            assert part[told.isfinite()].isfinite().all()
 
 
 @property_test
@@ -123,18 +127,18 @@ def test_sweeps_and_newtons_method_agree_where_problems_are_easy(n, m, digits, s
     cost, a, b, eps = costs(2, n, m, seed, 0.5), weights(2, n, seed), weights(2, m, seed + 1), same(10**digits, 2)
     swept, _, _, _ = between(cost, a, b, eps, 1e-6, 5000)
     stepped, _ = newton(cost, a, b, eps, 1e-12, 200)
-    torch.testing.assert_close(plan(cost, swept, a, b, eps), plan(cost, stepped, a, b, eps), rtol=0, atol=1e-5)
+    torch.testing.assert_close(plan(cost, swept.g, a, b, eps), plan(cost, stepped, a, b, eps), rtol=0, atol=1e-5)
     inside = costs_inside(2, n, seed, 0.5)
     stepped, _ = newton(inside, a, a, eps, 1e-12, 200)
     for other in (within(inside, a, eps, 1e-6, 5000)[0], between(inside, a, a, eps, 1e-6, 5000)[0]):
-        torch.testing.assert_close(plan(inside, stepped, a, a, eps), plan(inside, other, a, a, eps), rtol=0, atol=1e-5)
+        torch.testing.assert_close(plan(inside, stepped, a, a, eps), plan(inside, other.g, a, a, eps), rtol=0, atol=1e-5)
 
 
 def test_a_batch_is_solved_as_its_problems_are_alone():
     cost, a, b = costs(4, 12, 9, spread=0.5), weights(4, 12), weights(4, 9)
     eps = torch.tensor([[1.0], [0.5], [0.3], [0.2]], dtype=torch.float64)
-    together = plan(cost, between(cost, a, b, eps, 1e-6, 1000)[0], a, b, eps)
+    together = plan(cost, between(cost, a, b, eps, 1e-6, 1000)[0].g, a, b, eps)
     for i in range(4):
         alone = [part[i : i + 1] for part in (cost, a, b, eps)]
-        found = plan(alone[0], between(*alone, 1e-6, 1000)[0], *alone[1:])
+        found = plan(alone[0], between(*alone, 1e-6, 1000)[0].g, *alone[1:])
         torch.testing.assert_close(together[i : i + 1], found, rtol=0, atol=1e-5)
