@@ -39,7 +39,7 @@ def newton(
     g, length = torch.zeros_like(b), torch.ones_like(eps)
     direction, careful = torch.zeros_like(b), torch.zeros_like(b)
     best = torch.full_like(eps, -torch.inf)
-    slack = 1e-12 * top
+    slack = 1e-14 * top
     for done in range(1, max_iter + 1):
         scale = eps * _FACTOR**level
         trial = g + scale * length * direction
