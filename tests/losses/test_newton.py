@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.losses.newton import newton
-from mtpkdot.losses.sinkhorn import between
+from mtpkdot.losses.sinkhorn import between, kernel
 from tests.losses.reference import random, solve_transport
 
 property_test = settings(deadline=None, max_examples=40, derandomize=True)
@@ -85,6 +85,36 @@ def test_a_far_point_is_no_obstacle(distance):
     g, steps = newton(cost, a, a, eps, 1e-7, 500)
     assert steps < 500
     assert error(cost, g, a, a, eps) <= 2e-7
+
+
+def test_a_cost_of_1e12_eps_is_solved_as_far_as_its_rounding_allows():
+    x = random(1, 40, 3, seed=0, dtype=torch.float64)
+    y = random(1, 30, 3, seed=1, dtype=torch.float64)
+    y[0, 0] *= 6e4
+    cost, a, b, eps = costs(x, y), even(1, 40), even(1, 30), same(1.5e-3, 1)
+    assert 1e12 < cost.max() / eps
+    assert error(cost, newton(cost, a, b, eps, 1e-7, 500)[0], a, b, eps) <= 1e-4
+
+
+def test_tiny_weights_are_no_obstacle():
+    grid = torch.linspace(-8, 8, 161, dtype=torch.float64)[None, :, None]
+    a, b = ((-(grid[..., 0] - mean).square() / (2 * width**2)).exp() for mean, width in ((0, 1), (0.5, 0.7)))
+    a, b = a / a.sum(), b / b.sum()
+    assert b.min() < 1e-30
+    g, steps = newton(costs(grid, grid), a, b, same(0.1, 1), TOL, 500)
+    assert steps <= 150
+    assert error(costs(grid, grid), g, a, b, same(0.1, 1)) <= 2 * TOL
+
+
+@pytest.mark.parametrize("reach", [None, 0.5])
+def test_columns_without_weight_are_as_if_they_were_not_there(reach):
+    cost, a, eps = clustered(30, 20), even(1, 30), same(1e-3, 1)
+    b = torch.where(torch.arange(20) % 3 == 0, 0.0, weights(1, 20))
+    b, held = b / b.sum(), b[0] > 0
+    g, _ = newton(cost, a, b, eps, TOL, 500, reach)
+    less, _ = newton(cost[:, :, held], a, b[:, held], eps, TOL, 500, reach)
+    found, expected = (kernel(cost[:, :, held], u, b[:, held], eps)[0] * b[:, held] for u in (g[:, held], less))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("limit", [1, 5])

@@ -142,3 +142,11 @@ def test_a_batch_is_solved_as_its_problems_are_alone():
         alone = [part[i : i + 1] for part in (cost, a, b, eps)]
         found = plan(alone[0], between(*alone, 1e-6, 1000)[0].g, *alone[1:])
         torch.testing.assert_close(together[i : i + 1], found, rtol=0, atol=1e-5)
+
+
+def test_nothing_is_learnt_from_what_rounding_leaves():
+    cost, a, eps = costs_inside(2, 2, 78, 0.5), weights(2, 2, 78), same(10**-0.2430946807803615, 2)
+    found, told, _, solved = between(cost, a, a, eps, 1e-6, 5000)
+    assert solved
+    assert (told <= 1e-6).all()
+    assert found.plan.isfinite().all()

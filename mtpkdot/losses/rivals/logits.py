@@ -15,8 +15,7 @@ class LogitDistillation(FullPrecision):
     Values have no softened distribution. They are compared by their mean squared error, each target in the unit of the
     standard deviation of the teacher's answers within the batch, so that the loss does not depend on the targets' unit.
     Where the teacher's answers to a batch do not vary, be it one row, or hardly next to the student's distance from
-    them, there is no such unit, and the values are compared in their own. `output_loss` computes all this in float32,
-    of float64 too.
+    them, there is no such unit, and the values are compared in their own.
 
     Args:
         task: the task.
@@ -35,7 +34,7 @@ class LogitDistillation(FullPrecision):
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
         """Compare the outputs; the labels are not read."""
-        scale = unit(student.output.float(), teacher.output.float()) if self.task == "regression" else 1.0
+        scale = unit(student.output, teacher.output) if self.task == "regression" else 1.0
         return output_loss(
             self.task, student.output, teacher.output, torch.ones_like(labelled), self.temperature, scale
         )

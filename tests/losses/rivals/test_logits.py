@@ -86,3 +86,10 @@ def test_a_spread_below_a_thousandth_of_the_students_distance_is_no_unit():
     assert unit(teacher + 1.1, teacher).tolist() == [1.0]
     loss = rival("kd", "regression")(*of_outputs(1e15 + teacher, 1e-15 * teacher))
     assert loss.isfinite()
+
+
+def test_double_precision_is_kept_of_values():
+    student, teacher = random(6, 2, seed=7, dtype=torch.float64), random(6, 2, seed=8, dtype=torch.float64)
+    expected = (((student - teacher) / teacher.std(dim=0, unbiased=False)) ** 2).mean()
+    loss = rival("kd", "regression")(*of_outputs(student, teacher))
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
