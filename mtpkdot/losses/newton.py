@@ -39,12 +39,13 @@ def newton(
     g, length = torch.zeros_like(b), torch.ones_like(eps)
     direction, careful = torch.zeros_like(b), torch.zeros_like(b)
     best = torch.full_like(eps, -torch.inf)
-    slack = 1e-14 * top
+    # No value is larger, and rounding must not pass for a step back.
+    largest = top if reach is None else top.clamp_max(reach)
     for done in range(1, max_iter + 1):
         scale = eps * _FACTOR**level
         trial = g + scale * length * direction
         value, rows, mass, wanted, served = _ascend(cost, trial, a, b, scale, reach)
-        accepted = value >= best - slack
+        accepted = value >= best - 1e-14 * (largest + scale)
         g, best = torch.where(accepted, trial, g), torch.where(accepted, value, best)
         error = (wanted - served).abs().sum(dim=1, keepdim=True)
         reached = accepted & (error < torch.where(level > 0, max(_GOAL, tol), tol))
@@ -106,11 +107,11 @@ def _directions(
     their logarithms is. The other direction is the one that is sure to lead uphill.
 
     The Hessian is `-(diag(q) - R^T diag(mass) R) / eps` with `q = R^T mass`. Scaled by q on both sides its eigenvalues
-    lie in [0, 1]; the one of the constant potential, which changes nothing, is lifted from 0 to 1. With free marginals,
-    of which both parts are damped, it is that of the solution.
+    lie in [0, 1]; the one of the constant potential, which changes nothing, is lifted from 0 to 1. With free marginals
+    the masses that are wanted give way as well, and both directions are one.
     """
     tiny = torch.finfo(served.dtype).tiny
-    q = served / damping(eps, reach)
+    q = served if reach is None else served + eps / reach * wanted
     root = torch.where(q > tiny, q.clamp_min(tiny).rsqrt(), 0.0)
     half = mass.sqrt()[:, :, None] * rows * root[:, None]
     hessian = -damping(eps, reach)[:, :, None] * torch.bmm(half.mT, half)
@@ -119,7 +120,8 @@ def _directions(
         hessian += constant[:, :, None] * constant[:, None]
     hessian.diagonal(dim1=1, dim2=2).add_(1 + ridge)
     factor, _ = torch.linalg.cholesky_ex(hessian)
-    missing = served * (wanted.clamp_min(tiny) / served.clamp_min(tiny)).log()
-    both = torch.stack([missing, wanted - served], dim=2) * root[:, :, None]
+    residual = wanted - served
+    missing = residual if reach is not None else served * (wanted.clamp_min(tiny) / served.clamp_min(tiny)).log()
+    both = torch.stack([missing, residual], dim=2) * root[:, :, None]
     ahead, uphill = (torch.cholesky_solve(both, factor) * root[:, :, None]).unbind(2)
     return ahead, uphill

@@ -152,6 +152,19 @@ def test_free_marginals_are_what_the_potentials_leave_of_the_weights(n, m, digit
 
 
 @pytest.mark.parametrize("reach", [0.1, 10.0])
+def test_a_far_point_is_left_behind_where_that_is_cheaper(reach):
+    x, y = random(1, 30, 3, seed=0, dtype=torch.float64), random(1, 20, 3, seed=1, dtype=torch.float64)
+    y[0, 0] += 1e6
+    cost, a, b, eps = costs(x, y), even(1, 30), even(1, 20), same(2e-3, 1)
+    g, steps = newton(cost, a, b, eps, 1e-7, 500, reach)
+    found, f = plan(cost, g, a, b, eps, reach)
+    assert steps < 500
+    assert (found.sum(dim=1) - b * (-g / reach).exp()).abs().sum() <= 2e-7
+    assert (found.sum(dim=2) - a * (-f / reach).exp()).abs().sum() <= 2e-7
+    assert found[0, :, 0].sum() <= 1e-12
+
+
+@pytest.mark.parametrize("reach", [0.1, 10.0])
 def test_of_two_points_what_is_left_is_known(reach):
     cost, one, eps = torch.full((1, 1, 1), 2.5, dtype=torch.float64), even(1, 1), same(0.1, 1)
     g, _ = newton(cost, one, one, eps, TOL, 100, reach)
