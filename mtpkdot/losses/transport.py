@@ -183,9 +183,7 @@ class SinkhornDivergence(nn.Module):
             return self._harder(cost, a, b, eps, *between(cost, a, b, eps, self.tol, self.max_iter))
         return self._planned(cost, a, b, g, eps), steps
 
-    def _inside(
-        self, costs: Sequence[Tensor], a: Tensor, b: Tensor, eps: Tensor
-    ) -> tuple[Solution, Solution, int]:
+    def _inside(self, costs: Sequence[Tensor], a: Tensor, b: Tensor, eps: Tensor) -> tuple[Solution, Solution, int]:
         """Both clouds' transport onto themselves: together where they are of one size."""
         if len(costs) == 1:
             found, steps = self._onto_itself(costs[0], torch.cat([a, b]), torch.cat([eps, eps]))

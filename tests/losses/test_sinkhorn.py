@@ -131,7 +131,9 @@ def test_sweeps_and_newtons_method_agree_where_problems_are_easy(n, m, digits, s
     inside = costs_inside(2, n, seed, 0.5)
     stepped, _ = newton(inside, a, a, eps, 1e-12, 200)
     for other in (within(inside, a, eps, 1e-6, 5000)[0], between(inside, a, a, eps, 1e-6, 5000)[0]):
-        torch.testing.assert_close(plan(inside, stepped, a, a, eps), plan(inside, other.g, a, a, eps), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            plan(inside, stepped, a, a, eps), plan(inside, other.g, a, a, eps), rtol=0, atol=1e-5
+        )
 
 
 def test_a_batch_is_solved_as_its_problems_are_alone():
