@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_LEVELS = 2  # larger eps before the one that is asked for
 _SWEEPS = 10  # sweeps between looks at the error, each of which waits for the device
 _START = 14  # sweeps in single precision, for one look at the error to be enough as a rule
 _ROUNDS = 5  # such looks before the problem counts as a hard one
@@ -50,7 +49,7 @@ def kernel(cost: Tensor, g: Tensor, b: Tensor, eps: Tensor) -> tuple[Tensor, Ten
 def between(
     cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: int
 ) -> tuple[Solution, Tensor, int, bool]:
-    """Sinkhorn's algorithm with a falling eps and overrelaxed sweeps (Thibault et al., arXiv 1711.01851).
+    """Sinkhorn's algorithm from a larger eps on, with overrelaxed sweeps (Thibault et al., arXiv 1711.01851).
 
     Coarse work is done in single precision, which then only has a start to provide.
 
@@ -69,24 +68,22 @@ def between(
     unit = torch.maximum(cost.amax(dim=(1, 2))[:, None], eps)
     low, low_eps = (cost * unit.reciprocal()[:, :, None]).float(), (eps / unit).float()
     low_a, low_b = a.float(), b.float()
-    g, left = torch.zeros_like(low_b), max_iter
-    for level in range(1, _LEVELS + 1):
-        # As many steps from the largest cost to eps whatever their ratio: looking at it would wait for the device.
-        sweeps = _Sweeps(low, g, low_a, low_b, low_eps ** (level / (_LEVELS + 1)))
-        left -= sweeps.plain(min(2, left))
-        g = sweeps.g
-    sweeps = _Sweeps(low, g, low_a, low_b, low_eps)
+    # First half of the way from the largest cost to eps, whatever their ratio: looking at it would wait for the device.
+    sweeps = _Sweeps(low, torch.zeros_like(low_b), low_a, low_b, low_eps.sqrt())
+    left = max_iter - sweeps.plain(min(2, max_iter))
+    sweeps = _Sweeps(low, sweeps.g, low_a, low_b, low_eps)
     left -= sweeps.plain(min(8, left))
     left -= sweeps.relaxed(min(_START, left))
+    sweeps.learn()
     omega = sweeps.omega.to(cost.dtype)
     sweeps = _Sweeps(cost, sweeps.g.to(cost.dtype) * unit, a, b, eps, omega)
-    error, solved = sweeps.error(), False
     for _ in range(_ROUNDS):
         left -= sweeps.relaxed(min(_SWEEPS, left))
         error = sweeps.error()
         solved = bool((error < tol).all())
         if solved or not left:
             break
+        sweeps.learn()
     return sweeps.solution(), error, max_iter - left, solved
 
 
@@ -99,6 +96,7 @@ class _Sweeps:
         self.g_start, self.a, self.b, self.eps = g, a[:, None], b[:, None], eps
         self.rows, self.columns = torch.ones_like(self.a), torch.ones_like(self.b)
         self.omega = torch.ones_like(eps[:, None]) if omega is None else omega
+        self.masses: list[Tensor] = []
 
     @property
     def g(self) -> Tensor:
@@ -123,15 +121,19 @@ class _Sweeps:
         return count
 
     def relaxed(self, count: int) -> int:
-        """Overrelaxed sweeps, which find a better factor. Returns their number."""
-        masses, power = [], -self.omega
+        """Overrelaxed sweeps. Returns their number."""
+        self.masses, power = [], -self.omega
         for _ in range(count):
-            masses.append(torch.bmm(self.rows, self.to_columns).mul_(self.columns))
-            self.columns = masses[-1].pow(power).mul_(self.columns)
+            self.masses.append(torch.bmm(self.rows, self.to_columns).mul_(self.columns))
+            self.columns = self.masses[-1].pow(power).mul_(self.columns)
             self.rows = torch.bmm(self.columns, self.to_rows).mul_(self.rows).pow_(power).mul_(self.rows)
-        if count > 1:
-            self._relax(self._rate([masses[-1 - count // 2], masses[-1]], count // 2))
         return count
+
+    def learn(self) -> None:
+        """Find a better factor from what the last overrelaxed sweeps left of the error."""
+        span = len(self.masses) // 2
+        if span:
+            self._relax(self._rate([self.masses[-1 - span], self.masses[-1]], span))
 
     def error(self) -> Tensor:
         """L1 error (S) of the columns' masses, where the rows have theirs."""

@@ -95,7 +95,10 @@ def bench_forward_and_backward(benchmark, batch):
             times[name].append(time.perf_counter() - start)
 
     benchmark.pedantic(turn, rounds=40 if batch == 128 else 10, warmup_rounds=2)
-    rows = ["| solver | median | fastest | median of native's | error of the value | of the gradient |", "|---" * 6 + "|"]
+    rows = [
+        "| solver | median | fastest | median of native's | error of the value | of the gradient |",
+        "|---" * 6 + "|",
+    ]
     medians = {name: statistics.median(found[2:]) for name, found in times.items()}
     for name, median in medians.items():
         told = errors(SOLVERS[name], x, y)
