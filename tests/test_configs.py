@@ -12,7 +12,14 @@ from mtpkdot.cli.main import main
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SHARED = os.environ.get("MTPKDOT_TEST_DATA", "")
-IMPORTS = {"stressid": "stressid", "stressid_talking": "stressid", "pom": "pom", "digits": "digits", "planted": None}
+IMPORTS = {
+    "stressid": "stressid",
+    "stressid_talking": "stressid",
+    "pom": "pom",
+    "digits": "digits",
+    "planted": None,
+    "planted_few_labels": None,
+}
 # Twin of the data set that a config of raw media reads: arguments of `mtpkdot data synthesize`.
 BIOVID = ["biovid", "--subjects", "8", "--clips", "1", "--classes", "BL1", "PA4", "--size", "64", "--workers", "1"]
 TWINS = {
