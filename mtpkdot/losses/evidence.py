@@ -18,6 +18,7 @@ from mtpkdot.losses.task import Task, class_probabilities
 _TEMPERATURES = torch.logspace(-1, 1, 61, dtype=torch.float64)  # 0.1 to 10
 _SHARPNESS = torch.logspace(0, 2.5, 26, dtype=torch.float64)  # of the softmax over similarities
 _STEPS = 100
+_ROUNDING = 1e-6  # of log likelihoods that have been float32
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,4 @@ def _neighbours(task: Task, feature: Tensor, truth: Tensor) -> Tensor:
 def _probability(gain: Tensor) -> float:
     """That the mean gain (N,) is above 0, by its standard error."""
     error = gain.std() / len(gain) ** 0.5
-    if not error > 0:
-        return 0.5 if gain.mean() == 0 else float(gain.mean() > 0)
-    return float(torch.special.ndtr(gain.mean() / error))
+    return float(torch.special.ndtr(gain.mean() / (error + _ROUNDING)))

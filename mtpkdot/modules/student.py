@@ -1,7 +1,7 @@
 """Stage 5: the student. It sees the prevalent modality alone and is distilled by optimal transport."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT, TeacherModule
 from mtpkdot.modules.teachers import OwnTeacher, PooledTeachers, Prepared, SpreadLabels
+
+Hallucination = Literal["tnet", "zeros", "none"]
 
 _QUEUE = "distillation.queue."
 
@@ -69,6 +71,10 @@ class StudentModule(StageModule):
         ot_tol: L1 marginal error at which the transport solver stops.
         ot_max_iter: limit on the solver's iterations.
         solver: transport solver: `native`, `pot`, or `exact` for transport without regularisation.
+        teachers: names of the teachers that mtpkdot and mtpkdot_plus use: modalities, for their adapted backbones, and
+            `joint`; null for all.
+        hallucination: what stands for the privileged features: the T-Net's (`tnet`, the papers), `zeros`, or `none`,
+            a student of the prevalent feature alone.
         train_tnet: go on training the T-Nets.
         finetune_encoder: go on training the encoder on raw steps; the papers freeze it.
         dim: size of the student's joint feature.
@@ -111,6 +117,8 @@ class StudentModule(StageModule):
         ot_tol: float = 3e-7,
         ot_max_iter: int = 1000,
         solver: Solver = "native",
+        teachers: list[str] | None = None,
+        hallucination: Hallucination = "tnet",
         train_tnet: bool = False,
         finetune_encoder: bool = False,
         dim: int = 128,
@@ -155,10 +163,12 @@ class StudentModule(StageModule):
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
         self.temperature, self.train_tnet, self.finetune_encoder = temperature, train_tnet, finetune_encoder
         # The rows of all processes are gathered before.
+        self.chosen = self._chosen(teachers)
+        self.hallucination = hallucination
         self.structure = StructuralTransport(
             top_k, eps, ot_tol, ot_max_iter, solver, mode, kernel, anchors, relative_eps, reach, pairing, gathered=True
         )
-        self.selection = TeacherSelection(selection, selection_temperature, margin, JOINT)
+        self.selection = TeacherSelection(selection, selection_temperature, margin, self._taught_by()[0])
         self.backbone = Backbone(self.steps[self.prevalent], self.num_outputs, encoder, per_step)
         self.backbone.requires_grad_(finetune_encoder)
         self.fusion_settings: dict[str, Any] = {
@@ -201,7 +211,7 @@ class StudentModule(StageModule):
         adapted.teacher_ckpt = self.ckpts["teacher"]
         adapted.setup("predict")
         own = OwnTeacher(self._trained_backbone(), self.prevalent)
-        self.frozen["teachers"] = PooledTeachers(adapted, own) if kind == "pooled" else adapted
+        self.frozen["teachers"] = PooledTeachers(adapted, own, self.chosen) if kind == "pooled" else adapted
 
     def _trained_backbone(self) -> Backbone:
         return load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt").backbone
@@ -211,7 +221,8 @@ class StudentModule(StageModule):
         self.fit_heads(self.head)
         self.backbone.load_state_dict(self._trained_backbone().state_dict())
         hallucinator = load_upstream(HallucinatorModule, self.ckpts["hallucinator"], "student.model.hallucinator_ckpt")
-        spaces = self._teachers().space_sizes if "teachers" in self.frozen else {}
+        sizes = self._teachers().space_sizes if "teachers" in self.frozen else {}
+        spaces = {name: size for name, size in sizes.items() if name in self._taught_by()}
         self.build({"tnets": hallucinator.blueprint, "spaces": spaces})
         self.tnets.load_state_dict(hallucinator.tnets.state_dict())
 
@@ -234,7 +245,9 @@ class StudentModule(StageModule):
         tnets, spaces = blueprint["tnets"], blueprint["spaces"]
         self.tnets = nn.ModuleList(TNet(**tnets[name]) for name in self.privileged)
         self.tnets.requires_grad_(self.train_tnet)
-        sizes = {self.prevalent: self.backbone.dim} | {n: tnets[n]["out_dim"] for n in self.privileged}
+        sizes = {self.prevalent: self.backbone.dim}
+        if self.hallucination != "none":
+            sizes |= {name: tnets[name]["out_dim"] for name in self.privileged}
         self.fusion = GatedFusion(sizes, **self.fusion_settings)
         if spaces:
             self.distillation = Distillation(
@@ -247,6 +260,21 @@ class StudentModule(StageModule):
                 FeatureQueue(self.queue, {STUDENT: self.head.in_features, **spaces}) if self.queue else None,
             )
         super().build(blueprint)
+
+    def _chosen(self, teachers: list[str] | None) -> list[str]:
+        """Names of the teachers, the joint one first."""
+        known = [JOINT, *self.steps]
+        if teachers is None:
+            return known
+        if teachers_of(self.method) not in ("adapted", "pooled"):
+            raise ValueError(f"method {self.method} has no choice of teachers; leave student.model.teachers out")
+        if not teachers or set(teachers) - set(known):
+            raise ValueError(f"student.model.teachers is {teachers}; choose from {', '.join(known)}")
+        return [name for name in known if name in teachers]
+
+    def _taught_by(self) -> list[str]:
+        """Names of the spaces that are compared with the student's; the first teaches a batch without labels."""
+        return [JOINT] if teachers_of(self.method) == "pooled" else self.chosen
 
     def _rival(self, teacher_dim: int) -> Rival:
         # A student starts from the same weights whatever its method.
@@ -275,8 +303,9 @@ class StudentModule(StageModule):
     def answer(self, feature: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, from the prevalent backbone's feature sequence (B, T', dim) and its mask (B, T')."""
         features, masks = {self.prevalent: feature}, {self.prevalent: steps}
-        for name, tnet in zip(self.privileged, self.tnets, strict=True):
-            features[name], masks[name] = tnet(feature), steps
+        for name, tnet in zip(self.privileged, self.tnets, strict=True) if self.hallucination != "none" else ():
+            made = tnet(feature)
+            features[name], masks[name] = made if self.hallucination == "tnet" else torch.zeros_like(made), steps
         joint, _ = self.fusion(features, masks)
         return joint, self.head(joint)
 
@@ -315,7 +344,7 @@ class StudentModule(StageModule):
         record: dict[str, Tensor] = {}
         if "teachers" in self.frozen:
             with torch.no_grad():
-                teachers = self._teachers().spaces(batch)
+                teachers = {n: t for n, t in self._teachers().spaces(batch).items() if n in self._taught_by()}
             labels = seen, batch.target, batch.labelled
             taught, record = self.distillation(Seen(feature, output), teachers, *labels, self.head.scale)
             trust = teacher.trust if isinstance(teacher := self._teachers(), Prepared) else {}

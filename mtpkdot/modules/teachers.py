@@ -1,7 +1,7 @@
 """Who teaches a student, beside the multimodal and the adapted teachers themselves."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import torch
@@ -85,17 +85,19 @@ class PooledTeachers(Prepared):
     Args:
         adapted: the teachers.
         own: what the student starts from.
+        names: those of them that are used; None for all.
     """
 
-    def __init__(self, adapted: AdaptedModule, own: OwnTeacher) -> None:
+    def __init__(self, adapted: AdaptedModule, own: OwnTeacher, names: Collection[str] | None = None) -> None:
         super().__init__()
         self.adapted, self.own = adapted, own
+        self.names = [name for name in adapted.space_sizes if names is None or name in names]
         self.evidence: Evidence | None = None
 
     @property
     def space_sizes(self) -> dict[str, int]:
         """One space: all of them side by side."""
-        return {JOINT: sum(self.adapted.space_sizes.values())}
+        return {JOINT: sum(self.adapted.space_sizes[name] for name in self.names)}
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
         """Those of the teachers, and the student's own start."""
@@ -108,7 +110,7 @@ class PooledTeachers(Prepared):
         found: dict[str, list[Teacher]] = {}
         target, labelled = [], []
         for batch in held_out:
-            spaces = {**self.adapted.spaces(batch), "": self.own.spaces(batch)[JOINT]}
+            spaces = {**self._members(batch), "": self.own.spaces(batch)[JOINT]}
             for name, space in spaces.items():
                 found.setdefault(name, []).append(space)
             target.append(batch.target)
@@ -134,11 +136,14 @@ class PooledTeachers(Prepared):
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
         """The one space."""
-        teachers = self.adapted.spaces(batch)
         evidence = self.evidence
         if evidence is None:
             raise RuntimeError("the teachers have not been weighed: call prepare first")
-        return {JOINT: pool(self.adapted.task, evidence.temperatures, evidence.shares, teachers)}
+        return {JOINT: pool(self.adapted.task, evidence.temperatures, evidence.shares, self._members(batch))}
+
+    def _members(self, batch: Batch) -> dict[str, Teacher]:
+        spaces = self.adapted.spaces(batch)
+        return {name: spaces[name] for name in self.names}
 
 
 class SpreadLabels(OwnTeacher):

@@ -197,8 +197,9 @@ def _workers(jobs: int, threads: int) -> Iterator[Submit]:
     try:
         yield lambda study, cell, contents: pool.submit(run_cell, study.folder / cell.place, cell, contents)
     except BaseException:
+        # A polite signal would end the cell in hand alone: the Trainer turns it into an exception.
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

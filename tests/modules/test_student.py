@@ -373,3 +373,66 @@ def test_validation_and_prediction_leave_the_queue_as_it_is(fit, batch):
     assert all(torch.equal(after[name], x) for name, x in before.items())
     student.losses(batch)
     assert not torch.equal(student.distillation.queue.past()["joint"], before["joint"])
+
+
+@pytest.mark.parametrize("hallucination", ["tnet", "zeros", "none"])
+def test_what_stands_for_the_privileged_feature_is_a_choice(training_student, batch, hallucination):
+    student = training_student(hallucination=hallucination, method="none").eval()
+    before = student.forward(batch.inputs["video"], batch.masks["video"])[1]
+    with torch.no_grad():
+        for parameter in student.tnets.parameters():
+            parameter.normal_()
+    after = student.forward(batch.inputs["video"], batch.masks["video"])[1]
+    assert torch.equal(before, after) == (hallucination != "tnet")
+    assert student.fusion.modalities == (["video"] if hallucination == "none" else ["video", "signal"])
+
+
+def test_the_teachers_of_a_student_are_a_choice(training_student, batch):
+    shares = {}
+    for teachers in (None, ["joint"], ["signal", "video"]):
+        found = training_student(teachers=teachers).losses(batch)
+        shares[str(teachers)] = {key for key in found if key.startswith("teacher_")}
+    assert shares == {
+        "None": {"teacher_video", "teacher_signal", "teacher_joint"},
+        "['joint']": {"teacher_joint"},
+        "['signal', 'video']": {"teacher_video", "teacher_signal"},
+    }
+
+
+@pytest.mark.parametrize(("method", "teachers"), [("mtpkdot", []), ("mtpkdot", ["audio"]), ("pkdot", ["joint"])])
+def test_a_choice_of_teachers_that_cannot_be_made_is_an_error(training_student, method, teachers):
+    with pytest.raises(ValueError, match=r"student\.model\.teachers|choice of teachers"):
+        training_student(method=method, teachers=teachers)
+
+
+def weighed(student, data):
+    """As a Trainer would call it."""
+    rows = data.positions("validation").tolist()
+    student.told = student.frozen["teachers"].prepare(
+        [data.dataset.__getitems__(data.positions("train").tolist())], [data.dataset.__getitems__(rows)]
+    )
+    return student
+
+
+@pytest.mark.parametrize("method", ["mtpkdot_plus", "selftraining", "labelprop"])
+def test_methods_that_look_at_the_data_teach_samples_without_labels(training_student, batch, data, method):
+    student = weighed(training_student(method=method), data)
+    batch.labelled[:] = False
+    found = student.losses(batch)
+    assert found["loss_task"] == 0
+    assert found["loss_output"] > 0
+    found["loss"].backward()
+    assert student.head.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in student.frozen.parameters())
+
+
+def test_terms_count_as_far_as_the_teachers_are_trusted(training_student, batch, data):
+    student = weighed(training_student(method="mtpkdot_plus").eval(), data)
+    teachers = student.frozen["teachers"]
+    teachers.trust = {"output": 1.0, "transport": 1.0}
+    whole = student.losses(batch)
+    teachers.trust = {"output": 0.25, "transport": 0.0}
+    part = student.losses(batch)
+    torch.testing.assert_close(part["loss_output"], 0.25 * whole["loss_output"])
+    assert part["loss_transport"] == 0
+    assert {"share_joint", "trust_output", "trust_structure"} <= set(part)
