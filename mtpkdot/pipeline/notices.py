@@ -16,5 +16,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*module\\(s\\) in eval mode at the start of training.*")
     # Lightning 2.6.6 calls a function of PyTorch that PyTorch has renamed.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    # A machine with Slurm can be worked on without it.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used.*")
     # A resumed stage trains in the folder of its first attempt by design.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

@@ -11,16 +11,23 @@ PAPERS = {
     "pkdot": {"task": 1.0, "transport": 0.6},
     "mtpkdot": {"task": 0.8, "transport": 0.2, "centroid": 0.2},
 }
+OWN = ("mtpkdot_plus", "selftraining", "labelprop")
 
 
 def test_every_method_has_weights_and_every_rival_is_a_method():
-    assert set(get_args(Method)) == set(WEIGHTS) == {*PAPERS, *RIVALS, "rival"}
+    assert set(get_args(Method)) == set(WEIGHTS) == {*PAPERS, *OWN, *RIVALS, "rival"}
     assert {name for weights in WEIGHTS.values() for name in weights} <= set(get_args(Term))
 
 
 @pytest.mark.parametrize("method", PAPERS)
 def test_the_papers_methods_have_the_papers_weights(method):
     assert term_weights(method, None) == PAPERS[method]
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_methods_for_samples_without_labels_pass_outputs_on(method):
+    assert {"task", "output"} <= term_weights(method, None).keys()
+    assert needs_teachers(method, None)
 
 
 @pytest.mark.parametrize("method", [*RIVALS, "rival"])
