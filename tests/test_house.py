@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "mtpkdot").rglob("*.py"))
 # From bottom to top; data stands beside models and losses.
-LAYERS = {"losses": 0, "models": 0, "metrics": 1, "data": 1, "modules": 2, "pipeline": 3, "cli": 4}
+LAYERS = {"losses": 0, "models": 0, "metrics": 1, "data": 1, "modules": 2, "pipeline": 3, "report": 4, "cli": 5}
 # DataModules are Lightning's, and the batch knows nothing of it.
 WITHOUT_LIGHTNING = ("models", "losses")
 

@@ -6,20 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtpkdot.pipeline.study import Resample
-from mtpkdot.report.gather import BASE, TEACHER, Gathered
+from mtpkdot.report.gather import Gathered
 from mtpkdot.report.statistics import (
+    Draws,
     bootstrap_p,
     corrected_t,
-    draws,
     holm,
     mean_interval,
     percentile_interval,
-    pooled,
+    ratio_mean_interval,
+    ratio_percentile_interval,
 )
 from mtpkdot.report.tallies import METRICS, Array, Tally, metrics
 
+BASE, TEACHER = "base", "teacher"
 REPLICATES = 2000
 Metric = tuple[str, str]
+Cells = tuple[tuple[int, int], ...]  # (fold, seed)
+_NAN = (float("nan"),) * 3
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Value:
         high: upper end.
         sd: standard deviation over cells (fold and seed).
         cells: their number.
-        subjects: people tested.
+        subjects: people it was tested on.
     """
 
     setting: str
@@ -53,17 +57,18 @@ class Value:
 
 @dataclass(frozen=True)
 class Difference:
-    """A method against another, in the primary metric.
+    """A method against another in the primary metric, on the cells (folds and seeds) that both have.
 
     Attributes:
         setting: the setting.
         method: the method.
-        reference: what it is compared with.
+        reference: what it is compared with; `base` is that of the method's own upstream models.
         value: difference of the values.
         low: lower end of the interval of paired differences.
         high: upper end.
         p_bootstrap: two-sided, by the bootstrap over subjects, corrected (Holm); NaN if seeds are resampled.
-        p_t: two-sided, by the corrected resampled t-test over cells, corrected (Holm).
+        p_t: two-sided, by the corrected resampled t-test over folds, or by the t-test over seeds if those are
+            resampled, corrected (Holm); NaN for a single fold.
         gap_closed: share of the gap between base and teacher; NaN for another reference, or without a clear gap.
         gap_low: lower end of its interval.
         gap_high: upper end.
@@ -83,11 +88,13 @@ class Difference:
 
 
 class Comparison:
-    """All methods of one setting.
+    """All methods of one setting, and the lower bound `base`.
+
+    `base` is in every cell the better one, on the validation part, of the prevalent backbone and the student without
+    teachers, where the study has one. Each set of upstream models that differs in what these are made of has its own.
 
     Args:
-        gathered: what the study has found. The lower bound is added to it as the method `base`: in every cell the
-            better one, on the validation part, of the prevalent backbone and the student without teachers.
+        gathered: what was found.
         setting: the setting.
         resample: see Study.
     """
@@ -96,139 +103,162 @@ class Comparison:
         self.gathered, self.setting, self.resample = gathered, setting, resample
         name = METRICS[gathered.task][0]
         self.primary: Metric = (name, "mean" if gathered.task == "regression" else "")
-        self._add_base()
-        self.methods = gathered.methods(setting)
-        names = [gathered.tallies[setting, m, f, s, "test"].subjects for m in self.methods for f, s in self._cells(m)]
-        self.subjects = np.unique(np.concatenate(names))
-        self.seeds = sorted({seed for method in self.methods for _, seed in self._cells(method)})
-        self._draws = draws(len(self.subjects), REPLICATES)
-        self._replicates: dict[tuple[str, Metric], Array] = {}
+        self.students = [variant for of, variant in gathered.upstream if of == setting]
+        self.tests: dict[str, dict[tuple[int, int], Tally]] = {}
+        for (of, method, *cell), parts in gathered.tallies.items():
+            if of == setting:
+                self.tests.setdefault(method, {})[cell[0], cell[1]] = parts["test"]
+        self.bases = {variant: self._base(variant) for variant in self.students}
+        self.methods = list(self.tests)
+        everyone = [tally.subjects for tallies in self.tests.values() for tally in tallies.values()]
+        self.subjects = np.unique(np.concatenate(everyone))
+        self._draws = Draws(len(self.subjects), REPLICATES)
+        self._replicates: dict[tuple[str, Cells], dict[Metric, Array]] = {}
 
     def values(self) -> list[Value]:
         """Every metric of every method."""
-        return [self._value(method, metric) for method in self.methods for metric in self._points(method)]
+        return [value for method in self.methods for value in self._values(method)]
 
     def differences(self, references: Sequence[str]) -> list[Difference]:
-        """Every student against every reference that is there, corrected for their number."""
+        """Every student against every reference that is there; p corrected for their number, reference by reference."""
         found = []
-        for reference in (r for r in references if r in self.methods):
-            students = [m for m in self.methods if self.is_student(m) and m != reference]
-            tests = {m: self._tests(m, reference) for m in students}
-            p_bootstrap, p_t = (holm({m: test[i] for m, test in tests.items()}) for i in (0, 1))
-            for method in students:
-                value, low, high = self._difference(method, reference)
-                gap = self._gap(method) if reference.startswith(BASE) else (float("nan"),) * 3
+        for reference in references:
+            pairs = {method: self.bases[method] if reference == BASE else reference for method in self.students}
+            pairs = {m: r for m, r in pairs.items() if m != r and r in self.tests and self.common(m, r)}
+            tests = {method: self._tests(method, other) for method, other in pairs.items()}
+            p_bootstrap, p_t = (holm({method: test[i] for method, test in tests.items()}) for i in (0, 1))
+            for method, other in pairs.items():
+                gap = self._gap(method, other) if reference == BASE else _NAN
+                difference = self._difference(method, other)
                 found.append(
-                    Difference(
-                        self.setting, method, reference, value, low, high, p_bootstrap[method], p_t[method], *gap
-                    )
+                    Difference(self.setting, method, reference, *difference, p_bootstrap[method], p_t[method], *gap)
                 )
         return found
 
-    def is_student(self, method: str) -> bool:
-        """Whether it is a variant of the study, and no upstream model."""
-        return method in self.gathered.upstream
+    def cells(self, method: str) -> Cells:
+        """Folds and seeds that a method was tested on."""
+        return tuple(sorted(self.tests[method]))
 
-    def per_cell(self, method: str, metric: Metric) -> Array:
-        """(J,) values, one per fold and seed, in order."""
-        return np.array([self._metric(self._tally(method, *cell), metric) for cell in sorted(self._cells(method))])
+    def common(self, *methods: str) -> Cells:
+        """Folds and seeds that all of these were tested on."""
+        return tuple(sorted(set.intersection(*(set(self.tests[method]) for method in methods))))
 
-    def per_subject(self, method: str) -> Array:
+    def teacher(self, student: str) -> str:
+        """Name of the multimodal teacher of a student's upstream models."""
+        return self.gathered.upstream[self.setting, student].get(TEACHER, "")
+
+    def total(self, method: str) -> Array:
+        """(n,) sums over all that a method was tested on."""
+        return np.asarray(sum(tally.sums.sum(axis=0) for tally in self.tests[method].values()))
+
+    def per_subject(self, method: str, cells: Cells | None = None) -> Array:
         """(S,) primary metric of every subject alone, mean over seeds; NaN where it was not tested."""
         rows = []
-        for seed in self.seeds:
-            sums = self._sums(method, seed)
-            values = metrics(sums, self.gathered.task, self.gathered.targets)[self.primary]
-            rows.append(np.where(sums.any(axis=1), values, np.nan))
-        return np.asarray(np.nanmean(np.stack(rows), axis=0))
+        for sums in self._sums(method, self.cells(method) if cells is None else cells):
+            rows.append(np.where(sums.any(axis=1), self._of(sums)[self.primary], np.nan))
+        values = np.stack(rows)
+        tested = ~np.isnan(values)
+        mean = np.nansum(values, axis=0) / np.maximum(tested.sum(axis=0), 1)
+        return np.asarray(np.where(tested.any(axis=0), mean, np.nan))
 
-    def _value(self, method: str, metric: Metric) -> Value:
-        point, cells = self._points(method)[metric], self.per_cell(method, metric)
-        low, high = self._interval(self._resampled(method, metric))
-        sd = float(cells.std(ddof=1)) if len(cells) > 1 else float("nan")
-        return Value(self.setting, method, *metric, float(point.mean()), low, high, sd, len(cells), len(self.subjects))
+    def _values(self, method: str) -> list[Value]:
+        cells = self.cells(method)
+        points, resampled = self._points(method, cells), self._resampled(method, cells)
+        of_cells = [self._of(self.tests[method][cell].sums.sum(axis=0)) for cell in cells]
+        people = len(np.unique(np.concatenate([tally.subjects for tally in self.tests[method].values()])))
+        found = []
+        for metric, point in points.items():
+            sd = float(np.std([of[metric] for of in of_cells], ddof=1)) if len(cells) > 1 else float("nan")
+            interval = self._interval(resampled[metric])
+            found.append(Value(self.setting, method, *metric, float(point.mean()), *interval, sd, len(cells), people))
+        return found
 
     def _difference(self, method: str, reference: str) -> tuple[float, float, float]:
-        points = self._points(method)[self.primary] - self._points(reference)[self.primary]
-        resampled = self._resampled(method, self.primary) - self._resampled(reference, self.primary)
+        points, resampled = self._both(method, reference, self.common(method, reference))
         return (float(points.mean()), *self._interval(resampled))
 
+    def _both(self, method: str, reference: str, cells: Cells) -> tuple[Array, Array]:
+        """Differences of the primary metric, (seeds,) and resampled."""
+        points = self._points(method, cells)[self.primary] - self._points(reference, cells)[self.primary]
+        return points, self._resampled(method, cells)[self.primary] - self._resampled(reference, cells)[self.primary]
+
     def _tests(self, method: str, reference: str) -> tuple[float, float]:
-        both = sorted(set(self._cells(method)) & set(self._cells(reference)))
-        of_cells = [
-            self._metric(self._tally(method, *cell), self.primary)
-            - self._metric(self._tally(reference, *cell), self.primary)
-            for cell in both
-        ]
-        independent = self.resample == "seed"
-        ratio = 0.0 if independent else self.gathered.test_to_train[self.setting]
-        resampled = self._resampled(method, self.primary) - self._resampled(reference, self.primary)
-        return float("nan") if independent else bootstrap_p(resampled), corrected_t(np.array(of_cells), ratio)
-
-    def _gap(self, method: str) -> tuple[float, float, float]:
-        suffix = self.gathered.upstream[method]
-        base, teacher = f"{BASE}{suffix}", f"{TEACHER}{suffix}"
-        if teacher not in self.methods or self._difference(teacher, base)[1] <= 0:
-            return (float("nan"),) * 3
-        value = self._difference(method, base)[0] / self._difference(teacher, base)[0]
-        gain, gap = (self._resampled(m, self.primary) - self._resampled(base, self.primary) for m in (method, teacher))
+        cells = self.common(method, reference)
+        points, resampled = self._both(method, reference, cells)
         if self.resample == "seed":
-            # Few values: the ratio of sums over resampled seeds.
-            chosen = draws(len(gain), REPLICATES)
-            gain, gap = chosen @ gain, chosen @ gap
-        return (value, *percentile_interval(gain / np.where(gap > 0, gap, np.nan_to_num(np.inf))))
+            return float("nan"), corrected_t(points, 0.0)
+        # Seeds of a fold share its test part: they are no repetitions of the experiment, and are averaged first.
+        of_folds: dict[int, list[float]] = {}
+        for cell in cells:
+            of_folds.setdefault(cell[0], []).append(self._cell(method, cell) - self._cell(reference, cell))
+        folds = np.array([np.mean(values) for values in of_folds.values()])
+        p = bootstrap_p(resampled) if len(self.subjects) > 1 else float("nan")
+        return p, corrected_t(folds, self.gathered.test_to_train[self.setting])
 
-    def _points(self, method: str) -> dict[Metric, Array]:
-        """(seeds,) per metric."""
-        of_seeds = [self._of(self._sums(method, seed).sum(axis=0)) for seed in self._seeds(method)]
+    def _gap(self, method: str, base: str) -> tuple[float, float, float]:
+        teacher = self.teacher(method)
+        if teacher not in self.tests or not self.common(method, base, teacher):
+            return _NAN
+        cells = self.common(method, base, teacher)
+        (gain, gains), (gap, gaps) = self._both(method, base, cells), self._both(teacher, base, cells)
+        if not self._interval(gaps)[0] > 0:
+            return _NAN
+        interval = ratio_mean_interval if self.resample == "seed" else ratio_percentile_interval
+        return (float(gain.mean() / gap.mean()), *interval(gains, gaps))
+
+    def _points(self, method: str, cells: Cells) -> dict[Metric, Array]:
+        """(seeds,) per metric, each on all folds together."""
+        of_seeds = [self._of(sums.sum(axis=0)) for sums in self._sums(method, cells)]
         return {metric: np.array([found[metric] for found in of_seeds]) for metric in of_seeds[0]}
 
-    def _resampled(self, method: str, metric: Metric) -> Array:
-        """(R,) replicates of the bootstrap over subjects, or one value per seed."""
+    def _resampled(self, method: str, cells: Cells) -> dict[Metric, Array]:
+        """(R,) replicates of the bootstrap over subjects, means over seeds; or one value per seed."""
         if self.resample == "seed":
-            return self._points(method)[metric]
-        if (method, metric) not in self._replicates:
-            found = [self._of(self._draws @ self._sums(method, seed)) for seed in self._seeds(method)]
-            for known in found[0]:
-                self._replicates[method, known] = pooled([values[known] for values in found])
-        return self._replicates[method, metric]
+            return self._points(method, cells)
+        if (method, cells) not in self._replicates:
+            found = [self._of(self._draws.sums(sums)) for sums in self._sums(method, cells)]
+            means = {metric: np.asarray(np.mean([of[metric] for of in found], axis=0)) for metric in found[0]}
+            self._replicates[method, cells] = means
+        return self._replicates[method, cells]
 
     def _interval(self, resampled: Array) -> tuple[float, float]:
-        return mean_interval(resampled) if self.resample == "seed" else percentile_interval(resampled)
+        if self.resample == "seed":
+            return mean_interval(resampled)
+        return percentile_interval(resampled) if len(self.subjects) > 1 else (float("nan"), float("nan"))
 
-    def _add_base(self) -> None:
-        tallies = self.gathered.tallies
-        for suffix in dict.fromkeys(self.gathered.upstream.values()):
-            backbone = f"backbone.{self.gathered.prevalent}{suffix}"
-            alone = next(
-                (v for v, s in self.gathered.upstream.items() if s == suffix and v.split("@")[0] == "none"), ""
-            )
-            for fold, seed in self._cells(backbone):
-                options = [m for m in (backbone, alone) if (self.setting, m, fold, seed, "validation") in tallies]
-                judged = {
-                    m: self._metric(tallies[self.setting, m, fold, seed, "validation"], self.primary) for m in options
-                }
-                best = max(options, key=lambda m: judged[m])
-                for split in ("validation", "test"):
-                    key = (self.setting, f"{BASE}{suffix}", fold, seed, split)
-                    tallies[key] = tallies[self.setting, best, fold, seed, split]
+    def _base(self, student: str) -> str:
+        """Name of the lower bound of a student's upstream models, which is added to the methods once."""
+        names = self.gathered.upstream[self.setting, student]
+        # The hallucinator is trained on the backbones: whoever shares it shares these too.
+        own = names.get("hallucinator", "")
+        base = BASE + own.removeprefix("hallucinator")
+        backbone = names.get(f"backbone.{self.gathered.prevalent}", "")
+        alone = [v for v in self.students if (self.setting, v) in self.gathered.alone]
+        alone = [v for v in alone if self.gathered.upstream[self.setting, v].get("hallucinator", "") == own][:1]
+        options = [method for method in (backbone, *alone) if method in self.tests]
+        if base in self.tests or not options:
+            return base
+        self.tests[base] = {}
+        for cell in self.common(*options):
+            best = max(options, key=lambda method: self._cell(method, cell, "validation"))
+            self.tests[base][cell] = self.tests[best][cell]
+        return base
 
-    def _cells(self, method: str) -> list[tuple[int, int]]:
-        return self.gathered.cells(self.setting, method)
+    def _cell(self, method: str, cell: tuple[int, int], split: str = "test") -> float:
+        """Primary metric of a cell."""
+        if split == "test":
+            tally = self.tests[method][cell]
+        else:
+            tally = self.gathered.tallies[self.setting, method, *cell][split]
+        return float(self._of(tally.sums.sum(axis=0))[self.primary])
 
-    def _seeds(self, method: str) -> list[int]:
-        return sorted({seed for _, seed in self._cells(method)})
-
-    def _tally(self, method: str, fold: int, seed: int) -> Tally:
-        return self.gathered.tallies[self.setting, method, fold, seed, "test"]
-
-    def _sums(self, method: str, seed: int) -> Array:
-        """(S, n) over the folds of a seed."""
-        folds = [fold for fold, s in self._cells(method) if s == seed]
-        return np.asarray(np.sum([self._tally(method, fold, seed).aligned(self.subjects) for fold in folds], axis=0))
-
-    def _metric(self, of: Tally, metric: Metric) -> float:
-        return float(self._of(of.sums.sum(axis=0))[metric])
+    def _sums(self, method: str, cells: Cells) -> list[Array]:
+        """(S, n) per seed, over its folds."""
+        tallies = self.tests[method]
+        return [
+            np.asarray(sum(tallies[cell].aligned(self.subjects) for cell in cells if cell[1] == seed))
+            for seed in sorted({seed for _, seed in cells})
+        ]
 
     def _of(self, sums: Array) -> dict[Metric, Array]:
         return metrics(sums, self.gathered.task, self.gathered.targets)

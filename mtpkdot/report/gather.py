@@ -1,7 +1,7 @@
-"""Gathers the cells of a study: their predictions into one file, and what is said of them into tallies."""
+"""Gathers what runs have predicted: into tallies, and the cells of a study into one file."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,110 +10,205 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtpkdot.errors import RunError
 from mtpkdot.losses.task import Task
-from mtpkdot.pipeline.study import UPSTREAM, Cell, Study
+from mtpkdot.pipeline.evaluation import SPLITS
+from mtpkdot.pipeline.study import UPSTREAM, Study
 from mtpkdot.report.tallies import Tally, tally
 
-BASE, TEACHER = "base", "teacher"
-_JUDGED = ("validation", "test")
+STUDENT = "student"
+Key = tuple[str, str, int, int]  # setting, method, fold, seed
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder that holds results, or is to hold some.
+
+    Attributes:
+        setting: what the data are.
+        variant: name of its student; empty if it holds upstream models alone.
+        group: name of its upstream models; empty for those that need none, being the only ones or the first.
+        fold: number of the fold.
+        seed: `seed_everything`.
+        folder: with run.json and predictions.parquet.
+        root: folder of runs, with the trained stages.
+        finished: whether the results are there.
+    """
+
+    setting: str
+    variant: str
+    group: str
+    fold: int
+    seed: int
+    folder: Path
+    root: Path
+    finished: bool
+
+    @property
+    def place(self) -> str:
+        """The folder below that of the runs."""
+        return str(self.folder.relative_to(self.root))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model that predicts.
+
+    Attributes:
+        stage: its name in predictions.parquet, e.g. `adapted.<modality>`.
+        entry: where its predictions are.
+        record: that folder's run.json.
+    """
+
+    stage: str
+    entry: Entry
+    record: dict[str, Any]
 
 
 @dataclass
 class Gathered:
-    """What a study has found.
+    """What runs have found.
 
     Attributes:
         task: the task.
         targets: class names or target names.
         prevalent: the student's modality.
-        tallies: per (setting, method, fold, seed, split).
-        upstream: per (setting, variant) the suffix of its upstream models' names.
+        tallies: per (setting, method, fold, seed), by part.
+        models: the same keys.
+        upstream: per (setting, variant), the names of its upstream models by stage.
+        alone: (setting, variant) of the students that are trained without teachers.
         test_to_train: per setting, mean size of the test part over that of the training part.
-        missing: places of cells that are not finished.
+        missing: places without results.
     """
 
     task: Task
     targets: list[str]
     prevalent: str
-    tallies: dict[tuple[str, str, int, int, str], Tally] = field(default_factory=dict)
-    upstream: dict[str, str] = field(default_factory=dict)
+    tallies: dict[Key, dict[str, Tally]] = field(default_factory=dict)
+    models: dict[Key, Model] = field(default_factory=dict)
+    upstream: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    alone: set[tuple[str, str]] = field(default_factory=set)
     test_to_train: dict[str, float] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
-    def methods(self, setting: str) -> list[str]:
-        """Everything that predicts in a setting, in order of appearance."""
-        return list(dict.fromkeys(key[1] for key in self.tallies if key[0] == setting))
-
-    def cells(self, setting: str, method: str) -> list[tuple[int, int]]:
-        """(fold, seed) of a method's test results."""
-        return [key[2:4] for key in self.tallies if key[:2] == (setting, method) and key[4] == "test"]
+    @property
+    def settings(self) -> list[str]:
+        """Those with results, in order of appearance."""
+        return list(dict.fromkeys(key[0] for key in self.tallies))
 
 
-def gather(study: Study, write: bool = True) -> Gathered | None:
-    """Read all finished cells; None if there is none.
+def of_study(study: Study) -> list[Entry]:
+    """The cells of a study; one that was run with other arguments than the study now has is not finished."""
+    return [
+        Entry(
+            cell.setting,
+            "" if cell.first else cell.variant,
+            cell.upstream.removeprefix(UPSTREAM).removeprefix("-"),
+            cell.fold,
+            cell.seed,
+            study.folder / cell.place,
+            Path(study.root),
+            _finished(study.folder / cell.place, cell.arguments),
+        )
+        for cell in study.cells()
+    ]
+
+
+def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | None:
+    """Read all finished entries; None if there is none.
 
     Args:
-        study: the study.
-        write: put all predictions into `predictions.parquet`: setting, method, stage, fold, seed, split, id, subject,
-            target, truth, prediction, p_<class>.
+        entries: what to read.
+        into: put all predictions into this file: setting, method, stage, fold, seed, split, id, subject, target, truth,
+            prediction, p_<class>.
+
+    Raises:
+        RunError: they predict different things.
     """
     found: Gathered | None = None
+    names: dict[tuple[str, int, int, str, str], str] = {}  # of upstream models, by what identifies them
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    of_groups: dict[tuple[str, str], str] = {}
     sizes: dict[str, list[float]] = {}
-    missing = []
-    path, writer = study.folder / "predictions.parquet", None
-    for cell in study.cells():
-        folder = study.folder / cell.place
-        if not _finished(folder):
-            missing.append(cell.place)
+    missing, writer = [], None
+    for entry in entries:
+        if not entry.finished:
+            missing.append(entry.place)
             continue
-        record = json.loads((folder / "run.json").read_text())
+        record = json.loads((entry.folder / "run.json").read_text())
         if found is None:
             found = Gathered(record["task"], record["targets"], record["prevalent"])
-        if cell.first:
-            samples = record["samples"]
-            sizes.setdefault(cell.setting, []).append(samples["test"] / samples["train"])
-        else:
-            found.upstream[cell.variant] = cell.upstream.removeprefix(UPSTREAM).replace("-", "@", 1)
-        for method, stage, table in _tables(cell, folder):
-            for split in _JUDGED:
-                part = table[table["split"] == split]
-                key = (cell.setting, method, cell.fold, cell.seed, split)
-                found.tallies[key] = tally(part, found.task, found.targets)
-            if write:
-                writer = _append(writer, path, cell, method, stage, table)
-    if writer is not None:
+        if (found.task, found.targets, found.prevalent) != tuple(record[k] for k in ("task", "targets", "prevalent")):
+            raise RunError(
+                f"{entry.folder} predicts {record['task']} of {', '.join(record['targets'])} from "
+                f"{record['prevalent']}, others {found.task} of {', '.join(found.targets)} from {found.prevalent}",
+                "Compare them in studies of their own.",
+            )
+        suffix = f"@{entry.group}" if entry.group else ""
+        of_entry = groups.setdefault((entry.setting, entry.group), {})
+        for stage, job in record["stages"].items():
+            if stage != STUDENT:
+                # The same trained model has one name, whichever groups it belongs to.
+                key = (entry.setting, entry.fold, entry.seed, stage, job["hash"])
+                of_entry[stage] = names.setdefault(key, f"{stage}{suffix}")
+        samples = record["samples"]
+        sizes.setdefault(entry.setting, []).append(samples["test"] / samples["train"])
+        if entry.variant:
+            of_groups[entry.setting, entry.variant] = entry.group
+            if record["stages"][STUDENT]["keys"].get("student.model.method") == "none":
+                found.alone.add((entry.setting, entry.variant))
+        for stage, table in pd.read_parquet(entry.folder / "predictions.parquet").groupby("stage", sort=False):
+            method = entry.variant if stage == STUDENT else _name(str(stage), of_entry)
+            at = (entry.setting, method, entry.fold, entry.seed)
+            if at in found.tallies:
+                continue
+            parts = {split: table[table["split"] == split] for split in SPLITS}
+            found.tallies[at] = {split: tally(part, found.task, found.targets) for split, part in parts.items()}
+            found.models[at] = Model(str(stage), entry, record)
+            if into is not None:
+                writer = _append(writer, into, at, str(stage), table)
+    if into is not None and writer is not None:
         writer.close()
-        path.with_suffix(".partial").replace(path)
+        into.with_suffix(".partial").replace(into)
     if found is not None:
+        found.upstream = {key: groups[key[0], group] for key, group in of_groups.items()}
         found.test_to_train = {setting: sum(values) / len(values) for setting, values in sizes.items()}
         found.missing = missing
     return found
 
 
-def _finished(folder: Path) -> bool:
+def _name(stage: str, names: dict[str, str]) -> str:
+    """Name of a model: that of its stage, with the head in between (`adapted.<modality>`)."""
+    kind = stage if stage in names else stage.partition(".")[0]
+    return stage + names[kind].removeprefix(kind)
+
+
+def _finished(folder: Path, arguments: Sequence[str]) -> bool:
     path = folder / "cell.json"
-    return path.is_file() and json.loads(path.read_text()).get("finished") is True
+    if not path.is_file() or not (folder / "predictions.parquet").is_file():
+        return False
+    written = json.loads(path.read_text())
+    return written.get("finished") is True and _lasting(written["arguments"]) == _lasting(arguments)
 
 
-def _tables(cell: Cell, folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Method, stage and predictions of every model of a cell."""
-    suffix = cell.upstream.removeprefix(UPSTREAM).replace("-", "@", 1)
-    for stage, table in pd.read_parquet(folder / "predictions.parquet").groupby("stage", sort=False):
-        yield (cell.variant if stage == "student" else f"{stage}{suffix}"), str(stage), table
+def _lasting(arguments: Sequence[str]) -> list[str]:
+    """Arguments that hold after the folder has moved."""
+    return [argument for argument in arguments if not argument.startswith(("--pipeline.root=", "--pipeline.name="))]
 
 
-def _append(writer: Any, path: Path, cell: Cell, method: str, stage: str, table: pd.DataFrame) -> Any:
-    columns: dict[str, Any] = {
-        "setting": cell.setting,
-        "method": method,
-        "stage": stage,
-        "fold": cell.fold,
-        "seed": cell.seed,
-    }
+def _append(writer: Any, path: Path, key: Key, stage: str, table: pd.DataFrame) -> Any:
+    columns: dict[str, Any] = dict(zip(("setting", "method", "fold", "seed"), key, strict=True)) | {"stage": stage}
+    order = ["setting", "method", "stage", "fold", "seed", "split"]
     whole = table.drop(columns="stage").assign(**columns)
-    whole = whole[[*columns, *(name for name in whole.columns if name not in columns)]]
+    whole = whole[[*order, *(name for name in whole.columns if name not in order)]]
     rows = pa.Table.from_pandas(whole, preserve_index=False)
     if writer is None:
         writer = pq.ParquetWriter(path.with_suffix(".partial"), rows.schema)
     writer.write_table(rows.cast(writer.schema))
     return writer
+
+
+def stages_of(entry: Entry, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Stages of an entry's run and the folders that they are kept in."""
+    for name, job in record["stages"].items():
+        yield name, entry.root / "stages" / name / job["hash"]

@@ -1,25 +1,76 @@
 """Intervals and tests: bootstrap over subjects, the corrected resampled t-test, Holm's correction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from mtpkdot.report.tallies import Array
 
 LEVEL = 0.95
+_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+_ROWS = 100  # replicates multiplied at a time: with one cluster per sample, all of them would fill the memory
 
 
-def draws(clusters: int, replicates: int, seed: int = 0) -> Array:
-    """How often each cluster is drawn with replacement, (replicates, clusters)."""
-    random = np.random.default_rng(seed)
-    return random.multinomial(clusters, np.full(clusters, 1 / clusters), size=replicates).astype(np.float64)
+class Draws:
+    """How often each cluster is drawn with replacement; one and the same for all that is compared.
+
+    Args:
+        clusters: their number.
+        replicates: number of replicates.
+        seed: of the draws.
+    """
+
+    def __init__(self, clusters: int, replicates: int, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        even = np.full(clusters, 1 / clusters)
+        counts = [
+            random.multinomial(clusters, even, size=min(_ROWS, replicates - start)).astype(np.uint16)
+            for start in range(0, replicates, _ROWS)
+        ]
+        self.counts: npt.NDArray[np.uint16] = np.concatenate(counts)
+
+    def sums(self, of_clusters: Array) -> Array:
+        """(R, n) sums over the drawn clusters, from those of each cluster (clusters, n)."""
+        rows = range(0, len(self.counts), _ROWS)
+        return np.concatenate([self.counts[start : start + _ROWS].astype(np.float64) @ of_clusters for start in rows])
 
 
 def percentile_interval(values: Array) -> tuple[float, float]:
     """Of the replicates (R,) of a bootstrap."""
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(values, _TAILS)
     return float(low), float(high)
+
+
+def ratio_percentile_interval(numerator: Array, denominator: Array) -> tuple[float, float]:
+    """Of the ratio of two statistics, from the replicates (R,) of both.
+
+    A replicate whose denominator is not positive says nothing for the ratio and counts as beyond its end. The interval
+    is finite where the denominator's own percentile interval is positive.
+    """
+    positive = denominator > 0
+    ratio = np.where(positive, numerator / np.where(positive, denominator, 1.0), np.copysign(np.inf, numerator))
+    low, high = np.quantile(ratio, _TAILS, method="inverted_cdf")
+    return float(low), float(high)
+
+
+def ratio_mean_interval(numerator: Array, denominator: Array) -> tuple[float, float]:
+    """Of the ratio of the means of paired values (J,), by Fieller's theorem (J. R. Stat. Soc. B 16, 1954).
+
+    NaN for fewer than two values, or where the denominator's own interval holds 0.
+    """
+    count = len(numerator)
+    if count < 2:
+        return float("nan"), float("nan")
+    t = stats.t.ppf(_TAILS[1], count - 1) ** 2 / count
+    x, y = numerator.mean(), denominator.mean()
+    (xx, xy), (_, yy) = np.cov(numerator, denominator)
+    a, b, c = y**2 - t * yy, x * y - t * xy, x**2 - t * xx
+    if y <= 0 or a <= 0:
+        return float("nan"), float("nan")
+    half = np.sqrt(max(b**2 - a * c, 0.0))
+    return float((b - half) / a), float((b + half) / a)
 
 
 def bootstrap_p(differences: Array) -> float:
@@ -29,10 +80,10 @@ def bootstrap_p(differences: Array) -> float:
 
 
 def mean_interval(values: Array) -> tuple[float, float]:
-    """Student's interval of the mean of independent values (J,); without width for fewer than two."""
+    """Student's interval of the mean of independent values (J,); NaN for fewer than two."""
     if len(values) < 2:
-        return float(values.mean()), float(values.mean())
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        return float("nan"), float("nan")
+    half = stats.t.ppf(_TAILS[1], len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -40,7 +91,7 @@ def corrected_t(differences: Array, test_to_train: float) -> float:
     """Two-sided p value of the corrected resampled t-test (Nadeau & Bengio, Machine Learning 52, 2003).
 
     Args:
-        differences: (J,) of two methods, one per fold and seed.
+        differences: (J,) of two methods, one per fold.
         test_to_train: size of the test part over that of the training part. It widens the variance, because training
             parts overlap; 0 for independent data, which is the paired t-test.
 
@@ -64,8 +115,3 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         corrected[name] = largest
     return corrected
-
-
-def pooled(replicates: Sequence[Array]) -> Array:
-    """Mean over seeds of values per replicate, each (R,)."""
-    return np.asarray(np.mean(np.stack(list(replicates)), axis=0))

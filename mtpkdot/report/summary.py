@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from mtpkdot.pipeline.store import write_text
-from mtpkdot.pipeline.study import Study
-from mtpkdot.report.compare import Comparison, Difference, Value
-from mtpkdot.report.gather import BASE, gather
+from mtpkdot.pipeline.study import Resample, Study
+from mtpkdot.report.compare import BASE, Comparison, Difference, Value
+from mtpkdot.report.gather import gather, of_study
 
 REFERENCES = (BASE, "pkdot", "selftraining")
 
@@ -22,22 +22,21 @@ def summarise(folder: Path) -> str:
         RunError: the folder holds no study.
     """
     study = Study.read(folder)
-    gathered = gather(study)
+    gathered = gather(of_study(study), folder / "predictions.parquet")
     if gathered is None:
         return f"{folder}: no cell is finished."
     values: list[Value] = []
     differences: list[Difference] = []
     parts = [f"# {study.name}", ""]
-    for setting in (s for s in study.settings if gathered.methods(s)):
+    for setting in gathered.settings:
         comparison = Comparison(gathered, setting, study.resample)
-        of_setting = comparison.values()
-        against = comparison.differences([m for m in REFERENCES if m in comparison.methods or m == BASE])
+        of_setting, against = comparison.values(), comparison.differences(REFERENCES)
         values += of_setting
         differences += against
-        parts += [f"## {setting}", "", *_lines(comparison, of_setting, against), ""]
-    parts += [_note(study)]
+        parts += [f"## {setting}", "", *table(rows(comparison, of_setting, against)), ""]
+    parts += [note(study.resample, len(study.folds), len(study.seeds))]
     if gathered.missing:
-        parts += ["", f"Not finished: {len(gathered.missing)} cells: {_few(gathered.missing)}"]
+        parts += ["", f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}"]
     text = "\n".join(parts) + "\n"
     write_text(folder / "summary.md", text)
     write_text(folder / "results.csv", pd.DataFrame([asdict(v) for v in values]).to_csv(index=False))
@@ -45,18 +44,20 @@ def summarise(folder: Path) -> str:
     return text
 
 
-def _lines(comparison: Comparison, values: Sequence[Value], differences: Sequence[Difference]) -> list[str]:
+def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[Difference]) -> list[list[str]]:
+    """The primary metric of every method, with its comparisons; the first row is the header."""
     metric = comparison.primary[0]
     primary = {v.method: v for v in values if (v.metric, v.target) == comparison.primary}
     references = list(dict.fromkeys(d.reference for d in differences))
     of = {(d.method, d.reference): d for d in differences}
-    header = ["method", metric, "95 %", "sd", *(f"vs {r} [95 %], p" for r in references), "gap closed"]
-    rows = [header]
+    header = ["method", metric, "95 %", "sd", *(f"vs {r} [95 %], p" for r in references)]
+    closed = any(not math.isnan(d.gap_closed) for d in differences)
+    found = [[*header, "gap closed"] if closed else header]
     for method, value in primary.items():
-        cells = [method, _number(value.value), f"{_number(value.low)} to {_number(value.high)}", _number(value.sd)]
+        cells = [method, number(value.value), interval(value.low, value.high), number(value.sd)]
         cells += [_against(of.get((method, reference))) for reference in references]
-        rows.append([*cells, _share(of.get((method, references[0])) if references else None)])
-    return table(rows)
+        found.append([*cells, *([_share(of.get((method, BASE)))] if closed else [])])
+    return found
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -71,7 +72,8 @@ def _against(difference: Difference | None) -> str:
         return ""
     d = difference
     p = d.p_t if math.isnan(d.p_bootstrap) else d.p_bootstrap
-    return f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}], {p:.3f}"
+    ends = "" if math.isnan(d.low) else f" [{d.low:+.4f}, {d.high:+.4f}]"
+    return f"{d.value:+.4f}{ends}" + ("" if math.isnan(p) else f", {p:.3f}")
 
 
 def _share(difference: Difference | None) -> str:
@@ -80,23 +82,37 @@ def _share(difference: Difference | None) -> str:
     return f"{difference.gap_closed:.0%} [{difference.gap_low:.0%}, {difference.gap_high:.0%}]"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Four decimals; nothing for NaN."""
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
-def _note(study: Study) -> str:
+def interval(low: float, high: float) -> str:
+    """Both ends; nothing for NaN."""
+    return "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+
+
+def note(resample: Resample, folds: int, seeds: int) -> str:
+    """How the numbers were made."""
     about = (
-        "Intervals: bootstrap over subjects, paired between methods; p: the same, corrected for the number of methods "
-        "(Holm). The corrected resampled t-test is in comparisons.csv."
-        if study.resample == "subject"
-        else "Intervals and p: Student's t over seeds, paired between methods; p is corrected for their number (Holm)."
+        "Intervals: bootstrap over subjects, paired between methods, the seeds being what they are; p: the same, "
+        "corrected for the number of methods (Holm), each reference for itself. The corrected resampled t-test over "
+        "folds is in comparisons.csv. Resampling raises calibration errors: their intervals lie high."
+        if resample == "subject"
+        else "Intervals and p: Student's t over seeds, paired between methods (shares of the gap: Fieller); p is "
+        "corrected for the number of methods (Holm), each reference for itself."
     )
     return (
-        f"{len(study.folds)} folds, {len(study.seeds)} seeds. Values are means over seeds, sd is over folds and seeds. "
-        f"base: in every fold and seed the better one, on validation, of the prevalent backbone and the student "
-        f"without teachers. {about}"
+        f"{_count(folds, 'fold')}, {_count(seeds, 'seed')}. Values are means over seeds, each on all folds together; "
+        "sd is over folds and seeds. base: in every fold and seed the better one, on validation, of the prevalent "
+        f"backbone and the student without teachers. {about}"
     )
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

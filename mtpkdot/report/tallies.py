@@ -64,15 +64,25 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str]) -> Tall
     count = len(targets)
     truth = pd.Categorical(known["truth"].astype(str), categories=list(targets)).codes.astype(int)
     answer = pd.Categorical(known["prediction"].astype(str), categories=list(targets)).codes.astype(int)
-    confusion = np.zeros((len(subjects), count, count))
-    np.add.at(confusion, (place, truth, answer), 1.0)
+    counts = np.zeros((len(subjects), count, count))
+    np.add.at(counts, (place, truth, answer), 1.0)
     probabilities = known[[f"p_{name}" for name in targets]].to_numpy(float)
     confidence = probabilities[np.arange(len(known)), answer]
     bins = np.zeros((len(subjects), BINS, 3))
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
     for index, value in enumerate((np.ones_like(confidence), (truth == answer).astype(float), confidence)):
         np.add.at(bins[:, :, index], (place, where), value)
-    return Tally(subjects, np.concatenate([confusion.reshape(len(subjects), -1), bins.reshape(len(subjects), -1)], 1))
+    return Tally(subjects, np.concatenate([counts.reshape(len(subjects), -1), bins.reshape(len(subjects), -1)], 1))
+
+
+def confusion(sums: Array, classes: int) -> Array:
+    """(..., classes, classes) counts of summed tallies; rows are truths, columns answers."""
+    return sums[..., : classes**2].reshape(*sums.shape[:-1], classes, classes)
+
+
+def calibration(sums: Array, classes: int) -> Array:
+    """(..., BINS, 3) of summed tallies: answers whose confidence lies in the bin, right ones, sum of confidences."""
+    return sums[..., classes**2 :].reshape(*sums.shape[:-1], BINS, 3)
 
 
 def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, str], Array]:
@@ -88,21 +98,20 @@ def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, 
     """
     if task == "regression":
         return _of_values(sums.reshape(*sums.shape[:-1], len(targets), 7), targets)
-    count = len(targets)
-    confusion = sums[..., : count**2].reshape(*sums.shape[:-1], count, count)
-    bins = sums[..., count**2 :].reshape(*sums.shape[:-1], BINS, 3)
-    found = _of_classes(confusion) | {"ece": np.abs(bins[..., 1] - bins[..., 2]).sum(-1) / _some(bins[..., 0].sum(-1))}
+    bins = calibration(sums, len(targets))
+    found = _of_classes(confusion(sums, len(targets))) | {
+        "ece": np.abs(bins[..., 1] - bins[..., 2]).sum(-1) / _some(bins[..., 0].sum(-1))
+    }
     return {(name, ""): found[name] for name in METRICS[task]}
 
 
-def _of_classes(confusion: Array) -> dict[str, Array]:
-    """Rows are truths, columns answers."""
-    total = _some(confusion.sum((-2, -1)))
-    hits, truths, answers = confusion.diagonal(0, -2, -1), confusion.sum(-1), confusion.sum(-2)
-    levels = np.arange(confusion.shape[-1])
+def _of_classes(counts: Array) -> dict[str, Array]:
+    total = _some(counts.sum((-2, -1)))
+    hits, truths, answers = counts.diagonal(0, -2, -1), counts.sum(-1), counts.sum(-2)
+    levels = np.arange(counts.shape[-1])
     distance = np.abs(levels[:, None] - levels)
     expected = truths[..., :, None] * answers[..., None, :] / total[..., None, None]
-    disagreement, by_chance = (confusion * distance**2).sum((-2, -1)), (expected * distance**2).sum((-2, -1))
+    disagreement, by_chance = (counts * distance**2).sum((-2, -1)), (expected * distance**2).sum((-2, -1))
     # A class that is neither there nor answered does not count.
     seen, present = truths + answers > 0, truths > 0
     return {
@@ -110,7 +119,7 @@ def _of_classes(confusion: Array) -> dict[str, Array]:
         "macro_f1": (2 * hits / _some(truths + answers)).sum(-1) / _some(seen.sum(-1)),
         "balanced_accuracy": (hits / _some(truths)).sum(-1) / _some(present.sum(-1)),
         "qwk": np.where(by_chance > 0, 1 - disagreement / _some(by_chance), 0.0),
-        "mae": (confusion * distance).sum((-2, -1)) / total,
+        "mae": (counts * distance).sum((-2, -1)) / total,
     }
 
 
