@@ -48,7 +48,7 @@ def crossval(argv: Sequence[str]) -> int | None:
         tuple(rest),
     )
     study, contents = plan.study()
-    check(study)
+    check(study, contents)
     failures = run(study, options.jobs, options.threads, contents)
     print(summarise(study.folder))
     for reason, places in by_reason(failures).items():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from mtpkdot.errors import RunError, UserError
+from mtpkdot.errors import ConfigError, RunError, UserError
 from mtpkdot.pipeline.store import write_json, write_text
 from mtpkdot.pipeline.study import Cell, Study
 
@@ -106,7 +106,8 @@ def run_cell(folder: Path, cell: Cell, contents: str) -> str | None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = {"arguments": cell.arguments, "digest": _digest(cell, contents)}
-    (folder / FAILED).unlink(missing_ok=True)
+    for name in (CELL, FAILED):  # of an earlier study: whatever happens now, it is out of date
+        (folder / name).unlink(missing_ok=True)
     started = time.monotonic()
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
@@ -122,8 +123,12 @@ def run_cell(folder: Path, cell: Cell, contents: str) -> str | None:
     return None
 
 
-def check(study: Study) -> None:
+def check(study: Study, contents: str) -> None:
     """Stop at a mistake in the study before anything is run: each variant once, and each setting once.
+
+    Args:
+        study: what to check; what is finished is passed over.
+        contents: digest of the data.
 
     Raises:
         UserError: the first mistake.
@@ -132,15 +137,24 @@ def check(study: Study) -> None:
     from mtpkdot.pipeline.runner import Run
 
     settings, variants = list(study.settings), list(study.variants)
+    predicted: dict[str, tuple[str, list[str], str]] = {}
     for cell in study.cells():
-        if cell.fold or cell.seed != study.seeds[0] or cell.first:
+        once = cell.setting == settings[0] or cell.first or cell.variant == variants[0]
+        if cell.fold or cell.seed != study.seeds[0] or not once or is_finished(study, cell, contents):
             continue
-        if cell.setting == settings[0] or cell.variant == variants[0]:
+        try:
             with _shared(cell):
-                try:
-                    Run(parse("crossval", cell.arguments))
-                except UserError as error:
-                    raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
+                run = Run(parse("crossval", cell.arguments))
+                run.check()
+            predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
+            if len({str(value) for value in predicted.values()}) > 1:
+                raise ConfigError(
+                    "settings of one study predict different things, or from different modalities",
+                    "Make a study of each.",
+                )
+        except UserError as error:
+            raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
+        _read[:] = [(_data_of(cell), run.data)]
 
 
 def _fit(cell: Cell) -> None:
@@ -192,6 +206,7 @@ Submit = Callable[[Study, Cell, str], "Future[str | None]"]
 def _workers(jobs: int, threads: int) -> Iterator[Submit]:
     """Processes that end with this one, however it ends."""
     # Every library counts its own threads; they are told before any is imported in the new processes.
+    before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (threads,))
     try:
@@ -203,12 +218,17 @@ def _workers(jobs: int, threads: int) -> Iterator[Submit]:
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _start(threads: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    # Its logger keeps the stream that it finds when it is imported, which must outlast the log of a cell.
+    import lightning.pytorch  # noqa: F401
     import torch
 
     from mtpkdot.pipeline.notices import quieten

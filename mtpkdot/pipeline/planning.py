@@ -58,7 +58,7 @@ class Plan:
         shared = file.get("set", {})
         arguments = [f"--config={config}", *self.overrides]
         experiment = parse("crossval", [*arguments, *(option(key, value, 0) for key, value in shared.items())])
-        count = self.seeds if self.seeds is not None else int(file.get("seeds", 1))
+        count: int = self.seeds if self.seeds is not None else file.get("seeds", 1)
         if count < 1:
             raise ConfigError(f"seeds is {count}", "Set it to 1 or more.")
         first = experiment.config["seed_everything"]
@@ -110,13 +110,22 @@ def read_study_file(path: Path) -> dict[str, Any]:
     known = {"config", "settings", "variants", "set", "folds", "seeds", "resample"}
     if not isinstance(content, dict) or not content.get("variants"):
         raise ConfigError(f"{path} has no variants", "Give it a mapping `variants` of names to overrides.")
-    if unknown := sorted(set(content) - known):
+    if unknown := sorted(str(key) for key in content if key not in known):
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}", f"Choose from {', '.join(sorted(known))}.")
     for key in ("settings", "variants"):
-        for name, overrides in content.get(key, {}).items():
+        named = content.get(key) or {}
+        if not isinstance(named, Mapping):
+            raise ConfigError(f"{path}: {key} is no mapping of names to overrides", "Correct it.")
+        for name, overrides in named.items():
             check_name(str(name), f"{path}, {key}")
             if not isinstance(overrides, Mapping):
                 raise ConfigError(f"{path}: {key}.{name} is no mapping of keys to values", "Correct it, e.g. {}.")
+        content[key] = {str(name): dict(overrides) for name, overrides in named.items()}
+    content["set"] = content.get("set") or {}
+    if not isinstance(content["set"], Mapping):
+        raise ConfigError(f"{path}: set is no mapping of keys to values", "Correct it.")
+    if type(content.get("seeds", 1)) is not int:
+        raise ConfigError(f"{path}: seeds is {content['seeds']!r}", "Set it to a number from 1.")
     if content.get("resample", "subject") not in ("subject", "seed"):
         raise ConfigError(f"{path}: resample is {content['resample']!r}", "Choose subject or seed.")
     if isinstance(content.get("config"), str):

@@ -75,6 +75,17 @@ class Run:
             self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
         self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
 
+    def check(self) -> None:
+        """Stop at what `fit` would stop at before it trains anything.
+
+        Raises:
+            UserError: a module that cannot be built, or a folder that holds a run of another configuration.
+        """
+        self._check_modules()
+        changed = self._changed(self._before())
+        if changed is not None and self.resume:
+            raise changed
+
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
         """Evaluate a finished run, if its configuration and data are those it was trained with."""
         changed = self._changed(self._before())
