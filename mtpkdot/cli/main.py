@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),
     "test": ("mtpkdot.cli.experiment:test", "evaluate a run again on its test part"),
     "crossval": ("mtpkdot.cli.crossval:crossval", "compare methods over folds and seeds"),
+    "report": ("mtpkdot.cli.report:report", "tables and figures of runs and studies, in one file"),
     "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
 

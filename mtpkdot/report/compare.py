@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtpkdot.pipeline.study import Resample
-from mtpkdot.report.gather import Gathered
+from mtpkdot.report.gather import Gathered, Model
 from mtpkdot.report.statistics import (
     Draws,
     bootstrap_p,
@@ -108,6 +108,7 @@ class Comparison:
         for (of, method, *cell), parts in gathered.tallies.items():
             if of == setting:
                 self.tests.setdefault(method, {})[cell[0], cell[1]] = parts["test"]
+        self.origins: dict[str, dict[tuple[int, int], str]] = {}  # what the base is, per cell
         self.bases = {variant: self._base(variant) for variant in self.students}
         self.methods = list(self.tests)
         everyone = [tally.subjects for tallies in self.tests.values() for tally in tallies.values()]
@@ -134,6 +135,12 @@ class Comparison:
                     Difference(self.setting, method, reference, *difference, p_bootstrap[method], p_t[method], *gap)
                 )
         return found
+
+    def models(self, method: str) -> list[Model]:
+        """The models behind a method, one per fold and seed."""
+        origin = self.origins.get(method, {})
+        cells = self.cells(method)
+        return [self.gathered.models[self.setting, origin.get(cell, method), *cell] for cell in cells]
 
     def cells(self, method: str) -> Cells:
         """Folds and seeds that a method was tested on."""
@@ -238,10 +245,10 @@ class Comparison:
         options = [method for method in (backbone, *alone) if method in self.tests]
         if base in self.tests or not options:
             return base
-        self.tests[base] = {}
+        self.tests[base], self.origins[base] = {}, {}
         for cell in self.common(*options):
             best = max(options, key=lambda method: self._cell(method, cell, "validation"))
-            self.tests[base][cell] = self.tests[best][cell]
+            self.tests[base][cell], self.origins[base][cell] = self.tests[best][cell], best
         return base
 
     def _cell(self, method: str, cell: tuple[int, int], split: str = "test") -> float:

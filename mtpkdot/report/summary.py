@@ -11,6 +11,7 @@ from mtpkdot.pipeline.store import write_text
 from mtpkdot.pipeline.study import Resample, Study
 from mtpkdot.report.compare import BASE, Comparison, Difference, Value
 from mtpkdot.report.gather import gather, of_study
+from mtpkdot.report.page import table
 
 REFERENCES = (BASE, "pkdot", "selftraining")
 
@@ -58,13 +59,6 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
         cells += [_against(of.get((method, reference))) for reference in references]
         found.append([*cells, *([_share(of.get((method, BASE)))] if closed else [])])
     return found
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, the first row being its header."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |" for row in rows]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def _against(difference: Difference | None) -> str:

@@ -1,0 +1,102 @@
+"""Builds a report: reads the runs, writes report.html, report.md and results.csv."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from mtpkdot.pipeline.store import write_text
+from mtpkdot.report.compare import Comparison, Difference, Value
+from mtpkdot.report.gather import gather
+from mtpkdot.report.page import Block, Heading, Page, Text
+from mtpkdot.report.sections.outcomes import answers
+from mtpkdot.report.sections.provenance import absent, ran
+from mtpkdot.report.sections.results import Found, labels, people, results
+from mtpkdot.report.sections.structures import seen
+from mtpkdot.report.sections.training import Trainings, learnt, trainings
+from mtpkdot.report.sources import Source, sources
+from mtpkdot.report.summary import REFERENCES, note
+
+_OURS = ("mtpkdot_plus", "mtpkdot", "pkdot")  # what is shown first
+_DRAWN = 4  # settings of a study that are drawn in full
+
+
+def build(runs: Sequence[Path], out: Path) -> list[Path]:
+    """Write the report of runs and studies.
+
+    Args:
+        runs: their folders.
+        out: folder of the report.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: a folder is neither a run nor a study.
+    """
+    found = sources(runs)
+    page = Page("Report of " + ", ".join(source.name for source in found))
+    tables = []
+    for source in found:
+        blocks, table = _of_source(source)
+        page.blocks += [Heading(source.name), *blocks]
+        tables.append(table.assign(source=source.name))
+    whole = pd.concat(tables, ignore_index=True)
+    whole = whole[["source", *(name for name in whole.columns if name != "source")]]
+    files = {"report.html": page.html(), "report.md": page.markdown(), "results.csv": whole.to_csv(index=False)}
+    for name, text in files.items():
+        write_text(out / name, text)
+    return [out / name for name in files]
+
+
+def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
+    gathered = gather(source.entries)
+    if gathered is None:
+        return [Text("Nothing is finished."), *absent(source.entries)], pd.DataFrame()
+    comparisons = [Comparison(gathered, setting, source.resample) for setting in gathered.settings]
+    found: dict[str, Found] = {c.setting: (c.values(), c.differences(REFERENCES)) for c in comparisons}
+    folds, seeds = ({key[place] for key in gathered.models} for place in (2, 3))
+    blocks: list[Block] = [Text(note(source.resample, len(folds), len(seeds)))]
+    single = len(comparisons) == 1
+    for comparison in comparisons:
+        blocks += [Heading("Results" if single else f"Results: {comparison.setting}", 3)]
+        blocks += results(comparison, found[comparison.setting])
+    blocks += labels(comparisons, found)
+    of_settings = {comparison.setting: trainings(comparison) for comparison in comparisons}
+    for comparison in comparisons[:_DRAWN]:
+        blocks += _drawn(comparison, of_settings[comparison.setting], single)
+    if left := [comparison.setting for comparison in comparisons[_DRAWN:]]:
+        text = f"Only the first {_DRAWN} settings are drawn one by one; tables and results.csv have all, also of "
+        blocks.append(Text(f"{text}{', '.join(left)}."))
+    blocks += [*ran(gathered, of_settings), *absent(source.entries)]
+    return blocks, _table(found)
+
+
+def _drawn(comparison: Comparison, found: Trainings, single: bool) -> list[Block]:
+    students = _in_order(comparison)
+    blocks = [
+        Heading("Gains per subject", 3),
+        *people(comparison, students[:6]),
+        *answers(comparison, students),
+        *learnt(found, students),
+        *seen(comparison, students),
+    ]
+    if single:
+        return blocks
+    return [Heading(f"{b.text}: {comparison.setting}", 3) if isinstance(b, Heading) else b for b in blocks]
+
+
+def _in_order(comparison: Comparison) -> list[str]:
+    """Students with results, the project's own first."""
+    known = [student for student in comparison.students if student in comparison.tests]
+    return sorted(known, key=lambda name: _OURS.index(name) if name in _OURS else len(_OURS))
+
+
+def _table(found: dict[str, Found]) -> pd.DataFrame:
+    """Values, and below them differences, which have a reference."""
+    values: list[Value] = [value for of, _ in found.values() for value in of]
+    differences: list[Difference] = [difference for _, of in found.values() for difference in of]
+    first = pd.DataFrame([asdict(value) for value in values]).assign(reference="")
+    second = pd.DataFrame([asdict(difference) for difference in differences])
+    return pd.concat([first, second], ignore_index=True) if len(second) else first

@@ -1,0 +1,70 @@
+"""How stages were trained: curves, and which teacher was followed."""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from mtpkdot.report.figures.style import PALETTE, hide, legend, mark, panels, shorten, svg
+
+Curves = Mapping[str, pd.DataFrame]  # model -> epoch, mean, low and high per logged value
+
+
+def curves(models: Curves, monitors: Mapping[str, str]) -> str:
+    """Training loss and the value that selected the epoch, of every model; bands are the range over folds and seeds.
+
+    Args:
+        models: frames with columns (value, mean|low|high), the index being the epoch.
+        monitors: per model, the logged value.
+    """
+    columns = 3
+    rows = math.ceil(len(models) / columns)
+    with panels(rows, columns, 1.9) as (figure, axes):
+        flat = [ax for row in axes for ax in row]
+        hide(flat[len(models) :])
+        for ax, (model, frame) in zip(flat, models.items(), strict=False):
+            _band(ax, frame, "train/loss", PALETTE[0], "-", "training loss (left)")
+            ax.set_title(shorten(model, 30))
+            ax.set_xlabel("epoch")
+            ax.grid(axis="y")
+            monitor = monitors[model]
+            if monitor in frame and monitor != "train/loss":
+                other = ax.twinx()
+                other.spines["right"].set_visible(True)
+                _band(other, frame, monitor, PALETTE[1], (0, (5, 2)), "selecting value (right)")
+                ax.plot([], [], color=PALETTE[1], linestyle=(0, (5, 2)), label="value that selects the epoch (right)")
+                other.set_ylabel(monitor, color=PALETTE[1], fontsize=7.5)
+        legend(figure, flat[0])
+        return svg(figure)
+
+
+def teachers(models: Curves) -> str:
+    """Share of the rows that each teacher taught, over the epochs, of every student."""
+    columns = min(2, len(models))
+    rows = math.ceil(len(models) / columns)
+    names = list(dict.fromkeys(str(value) for frame in models.values() for value in frame.columns.unique(0)))
+    with panels(rows, columns, 2.3, sharey=True) as (figure, axes):
+        flat = [ax for row in axes for ax in row]
+        hide(flat[len(models) :])
+        for ax, (model, frame) in zip(flat, models.items(), strict=False):
+            for index, name in enumerate(names):
+                if name in frame:
+                    style = mark(index) | {"markevery": max(1, len(frame) // 8)}
+                    ax.plot(frame.index, frame[name, "mean"], label=name.removeprefix("train/teacher_"), **style)
+            ax.set_title(shorten(model, 30))
+            ax.set_xlabel("epoch")
+            ax.set_ylim(-0.03, 1.03)
+            ax.grid(axis="y")
+        axes[0][0].set_ylabel("share of the rows taught")
+        legend(figure, max(flat[: len(models)], key=lambda ax: len(ax.lines)))
+        return svg(figure)
+
+
+def _band(ax: object, frame: pd.DataFrame, value: str, colour: str, dashes: object, label: str) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(ax, Axes)
+    if value in frame:
+        known = frame[value].dropna()
+        ax.fill_between(known.index, known["low"], known["high"], color=colour, alpha=0.18, linewidth=0)
+        ax.plot(known.index, known["mean"], color=colour, linestyle=dashes, label=label)

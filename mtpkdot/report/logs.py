@@ -1,0 +1,44 @@
+"""What was logged while stages were trained."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Training:
+    """A stage's training.
+
+    Attributes:
+        record: its stage.json; empty if that is gone.
+        log: (epoch, logged value); None if it is gone.
+    """
+
+    record: dict[str, Any]
+    log: pd.DataFrame | None
+
+
+def training(folder: Path) -> Training:
+    """Read a trained stage's record and log."""
+    path = folder / "stage.json"
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    files = sorted(folder.glob("logs/version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1]))
+    tables = [pd.read_csv(file) for file in files if file.stat().st_size]
+    if not tables:
+        return Training(record, None)
+    # Training and validation are logged on lines of their own; an epoch that was repeated counts as it was last.
+    log = pd.concat(tables, ignore_index=True).drop(columns="step", errors="ignore").groupby("epoch").last()
+    return Training(record, log)
+
+
+def summary(logs: Sequence[pd.DataFrame], prefix: str = "") -> pd.DataFrame:
+    """Mean, lowest and highest value per epoch over trainings of one model; columns (value, mean|low|high)."""
+    whole = pd.concat([log.filter(regex=f"^{prefix}") for log in logs])
+    if whole.columns.empty:
+        return pd.DataFrame()
+    of_epochs = whole.groupby(level=0).agg(["mean", "min", "max"])
+    return of_epochs.rename(columns={"min": "low", "max": "high"}, level=1)

@@ -1,0 +1,73 @@
+"""Provenance: what ran, with what, how long, and what is missing."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from mtpkdot.report.gather import Entry, Gathered
+from mtpkdot.report.page import Block, Heading, Listing, Table, Text
+from mtpkdot.report.sections.training import Trainings
+
+
+def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
+    """Versions, sizes, times, and one configuration in full."""
+    models = list(gathered.models.values())
+    versions = sorted({json.dumps(model.record["versions"]) for model in models})
+    protocols = sorted({str(model.record["protocol"]) for model in models})
+    seeds, folds = sorted({key[3] for key in gathered.models}), sorted({key[2] for key in gathered.models})
+    told = [
+        f"Protocol: {', '.join(protocols)}. Task: {gathered.task} of {', '.join(gathered.targets)}; the student sees "
+        f"{gathered.prevalent}. Folds: {_range(folds)}. Seeds: {_range(seeds)}.",
+        "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in json.loads(text).items()) for text in versions) + ".",
+    ]
+    blocks: list[Block] = [Heading("What ran", 3), *(Text(text) for text in told)]
+    sizes = [["setting", "part", "samples", "labelled"]]
+    for setting in gathered.settings:
+        record = next(model.record for key, model in gathered.models.items() if key[0] == setting)
+        sizes += [[setting, part, str(n), str(record["labelled"][part])] for part, n in record["samples"].items()]
+    blocks.append(Table(sizes, "Samples of the first fold and seed."))
+    times = [["setting", "model", "trainings", "epochs", "time each", "time together"]]
+    energy: set[str] = set()
+    for setting, trainings in of_settings.items():
+        for name, of in trainings.items():
+            records = [training.record["trained"] for training in of if training.record]
+            energy |= {key for record in records for key in record if "energy" in key or "joule" in key}
+            seconds = [record["seconds"] for record in records]
+            epochs = sum(record["epochs"] for record in records) / max(len(records), 1)
+            spent = [f"{sum(seconds) / len(seconds):.1f} s", _duration(sum(seconds))] if seconds else ["unknown"] * 2
+            times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent])
+    blocks.append(Table(times, "Training time per stage; of a resumed stage, that of its last process."))
+    if not energy:
+        blocks.append(Text("Energy was not measured."))
+    config = models[0].entry.folder / "config.yaml"
+    if config.is_file():
+        blocks.append(Listing(f"Configuration of {models[0].entry.place}", config.read_text()))
+    return blocks
+
+
+def absent(entries: Iterable[Entry]) -> list[Block]:
+    """What has no results, by name, and why."""
+    of_reasons: dict[str, list[str]] = {}
+    for entry in (entry for entry in entries if not entry.finished):
+        told = entry.folder / "failed.txt"
+        account = told.read_text().strip().splitlines() if told.is_file() else []
+        of_reasons.setdefault(account[-1] if account else "not run to its end", []).append(entry.place)
+    if not of_reasons:
+        return [Heading("What is missing", 3), Text("Nothing: every run is finished.")]
+    lines = [[place, reason] for reason, places in of_reasons.items() for place in places]
+    caption = f"{len(lines)} runs without results. All numbers above are without them."
+    return [Heading("What is missing", 3), Table([["run", "reason"], *lines], caption)]
+
+
+def _range(numbers: Sequence[int]) -> str:
+    whole = len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

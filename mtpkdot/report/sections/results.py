@@ -1,0 +1,143 @@
+"""Results: tables with intervals, gains, people one by one, and what labels are worth."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mtpkdot.report.compare import BASE, TEACHER, Comparison, Difference, Value
+from mtpkdot.report.figures import gains
+from mtpkdot.report.page import Block, Figure, Heading, Table, Text
+from mtpkdot.report.sources import labelled_of
+from mtpkdot.report.summary import interval, number, rows
+
+_CONTROLS = (BASE, TEACHER, "selftraining")
+Found = tuple[Sequence[Value], Sequence[Difference]]
+
+
+def results(comparison: Comparison, found: Found) -> list[Block]:
+    """Tables and intervals of one setting."""
+    values, differences = found
+    metric = comparison.primary[0]
+    primary = [value for value in values if (value.metric, value.target) == comparison.primary]
+    of = "the mean over targets" if comparison.primary[1] else "all classes"
+    blocks: list[Block] = [
+        Table(
+            rows(comparison, values, differences),
+            f"{metric} of {of} on the test parts, with 95 % intervals; differences with corrected p.",
+        ),
+        Figure(
+            gains.intervals(primary, differences, metric, BASE),
+            f"{metric} of every method with its interval, and its difference from {BASE}: "
+            + "; ".join(f"{value.method} {number(value.value)}" for value in primary),
+            f"{metric} with 95 % intervals. Round: students. Square: upstream models and the lower bound.",
+        ),
+        Table(_everything(values), "Every metric; in brackets the 95 % interval."),
+        Text(_origins(comparison)),
+    ]
+    if tests := [d for d in differences if not np.isnan(d.p_t)]:
+        lines = [[d.method, d.reference, f"{d.p_t:.3f}", _p(d.p_bootstrap)] for d in tests]
+        kind = "t-test over seeds" if comparison.resample == "seed" else "corrected resampled t-test over folds"
+        blocks.append(
+            Table([["method", "against", f"p, {kind}", "p, bootstrap"], *lines], "Both tests, Holm-corrected.")
+        )
+    return blocks
+
+
+def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
+    """Gains per subject of one setting."""
+    if comparison.resample == "seed":
+        return [Text("Every seed has people of its own: there are no gains per subject.")]
+    found = {}
+    for method in students:
+        base = comparison.bases[method]
+        if base in comparison.tests and (cells := comparison.common(method, base)):
+            found[method] = comparison.per_subject(method, cells) - comparison.per_subject(base, cells)
+    if not found:
+        return []
+    names = [str(name) for name in comparison.subjects]
+    return [
+        Figure(
+            gains.per_subject(found, names, comparison.primary[0]),
+            "Gain over the base for every subject: "
+            + "; ".join(f"{method} better for {(gain > 0).sum()} of {len(names)}" for method, gain in found.items()),
+            f"Gain in {comparison.primary[0]} over the base, subject by subject (mean over seeds), sorted by the first "
+            "method. Where subjects are unknown, every sample is one.",
+        )
+    ]
+
+
+def labels(comparisons: Sequence[Comparison], found: Mapping[str, Found]) -> list[Block]:
+    """Curves of gain against the number of labelled people, for settings that differ in nothing else."""
+    groups: dict[str, dict[str, Comparison]] = {}
+    for comparison in comparisons:
+        keys = [key for key in comparison.gathered.models if key[0] == comparison.setting]
+        labelled, rest = labelled_of(comparison.gathered.models[keys[0]].record)
+        groups.setdefault(rest, {})[labelled] = comparison
+    blocks: list[Block] = []
+    for group in groups.values():
+        if len(group) > 1:
+            blocks.append(_curve(dict(sorted(group.items(), key=_amount)), found))
+    return [Heading("Gain against the number of labelled people", 3), *blocks] if blocks else []
+
+
+def _curve(group: Mapping[str, Comparison], found: Mapping[str, Found]) -> Figure:
+    values: dict[str, dict[str, Value | Difference]] = {}
+    gained: dict[str, dict[str, Value | Difference]] = {}
+    counts = {}
+    some = next(iter(group.values()))
+    wanted = [*_CONTROLS, *(student for student in some.students if student not in _CONTROLS)]
+    for labelled, comparison in group.items():
+        of_setting, differences = found[comparison.setting]
+        for value in of_setting:
+            if value.method in wanted and (value.metric, value.target) == comparison.primary:
+                values.setdefault(value.method, {})[labelled] = value
+        for difference in differences:
+            if difference.reference == BASE and difference.method in wanted:
+                gained.setdefault(difference.method, {})[labelled] = difference
+        records = [model.record for key, model in comparison.gathered.models.items() if key[0] == comparison.setting]
+        counts[labelled] = f"{labelled}\n({np.mean([record['labelled']['train'] for record in records]):.0f} samples)"
+    told = "; ".join(
+        f"{method}: " + ", ".join(f"{labelled} people {point.value:+.4f}" for labelled, point in points.items())
+        for method, points in gained.items()
+    )
+    controls = [name for name in _CONTROLS if name in values]
+    return Figure(
+        gains.by_labels(values, gained, counts, some.primary[0], controls),
+        f"Gains over the base by the number of labelled people. {told}",
+        f"Left: {some.primary[0]}; right: gain over the base, with 95 % intervals, against the number of labelled "
+        f"people ({', '.join(comparison.setting for comparison in group.values())}). Grey: controls.",
+    )
+
+
+def _amount(item: tuple[str, Comparison]) -> float:
+    return float("inf") if item[0] == "all" else float(item[0])
+
+
+def _everything(values: Sequence[Value]) -> list[list[str]]:
+    columns = list(dict.fromkeys((value.metric, value.target) for value in values))
+    # Targets one by one would be a wide table; they are in results.csv.
+    columns = [column for column in columns if column[1] in ("", "mean")] if len(columns) > 9 else columns
+    of = {(value.method, value.metric, value.target): value for value in values}
+    lines = [["method", *(" ".join(column).strip() for column in columns)]]
+    for method in dict.fromkeys(value.method for value in values):
+        cells = [of[method, *column] for column in columns]
+        lines.append([method, *(_with_interval(value) for value in cells)])
+    return lines
+
+
+def _with_interval(value: Value) -> str:
+    ends = interval(value.low, value.high).replace(" to ", ", ")
+    return f"{value.value:.4f}" + (f" [{ends}]" if ends else "")
+
+
+def _p(p: float) -> str:
+    return "" if np.isnan(p) else f"{p:.3f}"
+
+
+def _origins(comparison: Comparison) -> str:
+    told = []
+    for base, origin in comparison.origins.items():
+        counts = {method: list(origin.values()).count(method) for method in dict.fromkeys(origin.values())}
+        told.append(f"{base} is {json.dumps(counts)[1:-1].replace(chr(34), '')} (folds and seeds)")
+    return f"{'; '.join(told)}." if told else "There is no student, and so no lower bound."

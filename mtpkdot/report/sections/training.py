@@ -1,0 +1,71 @@
+"""Training: learning curves, and which teacher was followed."""
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mtpkdot.report.compare import Comparison
+from mtpkdot.report.figures import learning
+from mtpkdot.report.gather import STUDENT, stages_of
+from mtpkdot.report.logs import Training, summary, training
+from mtpkdot.report.page import Block, Figure, Heading, Text
+
+Trainings = dict[str, list[Training]]  # model -> one training per fold and seed
+
+
+def trainings(comparison: Comparison) -> Trainings:
+    """Every training of a setting, each once."""
+    found: dict[str, dict[str, Training]] = {}
+    for (setting, *_), model in comparison.gathered.models.items():
+        if setting != comparison.setting:
+            continue
+        variant = model.entry.variant
+        for stage, folder in stages_of(model.entry, model.record):
+            name = variant if stage == STUDENT else stage + (f"@{model.entry.group}" if model.entry.group else "")
+            if not any(str(folder) in known for known in found.values()):
+                found.setdefault(name, {})[str(folder)] = training(folder)
+    return {name: list(of.values()) for name, of in found.items()}
+
+
+def learnt(found: Trainings, students: Sequence[str]) -> list[Block]:
+    """Curves of every model, and the teachers that students with a choice have followed."""
+    logs = {name: [t.log for t in of if t.log is not None] for name, of in found.items()}
+    gone = [name for name, of in logs.items() if not of]
+    curves = {name: summary(of) for name, of in logs.items() if of}
+    blocks: list[Block] = [Heading("Learning curves", 3)]
+    if gone:
+        blocks.append(Text(f"No log is at hand of {', '.join(gone)}; their curves are left out."))
+    if curves:
+        monitors = {name: _monitor(found[name]) for name in curves}
+        last = {name: frame["train/loss", "mean"].dropna() for name, frame in curves.items() if "train/loss" in frame}
+        told = "; ".join(f"{name} from {of.iloc[0]:.3g} to {of.iloc[-1]:.3g}" for name, of in last.items() if len(of))
+        blocks.append(
+            Figure(
+                learning.curves(curves, monitors),
+                f"Training loss and selecting value over the epochs. Training loss: {told}",
+                "Training loss (solid, left axis) and the value that selects the epoch (dashed, right axis): mean and "
+                "range over folds and seeds.",
+            )
+        )
+    chosen = {name: summary(logs[name], re.escape("train/teacher_")) for name in students if logs.get(name)}
+    several = {name: frame for name, frame in chosen.items() if frame.shape[1] > 3}  # three columns per teacher
+    if several:
+        told = "; ".join(f"{name}: {_shares(frame)}" for name, frame in several.items())
+        caption = "Share of the training rows that each teacher taught, by epoch, mean over folds and seeds."
+        blocks += [
+            Heading("Which teacher was chosen", 3),
+            Figure(learning.teachers(several), f"Shares of the teachers, mean over the epochs. {told}", caption),
+        ]
+    elif chosen:
+        blocks.append(Text("No student had a choice of teachers: each was taught by the joint one, or by none."))
+    return blocks
+
+
+def _monitor(of: Sequence[Training]) -> str:
+    return next((str(t.record["trained"]["monitor"]) for t in of if t.record), "train/loss")
+
+
+def _shares(frame: pd.DataFrame) -> str:
+    means = {str(name): frame[name, "mean"].mean() for name in frame.columns.unique(0)}
+    return ", ".join(f"{name.removeprefix('train/teacher_')} {share:.0%}" for name, share in means.items())

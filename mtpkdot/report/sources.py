@@ -1,0 +1,110 @@
+"""What a report is made of: studies, and single runs that are put together where their data agree."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtpkdot.errors import RunError
+from mtpkdot.pipeline.study import RECORD, Resample, Study
+from mtpkdot.report.gather import STUDENT, Entry, of_study
+
+
+@dataclass(frozen=True)
+class Source:
+    """Runs that are compared with each other.
+
+    Attributes:
+        name: heading.
+        entries: the runs.
+        resample: see Study.
+    """
+
+    name: str
+    entries: list[Entry]
+    resample: Resample
+
+
+def sources(folders: Sequence[Path]) -> list[Source]:
+    """Studies one by one, and single runs by their data.
+
+    Raises:
+        RunError: a folder is neither.
+    """
+    found: list[Source] = []
+    runs: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    for folder in dict.fromkeys(path.resolve() for path in folders):
+        if (folder / RECORD).is_file():
+            study = Study.read(folder)
+            found.append(Source(study.name, of_study(study), study.resample))
+        elif (folder / "run.json").is_file():
+            record = json.loads((folder / "run.json").read_text())
+            if "targets" not in record:
+                raise RunError(f"{folder} is a run of an earlier version", "Call its `mtpkdot fit` again.")
+            runs.setdefault(json.dumps(_data(record), sort_keys=True, default=str), []).append((folder, record))
+        else:
+            raise RunError(
+                f"{folder} is neither a study nor a run", "Name folders that `mtpkdot crossval` or `fit` has written."
+            )
+    return found + [_of_runs(group) for group in runs.values()]
+
+
+def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
+    """Single runs on the same data: those of equal students are one method, on several folds or seeds."""
+    names: dict[str, str] = {}
+    taken: dict[tuple[str, str, int, int], int] = {}
+    entries: list[Entry] = []
+    for folder, record in runs:
+        keys = _keys(record)
+        student = record["stages"].get(STUDENT, {}).get("keys", {})
+        model = {key: value for key, value in student.items() if key.startswith("student.")}
+        method = str(model.get("student.model.method", ""))
+        if model:
+            free = method if method not in names.values() else folder.name
+            method = names.setdefault(json.dumps(model, sort_keys=True, default=str), free)
+        labelled = keys.get("data.init_args.labelled_subjects", "all")
+        setting = "all" if labelled == "all" else f"labelled_{labelled}"
+        fold, seed = int(keys.get("data.init_args.split.fold") or 0), int(keys.get("seed_everything") or 0)
+        place = (setting, method, fold, seed)
+        taken[place] = taken.get(place, 0) + 1
+        if taken[place] > 1:
+            method = folder.name
+        group = "" if not entries else folder.name
+        finished = (folder / "predictions.parquet").is_file()
+        entries.append(Entry(setting, method, group, fold, seed, folder, root_of(folder), finished))
+    return Source(", ".join(folder.name for folder, _ in runs), entries, "subject")
+
+
+def root_of(folder: Path) -> Path:
+    """Folder of the runs that a run belongs to: the nearest above with trained stages."""
+    return next((above for above in folder.parents if (above / "stages").is_dir()), folder.parent)
+
+
+def _keys(record: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the run's stages, flat."""
+    keys: dict[str, Any] = {}
+    for job in record["stages"].values():
+        keys |= job["keys"]
+    return keys
+
+
+def _data(record: dict[str, Any]) -> dict[str, Any]:
+    """What two runs have to agree on to be compared."""
+    free = ("split.fold", "init_args.seed", "labelled_subjects", "batch_size", "num_workers", "views")
+    keys = {key: value for key, value in _keys(record).items() if key.startswith("data.") and not key.endswith(free)}
+    return keys | {key: record[key] for key in ("protocol", "task", "targets", "prevalent")}
+
+
+def labelled_of(record: dict[str, Any]) -> tuple[str, str]:
+    """Labelled people of a run's training part as configured, and a digest of all else that its settings decide."""
+    rest: dict[str, Any] = {"protocol": record["protocol"]}
+    labelled = "all"
+    for stage, job in record["stages"].items():
+        for key, value in job["keys"].items():
+            if key.endswith("labelled_subjects"):
+                labelled = str(value)
+            elif stage != STUDENT and not key.startswith(("upstream", "seed_everything")):
+                rest[key] = value
+    passing = ("split.fold", "init_args.seed", "batch_size")
+    return labelled, json.dumps({k: v for k, v in rest.items() if not k.endswith(passing)}, sort_keys=True, default=str)

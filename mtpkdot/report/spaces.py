@@ -1,0 +1,166 @@
+"""Feature spaces of a finished run, computed from its stored checkpoints on its test part."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.batch import Batch, IntArray
+from mtpkdot.errors import RunError
+from mtpkdot.losses.gromov import gromov_wasserstein
+from mtpkdot.losses.similarity import anchored, choose_anchors, similarity_matrix
+from mtpkdot.losses.structure import StructuralTransport
+from mtpkdot.models.attention import rows
+from mtpkdot.models.weights import without_pretrained
+from mtpkdot.modules import AdaptedModule, StageModule, StudentModule
+from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.runner import Run
+from mtpkdot.report.gather import STUDENT, Entry, Model
+from mtpkdot.report.tallies import Array
+
+ROWS = 240  # samples that are shown: enough to see a structure, few enough to draw
+_UPSTREAM = "backbone,teacher,adapted,hallucinator,student"
+Loaded = TypeVar("Loaded", bound=StageModule)
+
+
+@dataclass
+class Spaces:
+    """Features of the same samples, sorted by class or value.
+
+    Attributes:
+        labels: (n,) classes, or values of the first target.
+        before: (n, D) per modality, the teacher's backbones.
+        after: (n, D) per space of the adapted teachers, the joint one last.
+        students: (n, D) per student.
+        plan: (n, n) mass between the rows of the teacher's and the student's structure; None where there is none.
+        planned: the student of the plan.
+    """
+
+    labels: Array
+    before: dict[str, Array]
+    after: dict[str, Array]
+    students: dict[str, Array] = field(default_factory=dict)
+    plan: Array | None = None
+    planned: str = ""
+
+    @property
+    def bounds(self) -> list[int]:
+        """First sample of every class but the first, if these are classes."""
+        return (np.flatnonzero(np.diff(self.labels)) + 1).tolist() if self.labels.dtype.kind == "i" else []
+
+
+def spaces(students: Mapping[str, Model], planned: str) -> Spaces:
+    """Features of one fold and seed.
+
+    Args:
+        students: per name, trained on the same upstream models.
+        planned: the one whose transport plan is wanted.
+
+    Raises:
+        UserError: data or checkpoints are no longer at hand, or have changed.
+    """
+    run = _run(students[planned].entry, students[planned].record)
+    job = run.jobs["adapted"]
+    adapted = _load(AdaptedModule, run, "adapted", dict(job.upstream))
+    adapted.setup("predict")
+    chosen = _positions(run.data)
+    batch = _batch(run, adapted, chosen)
+    with torch.inference_mode():
+        after = adapted.spaces(batch)
+        features, masks = adapted.joint_teacher.sequences(batch)
+        before = {name: rows(features[name], masks[name], run.data.per_step) for name in features}
+    known = batch.labelled & torch.stack([space.valid for space in after.values()]).all(dim=0)
+    target = batch.target if run.data.task != "regression" else batch.target[:, 0]
+    known_rows = torch.nonzero(known).flatten()
+    if len(known_rows) < 3:
+        raise RunError("fewer than three test samples have all modalities and a label", "There is nothing to draw.")
+    # Per step, a sample brings many rows.
+    known_rows = known_rows[:: max(1, -(-len(known_rows) // ROWS))]
+    order = known_rows[torch.argsort(target[known_rows], stable=True)]
+    found = Spaces(
+        target[order].numpy(),
+        {name: value[order].float().numpy() for name, value in before.items()},
+        {name: value.feature[order].float().numpy() for name, value in after.items()},
+    )
+    for name, model in students.items():
+        own = run if name == planned else _run(model.entry, model.record)
+        student = _load(StudentModule, own, STUDENT, {})
+        with torch.inference_mode():
+            seen = student.see(_batch(own, student, chosen))[0][order].float()
+        found.students[name] = seen.numpy()
+        if name == planned and student.weights.keys() - {"task"}:
+            joint = torch.from_numpy(list(found.after.values())[-1])
+            found.plan, found.planned = transport_plan(student.structure, seen, joint), name
+    return found
+
+
+def transport_plan(structure: StructuralTransport, student: Tensor, teacher: Tensor) -> Array:
+    """Mass (n, n) that the structural loss moves from each row of the teacher's structure to each of the student's.
+
+    Args:
+        structure: the loss.
+        student: (n, D_s) features.
+        teacher: (n, D_t) features of the same samples.
+    """
+    theirs, own = similarity_matrix(teacher, structure.kernel), similarity_matrix(student, structure.kernel)
+    if structure.mode in ("gromov", "fused"):
+        even = teacher.new_full((len(teacher),), 1 / len(teacher))
+        price = structure.pairing if structure.mode == "fused" else None
+        plan = gromov_wasserstein(theirs, own, even, price)[1]
+    elif structure.mode == "paired":
+        plan = torch.eye(len(teacher)) / len(teacher)
+    else:
+        anchors = choose_anchors(theirs, min(structure.top_k, len(teacher) - 1), structure.anchors)
+        plan = structure.divergence(*anchored(theirs, own, anchors)).plan
+    return np.asarray(plan.double().numpy())
+
+
+def tsne(features: Array, seed: int = 0) -> Array:
+    """Map (n, 2) of features (n, D) by t-SNE on standardised features (van der Maaten & Hinton, JMLR 9, 2008)."""
+    # A second to import, which only reports pay.
+    from sklearn.manifold import TSNE
+
+    scale = features.std(axis=0)
+    standard = (features - features.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    # Started from random places: features that are all alike have no principal components.
+    return np.asarray(TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(standard), float)
+
+
+def _run(entry: Entry, record: dict[str, Any]) -> Run:
+    """The run of an entry, its data read; all of its stages are those that it was trained with."""
+    place = [f"--pipeline.root={entry.root}", f"--pipeline.name={entry.place}", f"--pipeline.stages=[{_UPSTREAM}]"]
+    if not (entry.folder / "config.yaml").is_file():
+        raise RunError(f"{entry.folder / 'config.yaml'} is gone", "Train the run again.")
+    run = Run(parse("report", [f"--config={entry.folder / 'config.yaml'}", *place]))
+    for stage, job in record["stages"].items():
+        if stage in run.jobs and run.jobs[stage].stored.hash != job["hash"]:
+            raise RunError(f"data or configuration of {entry.folder} have changed", "Put them back.")
+    run.data.setup("predict")
+    return run
+
+
+def _load(kind: type[Loaded], run: Run, stage: str, upstream: dict[str, Any]) -> Loaded:
+    stored = run.jobs[stage].stored
+    if not stored.exists():
+        raise RunError(f"{stored.folder} is gone", "Train the stage again.")
+    with without_pretrained():
+        module = kind.load_from_checkpoint(stored.checkpoint, map_location="cpu", weights_only=True, **upstream)
+    return module.eval()
+
+
+def _positions(data: BaseData) -> IntArray:
+    """Labelled samples of the test part, evenly over it, sorted."""
+    everyone = data.positions("test", labelled_only=True)
+    most = ROWS if not data.per_step else max(1, 4 * ROWS // data.samples.labelled.shape[1])
+    return everyone[:: max(1, -(-len(everyone) // most))]
+
+
+def _batch(run: Run, module: StageModule, chosen: IntArray) -> Batch:
+    run.features.attach(module, run.data, False, torch.device("cpu"))
+    positions: Sequence[int] = [int(position) for position in chosen]
+    return run.data.dataset.__getitems__(positions)
