@@ -110,7 +110,8 @@ class Comparison:
                 self.tests.setdefault(method, {})[cell[0], cell[1]] = parts["test"]
         self.origins: dict[str, dict[tuple[int, int], str]] = {}  # what the base is, per cell
         self.bases = {variant: self._base(variant) for variant in self.students}
-        self.methods = list(self.tests)
+        upstream = [method for method in self.tests if method not in self.students]
+        self.methods = [*upstream, *(student for student in self.students if student in self.tests)]
         everyone = [tally.subjects for tallies in self.tests.values() for tally in tallies.values()]
         self.subjects = np.unique(np.concatenate(everyone))
         self._draws = Draws(len(self.subjects), REPLICATES)

@@ -58,11 +58,13 @@ class Model:
         stage: its name in predictions.parquet, e.g. `adapted.<modality>`.
         entry: where its predictions are.
         record: that folder's run.json.
+        upstream: hash per stage of the same run, and of those that it shares its upstream models with.
     """
 
     stage: str
     entry: Entry
     record: dict[str, Any]
+    upstream: dict[str, str]
 
 
 @dataclass
@@ -129,6 +131,7 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
     names: dict[tuple[str, int, int, str, str], str] = {}  # of upstream models, by what identifies them
     groups: dict[tuple[str, str], dict[str, str]] = {}
     of_groups: dict[tuple[str, str], str] = {}
+    of_cells: dict[Key, dict[str, str]] = {}
     sizes: dict[str, list[float]] = {}
     missing, writer = [], None
     for entry in entries:
@@ -146,6 +149,9 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
             )
         suffix = f"@{entry.group}" if entry.group else ""
         of_entry = groups.setdefault((entry.setting, entry.group), {})
+        shared = of_cells.setdefault((entry.setting, entry.group, entry.fold, entry.seed), {})
+        shared |= {stage: job["hash"] for stage, job in record["stages"].items() if stage != STUDENT}
+        hashes = shared | {stage: job["hash"] for stage, job in record["stages"].items()}
         for stage, job in record["stages"].items():
             if stage != STUDENT:
                 # The same trained model has one name, whichever groups it belongs to.
@@ -164,7 +170,7 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
                 continue
             parts = {split: table[table["split"] == split] for split in SPLITS}
             found.tallies[at] = {split: tally(part, found.task, found.targets) for split, part in parts.items()}
-            found.models[at] = Model(str(stage), entry, record)
+            found.models[at] = Model(str(stage), entry, record, hashes)
             if into is not None:
                 writer = _append(writer, into, at, str(stage), table)
     if into is not None and writer is not None:

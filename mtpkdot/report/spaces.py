@@ -19,6 +19,7 @@ from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import AdaptedModule, StageModule, StudentModule
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.runner import Run
+from mtpkdot.pipeline.store import StoredStage
 from mtpkdot.report.gather import STUDENT, Entry, Model
 from mtpkdot.report.tallies import Array
 
@@ -64,8 +65,7 @@ def spaces(students: Mapping[str, Model], planned: str) -> Spaces:
         UserError: data or checkpoints are no longer at hand, or have changed.
     """
     run = _run(students[planned].entry, students[planned].record)
-    job = run.jobs["adapted"]
-    adapted = _load(AdaptedModule, run, "adapted", dict(job.upstream))
+    adapted = _load(AdaptedModule, students[planned], "adapted", run.jobs["adapted"].upstream)
     adapted.setup("predict")
     chosen = _positions(run.data)
     batch = _batch(run, adapted, chosen)
@@ -87,10 +87,9 @@ def spaces(students: Mapping[str, Model], planned: str) -> Spaces:
         {name: value.feature[order].float().numpy() for name, value in after.items()},
     )
     for name, model in students.items():
-        own = run if name == planned else _run(model.entry, model.record)
-        student = _load(StudentModule, own, STUDENT, {})
+        student = _load(StudentModule, model, STUDENT)
         with torch.inference_mode():
-            seen = student.see(_batch(own, student, chosen))[0][order].float()
+            seen = student.see(_batch(run, student, chosen))[0][order].float()
         found.students[name] = seen.numpy()
         if name == planned and student.weights.keys() - {"task"}:
             joint = torch.from_numpy(list(found.after.values())[-1])
@@ -144,12 +143,15 @@ def _run(entry: Entry, record: dict[str, Any]) -> Run:
     return run
 
 
-def _load(kind: type[Loaded], run: Run, stage: str, upstream: dict[str, Any]) -> Loaded:
-    stored = run.jobs[stage].stored
+def _load(kind: type[Loaded], model: Model, stage: str, upstream: Mapping[str, Any] | None = None) -> Loaded:
+    """A stage of the model's run; the folder of runs may have moved since it was trained on its `upstream`."""
+    stored = StoredStage(model.entry.root, stage, model.upstream[stage])
     if not stored.exists():
         raise RunError(f"{stored.folder} is gone", "Train the stage again.")
     with without_pretrained():
-        module = kind.load_from_checkpoint(stored.checkpoint, map_location="cpu", weights_only=True, **upstream)
+        module = kind.load_from_checkpoint(
+            stored.checkpoint, map_location="cpu", weights_only=True, **dict(upstream or {})
+        )
     return module.eval()
 
 

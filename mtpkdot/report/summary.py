@@ -35,7 +35,8 @@ def summarise(folder: Path) -> str:
         values += of_setting
         differences += against
         parts += [f"## {setting}", "", *table(rows(comparison, of_setting, against)), ""]
-    parts += [note(study.resample, len(study.folds), len(study.seeds))]
+    parts += [f"{note(study.resample, len(study.folds), len(study.seeds))} All metrics are in results.csv, and both "]
+    parts[-1] += "tests in comparisons.csv."
     if gathered.missing:
         parts += ["", f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}"]
     text = "\n".join(parts) + "\n"
@@ -57,7 +58,7 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
     for method, value in primary.items():
         cells = [method, number(value.value), interval(value.low, value.high), number(value.sd)]
         cells += [_against(of.get((method, reference))) for reference in references]
-        found.append([*cells, *([_share(of.get((method, BASE)))] if closed else [])])
+        found.append([*cells, *([share(of.get((method, BASE)))] if closed else [])])
     return found
 
 
@@ -70,10 +71,12 @@ def _against(difference: Difference | None) -> str:
     return f"{d.value:+.4f}{ends}" + ("" if math.isnan(p) else f", {p:.3f}")
 
 
-def _share(difference: Difference | None) -> str:
+def share(difference: Difference | None) -> str:
+    """Share of the gap closed, with its interval; nothing where there is none."""
     if difference is None or math.isnan(difference.gap_closed):
         return ""
-    return f"{difference.gap_closed:.0%} [{difference.gap_low:.0%}, {difference.gap_high:.0%}]"
+    ends = "" if math.isnan(difference.gap_low) else f" [{difference.gap_low:.0%}, {difference.gap_high:.0%}]"
+    return f"{difference.gap_closed:.0%}{ends}"
 
 
 def number(value: float) -> str:
@@ -90,8 +93,8 @@ def note(resample: Resample, folds: int, seeds: int) -> str:
     """How the numbers were made."""
     about = (
         "Intervals: bootstrap over subjects, paired between methods, the seeds being what they are; p: the same, "
-        "corrected for the number of methods (Holm), each reference for itself. The corrected resampled t-test over "
-        "folds is in comparisons.csv. Resampling raises calibration errors: their intervals lie high."
+        "corrected for the number of methods (Holm), each reference for itself. Resampling raises calibration errors: "
+        "their intervals lie high."
         if resample == "subject"
         else "Intervals and p: Student's t over seeds, paired between methods (shares of the gap: Fieller); p is "
         "corrected for the number of methods (Holm), each reference for itself."

@@ -17,7 +17,8 @@ def confusion(counts: Mapping[str, Array], classes: Sequence[str]) -> str:
     columns = min(3, len(counts))
     rows = math.ceil(len(counts) / columns)
     size = len(classes)
-    with panels(rows, columns, 2.6 if size < 8 else 3.4) as (figure, axes):
+    names = [shorten(name, 12) for name in classes]
+    with panels(rows, columns, 2.4 + 0.07 * max(map(len, names))) as (figure, axes):
         flat = [ax for row in axes for ax in row]
         hide(flat[len(counts) :])
         image = None
@@ -29,14 +30,12 @@ def confusion(counts: Mapping[str, Array], classes: Sequence[str]) -> str:
                     shade = "white" if shares[i, j] < 0.5 else "black"
                     text = f"{100 * shares[i, j]:.0f}"
                     ax.text(j, i, text, ha="center", va="center", color=shade, fontsize=7 if size < 9 else 5.5)
-            names = [shorten(name, 12) for name in classes]
             ax.set_xticks(range(size), names, rotation=90, fontsize=7)
             ax.set_yticks(range(size), names if place % columns == 0 else [""] * size, fontsize=7)
             ax.set_title(shorten(model, 26))
-            ax.set_xlabel("answer")
             ax.spines[:].set_visible(False)
-        for row in axes:
-            row[0].set_ylabel("truth")
+        figure.supxlabel("answer", fontsize=9)
+        figure.supylabel("truth", fontsize=9)
         assert image is not None
         figure.colorbar(image, ax=flat, shrink=0.6, label="share of the true class")
         return svg(figure)

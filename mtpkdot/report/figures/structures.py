@@ -37,21 +37,21 @@ def similarities(matrices: Mapping[str, Array], bounds: Sequence[int]) -> str:
         return svg(figure)
 
 
-def maps(spaces: Mapping[str, Array], labels: Array, names: Sequence[str]) -> str:
+def maps(lines: Sequence[Mapping[str, Array]], labels: Array, names: Sequence[str]) -> str:
     """Maps (n, 2) of feature spaces.
 
     Args:
-        spaces: coordinates.
+        lines: coordinates per space, line by line.
         labels: (n,) classes, or values.
         names: of the classes; empty for values.
     """
-    columns = min(3, len(spaces))
-    rows = math.ceil(len(spaces) / columns)
-    with panels(rows, columns, 2.4) as (figure, axes):
-        flat = [ax for row in axes for ax in row]
-        hide(flat[len(spaces) :])
-        points = None
-        for ax, (name, place) in zip(flat, spaces.items(), strict=False):
+    columns = max(map(len, lines))
+    with panels(len(lines), columns, 7.2 / max(columns, 3)) as (figure, axes):
+        points, used = None, []
+        for row, line in zip(axes, lines, strict=True):
+            hide(row[len(line) :])
+            used += list(zip(row, line.items(), strict=False))
+        for ax, (name, place) in used:
             if names:
                 for index, label in enumerate(names):
                     rows_of = labels == index
@@ -63,9 +63,11 @@ def maps(spaces: Mapping[str, Array], labels: Array, names: Sequence[str]) -> st
             ax.set_title(shorten(name, 30))
             ax.set_xticks([])
             ax.set_yticks([])
+            ax.spines[:].set_visible(True)
+            ax.spines[:].set_color("#bbbbbb")
         if points is not None:
-            figure.colorbar(points, ax=flat, shrink=0.7, label="value")
-        legend(figure, flat[0], 5)
+            figure.colorbar(points, ax=[ax for row in axes for ax in row], shrink=0.7, label="value")
+        legend(figure, axes[0][0], 5)
         return svg(figure)
 
 

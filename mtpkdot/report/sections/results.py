@@ -9,7 +9,7 @@ from mtpkdot.report.compare import BASE, TEACHER, Comparison, Difference, Value
 from mtpkdot.report.figures import gains
 from mtpkdot.report.page import Block, Figure, Heading, Table, Text
 from mtpkdot.report.sources import labelled_of
-from mtpkdot.report.summary import interval, number, rows
+from mtpkdot.report.summary import interval, number, share
 
 _CONTROLS = (BASE, TEACHER, "selftraining")
 Found = tuple[Sequence[Value], Sequence[Difference]]
@@ -20,28 +20,40 @@ def results(comparison: Comparison, found: Found) -> list[Block]:
     values, differences = found
     metric = comparison.primary[0]
     primary = [value for value in values if (value.metric, value.target) == comparison.primary]
-    of = "the mean over targets" if comparison.primary[1] else "all classes"
+    of = ", mean over the targets" if comparison.primary[1] else ""
+    main = [["method", metric, "95 % interval", "sd", "runs", "subjects"]]
+    for value in primary:
+        ends = interval(value.low, value.high)
+        main.append([value.method, number(value.value), ends, number(value.sd), str(value.cells), str(value.subjects)])
     blocks: list[Block] = [
-        Table(
-            rows(comparison, values, differences),
-            f"{metric} of {of} on the test parts, with 95 % intervals; differences with corrected p.",
-        ),
+        Table(main, f"Results on the test parts: {metric}{of}."),
+        *_compared(comparison, differences),
         Figure(
             gains.intervals(primary, differences, metric, BASE),
             f"{metric} of every method with its interval, and its difference from {BASE}: "
             + "; ".join(f"{value.method} {number(value.value)}" for value in primary),
-            f"{metric} with 95 % intervals. Round: students. Square: upstream models and the lower bound.",
+            f"Values of {metric}, and what students gain over the base, with 95 % intervals. Round: students. Square: "
+            "upstream models and the base.",
         ),
         Table(_everything(values), "Every metric; in brackets the 95 % interval."),
         Text(_origins(comparison)),
     ]
-    if tests := [d for d in differences if not np.isnan(d.p_t)]:
-        lines = [[d.method, d.reference, f"{d.p_t:.3f}", _p(d.p_bootstrap)] for d in tests]
-        kind = "t-test over seeds" if comparison.resample == "seed" else "corrected resampled t-test over folds"
-        blocks.append(
-            Table([["method", "against", f"p, {kind}", "p, bootstrap"], *lines], "Both tests, Holm-corrected.")
-        )
     return blocks
+
+
+def _compared(comparison: Comparison, differences: Sequence[Difference]) -> list[Block]:
+    if not differences:
+        return []
+    kind = "t-test over seeds" if comparison.resample == "seed" else "corrected resampled t-test over folds"
+    lines = [["method", "against", "difference", "95 % interval", "p, bootstrap", f"p, {kind}", "gap closed"]]
+    for d in differences:
+        ends = "" if np.isnan(d.low) else f"{d.low:+.4f} to {d.high:+.4f}"
+        lines.append([d.method, d.reference, f"{d.value:+.4f}", ends, _p(d.p_bootstrap), _p(d.p_t), share(d)])
+    caption = (
+        f"Paired differences in {comparison.primary[0]}; p corrected for the number of methods (Holm). Gap closed: "
+        "share of the difference between base and teacher, where that is clearly above 0."
+    )
+    return [Table(lines, caption)]
 
 
 def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:

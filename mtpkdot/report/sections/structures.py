@@ -38,8 +38,8 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     gathered = comparison.gathered
     names = gathered.targets if gathered.task != "regression" else []
     by = "class" if names else gathered.targets[0]
-    maps = {f"{name} before": tsne(value) for name, value in found.before.items()}
-    maps |= {f"{name} after" if name != "joint teacher" else name: tsne(value) for name, value in after.items()}
+    before = {f"{name} before": tsne(value) for name, value in found.before.items()}
+    maps = {f"{name} after" if name != "joint" else "joint": tsne(value) for name, value in found.after.items()}
     told = "; ".join(f"{name} {_agreement(joint, of):.2f}" for name, of in matrices.items() if of is not joint)
     blocks: list[Block] = [
         *title,
@@ -50,10 +50,10 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
             f"entries: {told}.",
         ),
         Figure(
-            structures.maps(maps, found.labels, names),
-            f"t-SNE maps of the teachers' spaces before and after adaptation: {', '.join(maps)}",
-            f"Teachers' spaces before (backbones) and after adaptation, by t-SNE, one map each ({place}). Distances "
-            "between far points mean nothing.",
+            structures.maps([before, maps], found.labels, names),
+            f"t-SNE maps of the teachers' spaces before and after adaptation: {', '.join([*before, *maps])}",
+            "Teachers' spaces before adaptation (backbones, above) and after it (below, with the joint one), by t-SNE, "
+            f"one map each ({place}). Distances between far points mean nothing.",
         ),
     ]
     if found.plan is None:
