@@ -26,7 +26,7 @@ def curves(models: Curves, monitors: Mapping[str, str]) -> str:
             _band(ax, frame, "train/loss", PALETTE[0], "-", "training loss (left)")
             ax.set_title(shorten(model, 30))
             ax.set_xlabel("epoch")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.locator_params(axis="x", integer=True)
             ax.grid(axis="y")
             monitor = monitors[model]
             if monitor in frame and monitor != "train/loss":
@@ -54,7 +54,7 @@ def teachers(models: Curves) -> str:
                     ax.plot(frame.index, frame[name, "mean"], label=name.removeprefix("train/teacher_"), **style)
             ax.set_title(shorten(model, 30))
             ax.set_xlabel("epoch")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.locator_params(axis="x", integer=True)
             ax.set_ylim(-0.03, 1.03)
             ax.grid(axis="y")
         axes[0][0].set_ylabel("share of the rows taught")

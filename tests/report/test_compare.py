@@ -1,0 +1,223 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from mtpkdot.report import compare
+from mtpkdot.report.compare import BASE, Comparison
+from mtpkdot.report.gather import gather, of_study
+from tests.report import fake
+
+
+def comparison(made, resample="subject"):
+    return Comparison(gather(of_study(made)), "all", resample)
+
+
+def by_method(differences, reference=BASE):
+    return {difference.method: difference for difference in differences if difference.reference == reference}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Three folds, two seeds, and a pkdot that gains."""
+    made = fake.study(tmp_path_factory.mktemp("runs") / "s")
+    fake.write(made, {"none": 0.62, "pkdot": 0.8, "mtpkdot": 0.7})
+    return made
+
+
+@pytest.fixture(scope="module")
+def table(made):
+    """All predictions, as they are written."""
+    gather(of_study(made), made.folder / "predictions.parquet")
+    return pd.read_parquet(made.folder / "predictions.parquet")
+
+
+def accuracy(rows):
+    return (rows["truth"] == rows["prediction"]).mean()
+
+
+def base_of(table, part="test"):
+    """The lower bound, by the definition: per fold and seed the better one on validation."""
+    found = []
+    for _, cell in table[table["method"].isin(["backbone.video", "none"])].groupby(["fold", "seed"]):
+        validation = cell[cell["split"] == "validation"].groupby("method").apply(accuracy, include_groups=False)
+        best = "none" if validation["none"] > validation["backbone.video"] else "backbone.video"
+        found.append(cell[(cell["method"] == best) & (cell["split"] == part)])
+    return pd.concat(found)
+
+
+def test_values_are_means_over_seeds_of_all_folds_together(made, table):
+    values = {(v.method, v.metric): v for v in comparison(made).values()}
+    for method in ("pkdot", "teacher"):
+        rows = table[(table["method"] == method) & (table["split"] == "test")]
+        of_seeds = [part for _, part in rows.groupby("seed")]
+        assert values[method, "accuracy"].value == pytest.approx(np.mean([accuracy(part) for part in of_seeds]))
+        f1 = np.mean([f1_score(part["truth"], part["prediction"], average="macro") for part in of_seeds])
+        assert values[method, "macro_f1"].value == pytest.approx(f1)
+        cells = rows.groupby(["fold", "seed"]).apply(accuracy, include_groups=False)
+        assert values[method, "accuracy"].sd == pytest.approx(cells.std(ddof=1))
+        assert (values[method, "accuracy"].cells, values[method, "accuracy"].subjects) == (6, 12)
+
+
+def test_the_base_is_chosen_on_validation_in_every_cell(made, table):
+    found = comparison(made)
+    values = {(v.method, v.metric): v.value for v in found.values()}
+    expected = np.mean([accuracy(part) for _, part in base_of(table).groupby("seed")])
+    assert values[BASE, "accuracy"] == pytest.approx(expected)
+    assert set(found.origins[BASE].values()) <= {"backbone.video", "none"}
+    assert [model.stage for model in found.models(BASE)]
+
+
+def test_intervals_are_those_of_a_loop_that_resamples_subjects(made, table):
+    found = comparison(made)
+    test = table[table["split"] == "test"]
+    people = sorted(test["subject"].unique())
+    rows = {(method, seed): part for (method, seed), part in test.groupby(["method", "seed"])}
+    rows |= {(BASE, seed): part for seed, part in base_of(table).groupby("seed")}
+    drawn = [np.repeat(people, counts) for counts in found._draws.counts[:150]]
+    found._draws.counts = found._draws.counts[:150]
+
+    def replicate(method, who):
+        whole = []
+        for seed in (0, 1):
+            groups = dict(list(rows[method, seed].groupby("subject")))
+            whole.append(accuracy(pd.concat([groups[name] for name in who])))
+        return np.mean(whole)
+
+    base, pkdot = ([replicate(method, who) for who in drawn] for method in (BASE, "pkdot"))
+    value = next(v for v in found.values() if (v.method, v.metric) == ("pkdot", "accuracy"))
+    assert (value.low, value.high) == pytest.approx(tuple(np.quantile(pkdot, [0.025, 0.975])))
+    difference = by_method(found.differences([BASE]))["pkdot"]
+    ends = np.quantile(np.subtract(pkdot, base), [0.025, 0.975])
+    assert (difference.low, difference.high) == pytest.approx(tuple(ends))
+
+
+def test_the_t_test_has_one_value_per_fold(made, table):
+    raw = {}
+    test, base = table[table["split"] == "test"], base_of(table)
+    for method in ("none", "pkdot", "mtpkdot"):
+        folds = []
+        for fold in range(3):
+            own, other = (t[(t["fold"] == fold)] for t in (test[test["method"] == method], base))
+            folds.append(
+                np.mean(
+                    [accuracy(own[own["seed"] == seed]) - accuracy(other[other["seed"] == seed]) for seed in (0, 1)]
+                )
+            )
+        scale = np.sqrt(np.var(folds, ddof=1) * (1 / 3 + 0.5))
+        raw[method] = 2 * stats.t.sf(abs(np.mean(folds)) / scale, 2)
+    order = sorted(raw, key=raw.get)
+    largest = 0.0
+    found = by_method(comparison(made).differences([BASE]))
+    for rank, method in enumerate(order):
+        largest = max(largest, min(1.0, (3 - rank) * raw[method]))
+        assert found[method].p_t == pytest.approx(largest)
+
+
+def test_the_share_of_the_gap_is_that_of_the_differences(made):
+    found = comparison(made)
+    differences = by_method(found.differences([BASE]))
+    values = {v.method: v.value for v in found.values() if v.metric == "accuracy"}
+    share = (values["pkdot"] - values[BASE]) / (values["teacher"] - values[BASE])
+    assert differences["pkdot"].gap_closed == pytest.approx(share)
+    assert differences["pkdot"].gap_low < share < differences["pkdot"].gap_high
+    assert np.isnan(by_method(found.differences(["pkdot"]), "pkdot")["mtpkdot"].gap_closed)
+
+
+def test_without_a_clear_gap_there_is_no_share_of_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(fake.SKILL, "teacher", 0.6)
+    made = fake.study(tmp_path / "s")
+    fake.write(made)
+    assert all(np.isnan(d.gap_closed) for d in comparison(made).differences([BASE]))
+
+
+def test_methods_are_compared_on_the_cells_that_both_have(tmp_path):
+    made = fake.study(tmp_path / "s")
+    fake.write(made, skip={f"all/pkdot/fold{fold}-seed1" for fold in range(3)} | {"all/mtpkdot/fold2-seed0"})
+    found = comparison(made)
+    whole = found.differences([BASE, "pkdot"])
+    assert found.common("pkdot", "mtpkdot") == ((0, 0), (1, 0))
+    pair = next(d for d in whole if (d.method, d.reference) == ("mtpkdot", "pkdot"))
+    cells = [[found._cell(method, cell) for cell in ((0, 0), (1, 0))] for method in ("mtpkdot", "pkdot")]
+    assert pair.value == pytest.approx(np.mean(cells[0]) - np.mean(cells[1]))
+    values = {v.method: v for v in found.values() if v.metric == "accuracy"}
+    assert (values["pkdot"].cells, values["mtpkdot"].cells) == (3, 5)
+
+
+def test_a_method_without_any_common_cell_is_not_compared(tmp_path):
+    made = fake.study(tmp_path / "s", folds=1, seeds=2)
+    fake.write(made, skip={"all/pkdot/fold0-seed0", "all/mtpkdot/fold0-seed1"})
+    found = comparison(made).differences(["pkdot"])
+    assert {d.method for d in found} == {"none"}
+
+
+def test_no_reference_is_no_comparison_and_no_error(tmp_path):
+    made = fake.study(tmp_path / "s", ("kd",))
+    fake.write(made)
+    found = comparison(made)
+    assert found.differences(["pkdot", "selftraining"]) == []
+    # Without a student that has no teachers, the backbone alone is the base.
+    assert set(found.origins[BASE].values()) == {"backbone.video"}
+
+
+def test_every_student_is_compared_with_the_base_of_its_own_upstream_models(tmp_path):
+    variants = {
+        "none": {"student.model.method": "none"},
+        "wide": {"teacher.model.dim": 32},
+        "other": {"backbone.video.model.lr": 0.1},
+    }
+    made = fake.study(tmp_path / "s", variants_of=variants)
+    fake.write(made)
+    found = comparison(made)
+    assert found.bases == {"none": BASE, "wide": BASE, "other": "base@other"}
+    assert set(found.origins["base@other"].values()) == {"backbone.video@other"}
+    assert found.teacher("wide") == "teacher@wide"
+    values = {v.method: v.value for v in found.values() if v.metric == "accuracy"}
+    difference = by_method(found.differences([BASE]))["other"]
+    assert difference.value == pytest.approx(values["other"] - values["base@other"])
+
+
+def test_seeds_of_data_of_their_own_are_resampled_as_such(tmp_path):
+    made = fake.study(tmp_path / "s", folds=1, seeds=6)
+    fake.write(made, {"none": 0.62, "pkdot": 0.8})
+    found = comparison(made, "seed")
+    value = next(v for v in found.values() if (v.method, v.metric) == ("pkdot", "accuracy"))
+    cells = np.array([found._cell("pkdot", cell) for cell in found.cells("pkdot")])
+    assert (value.low, value.high) == pytest.approx(stats.ttest_1samp(cells, 0).confidence_interval(0.95))
+    difference = by_method(found.differences([BASE]))["pkdot"]
+    assert np.isnan(difference.p_bootstrap)
+    assert difference.gap_low < difference.gap_closed < difference.gap_high
+
+
+def test_one_cell_and_one_person_have_values_but_no_intervals(tmp_path):
+    made = fake.study(tmp_path / "s", folds=1, seeds=1)
+    fake.write(made, people=1)
+    for resample in ("subject", "seed"):
+        found = comparison(made, resample)
+        assert all(np.isnan([v.low, v.high, v.sd]).all() and np.isfinite(v.value) for v in found.values())
+        for d in found.differences([BASE, "pkdot"]):
+            assert np.isnan([d.low, d.high, d.p_bootstrap, d.p_t, d.gap_closed]).all()
+
+
+def test_gains_per_subject_are_those_of_the_subject_alone(made, table):
+    found = comparison(made)
+    rows = table[(table["method"] == "pkdot") & (table["split"] == "test")]
+    expected = rows.groupby(["subject", "seed"]).apply(accuracy, include_groups=False).groupby("subject").mean()
+    np.testing.assert_allclose(found.per_subject("pkdot"), expected[found.subjects])
+    part = found.per_subject("pkdot", ((0, 0),))
+    assert np.isnan(part).sum() == 8
+
+
+def test_values_have_the_metrics_of_regression(tmp_path):
+    made = fake.study(tmp_path / "s")
+    fake.write(made, task="regression", targets=["valence", "arousal"])
+    found = comparison(made)
+    assert found.primary == ("ccc", "mean")
+    names = {(v.metric, v.target) for v in found.values()}
+    assert names == {(m, t) for m in ("ccc", "pearson", "mae") for t in ("valence", "arousal", "mean")}
+
+
+def test_replicates_are_enough_for_the_corrected_tests():
+    # The smallest p, corrected for ten methods, is still below 0.05.
+    assert 10 * 2 / (compare.REPLICATES + 1) < 0.05

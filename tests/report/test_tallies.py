@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr
+from sklearn import metrics as sk
+from torch import tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from mtpkdot.report.tallies import METRICS, calibration, confusion, metrics, tally
+
+
+def of_classes(seed, n=120, classes=4, subjects=6, present=None):
+    random = np.random.default_rng(seed)
+    names = [f"c{index}" for index in range(classes)]
+    p = random.dirichlet(np.ones(classes), size=n)
+    truth = random.choice(present or classes, size=n)
+    table = pd.DataFrame(p, columns=[f"p_{name}" for name in names]).assign(
+        subject=[f"s{i}" for i in random.integers(0, subjects, n)],
+        target="t",
+        truth=[names[i] for i in truth],
+        prediction=[names[i] for i in p.argmax(axis=1)],
+    )
+    return table, names, truth, p
+
+
+@given(st.integers(0, 10**6), st.sampled_from([None, [0, 2], [1]]))
+@settings(deadline=None, max_examples=30)
+def test_metrics_of_classes_are_those_of_scikit_learn_and_torchmetrics(seed, present):
+    table, names, truth, p = of_classes(seed, present=present)
+    answer = p.argmax(axis=1)
+    found = metrics(tally(table, "ordinal", names).sums.sum(axis=0), "ordinal", names)
+    assert found["accuracy", ""] == pytest.approx(sk.accuracy_score(truth, answer))
+    assert found["macro_f1", ""] == pytest.approx(sk.f1_score(truth, answer, average="macro", zero_division=0))
+    recalls = [(answer[truth == c] == c).mean() for c in np.unique(truth)]
+    assert found["balanced_accuracy", ""] == pytest.approx(np.mean(recalls))
+    assert found["mae", ""] == pytest.approx(sk.mean_absolute_error(truth, answer))
+    assert found["qwk", ""] == pytest.approx(sk.cohen_kappa_score(truth, answer, weights="quadratic"), abs=1e-9)
+    expected = multiclass_calibration_error(tensor(p), tensor(truth), num_classes=4, n_bins=15, norm="l1")
+    assert found["ece", ""] == pytest.approx(float(expected), abs=1e-6)
+
+
+@given(st.integers(0, 10**6), st.floats(-50, 50))
+@settings(deadline=None, max_examples=30)
+def test_metrics_of_values_are_those_of_scipy_and_of_the_package(seed, offset):
+    random = np.random.default_rng(seed)
+    truth = random.normal(size=(80, 2)) + offset
+    prediction = 0.5 * truth + random.normal(size=(80, 2))
+    frame = pd.DataFrame({"subject": np.repeat([f"s{i}" for i in range(8)], 10)})
+    tables = [
+        frame.assign(target=name, truth=truth[:, i], prediction=prediction[:, i]) for i, name in enumerate(("v", "a"))
+    ]
+    found = metrics(tally(pd.concat(tables), "regression", ["v", "a"]).sums.sum(axis=0), "regression", ["v", "a"])
+    for i, name in enumerate(("v", "a")):
+        assert found["pearson", name] == pytest.approx(pearsonr(truth[:, i], prediction[:, i])[0], abs=1e-6)
+        assert found["mae", name] == pytest.approx(np.abs(truth[:, i] - prediction[:, i]).mean())
+        metric = ConcordanceCorrelation(1)
+        metric.update(tensor(prediction[:, i : i + 1]), tensor(truth[:, i : i + 1]))
+        expected = float(metric.compute())
+        assert found["ccc", name] == pytest.approx(expected, abs=1e-6)
+    assert found["ccc", "mean"] == pytest.approx((found["ccc", "v"] + found["ccc", "a"]) / 2)
+
+
+def test_sums_of_subjects_are_those_of_the_whole_and_come_in_order():
+    table, names, *_ = of_classes(0)
+    whole = tally(table, "classification", names)
+    assert whole.subjects.tolist() == sorted(whole.subjects.tolist())
+    for index, subject in enumerate(whole.subjects):
+        own = tally(table[table["subject"] == subject], "classification", names)
+        np.testing.assert_allclose(own.sums[0], whole.sums[index])
+    more = np.array(["a", *whole.subjects, "z"])
+    aligned = whole.aligned(more)
+    assert not aligned[[0, -1]].any()
+    np.testing.assert_array_equal(aligned[1:-1], whole.sums)
+
+
+def test_rows_without_truth_do_not_count():
+    table, names, *_ = of_classes(1)
+    hidden = table.assign(truth=[None if i % 3 else truth for i, truth in enumerate(table["truth"])])
+    np.testing.assert_array_equal(
+        tally(hidden, "classification", names).sums.sum(axis=0),
+        tally(table[::3], "classification", names).sums.sum(axis=0),
+    )
+
+
+def test_a_sure_answer_is_in_the_last_bin_and_an_empty_sum_is_no_error():
+    table, names, *_ = of_classes(2, n=1)
+    sure = table.assign(**{"p_c0": 1.0, "p_c1": 0.0, "p_c2": 0.0, "p_c3": 0.0}, prediction="c0", truth="c0")
+    sums = tally(sure, "classification", names).sums[0]
+    assert calibration(sums, 4)[-1].tolist() == [1.0, 1.0, 1.0]
+    assert confusion(sums, 4)[0, 0] == 1.0
+    for task in METRICS:
+        size = 14 if task == "regression" else len(sums)
+        found = metrics(np.zeros(size), task, ["v", "a"] if task == "regression" else names)
+        assert all(np.isfinite(value) for value in found.values())
+        assert {name for name, _ in found} == set(METRICS[task])
+
+
+def test_constant_predictions_of_constant_truths_agree_in_nothing():
+    table = pd.DataFrame({"subject": "s", "target": "v", "truth": 0.1, "prediction": 0.1}, index=range(7))
+    found = metrics(tally(table, "regression", ["v"]).sums.sum(axis=0), "regression", ["v"])
+    assert found["ccc", "v"] == 0.0
+    assert found["pearson", "v"] == 0.0
