@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -168,7 +169,8 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
             at = (entry.setting, method, entry.fold, entry.seed)
             if at in found.tallies:
                 continue
-            parts = {split: table[table["split"] == split] for split in SPLITS}
+            of_rows = table["split"].to_numpy()
+            parts = {split: table.iloc[np.flatnonzero(of_rows == split)] for split in SPLITS}
             found.tallies[at] = {split: tally(part, found.task, found.targets) for split, part in parts.items()}
             found.models[at] = Model(str(stage), entry, record, hashes)
             if into is not None:

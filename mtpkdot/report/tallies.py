@@ -52,22 +52,25 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str]) -> Tall
         task: the task.
         targets: class names in order, or target names.
     """
-    known = predictions[predictions["truth"].notna()]
-    subjects, place = np.unique(known["subject"].to_numpy(dtype=np.str_), return_inverse=True)
+    # Arrays at once: frames that are filtered and typed anew for every model would cost most of a report's time.
+    truths = predictions["truth"].to_numpy()
+    known = ~pd.isna(truths)
+    truths, answers = truths[known], predictions["prediction"].to_numpy()[known]
+    subjects, place = np.unique(predictions["subject"].to_numpy()[known].astype(np.str_), return_inverse=True)
+    codes = {name: index for index, name in enumerate(targets)}
     if task == "regression":
-        column = pd.Categorical(known["target"], categories=list(targets)).codes
-        p, t = known["prediction"].to_numpy(float), known["truth"].to_numpy(float)
+        column = np.array([codes[name] for name in predictions["target"].to_numpy()[known]], dtype=np.int64)
+        p, t = answers.astype(float), truths.astype(float)
         sums = np.zeros((len(subjects), len(targets), 7))
         for index, value in enumerate((np.ones_like(p), p, t, p * p, t * t, p * t, np.abs(p - t))):
             np.add.at(sums[:, :, index], (place, column), value)
         return Tally(subjects, sums.reshape(len(subjects), -1))
     count = len(targets)
-    truth = pd.Categorical(known["truth"].astype(str), categories=list(targets)).codes.astype(int)
-    answer = pd.Categorical(known["prediction"].astype(str), categories=list(targets)).codes.astype(int)
+    truth, answer = (np.array([codes[str(name)] for name in of], dtype=np.int64) for of in (truths, answers))
     counts = np.zeros((len(subjects), count, count))
     np.add.at(counts, (place, truth, answer), 1.0)
-    probabilities = known[[f"p_{name}" for name in targets]].to_numpy(float)
-    confidence = probabilities[np.arange(len(known)), answer]
+    probabilities = predictions[[f"p_{name}" for name in targets]].to_numpy(float)[known]
+    confidence = probabilities[np.arange(len(answer)), answer]
     bins = np.zeros((len(subjects), BINS, 3))
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
     for index, value in enumerate((np.ones_like(confidence), (truth == answer).astype(float), confidence)):

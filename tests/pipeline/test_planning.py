@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtpkdot.data.synthetic.planted import PlantedData
+from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.planning import Plan, check_name, folds_of, read_study_file, settings_of
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+
+
+def plan(config=None, ablation=None, methods=(), folds=None, seeds=None, labelled=(), protocols=(), **more):
+    return Plan(config, ablation, methods, folds, seeds, labelled, protocols, more.get("name"), more.get("given", ()))
+
+
+def test_a_plan_without_a_word_compares_the_papers_methods_on_the_configs_folds(tiny_config):
+    made, contents = plan(tiny_config).study()
+    assert list(made.variants) == ["none", "pkdot", "mtpkdot"]
+    assert made.name == "tiny-crossval"
+    assert made.folds == tuple({"data.split.fold": fold} for fold in range(5))
+    assert (made.seeds, made.settings, made.resample) == ((0,), {"all": {}}, "subject")
+    assert len(contents) == 16
+
+
+def test_seeds_count_from_the_configs_own(tiny_config):
+    made, _ = plan(tiny_config, seeds=3, given=("--seed_everything", "5")).study()
+    assert made.seeds == (5, 6, 7)
+    assert made.arguments == (f"--config={tiny_config}", "--seed_everything", "5")
+
+
+def test_settings_are_every_combination_of_labels_and_protocols():
+    assert settings_of([], []) == {"all": {}}
+    assert settings_of(["all", "10", "0.1"], []) == {
+        f"labelled_{count}": {"data.labelled_subjects": count} for count in ("all", "10", "0.1")
+    }
+    assert settings_of(["5"], ["clean", "clip_splits"]) == {
+        "clean-labelled_5": {"protocol": "clean", "data.labelled_subjects": "5"},
+        "clip_splits-labelled_5": {"protocol": {"clip_splits": True}, "data.labelled_subjects": "5"},
+    }
+
+
+def test_folds_are_given_made_or_one_per_person():
+    data = PlantedData(subjects=6, samples_per_subject=2)
+    assert [fold["data.split.fold"] for fold in folds_of("given", data)] == [0, 1, 2, 3, 4]
+    assert folds_of("3", data)[2] == {"data.split.scheme": "kfold", "data.split.folds": 3, "data.split.fold": 2}
+    loso = folds_of("loso", data)
+    assert len(loso) == 6
+    assert {fold["data.split.scheme"] for fold in loso} == {"loso"}
+    for wrong in ("1", "-2", "many", "2.5"):
+        with pytest.raises(ConfigError, match="folds is"):
+            folds_of(wrong, data)
+
+
+def test_a_split_that_is_given_is_one_fold():
+    data = PlantedData(subjects=6, samples_per_subject=2)
+    data.split.scheme = "holdout"
+    assert folds_of("given", data) == ({},)
+
+
+def test_the_planted_grid_is_a_study_of_its_own_worlds():
+    file = read_study_file(CONFIGS / "ablations" / "planted.yaml")
+    assert Path(file["config"]).resolve() == CONFIGS / "planted_few_labels.yaml"
+    assert len(file["settings"]) >= 14
+    assert file["resample"] == "seed"
+    assert file["set"] == {"data.generator_seed": "20{seed}"}
+
+
+def test_methods_of_the_command_line_replace_the_files_variants(tiny_config, tmp_path):
+    path = tmp_path / "own.yaml"
+    content = {"config": str(tiny_config), "variants": {3: {"student.model.top_k": 3}}, "folds": 2, "seeds": 2}
+    path.write_text(yaml.safe_dump({**content, "settings": {"a": {"data.nuisance": 0.5}}}))
+    made, _ = plan(ablation=path, labelled=["4"]).study()
+    assert made.variants == {"3": {"student.model.top_k": 3}}
+    assert made.name == "own"
+    assert made.settings == {"a-labelled_4": {"data.nuisance": 0.5, "data.labelled_subjects": "4"}}
+    assert (len(made.folds), made.seeds) == (2, (0, 1))
+    assert list(plan(ablation=path, methods=["kd"]).study()[0].variants) == ["kd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("variants: {", "no YAML"),
+        ("[]", "no variants"),
+        ("variants: {}", "no variants"),
+        ("variants: {a: {}}\nmethod: x", "'method'"),
+        ("variants: [a]", "no mapping"),
+        ("variants: {a: 3}", "variants.a"),
+        ("variants: {a: {}}\nsettings: [a]", "settings is no mapping"),
+        ("variants: {a: {}}\nsettings: {b: [c]}", "settings.b"),
+        ("variants: {'a/b': {}}", "'a/b'"),
+        ("variants: {upstream: {}}", "'upstream'"),
+        ("variants: {a: {}}\nset: [x]", "set is no mapping"),
+        ("variants: {a: {}}\nseeds: many", "seeds is 'many'"),
+        ("variants: {a: {}}\nresample: fold", "resample is 'fold'"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told(text, words, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words) as error:
+        read_study_file(path)
+    assert "a.yaml" in str(error.value)
+
+
+def test_a_missing_file_and_a_missing_experiment_are_told(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_study_file(tmp_path / "none.yaml")
+    (tmp_path / "a.yaml").write_text("variants: {a: {}}\nsettings:\nset:\n")
+    with pytest.raises(ConfigError, match="no experiment"):
+        plan(ablation=tmp_path / "a.yaml").study()
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_no_seed_is_no_study(seeds, tiny_config):
+    with pytest.raises(ConfigError, match="seeds is"):
+        plan(tiny_config, seeds=seeds).study()
+
+
+def test_names_are_folders():
+    for name in ("a", "0.1", "labelled_0.1", "a+b", "T-Net"):
+        check_name(name, "here")
+    for name in ("", "..", "a b", "a/b", "-x", "upstream-x", "a\n"):
+        with pytest.raises(ConfigError, match="cannot be used"):
+            check_name(name, "here")
