@@ -1,0 +1,257 @@
+"""Whole studies through the real entry point."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mtpkdot.cli.main import main
+from mtpkdot.data.batch import SampleDataset
+from mtpkdot.losses.rivals import Rival
+from mtpkdot.pipeline import runner
+from mtpkdot.pipeline.study import Study
+from tests.conftest import TINY
+
+METHODS = ["backbone.video", "backbone.signal", "teacher", "adapted.video", "adapted.signal", "none", "pkdot"]
+
+
+class Failing(Rival):
+    """A loss that passes every check and fails in training."""
+
+    def forward(self, student, teacher, target, labelled):
+        raise ZeroDivisionError("as planned")
+
+
+def call(config, root, *more, folds="2", seeds="2", name="s"):
+    own = ["--folds", folds, "--seeds", seeds, "--jobs", "1", "--name", name]
+    return ["crossval", "--config", str(config), *own, "--pipeline.root", str(root), *more]
+
+
+@pytest.fixture(scope="module")
+def root(tiny_config, tmp_path_factory):
+    """A folder of runs with a finished study; not to be changed."""
+    root = tmp_path_factory.mktemp("runs")
+    assert main(call(tiny_config, root, "--methods", "none,pkdot")) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def table(root):
+    return pd.read_parquet(root / "s" / "predictions.parquet")
+
+
+def test_the_same_command_gives_the_same_table_and_trains_nothing(root, tiny_config, capsys):
+    files = [*root.rglob("cell.json"), *root.rglob("model.ckpt")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    summary = (root / "s" / "summary.md").read_bytes()
+    assert main(call(tiny_config, root, "--methods", "none,pkdot")) == 0
+    assert summary.decode() in capsys.readouterr().out
+    assert (root / "s" / "summary.md").read_bytes() == summary
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert len([*root.rglob("cell.json")]) == 12
+
+
+def test_upstream_stages_are_trained_once_per_fold_and_seed(root):
+    counts = {path.name: len(list(path.iterdir())) for path in (root / "stages").iterdir()}
+    upstream = ("backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator")
+    assert counts == dict.fromkeys(upstream, 4) | {"student": 8}
+
+
+def test_every_prediction_is_kept_with_what_it_is_of(table):
+    classes = [f"p_state{index}" for index in range(4)]
+    columns = ["setting", "method", "stage", "fold", "seed", "split", "id", "subject", "target", "truth", "prediction"]
+    assert table.columns.tolist() == columns + classes
+    assert set(table["method"]) == set(METHODS)
+    test = table[table["split"] == "test"]
+    # Everybody is tested once per method and seed.
+    assert (test.groupby(["method", "seed", "id"]).size() == 1).all()
+    assert test["id"].nunique() == 120
+    assert table[classes].sum(axis=1).sub(1).abs().max() < 1e-5
+
+
+def test_the_printed_table_follows_from_the_predictions_alone(root, table):
+    def accuracy(rows):
+        return (rows["truth"] == rows["prediction"]).mean()
+
+    test = table[table["split"] == "test"]
+    rows = dict(list(test.groupby("method")))
+    chosen = []
+    for (fold, seed), cell in table[table["split"] == "validation"].groupby(["fold", "seed"]):
+        of = cell.groupby("method").apply(accuracy, include_groups=False)
+        best = "none" if of["none"] > of["backbone.video"] else "backbone.video"
+        chosen.append(rows[best][(rows[best]["fold"] == fold) & (rows[best]["seed"] == seed)])
+    rows["base"] = pd.concat(chosen)
+
+    people = sorted(test["subject"].unique())
+    drawn = np.random.default_rng(0).multinomial(len(people), np.full(len(people), 1 / len(people)), size=2000)
+    values, replicates = {}, {}
+    for method, part in rows.items():
+        right = part.assign(right=part["truth"] == part["prediction"])
+        sums = right.groupby(["seed", "subject"])["right"].agg(["sum", "size"])
+        of_seeds = [sums.loc[seed].reindex(people) for seed in (0, 1)]
+        values[method] = np.mean([of["sum"].sum() / of["size"].sum() for of in of_seeds])
+        replicates[method] = np.mean([drawn @ of["sum"] / (drawn @ of["size"]) for of in of_seeds], axis=0)
+
+    printed = {}
+    for line in (root / "s" / "summary.md").read_text().splitlines():
+        if line.startswith("| ") and not line.startswith("| method"):
+            method, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+            printed[method] = cells
+    assert set(printed) == {*METHODS, "base"}
+    for method, cells in printed.items():
+        low, high = np.quantile(replicates[method], [0.025, 0.975])
+        of_cells = rows[method].groupby(["fold", "seed"]).apply(accuracy, include_groups=False)
+        assert cells[:3] == [f"{values[method]:.4f}", f"{low:.4f} to {high:.4f}", f"{of_cells.std(ddof=1):.4f}"]
+
+    raw = {}
+    for method in ("none", "pkdot"):
+        gains = replicates[method] - replicates["base"]
+        raw[method] = min(1, 2 * (min((gains <= 0).sum(), (gains >= 0).sum()) + 1) / 2001)
+    smaller, larger = sorted(raw.values())
+    for method, p in raw.items():
+        gains = replicates[method] - replicates["base"]
+        low, high = np.quantile(gains, [0.025, 0.975])
+        corrected = min(1, 2 * smaller) if p == smaller else max(min(1, 2 * smaller), larger)
+        value = values[method] - values["base"]
+        found = re.fullmatch(r"(\S+) \[(\S+), (\S+)\], (\S+)", printed[method][3])
+        assert [float(x) for x in found.groups()] == pytest.approx([value, low, high, corrected], abs=6e-4)
+
+
+def test_a_failing_cell_is_named_with_its_reason_and_the_others_finish(root, tiny_config, tmp_path, capsys):
+    variants = {
+        "none": {"student.model.method": "none"},
+        "bad": {"student.model.method": "rival", "student.model.rival": "tests.cli.test_crossval.Failing"},
+        "pkdot": {"student.model.method": "pkdot"},
+    }
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"variants": variants}))
+    more = ["--ablation", str(tmp_path / "a.yaml")]
+    assert main(call(tiny_config, root, *more, seeds="1", name="failing")) == 1
+    printed = capsys.readouterr().out
+    assert "failed: ZeroDivisionError: as planned" in printed
+    for fold in (0, 1):
+        assert f"failing/all/bad/fold{fold}-seed0" in printed
+        assert "Traceback" in (root / f"failing/all/bad/fold{fold}-seed0/failed.txt").read_text()
+    assert "| pkdot " in printed
+    assert "| bad " not in printed
+    assert "Not finished: 2 cells" in printed
+    # A library's notices of a later cell went where they belong.
+    logs = [path.read_text() for path in (root / "failing").rglob("log.txt")]
+    assert not [log for log in logs if "Logging error" in log]
+
+
+def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path, monkeypatch):
+    """By the ids of what every stage's own DataModule hands out while the stage is trained."""
+    read: dict[str, set[str]] = {}
+    stage: list[str] = []
+    getitems, train = SampleDataset.__getitems__, runner.train
+
+    def recording(self, indices):
+        for index in indices if stage else ():
+            read.setdefault(stage[-1], set()).add(str(self.samples.subjects[index[0] if np.ndim(index) else index]))
+        return getitems(self, indices)
+
+    def training(module, config, fit, folder, title, features):
+        stage.append(f"{title} {config['data']['init_args']['split']['fold']}")
+        try:
+            return train(module, config, fit, folder, title, features)
+        finally:
+            stage.pop()
+
+    monkeypatch.setattr(SampleDataset, "__getitems__", recording)
+    monkeypatch.setattr(runner, "train", training)
+    folds = tuple({"data.split.scheme": "kfold", "data.split.folds": 2, "data.split.fold": fold} for fold in (0, 1))
+    few = {"few": {"data.labelled_subjects": 2}}
+    students = {"mtpkdot": {"student.model.method": "mtpkdot", "student.model.weights": {"output": 1.0}}}
+    made = Study("s", (f"--config={tiny_config}",), few, students, folds, (0,), str(tmp_path))
+    for fold in (0, 1):
+        read.clear()
+        for cell in (cell for cell in made.cells() if cell.fold == fold):
+            assert main(["fit", *cell.arguments]) == 0
+        folders = [made.folder / f"few/{name}/fold{fold}-seed0" for name in ("upstream", "mtpkdot")]
+        tables = pd.concat([pd.read_parquet(folder / "predictions.parquet") for folder in folders])
+        tested = set(tables.loc[tables["split"] == "test", "subject"])
+        assert len(tested) == 5
+        assert len(read) == 6
+        for name, people in read.items():
+            assert not people & tested, name
+            assert people, name
+        # Stages that need labels read those of two people, and of those who select the epoch.
+        selecting = set(tables.loc[tables["split"] == "validation", "subject"])
+        counts = {name.split()[1]: len(people - selecting) for name, people in read.items()}
+        assert (counts["backbone.video"], counts["teacher"], counts["hallucinator"], counts["student"]) == (2, 2, 4, 4)
+
+
+@pytest.mark.timeout(600)
+def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path):
+    random = np.random.default_rng(0)
+    n, classes = 480, 4
+    ids = [f"c{index}" for index in range(n)]
+    labels = random.permutation(np.arange(n) % classes)
+    manifest = pd.DataFrame({"id": ids, "subject": np.arange(n) // 24, "y": [f"k{label}" for label in labels]})
+    manifest.to_csv(tmp_path / "m.csv", index=False)
+    # What identifies a person and a recording is there to be learnt by heart.
+    person = np.repeat(random.normal(size=(n // 24, 12)), 24, axis=0)
+    for name in ("video", "signal"):
+        pd.DataFrame(person + random.normal(size=(n, 12))).assign(id=ids).to_csv(tmp_path / f"{name}.csv", index=False)
+    config = {key: value for key, value in TINY.items() if key not in ("data", "pipeline")} | {
+        "data": {
+            "class_path": "FeatureData",
+            "init_args": {
+                "manifest": str(tmp_path / "m.csv"),
+                "features": {name: str(tmp_path / f"{name}.csv") for name in ("video", "signal")},
+                "target": "y",
+                "prevalent": "video",
+                "batch_size": 64,
+            },
+        }
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    fits = [f"--{stage}.fit.max_epochs=8" for stage in ("backbone.video", "backbone.signal", "teacher", "student")]
+    rates = [f"--{stage}.model.lr=0.01" for stage in ("backbone.video", "backbone.signal", "teacher", "student")]
+    methods = ["--methods", "none,pkdot,mtpkdot,kd"]
+    assert main(call(tmp_path / "c.yaml", tmp_path / "runs", *methods, *fits, *rates, seeds="1")) == 0
+    test = pd.read_parquet(tmp_path / "runs" / "s" / "predictions.parquet").query("split == 'test'")
+    right = test["truth"] == test["prediction"]
+    found = right.groupby(test["method"]).mean()
+    assert len(found) == 9
+    assert len(test) == 9 * n
+    # Four standard deviations of a binomial: one of nine methods lies outside once in 1,700 trials.
+    bound = 4 * np.sqrt(0.25 * 0.75 / n)
+    assert (found - 0.25).abs().max() < bound, found
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--methods", "magic"], ["student.model.method", "magic"]),
+        (["--methods", "pkdot", "--teacher.model.dim", "17"], ["teacher", "17"]),
+        (["--methods", "pkdot", "--student.model.eps", "0"], ["student", "eps"]),
+        (["--folds", "11"], ["11", "10 subjects"]),
+        (["--folds", "many"], ["folds", "many"]),
+        (["--labelled", "30"], ["labelled_subjects", "30"]),
+        (["--seeds", "0"], ["seeds is 0"]),
+        (["--jobs", "0"], ["--jobs"]),
+        (["--protocols", "dirty"], ["protocol", "dirty"]),
+        (["--name", "a/b"], ["a/b"]),
+        (["--studnet.lr", "1"], ["studnet"]),
+        (["--ablation", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["--seeds", "x"], ["--seeds"]),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_trained(more, words, tiny_config, tmp_path, complaint):
+    line = complaint(["crossval", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), *more])
+    assert all(word in line for word in words), line
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_configuration_under_the_same_name_is_one_line(root, tiny_config, complaint):
+    before = (root / "s" / "study.json").read_bytes()
+    line = complaint(call(tiny_config, root, "--methods", "none,pkdot", "--student.model.lr", "0.5"))
+    assert "student.model.lr was 0.001 and is 0.5" in line
+    assert (root / "s" / "study.json").read_bytes() == before
+
+
+def test_no_experiment_is_one_line(complaint):
+    assert "--config" in complaint(["crossval"])
