@@ -181,6 +181,7 @@ def test_data_are_read_once_for_cells_that_agree_on_them(tiny_config, tmp_path, 
     made = study(tmp_path, tiny_config, settings={"a": {}, "b": {"data.nuisance": 2.0}})
     reads = []
     load = PlantedData.load
+    monkeypatch.setattr(crossval, "_read", [])
     monkeypatch.setattr(PlantedData, "load", lambda self: reads.append(self.nuisance) or load(self))
     crossval.check(made, "d")
     assert reads == [1.0, 2.0]
