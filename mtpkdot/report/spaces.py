@@ -54,18 +54,18 @@ class Spaces:
         return (np.flatnonzero(np.diff(self.labels)) + 1).tolist() if self.labels.dtype.kind == "i" else []
 
 
-def spaces(students: Mapping[str, Model], planned: str) -> Spaces:
+def spaces(students: Mapping[str, Model], first: str) -> Spaces:
     """Features of one fold and seed.
 
     Args:
         students: per name, trained on the same upstream models.
-        planned: the one whose transport plan is wanted.
+        first: the one whose run is read. The plan is that of the first whose loss compares structures.
 
     Raises:
         UserError: data or checkpoints are no longer at hand, or have changed.
     """
-    run = _run(students[planned].entry, students[planned].record)
-    adapted = _load(AdaptedModule, students[planned], "adapted", run.jobs["adapted"].upstream)
+    run = _run(students[first].entry, students[first].record)
+    adapted = _load(AdaptedModule, students[first], "adapted", run.jobs["adapted"].upstream)
     adapted.setup("predict")
     chosen = _positions(run.data)
     batch = _batch(run, adapted, chosen)
@@ -91,7 +91,7 @@ def spaces(students: Mapping[str, Model], planned: str) -> Spaces:
         with torch.inference_mode():
             seen = student.see(_batch(run, student, chosen))[0][order].float()
         found.students[name] = seen.numpy()
-        if name == planned and student.weights.keys() - {"task"}:
+        if found.plan is None and student.weights.keys() & {"transport", "centroid"}:
             joint = torch.from_numpy(list(found.after.values())[-1])
             found.plan, found.planned = transport_plan(student.structure, seen, joint), name
     return found

@@ -57,7 +57,7 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
         ),
     ]
     if found.plan is None:
-        return [*blocks, Text(f"{found.planned or taught[0]} has no transport to show.")]
+        return [*blocks, Text("No student here compares structures, so there is no transport to show.")]
     own = float(found.plan.trace() / found.plan.sum())
     blocks.append(
         Figure(
