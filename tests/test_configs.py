@@ -9,8 +9,11 @@ import pytest
 import yaml
 
 from mtpkdot.cli.main import main
+from mtpkdot.pipeline.crossval import check
+from mtpkdot.pipeline.planning import Plan
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+ABLATIONS = sorted((Path(__file__).parent.parent / "configs" / "ablations").glob("*.yaml"))
 SHARED = os.environ.get("MTPKDOT_TEST_DATA", "")
 IMPORTS = {
     "stressid": "stressid",
@@ -116,3 +119,16 @@ def test_every_key_of_a_config_is_explained_where_it_first_stands(path):
         if leaf:
             assert " # " in line or leaf[1] in explained, line
             explained.add(leaf[1])
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_every_variant_and_setting_of_an_ablation_can_be_built(path, imported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path if "stressid" not in path.read_text() else imported("stressid"))
+    study, contents = Plan(None, path, [], None, 1, [], [], None, [f"--pipeline.root={tmp_path}"]).study()
+    assert len(study.variants) > 2
+    check(study, contents)
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_says_what_it_is_about(path):
+    assert path.read_text().startswith("# ")
