@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
 from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels
-from mtpkdot.data.sampling import EpochSampler
+from mtpkdot.data.sampling import EpochSampler, GlobalBatches
 from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataError
@@ -48,7 +48,7 @@ class BaseData(L.LightningDataModule):
         labelled_subjects: whose labels of the training part are used: those of `all`, of a number of subjects, or of a
             share of them (0.1; of the samples, where subjects are unknown), drawn anew for every fold and seed. The
             recordings of the others are training material without labels.
-        batch_size: samples per batch.
+        batch_size: samples per batch, on all devices together.
         num_workers: loader processes. Not part of a stage's identity.
         views: views per training sample that stages with frozen encoders see: 1 for the sample as it is, more for that
             and its augmentations, drawn anew in every epoch. Only data that can be augmented have more than one. Stages
@@ -281,14 +281,32 @@ class BaseData(L.LightningDataModule):
         return np.flatnonzero(rows)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training part in an order of (seed, epoch); unlabelled samples only for a stage that can use them."""
+        """Training part in an order of (seed, epoch); unlabelled samples only for a stage that can use them.
+
+        A training that is resumed within an epoch goes on with the batches that are left of it.
+        """
         module = self.trainer.lightning_module if self.trainer is not None else None
         positions = self.positions("train", labelled_only=not getattr(module, "uses_unlabelled", True))
-        return self._loader(EpochSampler(positions, self.seed, self.drawn_views if self.augments else 1))
+        if self.trainer is not None and self.trainer.overfit_batches:
+            return self._shared_loader(positions.tolist())  # the same batches in every epoch
+        order = EpochSampler(positions, self.seed, self.drawn_views if self.augments else 1)
+        epoch, seen = _progress(self.trainer)
+        order.set_epoch(epoch)  # the Trainer does so after the loader's processes have begun to read
+        return self._shared_loader(order, (epoch, seen))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The part that selects the epoch, in order."""
-        return self.evaluation_loader("test" if self.select_on_test else "validation")
+        if self.trainer is None or self.trainer.world_size == 1:
+            return self.selecting_loader()
+        return self._shared_loader(self._evaluated(self._selecting))
+
+    def selecting_loader(self) -> DataLoader[Batch]:
+        """The part that selects the epoch, in order and whole, whatever the number of processes."""
+        return self.evaluation_loader(self._selecting)
+
+    @property
+    def _selecting(self) -> Part:
+        return "test" if self.select_on_test else "validation"
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Test part, in order, every sample once."""
@@ -296,12 +314,15 @@ class BaseData(L.LightningDataModule):
 
     def evaluation_loader(self, part: Part) -> DataLoader[Batch]:
         """A part in order, for evaluation; without its last partial batch only under the protocol switch."""
+        return self._loader(batch_size=self.batch_size, sampler=self._evaluated(part))
+
+    def _evaluated(self, part: Part) -> list[int]:
         if part == "submission":
-            return self._loader(self.submitted.tolist())
-        positions = self.positions(part).tolist()
+            return list(self.submitted.tolist())
+        positions: list[int] = self.positions(part).tolist()
         # Cut here, because the Trainer overrides a loader's own drop_last when it predicts.
         whole = len(positions) - len(positions) % self.batch_size
-        return self._loader(positions[:whole] if self.drop_last and whole else positions)
+        return positions[:whole] if self.drop_last and whole else positions
 
     @property
     def submitted(self) -> IntArray:
@@ -335,16 +356,31 @@ class BaseData(L.LightningDataModule):
         """
         return self.samples.rows(index), output
 
-    def _loader(self, sampler: Sampler[Any] | Sequence[int]) -> DataLoader[Batch]:
+    def _shared_loader(
+        self, order: Sampler[Any] | Sequence[int], resumed: tuple[int, int] = (0, 0)
+    ) -> DataLoader[Batch]:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return self._loader(batch_sampler=GlobalBatches(order, self.batch_size, rank, world, resumed))
+
+    def _loader(self, **batches: Any) -> DataLoader[Batch]:
         return DataLoader(
             self.dataset,
-            self.batch_size,
-            sampler=sampler,
             # Features at hand are only copied: a process for that would cost more than it does.
             num_workers=self.num_workers if self.dataset.reads_clips else 0,
             collate_fn=_as_is,
             persistent_workers=self.num_workers > 0 and self.dataset.reads_clips,
+            **batches,
         )
+
+
+def _progress(trainer: L.Trainer | None) -> tuple[int, int]:
+    """Epochs that are finished, and batches of the one that is not."""
+    if trainer is None or not trainer.training:
+        return 0, 0
+    epochs = trainer.fit_loop.epoch_progress.current
+    within = epochs.started > epochs.processed  # type: ignore[attr-defined]
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current
+    return epochs.processed, batches.processed if within else 0  # type: ignore[attr-defined]
 
 
 def _as_is(batch: Any) -> Any:

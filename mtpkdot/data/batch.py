@@ -44,6 +44,18 @@ class Batch:
         """Number of rows."""
         return len(self.index)
 
+    def emptied(self) -> "Batch":
+        """No samples, of the same types and shapes: what a process sees of a batch with fewer samples than processes."""
+        return Batch(
+            self.index[:0],
+            {name: x[:0] for name, x in self.inputs.items()},
+            {name: mask[:0] for name, mask in self.masks.items()},
+            self.target[:0],
+            self.labelled[:0],
+            {name: (x[:0], mask[:0]) for name, (x, mask) in self.encoded.items()},
+            self.per_step,
+        )
+
     def present(self, modality: str) -> Tensor:
         """(N,) bool: the rows that the modality has a recorded step for."""
         return self.masks[modality].flatten() if self.per_step else self.masks[modality].any(dim=1)
@@ -206,6 +218,8 @@ class SampleDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> Batch:
         """The batch of these positions, or (position, view) pairs (PyTorch's protocol for fetching a list at once)."""
+        if not indices:
+            return self.__getitems__([0]).emptied()  # of the right types and shapes, whoever reads them
         pairs = np.array([(i, 0) if isinstance(i, int | np.integer) else i for i in indices], dtype=np.int64)
         where, views = pairs[:, 0], pairs[:, 1]
         rows = torch.from_numpy(where)

@@ -1,6 +1,8 @@
 """The order in which samples and their augmentations are seen: a function of the seed and the epoch alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -37,3 +39,40 @@ class EpochSampler(Sampler[int | tuple[int, int]]):
             np.full(len(order), self.epoch + 1) if self.views is None else random.integers(0, self.views, len(order))
         )
         return zip(order.tolist(), views.tolist(), strict=True)
+
+
+class GlobalBatches(Sampler[list[Any]]):
+    """Batches of all processes together, of which each process gets its share.
+
+    The shares of the processes, one after the other, are the batch that a single process would see. They differ by one
+    sample at most; in a last batch of fewer samples than processes some are empty. No sample is repeated.
+
+    Args:
+        sampler: the order of the samples.
+        batch_size: samples of all processes together.
+        rank: of this process.
+        world: number of processes.
+        resumed: (epoch, batches of it that have been seen): they are left out, in that epoch alone.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler[Any] | Sequence[Any],
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        resumed: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.sampler, self.batch_size, self.rank, self.world = sampler, batch_size, rank, world
+        self.resumed = resumed
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        order, (epoch, seen) = iter(self.sampler), self.resumed
+        if epoch == getattr(self.sampler, "epoch", None):
+            order = islice(order, seen * self.batch_size, None)
+        while batch := list(islice(order, self.batch_size)):
+            start, stop = (len(batch) * rank // self.world for rank in (self.rank, self.rank + 1))
+            yield batch[start:stop]

@@ -23,13 +23,34 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     Returns:
         The tensors with `sum_r N_r` rows.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not _several():
         return tensors
-    own = torch.tensor([len(tensors[0])], device=tensors[0].device)
+    sizes = row_counts(tensors[0])
+    return tuple(_gather(tensor, sizes) for tensor in tensors)
+
+
+def row_counts(tensor: Tensor) -> list[int]:
+    """Rows that each process has, in the order of their ranks."""
+    if not _several():
+        return [len(tensor)]
+    own = torch.tensor([len(tensor)], device=tensor.device)
     counts = [torch.zeros_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, own)
-    sizes = [int(count) for count in counts]
-    return tuple(_gather(tensor, sizes) for tensor in tensors)
+    return [int(count) for count in counts]
+
+
+def own_rows(gathered: Tensor, sizes: list[int]) -> Tensor:
+    """Of rows that were gathered, those of this process.
+
+    Args:
+        gathered: (sum of `sizes`, ...).
+        sizes: see `row_counts`.
+    """
+    return torch.split(gathered, sizes)[dist.get_rank() if len(sizes) > 1 else 0]
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:

@@ -46,7 +46,9 @@ def hallucination_loss(kind: Discrepancy, hallucinated: Tensor, real: Tensor, pr
         Scalar; 0 with zero gradient where no sample has both.
     """
     if not bool(present.any()):
-        return hallucinated[present].sum().float()  # of nothing: 0, with zero gradient
+        nothing = hallucinated[present].sum()  # 0, with zero gradient
+        return nothing.to(torch.promote_types(nothing.dtype, torch.float32))
     with torch.autocast(device_type=hallucinated.device.type, enabled=False):
-        made, real = hallucinated[present].float(), real[present].float()
+        kept = torch.promote_types(hallucinated.dtype, torch.float32)
+        made, real = hallucinated[present].to(kept), real[present].to(kept)
         return F.mse_loss(made, real) if kind == "mse" else mmd(made, real)

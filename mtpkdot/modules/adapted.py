@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
 from mtpkdot.losses.distillation import Teacher
+from mtpkdot.losses.gather import gather_rows, own_rows, row_counts
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.adapter import Adapter
 from mtpkdot.models.attention import rows
@@ -113,7 +114,7 @@ class AdaptedModule(StageModule):
         spaces = {}
         for name, adapter in zip(self.steps, self.adapters, strict=True):
             read = rows(features[name], masks[name], self.per_step)
-            adapted, adapted_output = adapter(read.roll(1, dims=0) if self.shuffle else read)
+            adapted, adapted_output = adapter(_of_others(read) if self.shuffle else read)
             spaces[name] = Teacher(adapted, adapted_output, batch.present(name))
         valid = torch.stack([space.valid for space in spaces.values()]).any(dim=0)
         return {**spaces, JOINT: Teacher(joint, output, valid)}
@@ -130,16 +131,28 @@ class AdaptedModule(StageModule):
         terms: dict[str, Tensor] = {}
         for name in self.steps:
             space = spaces[name]
-            distance = 1 - F.cosine_similarity(space.feature, joint.feature, dim=1)
+            distance, valid, output, target, labelled = gather_rows(
+                1 - F.cosine_similarity(space.feature, joint.feature, dim=1),
+                space.valid,
+                space.output,
+                batch.target,
+                batch.labelled,
+            )
             # Summed and divided, not indexed: finite where no sample has the modality.
-            terms[f"align_{name}"] = (distance * space.valid).sum() / space.valid.sum().clamp_min(1)
-            terms[f"task_{name}"] = task_loss(self.task, space.output, batch.target, batch.labelled & space.valid)
+            terms[f"align_{name}"] = (distance * valid).sum() / valid.sum().clamp_min(1)
+            terms[f"task_{name}"] = task_loss(self.task, output, target, labelled & valid)
         task = 0.5 * torch.stack([terms[f"task_{name}"] for name in self.steps]).sum()
         if self.cotrained:
-            terms["task_joint"] = task_loss(self.task, joint.output, batch.target, batch.labelled & joint.valid)
+            known = batch.labelled & joint.valid
+            terms["task_joint"] = task_loss(self.task, *gather_rows(joint.output, batch.target, known))
             task = task + terms["task_joint"]
         align = torch.stack([terms[f"align_{name}"] for name in self.steps]).sum()
         return {"loss": self.align_weight * align + self.task_weight * task, **terms}
+
+
+def _of_others(features: Tensor) -> Tensor:
+    """Each row's predecessor in the batch of all processes, (N, D) as `features`."""
+    return own_rows(gather_rows(features)[0].roll(1, dims=0), row_counts(features))
 
 
 def _identity(teacher: TeacherModule) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
+from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
@@ -57,4 +58,4 @@ class BackboneModule(StageModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Task loss on labelled samples that have the modality."""
         known = batch.labelled & batch.present(self.modality)
-        return {"loss": task_loss(self.task, self.outputs(batch)[self.modality], batch.target, known)}
+        return {"loss": task_loss(self.task, *gather_rows(self.outputs(batch)[self.modality], batch.target, known))}

@@ -15,12 +15,14 @@ from torchmetrics import MetricCollection
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
+from mtpkdot.losses.gather import row_counts
 from mtpkdot.losses.task import Task, output_count
 from mtpkdot.metrics.collections import metric_names, task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
 from mtpkdot.models.weights import without_pretrained
+from mtpkdot.modules.means import Means
 
 
 class StageModule(L.LightningModule):
@@ -69,6 +71,7 @@ class StageModule(L.LightningModule):
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
         self.frozen = nn.ModuleDict()
         self.blueprint: dict[str, Any] = {}
+        self.trained, self.held_out = Means(), Means()
         self.judge([])
 
     @property
@@ -101,7 +104,10 @@ class StageModule(L.LightningModule):
             return backbone.features(batch.inputs[modality], batch.masks[modality])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Loss terms of a batch; `loss` is the one to minimise, the others are logged beside it."""
+        """Loss terms of a batch; `loss` is the one to minimise, the others are logged beside it.
+
+        Where several processes share a batch, the terms are those of the whole batch, the same on all of them.
+        """
         raise NotImplementedError
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -150,18 +156,18 @@ class StageModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on all loss terms."""
         terms = self.losses(batch)
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch),
-        )
+        self.trained.add(terms, sum(row_counts(batch.index)))
         return terms["loss"]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean of every loss term over the rows of the epoch."""
+        means = {f"train/{name}": value for name, value in self.trained.take().items()}
+        self.log_dict(means, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Metrics of every head on the labelled samples, or the loss for stages without heads."""
         if self.monitors_loss:
-            self.log("val/loss", self.losses(batch)["loss"], batch_size=len(batch))
+            self.held_out.add({"loss": self.losses(batch)["loss"]}, sum(row_counts(batch.index)))
             return
         if bool(batch.labelled.any()):
             outputs = self.outputs(batch)
@@ -169,13 +175,16 @@ class StageModule(L.LightningModule):
                 collection.update(outputs[head][batch.labelled], batch.target[batch.labelled])
 
     def on_validation_epoch_end(self) -> None:
-        """Log every metric, averaged over heads and targets."""
+        """Log every metric, averaged over heads and targets; the processes' samples are taken together."""
+        if self.monitors_loss:
+            self.log_dict({f"val/{name}": value for name, value in self.held_out.take().items()}, sync_dist=True)
+            return
         values: dict[str, list[Tensor]] = {}
         for collection in self._collections():
             for metric, value in collection.compute().items():
                 values.setdefault(metric, []).append(value.mean())
             collection.reset()
-        self.log_dict({f"val/{metric}": torch.stack(v).mean() for metric, v in values.items()}, prog_bar=True)
+        self.log_dict({f"val/{metric}": torch.stack(v).mean() for metric, v in values.items()}, prog_bar=True, sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predictions per head, and the rows they belong to under `index`."""
@@ -199,11 +208,13 @@ class StageModule(L.LightningModule):
         return self._trainer is None or "mixed" not in str(self._trainer.precision)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Carry what `build` needs."""
+        """Carry what `build` needs, and what has been seen of an epoch that is not finished."""
         checkpoint["blueprint"] = self.blueprint
+        checkpoint["trained"] = self.trained.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build before the weights come."""
+        self.trained.state = checkpoint.get("trained", {})
         if checkpoint["blueprint"] and not self.blueprint:
             self.build(checkpoint["blueprint"])
 
@@ -221,6 +232,17 @@ class StageModule(L.LightningModule):
         if strict and (missing or result.unexpected_keys):
             raise RuntimeError(f"the weights do not fit: missing {missing}, unexpected {result.unexpected_keys}")
         return result
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """What DistributedDataParallel need not send: it is never trained, or the same on all processes.
+
+        Of the buffers only the running statistics of batch normalisation depend on a process's share of the batches.
+        """
+        shares = {n for n, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+        same = [name for name, _ in self.named_buffers() if name.rpartition(".")[0] not in shares]
+        frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+        return [*same, *frozen]
 
     def _collections(self) -> list[MetricCollection]:
         return [collection for collection in self.validation if isinstance(collection, MetricCollection)]

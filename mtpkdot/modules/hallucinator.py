@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
+from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.hallucination import Discrepancy, hallucination_loss
 from mtpkdot.models.attention import rows
 from mtpkdot.models.backbone import Backbone
@@ -81,5 +82,5 @@ class HallucinatorModule(StageModule):
         for name, tnet in zip(self.privileged, self.tnets, strict=True):
             both = batch.present(self.prevalent) & batch.present(name)
             made, real = rows(tnet(feature), mask, self.per_step), rows(*encoded[name], self.per_step)
-            terms[f"hallucinate_{name}"] = hallucination_loss(self.discrepancy, made, real, both)
+            terms[f"hallucinate_{name}"] = hallucination_loss(self.discrepancy, *gather_rows(made, real, both))
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}

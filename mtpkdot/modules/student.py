@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import STUDENT, Distillation
+from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
@@ -233,8 +234,9 @@ class StudentModule(StageModule):
         if "teachers" not in self.frozen or not isinstance(data, BaseData):
             return
         if isinstance(teachers := self._teachers(), Prepared):
+            # Whole, so that every process finds the same.
             self.told = teachers.prepare(
-                self._moved(data.evaluation_loader("train")), self._moved(data.val_dataloader())
+                self._moved(data.evaluation_loader("train")), self._moved(data.selecting_loader())
             )
 
     def _moved(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -340,7 +342,8 @@ class StudentModule(StageModule):
         """Task loss on labelled samples; the terms of the method on all that teachers and student can see."""
         feature, output = self.see(batch)
         seen = batch.present(self.prevalent)
-        terms: dict[Term, Tensor] = {"task": task_loss(self.task, output, batch.target, batch.labelled & seen)}
+        known = gather_rows(output, batch.target, batch.labelled & seen)
+        terms: dict[Term, Tensor] = {"task": task_loss(self.task, *known)}
         record: dict[str, Tensor] = {}
         if "teachers" in self.frozen:
             with torch.no_grad():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import Teacher
+from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
@@ -122,5 +123,7 @@ class TeacherModule(StageModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Task loss on labelled samples; the mean gate of each modality is logged beside it."""
         joint = self.spaces(batch)[JOINT]
-        terms = {"loss": task_loss(self.task, joint.output, batch.target, batch.labelled & joint.valid)}
-        return terms | {f"gate_{name}": self.last_gate[:, i].mean() for i, name in enumerate(self.steps)}
+        known = batch.labelled & joint.valid
+        output, target, known, gate = gather_rows(joint.output, batch.target, known, self.last_gate)
+        terms = {"loss": task_loss(self.task, output, target, known)}
+        return terms | {f"gate_{name}": gate[:, i].mean() for i, name in enumerate(self.steps)}

@@ -29,6 +29,7 @@ _NOT_SHARED = {
     "fast_dev_run",
     "enable_checkpointing",
     "reload_dataloaders_every_n_epochs",
+    "use_distributed_sampler",
 }
 _PROTOCOL_DATA = {"clip_splits", "select_on_test", "train_on_all", "drop_last", "seed"}
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from argparse import ArgumentError
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -25,6 +26,7 @@ from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.protocol import expand
+from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
 from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
@@ -49,6 +51,7 @@ class Run:
             setattr(self.data, name, value)
         self.data.check()
         self.wanted, stages = wanted_stages(experiment)
+        self.ranks = Ranks(self.config["trainer"])
         self._check_config()
         self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
@@ -68,12 +71,18 @@ class Run:
         Args:
             everything: evaluate the stages that were taken from earlier runs as well.
         """
+        with self.ranks.together():
+            self.ranks.decided(self._prepare)
+            for number, stage in enumerate(self.wanted, start=1):
+                self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
+        if self.ranks.first:
+            # Alone, so that every sample counts once.
+            self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
+
+    def _prepare(self) -> None:
         self._check_modules()
         self._claim_folder()
         print(self.data.summary(), flush=True)
-        for number, stage in enumerate(self.wanted, start=1):
-            self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
-        self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
 
     def check(self) -> None:
         """Stop at what `fit` would stop at before it trains anything.
@@ -137,9 +146,9 @@ class Run:
 
     def _check_config(self) -> None:
         trainer = self.config["trainer"]
-        if trainer["devices"] not in (1, "1") or trainer["num_nodes"] != 1:
+        if self.ranks.size > 1 and self.protocol.batch_attention:
             raise ConfigError(
-                f"trainer.devices is {trainer['devices']}, but the similarity losses see one device's batch",
+                "protocol.batch_attention lets samples see their batch, of which each of several devices has a share",
                 "Set --trainer.devices 1.",
             )
         if self.config["seed_everything"] < 0:
@@ -150,6 +159,12 @@ class Run:
             monitor, known = section_of(self.config, stage)["fit"]["monitor"], stage.module.monitors(self.data.task)
             if monitor is not None and monitor not in known:
                 raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"Choose from {', '.join(known)}.")
+            size = section_of(self.config, stage)["fit"]["batch_size"] or self.data.batch_size
+            if size < self.ranks.size:
+                raise ConfigError(
+                    f"the batches of {stage.name} have {size} samples, for {self.ranks.size} devices together",
+                    "Raise data.init_args.batch_size, or lower trainer.devices.",
+                )
             epochs = section_of(self.config, stage)["fit"]["max_epochs"]
             if epochs < 1:
                 raise ConfigError(f"{stage.name}.fit.max_epochs is {epochs}", "Set it to 1 or more.")
@@ -205,30 +220,40 @@ class Run:
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored
-        with stored.exclusively(f"{title}: another process trains it, waiting for the result"):
-            if stored.exists():
-                print(f"{title}: taken from {stored.folder}", flush=True)
+        with ExitStack() as alone:
+            if not self.ranks.decided(lambda: self._must_train(job, title, alone)):
                 return
-            for name in job.stage.upstream.values():
-                if not self.jobs[name].stored.exists():
-                    raise self._untrained(name)
-            if not self.resume:
-                shutil.rmtree(stored.partial, ignore_errors=True)
             resumed = ", resumed" if (stored.partial / "last.ckpt").is_file() else ""
             with sharing(self.data):
                 trained = train(job.stage.module, job.sections, job.fit, stored.partial, title, self.features)
-            stored.publish(
-                {
-                    "stage": job.stage.name,
-                    "hash": stored.hash,
-                    "protocol": self.protocol.name,
-                    "trained": asdict(trained),
-                    "versions": versions(),
-                    "keys": job.keys,
-                }
+            self.ranks.decided(
+                lambda: stored.publish(
+                    {
+                        "stage": job.stage.name,
+                        "hash": stored.hash,
+                        "protocol": self.protocol.name,
+                        "trained": asdict(trained),
+                        "versions": versions(),
+                        "keys": job.keys,
+                    }
+                )
             )
         best = "" if trained.score is None else f", best {trained.monitor} {trained.score:.4f}"
         print(f"{title}: {trained.epochs} epochs in {trained.seconds:.1f} s{resumed}{best}", flush=True)
+
+    def _must_train(self, job: Job, title: str, alone: ExitStack) -> bool:
+        """Whether the stage is missing; then nobody else trains it until `alone` is left."""
+        stored = job.stored
+        alone.enter_context(stored.exclusively(f"{title}: another process trains it, waiting for the result"))
+        if stored.exists():
+            print(f"{title}: taken from {stored.folder}", flush=True)
+            return False
+        for name in job.stage.upstream.values():
+            if not self.jobs[name].stored.exists():
+                raise self._untrained(name)
+        if not self.resume:
+            shutil.rmtree(stored.partial, ignore_errors=True)
+        return True
 
     def _claim_folder(self) -> None:
         """Write `run.json`, unless the folder holds a run of another configuration."""

@@ -99,7 +99,12 @@ class StageCLI(LightningCLI):
         if logger is None or logger is True:
             logger = CSVLogger(self.folder, name="logs")
         return super().instantiate_trainer(
-            default_root_dir=self.folder, callbacks=callbacks, logger=logger, enable_progress_bar=bar, **kwargs
+            default_root_dir=self.folder,
+            callbacks=callbacks,
+            logger=logger,
+            enable_progress_bar=bar,
+            use_distributed_sampler=False,  # the data module cuts each batch into the processes' shares
+            **kwargs,
         )
 
 
@@ -147,13 +152,17 @@ def train(
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     cli = StageCLI(module, config, fit, folder, title, features)
-    cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
+    first = cli.trainer.is_global_zero
+    if first:
+        cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
     last = folder / "last.ckpt"
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
     if not (folder / "best.ckpt").is_file():
         raise RunError(f"{title} finished no epoch", "Set the stage's fit.max_epochs to 1 or more.")
-    last.unlink(missing_ok=True)  # first: a process killed between these lines only trains again
-    (folder / "best.ckpt").replace(folder / CHECKPOINT)
+    cli.trainer.strategy.barrier()
+    if first:
+        last.unlink(missing_ok=True)  # first: a process killed between these lines only trains again
+        (folder / "best.ckpt").replace(folder / CHECKPOINT)
     score = cli.best.best_model_score
     return Trained(
         str(cli.best.monitor),

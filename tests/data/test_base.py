@@ -109,7 +109,10 @@ def test_training_on_all_changes_the_training_part_only():
 @pytest.mark.parametrize(("uses", "expected"), [(True, {0, 1, 2, 3}), (False, {0, 2, 3})])
 def test_unlabelled_samples_are_trained_on_by_modules_that_can_use_them_only(uses, expected):
     data = make(labelled=np.arange(12) != 1, batch_size=3)
-    data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(uses_unlabelled=uses))
+    module = SimpleNamespace(uses_unlabelled=uses)
+    data.trainer = SimpleNamespace(
+        lightning_module=module, overfit_batches=0, training=False, global_rank=0, world_size=1
+    )
     batches = indices(data.train_dataloader())
     assert {position for batch in batches for position in batch} == expected
     assert [len(batch) for batch in batches] == ([3, 1] if uses else [3])
@@ -144,7 +147,7 @@ def test_training_samples_come_in_the_views_that_were_said(drawn, augments, expe
     monkeypatch.setattr(Given, "augments", augments)
     data = make(clips=20)
     data.attach(None, {}, drawn)
-    sampler = data.train_dataloader().sampler
+    sampler = data.train_dataloader().batch_sampler.sampler
     sampler.set_epoch(7)
     views = None if isinstance(next(iter(sampler)), int) else {view for _, view in sampler}
     assert views == expected

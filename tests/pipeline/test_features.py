@@ -234,9 +234,9 @@ def test_results_are_those_without_a_cache(trained):
 
 
 def training_pairs(data, epoch):
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    return list(loader.sampler)
+    sampler = data.train_dataloader().batch_sampler.sampler
+    sampler.set_epoch(epoch)
+    return list(sampler)
 
 
 @pytest.mark.parametrize("precision", ["float32", "off"])

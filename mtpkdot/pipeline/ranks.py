@@ -1,0 +1,119 @@
+"""The processes of a run: one trains with its rank's share of every batch, the first decides, writes and tells."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import lightning as L
+import torch.distributed as dist
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.strategies import DDPStrategy
+
+from mtpkdot.errors import ConfigError, UserError
+
+T = TypeVar("T")
+# Processes wait for the first one while another run trains the stage that they need.
+_PATIENCE = timedelta(days=7)
+_PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+
+class Ranks:
+    """The processes that share the devices of a run, started by Lightning, torchrun or srun.
+
+    Args:
+        trainer: the shared Trainer section, of which accelerator, devices, num_nodes and strategy are read.
+
+    Raises:
+        ConfigError: devices that are not there, or a strategy other than `auto` and those of DDP.
+    """
+
+    def __init__(self, trainer: Mapping[str, Any]) -> None:
+        try:
+            probe = L.Trainer(
+                **{key: trainer[key] for key in ("accelerator", "devices", "num_nodes", "strategy")},
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+        except (ValueError, RuntimeError, MisconfigurationException) as error:
+            raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", "Correct it.") from error
+        self._strategy: Any = probe.strategy
+        self.size, self.rank = probe.world_size, probe.global_rank if probe.world_size > 1 else 0
+        launched = getattr(self._strategy, "_start_method", None) == "popen"
+        if self.size > 1 and not (isinstance(self._strategy, DDPStrategy) and launched):
+            raise ConfigError(
+                f"trainer.strategy is {trainer['strategy']!r}, but only whole copies of the model share batches exactly",
+                "Set --trainer.strategy ddp.",
+            )
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that decides, writes and tells."""
+        return self.rank == 0
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Start the other processes where nobody has, and be one group with them; they print nothing."""
+        # A job of Slurm that holds several runs of one process each numbers them, which is nobody's rank.
+        rank_zero_only.rank = self.rank
+        if self.size == 1:
+            yield
+            return
+        place = {name: os.environ.get(name) for name in _PLACE}
+        launcher = self._strategy.launcher
+        launcher.launch(self._join)
+        with contextlib.ExitStack() as stack:
+            if not self.first:
+                nothing = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - no path of anybody's
+                stack.enter_context(contextlib.redirect_stdout(nothing))
+            try:
+                yield
+                dist.barrier(self._group)
+            except UserError:
+                if not self.first:
+                    sys.exit(0)  # the first process tells it
+                raise
+            finally:
+                dist.destroy_process_group()
+                for name, value in place.items():
+                    os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        for process in launcher.procs:
+            process.wait()
+
+    def decided(self, decide: Callable[[], T]) -> T:
+        """What the first process finds, on all of them; its errors too."""
+        if self.size == 1:
+            return decide()
+        told: list[Any] = [None, None]
+        if self.first:
+            try:
+                told[0] = decide()
+            except UserError as error:
+                told[1] = error
+        dist.broadcast_object_list(told, 0, self._group)
+        if told[1] is not None:
+            raise told[1]
+        found: T = told[0]
+        return found
+
+    def on_any(self, mine: bool) -> bool:
+        """Whether it holds on any process."""
+        if self.size == 1:
+            return mine
+        found = [False] * self.size
+        dist.all_gather_object(found, mine, self._group)
+        return any(found)
+
+    def signal(self, signum: int) -> None:
+        """Pass a signal on to the processes that this one has started."""
+        if self.size > 1:
+            self._strategy.launcher.kill(signum)
+
+    def _join(self) -> None:
+        self._strategy.setup_environment()
+        self._group = dist.new_group(timeout=_PATIENCE, backend="gloo")
