@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; the process's own if None.
 
     Returns:
-        0 when done, 1 if a check finds something wrong, 2 for a mistake of the user, 143 after SIGTERM.
+        0 when done, 1 if a check finds something wrong, 2 for a mistake of the user, 143 after SIGTERM and SIGUSR1.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in VERBS:
         return _complain(f"there is no verb {argv[0]!r}. Choose from {', '.join(VERBS)}; see `mtpkdot --help`.")
     module, _, function = VERBS[argv[0]][0].partition(":")
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {signum: signal.signal(signum, _terminate) for signum in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         verb: Verb = getattr(import_module(module), function)
         return verb(argv[1:]) or 0
@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # --help and --print_config end this way, and so does SIGTERM.
         return stop.code if isinstance(stop.code, int) else 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def usage() -> str:
@@ -100,5 +101,5 @@ def _complain(message: str) -> int:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    """End at once: the interrupted epoch is repeated, bit for bit, when the run is called again."""
+    """End at once; a training in its steps ends after the one it is in, see `mtpkdot.pipeline.preemption`."""
     raise SystemExit(TERMINATED)

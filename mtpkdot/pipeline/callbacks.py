@@ -14,12 +14,18 @@ class StepSeed(Callback):
     A resumed run then draws what the uninterrupted one drew, whatever happened between; restoring the generator's
     state from a checkpoint is not enough, for validation and loaders draw from it as well.
 
+    Processes that share a batch draw differently, each for its own samples.
+
     Args:
         seed: the run's seed.
     """
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed
+        self.seed, self.built = seed, torch.get_rng_state()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Go on from where the module was built: starting several processes seeds them anew, starting one does not."""
+        torch.set_rng_state(self.built)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -69,6 +69,8 @@ class PipelineOptions:
         features: precision of the pass in which frozen encoders compute features of media: bfloat16, float32, or
             `auto` for bfloat16 where the processor computes with it. They are kept in `<root>/features` and read by
             every later stage and epoch; `off` computes them in every step instead.
+        checkpoint_every: optimiser steps between checkpoints within an epoch: what a killed process loses at most; null
+            for one checkpoint per epoch. A process that is asked to go (SIGTERM, SIGUSR1) saves after its step anyway.
         resume: false puts a run of the same name aside and starts interrupted stages anew.
     """
 
@@ -76,6 +78,7 @@ class PipelineOptions:
     name: str | None = None
     stages: list[str] = field(default_factory=lambda: list(KINDS))
     features: Precision = "auto"
+    checkpoint_every: int | None = None
     resume: bool = True
 
 

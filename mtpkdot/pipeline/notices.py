@@ -18,5 +18,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     # A machine with Slurm can be worked on without it.
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used.*")
+    # The order of samples knows where within an epoch it is, without a state of the loader.
+    warnings.filterwarnings("ignore", message=".*ended before the epoch ended and your dataloader is not resumable.*")
     # A resumed stage trains in the folder of its first attempt by design.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import lightning as L
+import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -74,9 +75,9 @@ class Ranks:
             try:
                 yield
                 dist.barrier(self._group)
-            except UserError:
+            except (UserError, SystemExit):
                 if not self.first:
-                    sys.exit(0)  # the first process tells it
+                    sys.exit(0)  # the first process tells it; the one that has started the others would be killed
                 raise
             finally:
                 dist.destroy_process_group()
@@ -105,9 +106,9 @@ class Ranks:
         """Whether it holds on any process."""
         if self.size == 1:
             return mine
-        found = [False] * self.size
-        dist.all_gather_object(found, mine, self._group)
-        return any(found)
+        found = torch.tensor(int(mine))
+        dist.all_reduce(found, dist.ReduceOp.MAX, self._group)
+        return bool(found)
 
     def signal(self, signum: int) -> None:
         """Pass a signal on to the processes that this one has started."""

@@ -25,6 +25,7 @@ from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
+from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import expand
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
@@ -62,6 +63,7 @@ class Run:
             {name: section["model"]["encoder"] for name, section in self.config["backbone"].items()},
         )
         self.resume: bool = options["resume"]
+        self.preemption = Preemption(options["checkpoint_every"], self.ranks)
         hashes = {name: job.stored.hash for name, job in self.jobs.items()}
         self.folder = Path(options["root"]) / (options["name"] or f"{experiment.source}-{digest(hashes)[:8]}")
 
@@ -151,6 +153,9 @@ class Run:
                 "protocol.batch_attention lets samples see their batch, of which each of several devices has a share",
                 "Set --trainer.devices 1.",
             )
+        every = self.config["pipeline"]["checkpoint_every"]
+        if every is not None and every < 1:
+            raise ConfigError(f"pipeline.checkpoint_every is {every}", "Choose 1 or more.")
         if self.config["seed_everything"] < 0:
             raise ConfigError(f"seed_everything is {self.config['seed_everything']}", "Choose 0 or more.")
         if trainer["limit_val_batches"] == 0:
@@ -201,7 +206,9 @@ class Run:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     with sharing(self.data):
-                        cli = StageCLI(stage.module, job.sections, job.fit, Path(folder), stage.name, self.features)
+                        cli = StageCLI(
+                            stage.module, job.sections, job.fit, Path(folder), stage.name, self.features, self.preemption
+                        )
                     if self.data.per_step and stage.modality is not None:
                         self._check_steps(cli.model, stage.modality)
                 except (ValueError, MisconfigurationException, ArgumentError) as error:
@@ -223,9 +230,11 @@ class Run:
         with ExitStack() as alone:
             if not self.ranks.decided(lambda: self._must_train(job, title, alone)):
                 return
-            resumed = ", resumed" if (stored.partial / "last.ckpt").is_file() else ""
+            resumed = ", resumed" if (stored.partial / LAST).is_file() else ""
             with sharing(self.data):
-                trained = train(job.stage.module, job.sections, job.fit, stored.partial, title, self.features)
+                trained = train(
+                    job.stage.module, job.sections, job.fit, stored.partial, title, self.features, self.preemption
+                )
             self.ranks.decided(
                 lambda: stored.publish(
                     {
@@ -240,6 +249,7 @@ class Run:
             )
         best = "" if trained.score is None else f", best {trained.monitor} {trained.score:.4f}"
         print(f"{title}: {trained.epochs} epochs in {trained.seconds:.1f} s{resumed}{best}", flush=True)
+        self.preemption.stop_if_asked()
 
     def _must_train(self, job: Job, title: str, alone: ExitStack) -> bool:
         """Whether the stage is missing; then nobody else trains it until `alone` is left."""

@@ -21,6 +21,7 @@ from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
+from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT
 
 LINKED = ("task", "targets", "modalities", "prevalent", "rates", "per_step")
@@ -39,6 +40,7 @@ class StageCLI(LightningCLI):
         folder: where the stage trains.
         title: of the progress bar.
         features: where features of frozen encoders are kept.
+        preemption: saves within epochs and stops when asked to.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class StageCLI(LightningCLI):
         folder: Path,
         title: str,
         features: FeatureCache,
+        preemption: Preemption,
     ) -> None:
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
+        self.preemption = preemption
         # Later stages take their encoders' weights from the backbones.
         weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
         with weights, warnings.catch_warnings():
@@ -85,6 +89,7 @@ class StageCLI(LightningCLI):
         callbacks: list[Callback] = [
             FeaturesAtHand(self.features),
             StepSeed(int(self.config.seed_everything)),
+            self.preemption,
             self.best,
             last,
         ]
@@ -132,6 +137,7 @@ def train(
     folder: Path,
     title: str,
     features: FeatureCache,
+    preemption: Preemption,
 ) -> Trained:
     """Train a stage in its folder, or go on where a killed process left it.
 
@@ -142,21 +148,24 @@ def train(
         folder: receives `config.yaml`, `model.ckpt` (best epoch) and `logs/`.
         title: of the progress bar.
         features: where features of frozen encoders are kept.
+        preemption: saves within epochs and stops when asked to.
 
     Returns:
         The record. The folder then holds the weights of the best epoch and nothing of the way there.
 
     Raises:
         RunError: no epoch was finished.
+        SystemExit: a signal has stopped it; the folder holds what it takes to go on.
     """
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    cli = StageCLI(module, config, fit, folder, title, features)
+    cli = StageCLI(module, config, fit, folder, title, features, preemption)
     first = cli.trainer.is_global_zero
     if first:
         cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
-    last = folder / "last.ckpt"
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
+    last = folder / LAST
+    with preemption.heeded():
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
     if not (folder / "best.ckpt").is_file():
         raise RunError(f"{title} finished no epoch", "Set the stage's fit.max_epochs to 1 or more.")
     cli.trainer.strategy.barrier()

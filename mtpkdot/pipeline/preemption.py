@@ -1,0 +1,87 @@
+"""A run that is asked to go ends after its step, with a checkpoint, and goes on from there bit for bit."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from mtpkdot.pipeline.ranks import Ranks
+
+LAST = "last.ckpt"
+TERMINATED = 128 + signal.SIGTERM
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm sends either before it takes a node away, as a job asks it to
+
+
+class Preemption(Callback):
+    """Saves within epochs, and stops training when a signal asks for it.
+
+    It saves after an optimiser step only (gradients that are still being accumulated are in no checkpoint), and not
+    where validation follows (its end has a checkpoint of its own): a signal there is answered after it.
+
+    Args:
+        every: optimiser steps between checkpoints, all that a killed process loses; None for one per epoch.
+        ranks: the processes, which stop together.
+    """
+
+    def __init__(self, every: int | None, ranks: Ranks) -> None:
+        self.every, self.ranks = every, ranks
+        self.asked, self.steps_saved = False, 0
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Within it, what is asked by a signal is done at the next occasion and not at once."""
+        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+    def stop_if_asked(self) -> None:
+        """End the program if a signal has asked any of its processes to.
+
+        Raises:
+            SystemExit: with the code of a program that was terminated.
+        """
+        if self.ranks.on_any(self.asked):
+            raise SystemExit(TERMINATED)
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen; the Trainer's own handlers, set just before, would end the step."""
+        for signum in SIGNALS:
+            signal.signal(signum, self._ask)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen, and count steps from here."""
+        self.on_sanity_check_start(trainer, pl_module)
+        self.steps_saved = trainer.global_step
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go before the epoch; the one before it has been saved."""
+        self.stop_if_asked()
+        self.steps_saved = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where it is due, and go where it was asked for."""
+        done = batch_idx + 1
+        validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
+        if done == trainer.num_training_batches or done % trainer.accumulate_grad_batches or validates:
+            return
+        asked = self.ranks.on_any(self.asked)
+        if asked or (self.every is not None and trainer.global_step - self.steps_saved >= self.every):
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
+            self.steps_saved = trainer.global_step
+        if asked:
+            raise SystemExit(TERMINATED)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if not self.asked:
+            self.asked = True
+            self.ranks.signal(signum)
