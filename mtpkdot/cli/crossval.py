@@ -27,10 +27,11 @@ def crossval(argv: Sequence[str]) -> int | None:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--threads", type=int, default=1, help="threads of each; another number may round otherwise")
     parser.add_argument("--name", help="folder of the study; by default named after its files")
+    parser.add_argument("--part", default="1/1", help="run one of several parts of the study, e.g. 3/10, and no tables")
     options, rest = parser.parse_known_args(list(argv))
     if options.jobs < 1 or options.threads < 1:
         raise ConfigError("--jobs and --threads are 1 or more", "Correct them.")
-    from mtpkdot.pipeline.crossval import by_reason, check, run
+    from mtpkdot.pipeline.crossval import by_reason, check, part_of, run
     from mtpkdot.pipeline.notices import quieten
     from mtpkdot.pipeline.planning import Plan
     from mtpkdot.report.summary import summarise
@@ -49,8 +50,9 @@ def crossval(argv: Sequence[str]) -> int | None:
     )
     study, contents = plan.study()
     check(study, contents)
-    failures = run(study, options.jobs, options.threads, contents)
-    print(summarise(study.folder))
+    part = part_of(options.part)
+    failures = run(study, options.jobs, options.threads, contents, part)
+    print(summarise(study.folder) if part[1] == 1 else f"Part {options.part} of the study is in {study.folder}")
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")
     return FAILED if failures else None

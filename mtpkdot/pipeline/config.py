@@ -1,5 +1,6 @@
 """The experiment: one parser with the shared sections and one section per stage."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.stages import KINDS, filled
+from mtpkdot.pipeline.tracking import sweep_run
 
 # What the pipeline decides itself: by stage (`<stage>.fit`), or because a stage has a folder of its own.
 _NOT_SHARED = {
@@ -112,6 +114,9 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     Raises:
         ConfigError: unknown key, wrong type, unknown modality, missing file.
     """
+    if sweep_run() is not None:
+        # The agent writes values in Python's words, of which YAML does not know this one.
+        argv = [f"{word[:-4]}null" if re.fullmatch(r"--[^=]+=None", word) else word for word in argv]
     # The backbones' keys are the data's modalities, so the data section is read first.
     first = [argument for argument in argv if not argument.startswith("--print_config")]
     parser = _parser(verb, None)
@@ -126,6 +131,9 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
         )
     parser = _parser(verb, data.modality_names)
     namespace = _run(parser, list(argv))
+    if verb == "fit" and (trial := sweep_run()) is not None:
+        # Trials side by side share trained stages, and nothing else.
+        namespace.pipeline.name = trial
     config: dict[str, Any] = namespace.clone(with_meta=False).as_dict()
     source = Path(str(parsed.config[0])).stem if parsed.get("config") else "run"
     del config["config"]

@@ -42,7 +42,9 @@ class Failure:
     reason: str
 
 
-def run(study: Study, jobs: int, threads: int, contents: str) -> list[Failure]:
+def run(
+    study: Study, jobs: int, threads: int, contents: str, part: tuple[int, int] = (1, 1)
+) -> list[Failure]:
     """Run every cell that is not finished.
 
     Args:
@@ -50,6 +52,7 @@ def run(study: Study, jobs: int, threads: int, contents: str) -> list[Failure]:
         jobs: processes.
         threads: threads of each.
         contents: digest of the data, so that cells of other data are not taken for finished.
+        part: (i, n), the i-th of n parts of the study, from 1 on, see `Study.cells`.
 
     Returns:
         What failed, and what could not be run for that. Everything else is finished.
@@ -58,7 +61,7 @@ def run(study: Study, jobs: int, threads: int, contents: str) -> list[Failure]:
         RunError: a process was killed. Calling again goes on.
     """
     study.write()
-    cells = list(study.cells())
+    cells = list(study.cells(part))
     done = {cell.place for cell in cells if is_finished(study, cell, contents)}
     failures: list[Failure] = []
     waiting: dict[tuple[str, str, int, int], list[Cell]] = {}
@@ -87,6 +90,18 @@ def run(study: Study, jobs: int, threads: int, contents: str) -> list[Failure]:
                 failures += [Failure(f.place, f"waits for {cell.place}, which failed") for f in followers]
                 bar.update(len(followers))
     return failures
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """The part of a study that `3/10` names.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    which, _, count = text.partition("/")
+    if not (which.isdecimal() and count.isdecimal() and 1 <= int(which) <= int(count)):
+        raise ConfigError(f"--part is {text!r}", "Name one of n parts as 1/n, 2/n ... n/n.")
+    return int(which), int(count)
 
 
 def is_finished(study: Study, cell: Cell, contents: str) -> bool:

@@ -6,7 +6,7 @@ import tempfile
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
 from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
+from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import StageCLI, train, versions
 
 
@@ -64,6 +65,7 @@ class Run:
         )
         self.resume: bool = options["resume"]
         self.preemption = Preemption(options["checkpoint_every"], self.ranks)
+        self.tracking = Tracking(self.config["trainer"]["logger"])
         hashes = {name: job.stored.hash for name, job in self.jobs.items()}
         self.folder = Path(options["root"]) / (options["name"] or f"{experiment.source}-{digest(hashes)[:8]}")
 
@@ -73,13 +75,16 @@ class Run:
         Args:
             everything: evaluate the stages that were taken from earlier runs as well.
         """
-        with self.ranks.together():
-            self.ranks.decided(self._prepare)
-            for number, stage in enumerate(self.wanted, start=1):
-                self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
-        if self.ranks.first:
-            # Alone, so that every sample counts once.
-            self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
+        with ExitStack() as tracked:
+            with self.ranks.together():
+                self.ranks.decided(self._prepare)
+                if self.ranks.first:
+                    tracked.enter_context(self.tracking.opened(self.folder, json.loads(json.dumps(self.config, default=_plain))))
+                for number, stage in enumerate(self.wanted, start=1):
+                    self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
+            if self.ranks.first:
+                # Alone, so that every sample counts once.
+                self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
 
     def _prepare(self) -> None:
         self._check_modules()
@@ -133,6 +138,7 @@ class Run:
         rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), list(KINDS).index(row.stage)))
         text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
+        self.tracking.results(rows, self.folder)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
         if "test" in splits and "student" in self.jobs and len(self.data.submitted):
             self._submit()
@@ -207,7 +213,14 @@ class Run:
                 try:
                     with sharing(self.data):
                         cli = StageCLI(
-                            stage.module, job.sections, job.fit, Path(folder), stage.name, self.features, self.preemption
+                            stage.module,
+                            job.sections,
+                            job.fit,
+                            Path(folder),
+                            stage.name,
+                            self.features,
+                            self.preemption,
+                            self.tracking,
                         )
                     if self.data.per_step and stage.modality is not None:
                         self._check_steps(cli.model, stage.modality)
@@ -233,7 +246,14 @@ class Run:
             resumed = ", resumed" if (stored.partial / LAST).is_file() else ""
             with sharing(self.data):
                 trained = train(
-                    job.stage.module, job.sections, job.fit, stored.partial, title, self.features, self.preemption
+                    job.stage.module,
+                    job.sections,
+                    job.fit,
+                    stored.partial,
+                    title,
+                    self.features,
+                    self.preemption,
+                    self.tracking,
                 )
             self.ranks.decided(
                 lambda: stored.publish(
@@ -247,6 +267,7 @@ class Run:
                     }
                 )
             )
+        self.tracking.stage(job.stage.name, stored.checkpoint)
         best = "" if trained.score is None else f", best {trained.monitor} {trained.score:.4f}"
         print(f"{title}: {trained.epochs} epochs in {trained.seconds:.1f} s{resumed}{best}", flush=True)
         self.preemption.stop_if_asked()
@@ -327,6 +348,10 @@ class Run:
             f"the stage {name} has not been trained with this configuration",
             f"Add it to --pipeline.stages, or train it with `mtpkdot stage {name} --config ...`.",
         )
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _suffixes() -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -80,16 +81,22 @@ class Study:
         """Where everything of the study lies."""
         return Path(self.root) / self.name
 
-    def cells(self) -> Iterator[Cell]:
-        """All cells; those that others wait for come before them."""
-        for setting in self.settings:
-            for fold in range(len(self.folds)):
-                for seed in self.seeds:
-                    groups = {variant: self.upstream(variant) for variant in self.variants}
-                    for group in dict.fromkeys(groups.values()):
-                        yield self._cell(setting, group, fold, seed, group)
-                    for variant, group in groups.items():
-                        yield self._cell(setting, variant, fold, seed, group)
+    def cells(self, part: tuple[int, int] = (1, 1)) -> Iterator[Cell]:
+        """All cells, or those of a part; those that others wait for come before them.
+
+        Args:
+            part: (i, n), the i-th of n parts, from 1 on. Cells that wait for the same one are in the same part, so that
+                parts can be run at the same time.
+        """
+        which, count = part
+        groups = {variant: self.upstream(variant) for variant in self.variants}
+        for number, (setting, fold, seed) in enumerate(product(self.settings, range(len(self.folds)), self.seeds)):
+            if number % count != which - 1:
+                continue
+            for group in dict.fromkeys(groups.values()):
+                yield self._cell(setting, group, fold, seed, group)
+            for variant, group in groups.items():
+                yield self._cell(setting, variant, fold, seed, group)
 
     def upstream(self, variant: str) -> str:
         """Name of the upstream stages that a student is trained on."""

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.errors import RunError
@@ -23,6 +23,7 @@ from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar,
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT
+from mtpkdot.pipeline.tracking import Tracking
 
 LINKED = ("task", "targets", "modalities", "prevalent", "rates", "per_step")
 
@@ -41,6 +42,7 @@ class StageCLI(LightningCLI):
         title: of the progress bar.
         features: where features of frozen encoders are kept.
         preemption: saves within epochs and stops when asked to.
+        tracking: the fit's W&B run.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class StageCLI(LightningCLI):
         title: str,
         features: FeatureCache,
         preemption: Preemption,
+        tracking: Tracking,
     ) -> None:
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
-        self.preemption = preemption
+        self.preemption, self.tracking = preemption, tracking
         # Later stages take their encoders' weights from the backbones.
         weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
         with weights, warnings.catch_warnings():
@@ -101,12 +104,14 @@ class StageCLI(LightningCLI):
         chosen = self.config_init.trainer.callbacks or []
         callbacks += chosen if isinstance(chosen, list) else [chosen]
         logger = self.config_init.trainer.logger
-        if logger is None or logger is True:
-            logger = CSVLogger(self.folder, name="logs")
+        named = logger if isinstance(logger, list) else [logger] if isinstance(logger, Logger) else []
+        loggers = self.tracking.loggers(self.folder.parent.name, named)
+        if logger is not False and not loggers:
+            loggers = [CSVLogger(self.folder, name="logs")]
         return super().instantiate_trainer(
             default_root_dir=self.folder,
             callbacks=callbacks,
-            logger=logger,
+            logger=loggers,
             enable_progress_bar=bar,
             use_distributed_sampler=False,  # the data module cuts each batch into the processes' shares
             **kwargs,
@@ -138,6 +143,7 @@ def train(
     title: str,
     features: FeatureCache,
     preemption: Preemption,
+    tracking: Tracking,
 ) -> Trained:
     """Train a stage in its folder, or go on where a killed process left it.
 
@@ -149,6 +155,7 @@ def train(
         title: of the progress bar.
         features: where features of frozen encoders are kept.
         preemption: saves within epochs and stops when asked to.
+        tracking: the fit's W&B run.
 
     Returns:
         The record. The folder then holds the weights of the best epoch and nothing of the way there.
@@ -159,7 +166,7 @@ def train(
     """
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    cli = StageCLI(module, config, fit, folder, title, features, preemption)
+    cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking)
     first = cli.trainer.is_global_zero
     if first:
         cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)

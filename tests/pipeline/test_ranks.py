@@ -99,7 +99,7 @@ def test_the_program_starts_its_processes_itself_and_so_does_torchrun(tmp_path):
     config = tmp_path / "exact.yaml"
     config.write_text(yaml.safe_dump(EXACT, sort_keys=False))
     arguments = ["mtpkdot", "fit", "--config", str(config), "--pipeline.stages", "[backbone]", "--trainer.devices", "2"]
-    starters = {"itself": [], "torchrun": ["torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]}
+    starters = {"itself": [], "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]}
     losses = []
     for name, starter in starters.items():
         root = tmp_path / name

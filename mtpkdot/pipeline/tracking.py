@@ -1,0 +1,149 @@
+"""Weights & Biases: one run per fit, the stages' values under their names, offline wherever online is not possible."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pandas as pd
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from mtpkdot.pipeline.preemption import TERMINATED
+from mtpkdot.pipeline.results import Row
+from mtpkdot.pipeline.store import write_text
+
+_LOGGER, _WAIT = "WandbLogger", 30.0  # seconds for the server's answer
+# Arguments of WandbLogger that are not handed to wandb.init.
+_OWN = {"save_dir", "version", "offline", "dir", "id", "log_model", "experiment", "prefix", "checkpoint_name"}
+_OWN |= {"add_file_policy", "anonymous"}
+
+
+class StageLogger(WandbLogger):
+    """Logs one stage into the fit's run, `teacher/val/accuracy`; the run has the config already."""
+
+    LOGGER_JOIN_CHAR = "/"
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Nothing: the whole config is logged once."""
+
+
+class Tracking:
+    """The W&B run of a fit, if `trainer.logger` names a WandbLogger; nothing otherwise.
+
+    Args:
+        section: `trainer.logger` as plain data.
+    """
+
+    def __init__(self, section: Any) -> None:
+        sections = section if isinstance(section, list) else [section]
+        found = [s for s in sections if isinstance(s, Mapping) and s["class_path"].rpartition(".")[2] == _LOGGER]
+        self.settings: dict[str, Any] | None = None
+        if found:
+            self.settings = {**(found[0].get("init_args") or {}), **(found[0].get("dict_kwargs") or {})}
+        self.run: Any = None
+
+    @contextlib.contextmanager
+    def opened(self, folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
+        """Within it, the run is there.
+
+        Args:
+            folder: of the fit: its name is the run's, unless the config has one. The run's id is kept in it, so that
+                a fit that goes on goes on in the same run.
+            config: everything, nested.
+        """
+        if self.settings is None:
+            yield
+            return
+        self.run = self._init(folder, config)
+        self.run.define_metric("trainer/global_step")
+        self.run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        code = 1
+        try:
+            yield
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+            if code == TERMINATED:
+                self.run.mark_preempting()
+            raise
+        finally:
+            self.run.finish(code)
+            self.run = None
+
+    def loggers(self, stage: str, chosen: Iterable[Logger]) -> list[Logger]:
+        """The loggers of a stage, with one into the fit's run in the place of a WandbLogger of its own."""
+        kept = [logger for logger in chosen if not isinstance(logger, WandbLogger)]
+        return kept if self.run is None else [*kept, StageLogger(experiment=self.run, prefix=stage)]
+
+    def stage(self, name: str, checkpoint: Path) -> None:
+        """Keep a trained stage's weights with the run, if the config's `log_model` says so."""
+        if self.run is not None and self.settings is not None and self.settings.get("log_model"):
+            self.run.log_artifact(str(checkpoint), name=f"{self.run.id}-{name}", type="model")
+
+    def results(self, rows: Iterable[Row], folder: Path) -> None:
+        """The results: each number in the run's summary, the table beside them, the files as an artifact."""
+        if self.run is None:
+            return
+        import wandb
+
+        rows = list(rows)
+        for row in rows:
+            model = f"{row.stage}.{row.modality}" if row.stage in ("backbone", "adapted") else row.stage
+            # Regression tells every target, and their mean last.
+            self.run.summary[f"{row.split}/{model}/{row.metric}/{row.target}"] = row.value
+            self.run.summary[f"{row.split}/{model}/{row.metric}"] = row.value
+        table = pd.DataFrame([asdict(row) for row in rows])
+        self.run.log({"results": wandb.Table(dataframe=table)})
+        artifact = wandb.Artifact(f"{self.run.id}-results", type="results")
+        for name in ("results.json", "results.md", "predictions.parquet"):
+            artifact.add_file(str(folder / name))
+        self.run.log_artifact(artifact)
+
+    def _init(self, folder: Path, config: Mapping[str, Any]) -> Any:
+        import wandb
+
+        assert self.settings is not None
+        kept = {key: value for key, value in self.settings.items() if key not in _OWN and value is not None}
+        kept.setdefault("project", os.environ.get("WANDB_PROJECT", "mtpkdot"))
+        kept.setdefault("name", folder.name)
+        noted = folder / "wandb.id"
+        given = self.settings.get("version") or self.settings.get("id") or sweep_run()
+        name = given or (noted.read_text().strip() if noted.is_file() else secrets.token_hex(4))
+        write_text(noted, f"{name}\n")
+        chosen = self.settings.get("save_dir")
+        place = str(folder if chosen in (None, ".") else chosen)  # "." is the default of WandbLogger
+        common = {**kept, "id": name, "dir": place, "config": dict(config)}
+
+        def init(mode: str | None) -> Any:
+            settings = wandb.Settings(init_timeout=_WAIT, silent=True)
+            return wandb.init(**common, mode=mode, resume="allow" if mode is None else None, settings=settings)
+
+        if self.settings.get("offline") or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+            return init(os.environ.get("WANDB_MODE", "offline").replace("dryrun", "offline"))
+        reason = "there are no credentials (see `wandb login`)"
+        settings = wandb.setup().settings
+        if settings.api_key or _stored_key(str(settings.base_url)):
+            try:
+                return init(None)
+            except wandb.errors.Error as error:
+                reason = f"the server cannot be reached ({' '.join(str(error).split())})"
+        print(f"W&B runs offline, for {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
+        return init("offline")
+
+
+def sweep_run() -> str | None:
+    """Id of the trial, if this process runs one of a W&B sweep."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def _stored_key(server: str) -> bool:
+    try:
+        stored = netrc(os.environ.get("NETRC"))
+    except (OSError, NetrcParseError):
+        return False
+    return (urlparse(server).hostname or "") in stored.hosts

@@ -1,0 +1,195 @@
+"""W&B: one run per fit, offline where it must be; trials of a sweep share the teacher and no folder."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import wandb
+
+from mtpkdot.cli.main import main
+from mtpkdot.pipeline.config import parse
+from tests.pipeline.sweeps import ROOT, command, drawn, environment, load
+
+WANDB = ["--trainer.logger", "WandbLogger"]
+
+
+class FakeRun:
+    """Records what a W&B run is told."""
+
+    def __init__(self, **settings):
+        self.settings, self.id, self.name = settings, settings["id"], settings["name"]
+        self.logged, self.summary, self.artifacts, self.ended = [], {}, [], []
+        self.config = SimpleNamespace(update=lambda *a, **k: pytest.fail("the config is logged once, at the start"))
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def log_artifact(self, artifact, name=None, type=None):
+        self.artifacts.append(name or artifact.name)
+
+    def define_metric(self, *names, **options):
+        """Nothing to record."""
+
+    def mark_preempting(self):
+        self.ended.append("preempting")
+
+    def finish(self, code):
+        self.ended.append(code)
+
+
+@pytest.fixture
+def runs(monkeypatch, tmp_path):
+    """W&B runs that are started, without any server."""
+    started = []
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setattr(wandb, "init", lambda **settings: started.append(FakeRun(**settings)) or started[-1])
+    return started
+
+
+def test_a_fit_is_one_run_with_the_stages_before_its_values(tiny_config, trained_root, tmp_path, runs):
+    fit = ["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), *WANDB]
+    assert main(fit) == 0
+    assert main(fit) == 0
+    first, again = runs
+    assert first.id == again.id == (tmp_path / "tiny" / "wandb.id").read_text().strip()
+    keys = {key for values in first.logged for key in values}
+    stages = ("backbone.video", "backbone.signal", "teacher", "adapted", "student")
+    assert keys >= {f"{stage}/val/accuracy" for stage in stages} | {"hallucinator/val/loss", "student/train/loss"}
+    assert first.settings["config"]["student"]["model"]["top_k"] == 8
+    assert first.settings["config"]["data"]["init_args"]["subjects"] == 10
+    assert first.artifacts == [f"{first.id}-results"]
+    rows = json.loads((tmp_path / "tiny" / "results.json").read_text())
+    student = {f"{r['split']}/student/{r['metric']}": r["value"] for r in rows if r["stage"] == "student"}
+    assert student.items() <= first.summary.items()
+    assert "validation/student/accuracy" in student
+    assert first.ended == [0]
+    plain = json.loads((trained_root / "tiny" / "run.json").read_text())["stages"]
+    assert json.loads((tmp_path / "tiny" / "run.json").read_text())["stages"] == plain  # a logger changes no result
+
+
+def test_weights_are_kept_with_the_run_if_asked_for(tiny_config, tmp_path, runs):
+    settings = ["--trainer.logger.log_model", "true", "--trainer.logger.project", "p", "--pipeline.stages", "[backbone]"]
+    assert main(["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), *WANDB, *settings]) == 0
+    assert runs[0].settings["project"] == "p"
+    assert runs[0].artifacts == [f"{runs[0].id}-{name}" for name in ("backbone.video", "backbone.signal", "results")]
+
+
+def test_without_credentials_it_runs_offline_and_says_so_once(tiny_config, tmp_path):
+    line = [sys.executable, "-m", "mtpkdot", "fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path)]
+    line += [*WANDB, "--pipeline.stages", "[backbone.video]"]
+    environs = {k: v for k, v in environment("").items() if not k.startswith("WANDB")}
+    done = subprocess.run(line, env=environs, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert [text for text in done.stdout.splitlines() if "W&B" in text] == [
+        "W&B runs offline, for there are no credentials (see `wandb login`); "
+        f"`wandb sync {tmp_path}/tiny/wandb/offline-run-*` sends it later."
+    ]
+    (written,) = (tmp_path / "tiny" / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"backbone.video/val/accuracy" in written.read_bytes()
+
+
+def test_an_unreachable_server_is_told_and_nothing_fails(tiny_config, tmp_path, runs, monkeypatch, capsys):
+    def unreachable(**settings):
+        if settings["mode"] is None:
+            raise wandb.errors.CommError("no answer")
+        return FakeRun(**settings)
+
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setattr(wandb, "init", unreachable)
+    wandb.teardown()
+    fit = ["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), "--pipeline.stages", "[backbone]"]
+    assert main([*fit, *WANDB]) == 0
+    assert "the server cannot be reached (no answer)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["weights_bayes", "methods_grid"])
+def test_the_files_of_sweeps_make_command_lines_that_are_understood(name, monkeypatch):
+    sweep = load(name)
+    monkeypatch.chdir(ROOT)
+    for trial in range(3):
+        values = drawn(sweep["parameters"], random.Random(trial))
+        for key, value in environment(f"t{trial}").items():
+            monkeypatch.setenv(key, value)
+        line = command(sweep, values)
+        experiment = parse("fit", line[line.index("fit") + 1 :])
+        assert experiment.config["pipeline"]["name"] == f"t{trial}"
+        for key, value in values.items():
+            found = experiment.config
+            for part in key.split("."):
+                found = found[part]
+            assert found == value
+
+
+def test_booleans_lists_nothing_and_nested_keys_arrive_as_they_are(tiny_config, monkeypatch):
+    values = {
+        "student.model.train_tnet": True,
+        "student.model.relative_eps": False,
+        "hallucinator.model.hidden": [8, 4],
+        "student.fit.patience": None,
+        "student.model.weights": {"task": 1.0, "transport": 0.5},
+        "data.init_args.split.fold": 1,
+        "pipeline.stages": ["backbone", "student"],
+    }
+    for key, value in environment("t9").items():
+        monkeypatch.setenv(key, value)
+    line = command({"command": ["mtpkdot", "fit", f"--config={tiny_config}", "${args}"]}, values)
+    config = parse("fit", line[4:]).config
+    assert config["student"]["model"]["train_tnet"] is True
+    assert config["student"]["model"]["relative_eps"] is False
+    assert config["hallucinator"]["model"]["hidden"] == [8, 4]
+    assert config["student"]["fit"]["patience"] is None
+    assert config["student"]["model"]["weights"] == {"task": 1.0, "transport": 0.5}
+    assert config["data"]["init_args"]["split"]["fold"] == 1
+    assert config["pipeline"]["stages"] == ["backbone", "student"]
+
+
+@pytest.mark.timeout(600)
+def test_eight_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_path):
+    sweep = {"command": ["${env}", "mtpkdot", "fit", f"--config={tiny_config}", "--trainer.logger=WandbLogger", "${args}"]}
+    trials = {
+        f"trial{i}": {"student.model.top_k": 4 + i % 4, "student.model.train_tnet": i >= 4, "pipeline.root": str(tmp_path)}
+        for i in range(8)
+    }
+    waiting, running, again = list(trials), {}, 0
+    while waiting or running:
+        while waiting and len(running) < 2:
+            trial = waiting.pop(0)
+            line = command(sweep, trials[trial])
+            running[trial] = subprocess.Popen(
+                line, env=environment(trial), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+        if not again and any((tmp_path / "stages" / "teacher").glob(".*.partial")):
+            running["trial0"].send_signal(signal.SIGKILL)
+        for trial, process in list(running.items()):
+            if process.poll() is not None:
+                del running[trial]
+                _, errors = process.communicate()
+                if process.returncode == -signal.SIGKILL:
+                    again += 1
+                    waiting.append(trial)  # as a preempted trial comes back
+                else:
+                    assert process.returncode == 0, errors
+        time.sleep(0.05)
+    assert again == 1
+    assert len(list((tmp_path / "stages" / "teacher").glob("[!.]*"))) == 1
+    assert len(list((tmp_path / "stages" / "student").glob("[!.]*"))) == 8
+    for trial, values in trials.items():
+        stages = json.loads((tmp_path / trial / "run.json").read_text())["stages"]
+        assert stages["student"]["keys"]["student.model.top_k"] == values["student.model.top_k"]
+        assert stages["student"]["keys"]["student.model.train_tnet"] == values["student.model.train_tnet"]
+        assert (tmp_path / trial / "wandb.id").read_text().strip() == trial
+    assert {path.name for path in tmp_path.iterdir()} == {*trials, "stages"}
+    # The one whose keys are those of the tiny experiment alone has its results.
+    alone = tmp_path / "alone"
+    values = [f"--{k}={v}" for k, v in trials["trial5"].items() if k != "pipeline.root"]
+    assert main(["fit", "--config", str(tiny_config), "--pipeline.root", str(alone), *values]) == 0
+    assert json.loads((alone / "tiny" / "results.json").read_text()) == json.loads(
+        (tmp_path / "trial5" / "results.json").read_text()
+    )

@@ -1,0 +1,115 @@
+"""The batch files, run by a real Slurm on this machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mtpkdot.cli.main import main
+from tests.conftest import TINY
+from tests.pipeline.processes import run
+
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "configs" / "slurm"
+
+
+def _answers() -> bool:
+    if shutil.which("sinfo") is None or shutil.which("srun") is None:
+        return False
+    return subprocess.run(["timeout", "10", "sinfo", "-h"], capture_output=True).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not _answers(), reason="Slurm does not run here; tests/slurm/start.sh starts it"),
+]
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    """Stages that are long enough to be stopped."""
+    longer = yaml.safe_load(yaml.safe_dump(TINY))
+    longer["backbone"]["video"]["fit"]["max_epochs"] = 150
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(longer, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Submit a batch file; returns the job's id. The program is the one that is tested."""
+    program = tmp_path / "bin" / "mtpkdot"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mtpkdot "$@"\n')
+    program.chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "PYTEST"))}
+    environment = {
+        **kept,
+        "PATH": f"{program.parent}:{kept['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CHECKPOINT_EVERY": "1",
+    }
+
+    def sbatch(*arguments: str) -> str:
+        line = ["sbatch", "--parsable", f"--chdir={tmp_path}", f"--output={tmp_path}/job-%a.out", *arguments]
+        return subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    return sbatch
+
+
+def state(job: str) -> set[str]:
+    """States of a job, or of all jobs of its array."""
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+    return {word.partition("=")[2] for word in shown.split() if word.startswith("JobState=")}
+
+
+def wait_for(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.1)
+
+
+def output(folder: Path) -> str:
+    return "\n".join(path.read_text() for path in folder.glob("job-*.out"))
+
+
+def test_a_job_that_is_told_to_go_comes_back_and_ends_in_the_same_weights(config, submit, tmp_path):
+    stages = ["--pipeline.stages", "[backbone]"]
+    root = tmp_path / "runs"
+    job = submit(str(FILES / "fit.sbatch"), "--config", str(config), "--pipeline.root", str(root), *stages)
+    wait_for(lambda: any(root.glob("stages/backbone.video/.*.partial/last.ckpt")), 120)
+    subprocess.run(["scancel", "--signal=USR1", job], check=True)
+    wait_for(lambda: not state(job) & {"RUNNING", "COMPLETING"}, 60)
+    assert not list(root.glob("stages/backbone.video/[!.]*")), output(tmp_path)
+    wait_for(lambda: state(job) == {"COMPLETED"} or state(job) & {"FAILED", "CANCELLED"}, 240)
+    assert state(job) == {"COMPLETED"}, output(tmp_path)
+    assert ", resumed" in output(tmp_path)
+    expected = tmp_path / "straight"
+    run(2, ["fit", "--config", str(config), "--pipeline.root", str(expected), *stages], log=tmp_path / "log")
+    names = [path.relative_to(expected) for path in expected.glob("stages/*/[!.]*/model.ckpt")]
+    assert len(names) == 2
+    for name in names:
+        ours, theirs = (torch.load(r / name, weights_only=True)["state_dict"] for r in (root, expected))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_an_array_runs_a_study_in_parts_which_one_command_gathers(tiny_config, submit, tmp_path, capsys):
+    study = ["--config", str(tiny_config), "--methods", "none,kd", "--folds", "2", "--seeds", "1"]
+    study += ["--pipeline.root", str(tmp_path / "runs")]
+    job = submit("--array=1-2", "--cpus-per-task=1", str(FILES / "crossval_array.sbatch"), *study)
+    wait_for(lambda: not state(job) & {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING"}, 300)
+    assert state(job) == {"COMPLETED"}, output(tmp_path)
+    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")}
+    assert len(cells) == 2 * 3
+    assert main(["crossval", *study, "--jobs", "1"]) == 0
+    assert "kd" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")} == cells
