@@ -45,7 +45,7 @@ class Batch:
         return len(self.index)
 
     def emptied(self) -> "Batch":
-        """No samples, of the same types and shapes: what a process sees of a batch with fewer samples than processes."""
+        """No samples, of the same types and shapes: the share of a process in a batch with fewer samples than those."""
         return Batch(
             self.index[:0],
             {name: x[:0] for name, x in self.inputs.items()},

@@ -184,7 +184,9 @@ class StageModule(L.LightningModule):
             for metric, value in collection.compute().items():
                 values.setdefault(metric, []).append(value.mean())
             collection.reset()
-        self.log_dict({f"val/{metric}": torch.stack(v).mean() for metric, v in values.items()}, prog_bar=True, sync_dist=True)
+        self.log_dict(
+            {f"val/{metric}": torch.stack(v).mean() for metric, v in values.items()}, prog_bar=True, sync_dist=True
+        )
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predictions per head, and the rows they belong to under `index`."""

@@ -42,9 +42,7 @@ class Failure:
     reason: str
 
 
-def run(
-    study: Study, jobs: int, threads: int, contents: str, part: tuple[int, int] = (1, 1)
-) -> list[Failure]:
+def run(study: Study, jobs: int, threads: int, contents: str, part: tuple[int, int] = (1, 1)) -> list[Failure]:
     """Run every cell that is not finished.
 
     Args:

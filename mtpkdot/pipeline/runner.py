@@ -79,7 +79,9 @@ class Run:
             with self.ranks.together():
                 self.ranks.decided(self._prepare)
                 if self.ranks.first:
-                    tracked.enter_context(self.tracking.opened(self.folder, json.loads(json.dumps(self.config, default=_plain))))
+                    tracked.enter_context(
+                        self.tracking.opened(self.folder, json.loads(json.dumps(self.config, default=_plain)))
+                    )
                 for number, stage in enumerate(self.wanted, start=1):
                     self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
             if self.ranks.first:

@@ -116,7 +116,9 @@ def bench_memory_of_a_worker(benchmark, tmp_path, frames):
 
     def grown() -> float:
         with multiprocessing.get_context("fork").Pool(1) as pool:
-            return pool.apply(growth, (data._loader(batch_size=data.batch_size, sampler=list(range(len(data.samples)))),))
+            return pool.apply(
+                growth, (data._loader(batch_size=data.batch_size, sampler=list(range(len(data.samples)))),)
+            )
 
     benchmark.extra_info["added MiB"] = round(benchmark.pedantic(grown, rounds=1), 1)
     print("\n" + str(dict(benchmark.extra_info)))

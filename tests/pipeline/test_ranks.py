@@ -103,7 +103,15 @@ def test_the_program_starts_its_processes_itself_and_so_does_torchrun(tmp_path):
     losses = []
     for name, starter in starters.items():
         root = tmp_path / name
-        command = [sys.executable, "-m", *starter, *(["-m"] if starter else []), *arguments, "--pipeline.root", str(root)]
+        command = [
+            sys.executable,
+            "-m",
+            *starter,
+            *(["-m"] if starter else []),
+            *arguments,
+            "--pipeline.root",
+            str(root),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("backbone.video: 4 epochs") == 1

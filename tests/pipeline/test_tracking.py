@@ -75,7 +75,14 @@ def test_a_fit_is_one_run_with_the_stages_before_its_values(tiny_config, trained
 
 
 def test_weights_are_kept_with_the_run_if_asked_for(tiny_config, tmp_path, runs):
-    settings = ["--trainer.logger.log_model", "true", "--trainer.logger.project", "p", "--pipeline.stages", "[backbone]"]
+    settings = [
+        "--trainer.logger.log_model",
+        "true",
+        "--trainer.logger.project",
+        "p",
+        "--pipeline.stages",
+        "[backbone]",
+    ]
     assert main(["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), *WANDB, *settings]) == 0
     assert runs[0].settings["project"] == "p"
     assert runs[0].artifacts == [f"{runs[0].id}-{name}" for name in ("backbone.video", "backbone.signal", "results")]
@@ -152,9 +159,15 @@ def test_booleans_lists_nothing_and_nested_keys_arrive_as_they_are(tiny_config, 
 
 @pytest.mark.timeout(600)
 def test_eight_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_path):
-    sweep = {"command": ["${env}", "mtpkdot", "fit", f"--config={tiny_config}", "--trainer.logger=WandbLogger", "${args}"]}
+    sweep = {
+        "command": ["${env}", "mtpkdot", "fit", f"--config={tiny_config}", "--trainer.logger=WandbLogger", "${args}"]
+    }
     trials = {
-        f"trial{i}": {"student.model.top_k": 4 + i % 4, "student.model.train_tnet": i >= 4, "pipeline.root": str(tmp_path)}
+        f"trial{i}": {
+            "student.model.top_k": 4 + i % 4,
+            "student.model.train_tnet": i >= 4,
+            "pipeline.root": str(tmp_path),
+        }
         for i in range(8)
     }
     waiting, running, again = list(trials), {}, 0

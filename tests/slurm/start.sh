@@ -12,7 +12,7 @@ mkdir -p "$state" /run/munge /etc/slurm /var/log/munge /var/lib/munge
 chown munge: /run/munge /var/log/munge /var/lib/munge
 pgrep -x munged >/dev/null || { rm -f /run/munge/munge.socket.2; runuser -u munge -- /usr/sbin/munged --force; }
 
-cpus=$(nproc)
+cpus=$(getconf _NPROCESSORS_ONLN) # nproc would tell OMP_NUM_THREADS
 cat > /etc/slurm/slurm.conf <<CONF
 ClusterName=mtpkdot
 SlurmctldHost=$(hostname -s)(127.0.0.1)
@@ -29,6 +29,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides # two tasks on a machine of one processor as well
 MpiDefault=none
 ReturnToService=2
 JobRequeue=1
@@ -37,7 +38,7 @@ AuthInfo=cred_expire=5
 SchedulerParameters=bf_interval=2,sched_interval=2
 MinJobAge=300
 KillWait=60
-NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$cpus State=UNKNOWN
+NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$((cpus > 2 ? cpus : 2)) State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
 CONF
 mkdir -p "$state/ctld" "$state/slurmd"
