@@ -287,7 +287,7 @@ class BaseData(L.LightningDataModule):
         """
         module = self.trainer.lightning_module if self.trainer is not None else None
         positions = self.positions("train", labelled_only=not getattr(module, "uses_unlabelled", True))
-        if self.trainer is not None and self.trainer.overfit_batches:
+        if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             return self._shared_loader(positions.tolist())  # the same batches in every epoch
         order = EpochSampler(positions, self.seed, self.drawn_views if self.augments else 1)
         epoch, seen = _progress(self.trainer)

@@ -184,9 +184,8 @@ class StageModule(L.LightningModule):
             for metric, value in collection.compute().items():
                 values.setdefault(metric, []).append(value.mean())
             collection.reset()
-        self.log_dict(
-            {f"val/{metric}": torch.stack(v).mean() for metric, v in values.items()}, prog_bar=True, sync_dist=True
-        )
+        means = {f"val/{metric}": torch.stack(found).mean() for metric, found in values.items()}
+        self.log_dict(means, prog_bar=True, sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predictions per head, and the rows they belong to under `index`."""

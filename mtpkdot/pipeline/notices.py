@@ -20,7 +20,5 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used.*")
     # The order of samples knows where within an epoch it is, without a state of the loader.
     warnings.filterwarnings("ignore", message=".*ended before the epoch ended and your dataloader is not resumable.*")
-    # Whether a machine has Slurm's commands says nothing about how a user wants to run on it.
-    warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")
     # A resumed stage trains in the folder of its first attempt by design.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

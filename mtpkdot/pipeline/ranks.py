@@ -48,7 +48,7 @@ class Ranks:
         launched = getattr(self._strategy, "_start_method", None) == "popen"
         if self.size > 1 and not (isinstance(self._strategy, DDPStrategy) and launched):
             raise ConfigError(
-                f"trainer.strategy is {trainer['strategy']!r}, but only whole copies of the model share batches exactly",
+                f"trainer.strategy is {trainer['strategy']!r}, but batches are shared exactly by copies of the model",
                 "Set --trainer.strategy ddp.",
             )
 
@@ -61,7 +61,7 @@ class Ranks:
     def together(self) -> Iterator[None]:
         """Start the other processes where nobody has, and be one group with them; they print nothing."""
         # A job of Slurm that holds several runs of one process each numbers them, which is nobody's rank.
-        rank_zero_only.rank = self.rank
+        rank_zero_only.rank = self.rank  # type: ignore[attr-defined]
         if self.size == 1:
             yield
             return
@@ -117,4 +117,6 @@ class Ranks:
 
     def _join(self) -> None:
         self._strategy.setup_environment()
-        self._group = dist.new_group(timeout=_PATIENCE, backend="gloo")
+        group = dist.new_group(timeout=_PATIENCE, backend="gloo")
+        assert isinstance(group, dist.ProcessGroup)
+        self._group = group

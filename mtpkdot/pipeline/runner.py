@@ -6,7 +6,7 @@ import tempfile
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
-from mtpkdot.pipeline.protocol import expand
+from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
@@ -79,9 +79,7 @@ class Run:
             with self.ranks.together():
                 self.ranks.decided(self._prepare)
                 if self.ranks.first:
-                    tracked.enter_context(
-                        self.tracking.opened(self.folder, json.loads(json.dumps(self.config, default=_plain)))
-                    )
+                    tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
                 for number, stage in enumerate(self.wanted, start=1):
                     self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
             if self.ranks.first:
@@ -352,8 +350,12 @@ class Run:
         )
 
 
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """The config as JSON knows it."""
+    plain: dict[str, Any] = json.loads(
+        json.dumps(config, default=lambda x: asdict(x) if isinstance(x, Protocol) else str(x))
+    )
+    return plain
 
 
 def _suffixes() -> Iterator[str]:

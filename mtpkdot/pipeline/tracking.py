@@ -119,7 +119,7 @@ class Tracking:
         place = str(folder if chosen in (None, ".") else chosen)  # "." is the default of WandbLogger
         common = {**kept, "id": name, "dir": place, "config": dict(config)}
 
-        def init(mode: str | None) -> Any:
+        def init(mode: Any) -> Any:
             settings = wandb.Settings(init_timeout=_WAIT, silent=True)
             return wandb.init(**common, mode=mode, resume="allow" if mode is None else None, settings=settings)
 
