@@ -158,6 +158,8 @@ def check(study: Study, contents: str) -> None:
         try:
             with _shared(cell):
                 run = Run(parse("crossval", cell.arguments))
+                if run.ranks.size > 1:
+                    raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
                 run.check()
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
             if len({str(value) for value in predicted.values()}) > 1:

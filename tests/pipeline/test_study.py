@@ -79,3 +79,16 @@ def test_a_written_study_is_the_same_when_read(tmp_path):
 def test_a_folder_without_a_study_says_so(tmp_path):
     with pytest.raises(RunError, match="is no study"):
         Study.read(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12, 20])
+def test_parts_hold_every_cell_once_and_what_it_waits_for(count):
+    variants = {"a": {"student.model.lr": 1}, "b": {"student.model.lr": 2}, "c": {"teacher.model.lr": 1}}
+    study = Study("s", (), {"all": {}, "few": {}}, variants, ({}, {}), (0, 1, 2))
+    parts = [list(study.cells((part, count))) for part in range(1, count + 1)]
+    assert sorted(cell.place for part in parts for cell in part) == sorted(cell.place for cell in study.cells())
+    for part in parts:
+        run = set()
+        for cell in part:
+            run.add((cell.setting, cell.fold, cell.seed, cell.variant))
+            assert (cell.setting, cell.fold, cell.seed, cell.upstream) in run
