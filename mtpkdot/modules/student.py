@@ -172,6 +172,7 @@ class StudentModule(StageModule):
         self.selection = TeacherSelection(selection, selection_temperature, margin, self._taught_by()[0])
         self.backbone = Backbone(self.steps[self.prevalent], self.num_outputs, encoder, per_step)
         self.backbone.requires_grad_(finetune_encoder)
+        self.backbone.head.requires_grad_(False)  # a distributed step waits for all gradients, and it never has one
         self.fusion_settings: dict[str, Any] = {
             "dim": dim,
             "heads": heads,
@@ -246,7 +247,7 @@ class StudentModule(StageModule):
         """The student's own T-Nets, its fusion over real and hallucinated features, and what teaches it."""
         tnets, spaces = blueprint["tnets"], blueprint["spaces"]
         self.tnets = nn.ModuleList(TNet(**tnets[name]) for name in self.privileged)
-        self.tnets.requires_grad_(self.train_tnet)
+        self.tnets.requires_grad_(self.train_tnet and self.hallucination != "none")
         sizes = {self.prevalent: self.backbone.dim}
         if self.hallucination != "none":
             sizes |= {name: tnets[name]["out_dim"] for name in self.privileged}

@@ -71,8 +71,9 @@ class TeacherModule(StageModule):
             per_step,
         )
         self.head = Head(dim, self.num_outputs)
-        if not finetune_encoders:
-            self.backbones.requires_grad_(False)
+        for _, backbone in self.named_backbones():
+            # A distributed step waits for all gradients, and the heads never have one.
+            (backbone.head if finetune_encoders else backbone).requires_grad_(False)
         self.judge(["+".join(self.steps)])
 
     def named_backbones(self) -> list[tuple[str, Backbone]]:

@@ -95,6 +95,15 @@ def test_the_first_steps_in_single_precision_differ_by_rounding(tmp_path):
         assert found == pytest.approx(expected, rel=0, abs=1e-5), stage
 
 
+def test_parts_that_go_on_training_and_a_shuffled_control_are_those_of_one_process(tmp_path):
+    settings = ["--teacher.model.finetune_encoders=true", "--student.model.finetune_encoder=true"]
+    settings += ["--student.model.train_tnet=true", "--student.model.queue=12", "--student.model.weighting=uncertainty"]
+    settings += ["--adapted.model.shuffle=true", "--adapted.model.teacher=cotrained"]
+    one, two = (fit(tmp_path, world, ("mtpkdot",), *settings) for world in (1, 2))
+    for stage in ("teacher", "adapted", "student"):
+        assert curve(two, stage, "mtpkdot")[0] == pytest.approx(curve(one, stage, "mtpkdot")[0], rel=0, abs=1e-8), stage
+
+
 def test_the_program_starts_its_processes_itself_and_so_does_torchrun(tmp_path):
     config = tmp_path / "exact.yaml"
     config.write_text(yaml.safe_dump(EXACT, sort_keys=False))
