@@ -44,6 +44,7 @@ class Ranks:
         except (ValueError, RuntimeError, MisconfigurationException) as error:
             raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", "Correct it.") from error
         self._strategy: Any = probe.strategy
+        self._told: UserError | None = None
         self.size, self.rank = probe.world_size, probe.global_rank if probe.world_size > 1 else 0
         launched = getattr(self._strategy, "_start_method", None) == "popen"
         if self.size > 1 and not (isinstance(self._strategy, DDPStrategy) and launched):
@@ -75,8 +76,8 @@ class Ranks:
             try:
                 yield
                 dist.barrier(self._group)
-            except (UserError, SystemExit):
-                if not self.first:
+            except (UserError, SystemExit) as end:
+                if not self.first and (end is self._told or isinstance(end, SystemExit)):
                     sys.exit(0)  # the first process tells it; the one that has started the others would be killed
                 raise
             finally:
@@ -98,7 +99,8 @@ class Ranks:
                 told[1] = error
         dist.broadcast_object_list(told, 0, self._group)
         if told[1] is not None:
-            raise told[1]
+            self._told = told[1]
+            raise self._told
         found: T = told[0]
         return found
 

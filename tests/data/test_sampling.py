@@ -1,12 +1,14 @@
 """The order of samples and views depends on the seed and the epoch alone."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtpkdot.data.sampling import EpochSampler
+from mtpkdot.data.sampling import EpochSampler, GlobalBatches
 from tests.data.helpers import quick
 
 
@@ -74,3 +76,22 @@ def test_a_resumed_run_sees_the_same_views(views):
     assert pairs(7, 4, views) == before
     assert pairs(7, 5, views) != before
     assert views is None or sorted(pairs(8, 4, views)) != sorted(before)
+
+
+@quick
+@given(st.integers(0, 40), st.integers(1, 12), st.integers(1, 5), st.integers(0, 3), st.integers(0, 4))
+def test_the_shares_of_all_processes_are_the_batches_of_one(n, size, world, epoch, seen):
+    def batches(rank, world, resumed=(0, 0)):
+        order = EpochSampler(np.arange(n), 1)
+        order.set_epoch(epoch)
+        return list(GlobalBatches(order, size, rank, world, resumed))
+
+    alone = batches(0, 1)
+    shares = [batches(rank, world) for rank in range(world)]
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == alone
+    assert len(alone) == len(GlobalBatches(range(n), size))
+    for parts in zip(*shares, strict=True):
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    # Resumed within this epoch, and within another one.
+    assert batches(0, 1, (epoch, seen)) == alone[seen:]
+    assert batches(0, 1, (epoch + 1, seen)) == alone

@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import Callback
 
 from mtpkdot.cli.main import main
 
+# MTPKDOT_EPOCHS=34 makes more than 200 steps of every stage.
+EPOCHS = int(os.environ.get("MTPKDOT_EPOCHS", "4"))
 EXACT: dict[str, Any] = {
     "seed_everything": 3,
     "data": {
@@ -38,14 +40,14 @@ EXACT: dict[str, Any] = {
     "backbone": {
         name: {
             "model": {"encoder": {"class_path": "FeatureEncoder", "init_args": {"dim": 16, "dropout": 0.0}}},
-            "fit": {"max_epochs": 4},
+            "fit": {"max_epochs": EPOCHS},
         }
         for name in ("video", "signal")
     },
-    "teacher": {"model": {"dim": 16, "feedforward": 16, "dropout": 0.0}, "fit": {"max_epochs": 4}},
-    "adapted": {"fit": {"max_epochs": 3}},
-    "hallucinator": {"model": {"hidden": [16]}, "fit": {"max_epochs": 3}},
-    "student": {"model": {"dim": 16, "feedforward": 16, "top_k": 4, "dropout": 0.0}, "fit": {"max_epochs": 3}},
+    "teacher": {"model": {"dim": 16, "feedforward": 16, "dropout": 0.0}, "fit": {"max_epochs": EPOCHS}},
+    "adapted": {"fit": {"max_epochs": EPOCHS}},
+    "hallucinator": {"model": {"hidden": [16]}, "fit": {"max_epochs": EPOCHS}},
+    "student": {"model": {"dim": 16, "feedforward": 16, "top_k": 4, "dropout": 0.0}, "fit": {"max_epochs": EPOCHS}},
     "pipeline": {"name": "exact"},
 }
 
