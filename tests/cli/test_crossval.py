@@ -152,10 +152,10 @@ def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path,
             read.setdefault(stage[-1], set()).add(str(self.samples.subjects[index[0] if np.ndim(index) else index]))
         return getitems(self, indices)
 
-    def training(module, config, fit, folder, title, features):
+    def training(module, config, fit, folder, title, *others):
         stage.append(f"{title} {config['data']['init_args']['split']['fold']}")
         try:
-            return train(module, config, fit, folder, title, features)
+            return train(module, config, fit, folder, title, *others)
         finally:
             stage.pop()
 
