@@ -42,6 +42,18 @@ def test_one_head_is_softmax_attention_with_residuals_and_normalisation_after_th
     assert_close(model(x, context, torch.ones(2, 5, dtype=torch.bool)), expected)
 
 
+def test_a_single_step_is_read_as_it_is_and_queries_and_keys_have_a_gradient_of_zero():
+    model = block(heads=2)
+    x, context, mask = random(4, 3, 8), random(4, 2, 8, seed=1), torch.tensor([[True, False]]).expand(4, 2)
+    masked = model(x, context, mask)
+    single = model(x, context[:, :1], mask[:, :1])
+    assert_close(single, masked)
+    single.square().sum().backward()
+    assert (model.query.weight.grad == 0).all() and (model.query.bias.grad == 0).all()
+    key, value = model.key_value.weight.grad.chunk(2)
+    assert (key == 0).all() and (value != 0).any()
+
+
 def test_several_heads_attend_in_slices_of_the_features():
     model = block(heads=4)
     x = random(2, 3, 8)

@@ -87,7 +87,9 @@ def find(
     if signals != "filtered":
         what = f"{root} holds frames by class, whose physio/ has only one set of signals"
         raise DataError(what, "Leave `signals` out, or give the official layout.")
-    texts = [root / name for name in files if name.lower().endswith(".txt")] if lists is None else list(lists)
+    # A folder of that name is told when it is read.
+    names = [name for name in (*files, *folders) if name.lower().endswith(".txt")]
+    texts = [root / name for name in names] if lists is None else list(lists)
     inventory = _find_frames(root, folders, texts, given=lists is not None)
     check_counts(inventory, None, None)
     return inventory

@@ -100,7 +100,7 @@ def parse_id(text: str) -> ClipName:
 
 def index_path(part: Path) -> Path | None:
     """Where the index of a part lies: below its folder, or beside it; None where there is none."""
-    return next((folder / _INDEX for folder in (part, part.parent) if (folder / _INDEX).is_file()), None)
+    return next((folder / _INDEX for folder in (part, part.parent) if (folder / _INDEX).exists()), None)
 
 
 def read_index(path: Path) -> Index:

@@ -297,6 +297,13 @@ def test_an_index_without_header_and_a_damaged_one(tmp_path):
         assert said(inventory, True) == [f"{index}: {what}"]
 
 
+def test_a_folder_in_place_of_a_text_file_is_told(tmp_path):
+    (official(tmp_path / "PartA", names()) / "starting_point" / "samples.csv").mkdir(parents=True)
+    assert [line for line in said(find(tmp_path), True) if "samples.csv: cannot be read (Is a directory)" in line]
+    (framed(tmp_path / "frames", names()) / "train.txt").mkdir()
+    assert [line for line in said(find(tmp_path / "frames"), True) if "train.txt: cannot be read (Is a" in line]
+
+
 def test_raw_signals_are_taken_when_asked_for(tmp_path):
     part = official(tmp_path / "PartA", names(), signals="raw")
     assert find(tmp_path, signals="raw").recordings[0].table.parent.parent == part / "biosignals_raw"
