@@ -52,14 +52,15 @@ class AttentionBlock(nn.Module):
         if self.across_batch:
             x, context, mask = x.transpose(0, 1), context.transpose(0, 1), mask.transpose(0, 1)
             mask = mask | ~mask.any(dim=1, keepdim=True)  # a step that is real in no sample reads anything, finitely
-        if context.shape[1] == 1:
-            attended = self._read_one(x, context)
-            return attended.transpose(0, 1) if self.across_batch else attended
+        attended = self._read(x, context, mask) if context.shape[1] > 1 else self._read_one(x, context)
+        return attended.transpose(0, 1) if self.across_batch else attended
+
+    def _read(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         key, value = self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-        attended = self.out(read.transpose(1, 2).flatten(2))
-        return attended.transpose(0, 1) if self.across_batch else attended
+        attended: Tensor = self.out(read.transpose(1, 2).flatten(2))
+        return attended
 
     def _read_one(self, x: Tensor, context: Tensor) -> Tensor:
         """What there is to read where there is one step: its value, whatever is asked for.
@@ -70,8 +71,8 @@ class AttentionBlock(nn.Module):
         value = F.linear(context, self.key_value.weight[dim:], self.key_value.bias[dim:])
         # Their gradient is zero, and not missing: a distributed step waits for it.
         unread = 0.0 * (self.query.weight.sum() + self.query.bias.sum())
-        attended: Tensor = self.out(value) + unread
-        return attended.expand_as(x)
+        attended: Tensor = (self.out(value) + unread).expand_as(x)
+        return attended
 
 
 def rows(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:

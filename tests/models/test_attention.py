@@ -49,9 +49,11 @@ def test_a_single_step_is_read_as_it_is_and_queries_and_keys_have_a_gradient_of_
     single = model(x, context[:, :1], mask[:, :1])
     assert_close(single, masked)
     single.square().sum().backward()
-    assert (model.query.weight.grad == 0).all() and (model.query.bias.grad == 0).all()
+    assert (model.query.weight.grad == 0).all()
+    assert (model.query.bias.grad == 0).all()
     key, value = model.key_value.weight.grad.chunk(2)
-    assert (key == 0).all() and (value != 0).any()
+    assert (key == 0).all()
+    assert (value != 0).any()
 
 
 def test_several_heads_attend_in_slices_of_the_features():
