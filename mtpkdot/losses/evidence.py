@@ -29,7 +29,7 @@ class Evidence:
         temperatures: (T,) by which each teacher's outputs are divided to be calibrated (Guo et al., ICML 2017); 1 for
             values.
         shares: (T,) not negative, sum 1: of each teacher in the pool.
-        output: probability, in [0, 1], that the pool answers better than the student's own start.
+        output: probability, in [0, 1], that the pool answers better than the student.
         structure: the same of the similarities in the pool's space, as a nearest-neighbour rule.
     """
 
@@ -47,7 +47,7 @@ def weigh(task: Task, own: Teacher, teachers: Mapping[str, Teacher], target: Ten
 
     Args:
         task: the task.
-        own: what the student starts from: features and outputs of its own backbone.
+        own: features and outputs of the student.
         teachers: by name, on the same N rows.
         target: (N,) classes or (N, K) values.
         labelled: (N,) bool.

@@ -33,7 +33,7 @@ WEIGHTS: dict[Method, dict[Term, float]] = {
     "none": {"task": 1.0},
     "pkdot": {"task": 1.0, "transport": 0.6},
     "mtpkdot": {"task": 0.8, "transport": 0.2, "centroid": 0.2},
-    "mtpkdot_plus": {"task": 1.0, "output": 1.0, "transport": 0.2},
+    "mtpkdot_plus": {"task": 1.0, "output": 3.0, "transport": 0.2},
     "selftraining": {"task": 1.0, "output": 1.0},
     "labelprop": {"task": 1.0, "output": 1.0},
     "kd": {"task": 1.0, "rival": 1.0},

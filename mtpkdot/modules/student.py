@@ -1,6 +1,7 @@
 """Stage 5: the student. It sees the prevalent modality alone and is distilled by optimal transport."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any, Literal, get_args
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
-from mtpkdot.losses.distillation import STUDENT, Distillation
+from mtpkdot.losses.distillation import STUDENT, Distillation, Teacher
+from mtpkdot.losses.evidence import Evidence
 from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
@@ -72,6 +74,7 @@ class StudentModule(StageModule):
         ot_tol: L1 marginal error at which the transport solver stops.
         ot_max_iter: limit on the solver's iterations.
         solver: transport solver: `native`, `pot`, or `exact` for transport without regularisation.
+        warmup: share of the epochs in which mtpkdot_plus learns from labels alone, before its teachers are weighed.
         teachers: names of the teachers that mtpkdot and mtpkdot_plus use: modalities, for their adapted backbones, and
             `joint`; null for all.
         hallucination: what stands for the privileged features: the T-Net's (`tnet`, the papers), `zeros`, or `none`,
@@ -118,6 +121,7 @@ class StudentModule(StageModule):
         ot_tol: float = 3e-7,
         ot_max_iter: int = 1000,
         solver: Solver = "native",
+        warmup: float = 0.1,
         teachers: list[str] | None = None,
         hallucination: Hallucination = "tnet",
         train_tnet: bool = False,
@@ -162,6 +166,9 @@ class StudentModule(StageModule):
         # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
         if dim % heads or not 0 <= dropout < 1:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"student.model.warmup lies in [0, 1), not {warmup}")
+        self.warmup = warmup
         self.temperature, self.train_tnet, self.finetune_encoder = temperature, train_tnet, finetune_encoder
         # The rows of all processes are gathered before.
         self.chosen = self._chosen(teachers)
@@ -212,8 +219,7 @@ class StudentModule(StageModule):
         adapted = load_upstream(AdaptedModule, self.ckpts["adapted"], "student.model.adapted_ckpt")
         adapted.teacher_ckpt = self.ckpts["teacher"]
         adapted.setup("predict")
-        own = OwnTeacher(self._trained_backbone(), self.prevalent)
-        self.frozen["teachers"] = PooledTeachers(adapted, own, self.chosen) if kind == "pooled" else adapted
+        self.frozen["teachers"] = PooledTeachers(adapted, self.chosen) if kind == "pooled" else adapted
 
     def _trained_backbone(self) -> Backbone:
         return load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt").backbone
@@ -229,16 +235,34 @@ class StudentModule(StageModule):
         self.tnets.load_state_dict(hallucinator.tnets.state_dict())
 
     def on_fit_start(self) -> None:
-        """Let teachers that are weighed by the data look at them."""
+        """Let teachers look at the data that need it."""
         super().on_fit_start()
-        data = getattr(self.trainer, "datamodule", None)
-        if "teachers" not in self.frozen or not isinstance(data, BaseData):
+        if (data := self._data()) is not None and isinstance(teachers := self.frozen["teachers"], Prepared):
+            teachers.prepare(self._moved(data.evaluation_loader("train")))
+
+    def on_train_epoch_start(self) -> None:
+        """Weigh the teachers against the student, once it has learned from labels alone."""
+        data, teachers = self._data(), self._pooled()
+        warm = round(self.warmup * (self.trainer.max_epochs or 1))
+        if data is None or teachers is None or teachers.evidence is not None or self.trainer.current_epoch < warm:
             return
-        if isinstance(teachers := self._teachers(), Prepared):
-            # Whole, so that every process finds the same.
-            self.told = teachers.prepare(
-                self._moved(data.evaluation_loader("train")), self._moved(data.selecting_loader())
-            )
+        self.eval()
+        # Whole, so that every process finds the same.
+        evidence = teachers.weigh(self._moved(data.selecting_loader()), self._as_teacher)
+        self.train()
+        self.told = teachers.adopt(evidence)
+
+    def _data(self) -> BaseData | None:
+        """The data that teachers may look at."""
+        data = getattr(self.trainer, "datamodule", None)
+        return data if "teachers" in self.frozen and isinstance(data, BaseData) else None
+
+    def _pooled(self) -> PooledTeachers | None:
+        found = [part for part in self.frozen.values() if isinstance(part, PooledTeachers)]
+        return found[0] if found else None
+
+    def _as_teacher(self, batch: Batch) -> Teacher:
+        return Teacher(*self.see(batch), batch.present(self.prevalent))
 
     def _moved(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         return (self.trainer.strategy.batch_to_device(batch) for batch in batches)
@@ -346,7 +370,9 @@ class StudentModule(StageModule):
         known = gather_rows(output, batch.target, batch.labelled & seen)
         terms: dict[Term, Tensor] = {"task": task_loss(self.task, *known)}
         record: dict[str, Tensor] = {}
-        if "teachers" in self.frozen:
+        if (pooled := self._pooled()) is not None and pooled.evidence is None:
+            terms |= dict.fromkeys(self.weights.keys() - {"task"}, 0.0 * terms["task"])
+        elif "teachers" in self.frozen:
             with torch.no_grad():
                 teachers = {n: t for n, t in self._teachers().spaces(batch).items() if n in self._taught_by()}
             labels = seen, batch.target, batch.labelled
@@ -365,12 +391,20 @@ class StudentModule(StageModule):
         return trainer.current_epoch / (trainer.max_epochs or 1) if trainer is not None and trainer.training else 1.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the teachers' features of training samples out of what is handed on: only resuming needs them."""
+        """Keep what only resuming needs out of what is handed on: features of training samples, and the evidence."""
         super().on_save_checkpoint(checkpoint)
         if "optimizer_states" not in checkpoint:
             state = checkpoint["state_dict"]
             for key in [key for key in state if key.startswith(_QUEUE)]:
                 del state[key]
+        elif (teachers := self._pooled()) is not None and teachers.evidence is not None:
+            checkpoint["evidence"] = asdict(teachers.evidence)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with what is known of the teachers."""
+        super().on_load_checkpoint(checkpoint)
+        if (teachers := self._pooled()) is not None and "evidence" in checkpoint:
+            self.told = teachers.adopt(Evidence(**checkpoint["evidence"]))
 
     def _teachers(self) -> TeacherModule | AdaptedModule | Prepared:
         teachers = self.frozen["teachers"]

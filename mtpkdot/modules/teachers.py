@@ -1,7 +1,8 @@
 """Who teaches a student, beside the multimodal and the adapted teachers themselves."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,10 +21,10 @@ from mtpkdot.modules.teacher import JOINT
 
 
 class Prepared(nn.Module):
-    """Teachers that look at the data once before they teach.
+    """Teachers that do more than answer.
 
     Attributes:
-        trust: factor of each loss term, from what was seen.
+        trust: factor of each loss term.
     """
 
     def __init__(self) -> None:
@@ -39,9 +40,8 @@ class Prepared(nn.Module):
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
         """See StageModule."""
 
-    def prepare(self, training: Iterable[Batch], held_out: Iterable[Batch]) -> dict[str, float]:
-        """Look at the training part and at the part that selects the epoch, each in order; returns what to log."""
-        return {}
+    def prepare(self, training: Iterable[Batch]) -> None:
+        """Look at the training part, in order, before the training starts."""
 
     @abstractmethod
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
@@ -80,17 +80,21 @@ class OwnTeacher(Prepared):
 
 
 class PooledTeachers(Prepared):
-    """The multimodal and the adapted teachers as one, weighed by held-out evidence.
+    """The multimodal and the adapted teachers as one, weighed by held-out evidence against the student that they teach.
+
+    They teach recordings without a label alone: of the others they have seen the labels, which the student sees too.
 
     Args:
         adapted: the teachers.
-        own: what the student starts from.
         names: those of them that are used; None for all.
+
+    Attributes:
+        evidence: None until they are weighed; until then they teach nothing.
     """
 
-    def __init__(self, adapted: AdaptedModule, own: OwnTeacher, names: Collection[str] | None = None) -> None:
+    def __init__(self, adapted: AdaptedModule, names: Collection[str] | None = None) -> None:
         super().__init__()
-        self.adapted, self.own = adapted, own
+        self.adapted = adapted
         self.names = [name for name in adapted.space_sizes if names is None or name in names]
         self.evidence: Evidence | None = None
 
@@ -100,18 +104,21 @@ class PooledTeachers(Prepared):
         return {JOINT: sum(self.adapted.space_sizes[name] for name in self.names)}
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """Those of the teachers, and the student's own start."""
-        own = self.own.frozen_encoders(fitting)
-        return {n: [*backbones, *own.get(n, [])] for n, backbones in self.adapted.frozen_encoders(fitting).items()}
+        """Those of the teachers."""
+        return self.adapted.frozen_encoders(fitting)
 
     @torch.no_grad()
-    def prepare(self, training: Iterable[Batch], held_out: Iterable[Batch]) -> dict[str, float]:
-        """Weigh the teachers on the held-out part."""
+    def weigh(self, held_out: Iterable[Batch], student: Callable[[Batch], Teacher]) -> Evidence:
+        """Judge the teachers.
+
+        Args:
+            held_out: the part that selects the epoch, in order.
+            student: feature and output of the student as it is now.
+        """
         found: dict[str, list[Teacher]] = {}
         target, labelled = [], []
         for batch in held_out:
-            spaces = {**self._members(batch), "": self.own.spaces(batch)[JOINT]}
-            for name, space in spaces.items():
+            for name, space in {**self._members(batch), "": student(batch)}.items():
                 found.setdefault(name, []).append(space)
             target.append(batch.target)
             labelled.append(batch.labelled)
@@ -124,22 +131,24 @@ class PooledTeachers(Prepared):
             for name, parts in found.items()
         }
         own = teachers.pop("")
-        self.evidence = weigh(self.adapted.task, own, teachers, torch.cat(target), torch.cat(labelled))
-        structure, output = self.evidence.structure, self.evidence.output
+        return weigh(self.adapted.task, own, teachers, torch.cat(target), torch.cat(labelled))
+
+    def adopt(self, evidence: Evidence) -> dict[str, float]:
+        """Teach by this evidence from now on; returns what to log."""
+        self.evidence = evidence
+        structure, output = evidence.structure, evidence.output
         self.trust = {"output": output, "transport": structure, "centroid": structure}
-        shares = dict(zip(teachers, self.evidence.shares.tolist(), strict=True))
-        return {
-            **{f"share_{name}": share for name, share in shares.items()},
-            "trust_output": output,
-            "trust_structure": structure,
-        }
+        shares = dict(zip(self.names, evidence.shares.tolist(), strict=True))
+        told = {f"share_{name}": share for name, share in shares.items()}
+        return {**told, "trust_output": output, "trust_structure": structure}
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
         """The one space."""
         evidence = self.evidence
         if evidence is None:
-            raise RuntimeError("the teachers have not been weighed: call prepare first")
-        return {JOINT: pool(self.adapted.task, evidence.temperatures, evidence.shares, self._members(batch))}
+            raise RuntimeError("the teachers have not been weighed: call weigh and adopt first")
+        space = pool(self.adapted.task, evidence.temperatures, evidence.shares, self._members(batch))
+        return {JOINT: replace(space, valid=space.valid & ~batch.labelled)}
 
     def _members(self, batch: Batch) -> dict[str, Teacher]:
         spaces = self.adapted.spaces(batch)
@@ -167,7 +176,7 @@ class SpreadLabels(OwnTeacher):
         self.register_buffer("table", torch.zeros(0), persistent=False)
 
     @torch.no_grad()
-    def prepare(self, training: Iterable[Batch], held_out: Iterable[Batch]) -> dict[str, float]:
+    def prepare(self, training: Iterable[Batch]) -> None:
         """Spread the labels of the training part."""
         index, feature, target, labelled = [], [], [], []
         for batch in training:
@@ -186,7 +195,6 @@ class SpreadLabels(OwnTeacher):
         )
         outputs = self._outputs(torch.from_numpy(np.asarray(answers))).to(rows.device)
         self.table = outputs.new_zeros(int(rows.max()) + 1, outputs.shape[1]).index_copy(0, rows, outputs)
-        return {}
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
         """The backbone's feature, and the answer that has reached each training sample."""

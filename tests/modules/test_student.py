@@ -14,6 +14,7 @@ from mtpkdot.losses.methods import WEIGHTS
 from mtpkdot.losses.rivals import RIVALS, Hints
 from mtpkdot.models import FeatureEncoder
 from mtpkdot.modules import StudentModule
+from mtpkdot.modules.teachers import PooledTeachers
 from mtpkdot.pipeline.callbacks import StepSeed
 
 FOR_CLASSES = [name for name, rival in RIVALS.items() if "classification" in rival.tasks]
@@ -405,18 +406,19 @@ def test_a_choice_of_teachers_that_cannot_be_made_is_an_error(training_student, 
         training_student(method=method, teachers=teachers)
 
 
-def weighed(student, data):
+def prepared(student, data):
     """As a Trainer would call it."""
-    rows = data.positions("validation").tolist()
-    student.told = student.frozen["teachers"].prepare(
-        [data.dataset.__getitems__(data.positions("train").tolist())], [data.dataset.__getitems__(rows)]
-    )
+    teachers = student.frozen["teachers"]
+    teachers.prepare([data.dataset.__getitems__(data.positions("train").tolist())])
+    if isinstance(teachers, PooledTeachers):
+        held_out = data.dataset.__getitems__(data.positions("validation").tolist())
+        student.told = teachers.adopt(teachers.weigh([held_out], student._as_teacher))
     return student
 
 
 @pytest.mark.parametrize("method", ["mtpkdot_plus", "selftraining", "labelprop"])
 def test_methods_that_look_at_the_data_teach_samples_without_labels(training_student, batch, data, method):
-    student = weighed(training_student(method=method), data)
+    student = prepared(training_student(method=method), data)
     batch.labelled[:] = False
     found = student.losses(batch)
     assert found["loss_task"] == 0
@@ -427,7 +429,7 @@ def test_methods_that_look_at_the_data_teach_samples_without_labels(training_stu
 
 
 def test_terms_count_as_far_as_the_teachers_are_trusted(training_student, batch, data):
-    student = weighed(training_student(method="mtpkdot_plus").eval(), data)
+    student = prepared(training_student(method="mtpkdot_plus").eval(), data)
     teachers = student.frozen["teachers"]
     teachers.trust = {"output": 1.0, "transport": 1.0}
     whole = student.losses(batch)
@@ -436,3 +438,38 @@ def test_terms_count_as_far_as_the_teachers_are_trusted(training_student, batch,
     torch.testing.assert_close(part["loss_output"], 0.25 * whole["loss_output"])
     assert part["loss_transport"] == 0
     assert {"share_joint", "trust_output", "trust_structure"} <= set(part)
+
+
+POOLED = {"method": "mtpkdot_plus", "weights": None, "rival": None, "weighting": "fixed", "queue": 0}
+POOLED |= {"selection": "batch", "margin": None}
+
+
+def test_teachers_are_weighed_after_the_warm_up_against_the_student_of_then(fit):
+    warm, folder = fit("warm", epochs=3, warmup=0.67, **POOLED)
+    kept = [torch.load(folder / f"epoch={epoch}.ckpt", weights_only=False) for epoch in range(3)]
+    assert ["evidence" in checkpoint for checkpoint in kept] == [False, False, True]
+    assert "evidence" not in torch.load(folder / "weights.ckpt", weights_only=False)
+    assert warm.told
+    # Until then nothing but the labels counts.
+    alone, other = fit("alone", epochs=3, warmup=0.67, **POOLED | {"weights": {"output": 50.0}})
+    for epoch, same in enumerate([True, True, False]):
+        state = torch.load(other / f"epoch={epoch}.ckpt", weights_only=False)["state_dict"]
+        assert torch.equal(state["head.weight"], kept[epoch]["state_dict"]["head.weight"]) == same
+    assert alone.told == warm.told
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit):
+    straight, folder = fit("straight", warmup=0.34, **POOLED)
+    resumed, _ = fit("resumed", resume=folder / "epoch=1.ckpt", warmup=0.34, **POOLED)
+    expected = straight.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in resumed.state_dict().items())
+    assert resumed.told == straight.told
+
+
+def test_with_all_labels_nothing_is_left_to_teach(fit, data):
+    data.samples.labelled[:], data.samples.target[:] = True, data.samples.target.clip(0)
+    plus, _ = fit("plus", **POOLED)
+    none, _ = fit("none", **POOLED | {"method": "none", "warmup": 0.1})
+    expected = none.state_dict()
+    assert all(torch.equal(plus.state_dict()[key], value) for key, value in expected.items())
