@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mtpkdot.cli.arguments import Parser
 from mtpkdot.errors import ConfigError
@@ -28,9 +29,15 @@ def crossval(argv: Sequence[str]) -> int | None:
     parser.add_argument("--threads", type=int, default=1, help="threads of each; another number may round otherwise")
     parser.add_argument("--name", help="folder of the study; by default named after its files")
     parser.add_argument("--part", default="1/1", help="run one of several parts of the study, e.g. 3/10, and no tables")
+    parser.add_argument("--submit", type=int, help="submit this many jobs to Slurm instead, each a part of the study")
+    parser.add_argument("--slurm", action="append", default=[], help="KEY=VALUE of submitit, e.g. timeout_min=60")
     options, rest = parser.parse_known_args(list(argv))
     if options.jobs < 1 or options.threads < 1:
         raise ConfigError("--jobs and --threads are 1 or more", "Correct them.")
+    if options.submit is None and options.slurm:
+        raise ConfigError("--slurm says how --submit submits", "Add --submit N.")
+    if options.submit is not None and (options.submit < 1 or options.part != "1/1"):
+        raise ConfigError("--submit takes a number of jobs from 1, and makes the parts itself", "Leave --part out.")
     from mtpkdot.pipeline.crossval import by_reason, check, part_of, run
     from mtpkdot.pipeline.notices import quieten
     from mtpkdot.pipeline.planning import Plan
@@ -50,12 +57,36 @@ def crossval(argv: Sequence[str]) -> int | None:
     )
     study, contents = plan.study()
     check(study, contents)
+    if options.submit is not None:
+        _submit(argv, options.submit, options.slurm, study.folder)
+        return None
     part = part_of(options.part)
     failures = run(study, options.jobs, options.threads, contents, part)
     print(summarise(study.folder) if part[1] == 1 else f"Part {options.part} of the study is in {study.folder}")
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")
     return FAILED if failures else None
+
+
+def _submit(argv: Sequence[str], parts: int, pairs: Sequence[str], folder: Path) -> None:
+    from mtpkdot.pipeline.submission import submit
+
+    parser = Parser(add_help=False)
+    parser.add_argument("--submit")
+    parser.add_argument("--slurm", action="append")
+    _, arguments = parser.parse_known_args(list(argv))
+    jobs = submit(arguments, parts, folder / "jobs", dict(map(_setting, pairs)))
+    print(f"Submitted {', '.join(jobs)}; their logs are in {folder / 'jobs'}.")
+    print("When they are done, the same command without --submit gathers the tables and runs what is missing.")
+
+
+def _setting(pair: str) -> tuple[str, Any]:
+    key, equals, value = pair.partition("=")
+    if not key or not equals:
+        raise ConfigError(f"--slurm {pair} is no KEY=VALUE", "Write, for example, --slurm timeout_min=60.")
+    import yaml
+
+    return key, yaml.safe_load(value)
 
 
 def _listed(text: str | None) -> list[str]:

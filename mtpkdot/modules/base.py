@@ -185,7 +185,11 @@ class StageModule(L.LightningModule):
                 values.setdefault(metric, []).append(value.mean())
             collection.reset()
         means = {f"val/{metric}": torch.stack(found).mean() for metric, found in values.items()}
-        self.log_dict(means, prog_bar=True, sync_dist=True)
+        self.log_dict(self.settled(means), prog_bar=True, sync_dist=True)
+
+    def settled(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The metrics that select the epoch, of what would be handed on now."""
+        return means
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predictions per head, and the rows they belong to under `index`."""

@@ -21,6 +21,7 @@ from mtpkdot.losses.structure import Mode, StructuralTransport
 from mtpkdot.losses.task import task_loss
 from mtpkdot.losses.transport import Solver
 from mtpkdot.losses.weighting import TermWeights, Weighting
+from mtpkdot.metrics.collections import task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
@@ -49,10 +50,12 @@ class StudentModule(StageModule):
         adapted_ckpt: the adapted teachers; filled by the pipeline where the method needs them.
         method: `none` (task alone); `pkdot` (one teacher, the joint one); `mtpkdot` (the joint and the adapted ones,
             see `selection`); `mtpkdot_plus` (all of them as one pool, weighed and trusted by held-out evidence, see
-            `mtpkdot.losses.evidence`); the controls `selftraining` and `labelprop`, which see no privileged modality
-            (the prevalent backbone teaches, or the labels spread in its space); a rival from the literature that is
-            taught by the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`,
-            `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own.
+            `mtpkdot.losses.evidence`, for the samples without a label; what is handed on answers as the prevalent
+            backbone where no epoch of the student is better on held-out people); the controls
+            `selftraining` and `labelprop`, which see no privileged modality (the prevalent backbone teaches, or the
+            labels spread in its space); a rival from the literature that is taught by the joint teacher (`kd`,
+            `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see
+            `mtpkdot.losses.rivals`); or `rival` for one of your own.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
             makes the teacher's predictions targets (soft labels, or values), on labelled and unlabelled samples.
         weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
@@ -145,6 +148,9 @@ class StudentModule(StageModule):
         }
         self.method, self.queue, self.rival = method, queue, rival
         self.told: dict[str, float] = {}
+        # What the prevalent backbone reaches by itself, whether it is better, and whether it answers (when loaded).
+        self.start_scores: dict[str, Tensor] = {}
+        self.start_is_better, self.by_backbone = False, False
         if unknown := set(weights or ()) - set(get_args(Term)):
             raise ValueError(
                 f"student.model.weights names {', '.join(sorted(unknown))}; choose from {', '.join(get_args(Term))}"
@@ -239,6 +245,11 @@ class StudentModule(StageModule):
         super().on_fit_start()
         if (data := self._data()) is not None and isinstance(teachers := self.frozen["teachers"], Prepared):
             teachers.prepare(self._moved(data.evaluation_loader("train")))
+            training = data.samples.labelled[data.positions("train")]
+            if isinstance(teachers, PooledTeachers) and training.all() and self.trainer.is_global_zero:
+                print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
+            if isinstance(teachers, PooledTeachers):
+                self.start_scores = self._score_start(data)
 
     def on_train_epoch_start(self) -> None:
         """Weigh the teachers against the student, once it has learned from labels alone."""
@@ -251,6 +262,23 @@ class StudentModule(StageModule):
         evidence = teachers.weigh(self._moved(data.selecting_loader()), self._as_teacher)
         self.train()
         self.told = teachers.adopt(evidence)
+
+    @torch.no_grad()
+    def _score_start(self, data: BaseData) -> dict[str, Tensor]:
+        """Metrics of the prevalent backbone, as it was, on the part that selects the epoch."""
+        start = OwnTeacher(self._trained_backbone().to(self.device), self.prevalent)
+        judge = task_metrics(self.task, self.num_outputs).to(self.device)
+        for batch in self._moved(data.selecting_loader()):
+            judge.update(start.spaces(batch)[JOINT].output[batch.labelled], batch.target[batch.labelled])
+        return {f"val/{name}": value.mean() for name, value in judge.compute().items()}
+
+    def settled(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Where teachers are weighed by held-out evidence, so is the student, against what it started from."""
+        if not self.start_scores or self.trainer.sanity_checking:
+            return means
+        judge = self.monitors(self.task)[0]
+        self.start_is_better = not bool(means[judge] > self.start_scores[judge])
+        return self.start_scores if self.start_is_better else means
 
     def _data(self) -> BaseData | None:
         """The data that teachers may look at."""
@@ -270,6 +298,7 @@ class StudentModule(StageModule):
     def build(self, blueprint: dict[str, Any]) -> None:
         """The student's own T-Nets, its fusion over real and hallucinated features, and what teaches it."""
         tnets, spaces = blueprint["tnets"], blueprint["spaces"]
+        self.by_backbone = blueprint.get("by_backbone", False)
         self.tnets = nn.ModuleList(TNet(**tnets[name]) for name in self.privileged)
         self.tnets.requires_grad_(self.train_tnet and self.hallucination != "none")
         sizes = {self.prevalent: self.backbone.dim}
@@ -334,7 +363,7 @@ class StudentModule(StageModule):
             made = tnet(feature)
             features[name], masks[name] = made if self.hallucination == "tnet" else torch.zeros_like(made), steps
         joint, _ = self.fusion(features, masks)
-        return joint, self.head(joint)
+        return joint, self.backbone.read(feature, steps)[1] if self.by_backbone else self.head(joint)
 
     @property
     def modalities(self) -> list[str]:
@@ -397,6 +426,9 @@ class StudentModule(StageModule):
             state = checkpoint["state_dict"]
             for key in [key for key in state if key.startswith(_QUEUE)]:
                 del state[key]
+            if self.start_is_better:
+                checkpoint["blueprint"] = {**self.blueprint, "by_backbone": True}
+                state |= {f"backbone.{key}": value for key, value in self._trained_backbone().state_dict().items()}
         elif (teachers := self._pooled()) is not None and teachers.evidence is not None:
             checkpoint["evidence"] = asdict(teachers.evidence)
 

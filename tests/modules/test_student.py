@@ -473,3 +473,36 @@ def test_with_all_labels_nothing_is_left_to_teach(fit, data):
     none, _ = fit("none", **POOLED | {"method": "none", "warmup": 0.1})
     expected = none.state_dict()
     assert all(torch.equal(plus.state_dict()[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("finetune_encoder", [False, True])
+def test_a_student_that_is_worse_than_its_start_answers_as_that(fit, load, batch, monkeypatch, finetune_encoder):
+    beyond = {"val/accuracy": torch.tensor(2.0), "val/macro_f1": torch.tensor(2.0)}
+    monkeypatch.setattr(StudentModule, "_score_start", lambda self, data: beyond)
+    student, folder = fit("worse", epochs=1, **POOLED | {"finetune_encoder": finetune_encoder})
+    assert student.start_is_better
+    start = load("backbone.video").eval().outputs(batch)["video"]
+    loaded = StudentModule.load_from_checkpoint(folder / "weights.ckpt", weights_only=False).eval()
+    torch.testing.assert_close(loaded.outputs(batch)["video"], start)
+    torch.testing.assert_close(loaded(batch.inputs["video"], batch.masks["video"])[1], start)
+    assert not torch.allclose(student.eval().outputs(batch)["video"], start)
+    # What a resumed training goes on from is the student all the same.
+    resumed = torch.load(folder / "epoch=0.ckpt", weights_only=False)
+    assert "by_backbone" not in resumed["blueprint"]
+    assert all(torch.equal(resumed["state_dict"][key], value) for key, value in student.state_dict().items())
+
+
+def test_the_start_is_judged_as_its_own_stage_judges_it(fit, load, data):
+    student, _ = fit("judged", epochs=1, **POOLED)
+    part = data.dataset.__getitems__(data.positions("validation", labelled_only=True).tolist())
+    right = load("backbone.video").eval().outputs(part)["video"].argmax(1) == part.target
+    assert float(student.start_scores["val/accuracy"]) == pytest.approx(float(right.float().mean()), abs=1e-6)
+
+
+def test_a_tie_goes_to_the_start(fit):
+    student, _ = fit("better", epochs=1, **POOLED)
+    student.start_scores = {"val/accuracy": torch.tensor(0.1)}
+    assert student.settled({"val/accuracy": torch.tensor(0.2)}) == {"val/accuracy": torch.tensor(0.2)}
+    assert not student.start_is_better
+    assert student.settled({"val/accuracy": torch.tensor(0.1)}) == student.start_scores
+    assert student.start_is_better

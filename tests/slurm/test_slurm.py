@@ -113,3 +113,23 @@ def test_an_array_runs_a_study_in_parts_which_one_command_gathers(tiny_config, s
     assert main(["crossval", *study, "--jobs", "1"]) == 0
     assert "kd" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")} == cells
+
+
+def test_a_study_is_submitted_by_one_command_and_gathered_by_another(tiny_config, tmp_path, monkeypatch, capsys):
+    for key in [key for key in os.environ if key.startswith(("SLURM", "PYTEST"))]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    study = ["--config", str(tiny_config), "--methods", "none,kd", "--folds", "2", "--seeds", "1"]
+    study += ["--pipeline.root", str(tmp_path / "runs"), "--jobs", "1"]
+    assert main(["crossval", *study, "--submit", "2", "--slurm", "timeout_min=10", "--slurm", "cpus_per_task=1"]) == 0
+    jobs = capsys.readouterr().out.split("Submitted ")[1].split(";")[0].split(", ")
+    assert len(jobs) == 2
+    wait_for(lambda: not set().union(*map(state, jobs)) & {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING"}, 300)
+    logs = "\n".join(path.read_text() for path in (tmp_path / "runs").glob("*/jobs/*_log.*"))
+    assert set().union(*map(state, jobs)) == {"COMPLETED"}, logs
+    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")}
+    assert len(cells) == 2 * 3
+    assert main(["crossval", *study]) == 0
+    assert "kd" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")} == cells

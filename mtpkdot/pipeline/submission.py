@@ -1,0 +1,72 @@
+"""Hands the parts of a study to Slurm."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtpkdot.errors import ConfigError, RunError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One job: a part of a study, run where Slurm puts it.
+
+    Attributes:
+        arguments: those of `mtpkdot crossval`.
+    """
+
+    arguments: tuple[str, ...]
+
+    def __call__(self) -> None:
+        """Run it.
+
+        Raises:
+            RunError: a cell of the part failed; the job's log names it.
+        """
+        from mtpkdot.cli.main import main
+
+        if code := main(["crossval", *self.arguments]):
+            raise RunError(f"a part of the study ended with {code}", "See the lines above.")
+
+    def checkpoint(self) -> Any:
+        """What Slurm is to start again when the job is pre-empted or runs out of time: the same, which then goes on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit(arguments: Sequence[str], parts: int, folder: Path, options: dict[str, Any]) -> list[str]:
+    """Submit a study as an array of jobs.
+
+    Args:
+        arguments: those of `mtpkdot crossval`, without the part.
+        parts: number of jobs.
+        folder: receives their logs.
+        options: parameters of submitit's AutoExecutor, such as `timeout_min` or `slurm_partition`.
+
+    Returns:
+        The ids of the jobs.
+
+    Raises:
+        ConfigError: submitit or Slurm is missing, or there is no such option.
+    """
+    if shutil.which("sbatch") is None:
+        raise ConfigError("--submit needs Slurm, and there is no sbatch here", "Call it where jobs are submitted.")
+    try:
+        import submitit
+    except ImportError as error:
+        raise ConfigError("--submit needs the package submitit", "Install mtpkdot[slurm].") from error
+    executor = submitit.AutoExecutor(folder, cluster="slurm")
+    try:
+        executor.update_parameters(**{"name": "mtpkdot-crossval", "timeout_min": 240, **options})
+    except (NameError, TypeError, ValueError) as error:
+        raise ConfigError(f"--slurm: {str(error).splitlines()[0]}", "See submitit's AutoExecutor.") from error
+    jobs = [Part((*arguments, "--part", f"{part}/{parts}")) for part in range(1, parts + 1)]
+    try:
+        with executor.batch():
+            submitted = [executor.submit(job) for job in jobs]
+    except submitit.core.utils.FailedJobError as error:
+        raise RunError(f"Slurm does not take the jobs: {str(error).splitlines()[0]}", "Correct --slurm.") from error
+    return [job.job_id for job in submitted]
