@@ -41,7 +41,13 @@ def transport_loss(folder, names):
     assert names["course"][-1][0] < names["course"][0][0] / 5
 
 
-SHOWN = {"01_first_run": first_run, "03_transport_loss": transport_loss}
+def what_pays(folder, names):
+    trust = names["trust"]
+    assert (trust["better"] > 0.99).all()
+    assert (trust["noise"] < 0.01).all()
+
+
+SHOWN = {"01_first_run": first_run, "03_transport_loss": transport_loss, "05_what_pays": what_pays}
 
 
 def test_every_notebook_is_looked_at():
