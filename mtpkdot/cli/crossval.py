@@ -1,9 +1,9 @@
 """`mtpkdot crossval`: methods, or the variants of an ablation, on the same folds and seeds."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mtpkdot.cli.arguments import Parser
 from mtpkdot.errors import ConfigError
@@ -36,8 +36,10 @@ def crossval(argv: Sequence[str]) -> int | None:
         raise ConfigError("--jobs and --threads are 1 or more", "Correct them.")
     if options.submit is None and options.slurm:
         raise ConfigError("--slurm says how --submit submits", "Add --submit N.")
-    if options.submit is not None and (options.submit < 1 or options.part != "1/1"):
-        raise ConfigError("--submit takes a number of jobs from 1, and makes the parts itself", "Leave --part out.")
+    if options.submit is not None and options.submit < 1:
+        raise ConfigError(f"--submit is the number of jobs, not {options.submit}", "Give 1 or more.")
+    if options.submit is not None and options.part != "1/1":
+        raise ConfigError("--submit makes the parts itself", "Leave --part out.")
     from mtpkdot.pipeline.crossval import by_reason, check, part_of, run
     from mtpkdot.pipeline.notices import quieten
     from mtpkdot.pipeline.planning import Plan
@@ -80,13 +82,16 @@ def _submit(argv: Sequence[str], parts: int, pairs: Sequence[str], folder: Path)
     print("When they are done, the same command without --submit gathers the tables and runs what is missing.")
 
 
-def _setting(pair: str) -> tuple[str, Any]:
+def _setting(pair: str) -> tuple[str, str | int | float]:
     key, equals, value = pair.partition("=")
     if not key or not equals:
         raise ConfigError(f"--slurm {pair} is no KEY=VALUE", "Write, for example, --slurm timeout_min=60.")
-    import yaml
-
-    return key, yaml.safe_load(value)
+    if key == "slurm_time":
+        raise ConfigError("--slurm slurm_time is set by timeout_min", "Write --slurm timeout_min=MINUTES.")
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return key, number(value)
+    return key, value
 
 
 def _listed(text: str | None) -> list[str]:

@@ -1,10 +1,12 @@
 """Stage 5: the student. It sees the prevalent modality alone and is distilled by optimal transport."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Literal, get_args
 
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from mtpkdot.data.base import BaseData
@@ -21,7 +23,7 @@ from mtpkdot.losses.structure import Mode, StructuralTransport
 from mtpkdot.losses.task import task_loss
 from mtpkdot.losses.transport import Solver
 from mtpkdot.losses.weighting import TermWeights, Weighting
-from mtpkdot.metrics.collections import task_metrics
+from mtpkdot.metrics.collections import best_mode, task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
@@ -57,7 +59,7 @@ class StudentModule(StageModule):
             `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see
             `mtpkdot.losses.rivals`); or `rival` for one of your own.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
-            makes the teacher's predictions targets (soft labels, or values), on labelled and unlabelled samples.
+            makes the teacher's predictions targets (soft labels, or values), on all samples that they teach.
         weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
         ramp: share of the training in which weights rise or fall.
         rival: the rival's class with its settings, in place of the method's own.
@@ -172,6 +174,10 @@ class StudentModule(StageModule):
         # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
         if dim % heads or not 0 <= dropout < 1:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
+        if method == "mtpkdot_plus" and (margin is not None or weighting == "uncertainty"):
+            raise ValueError(
+                "mtpkdot_plus trusts by evidence; leave student.model.margin and weighting uncertainty out"
+            )
         if not 0 <= warmup < 1:
             raise ValueError(f"student.model.warmup lies in [0, 1), not {warmup}")
         self.warmup = warmup
@@ -254,31 +260,37 @@ class StudentModule(StageModule):
     def on_train_epoch_start(self) -> None:
         """Weigh the teachers against the student, once it has learned from labels alone."""
         data, teachers = self._data(), self._pooled()
-        warm = round(self.warmup * (self.trainer.max_epochs or 1))
+        warm = math.ceil(self.warmup * max(self.trainer.max_epochs or 1, 1)) if "task" in self.weights else 0
         if data is None or teachers is None or teachers.evidence is not None or self.trainer.current_epoch < warm:
             return
         self.eval()
         # Whole, so that every process finds the same.
         evidence = teachers.weigh(self._moved(data.selecting_loader()), self._as_teacher)
         self.train()
-        self.told = teachers.adopt(evidence)
+        self.told = teachers.adopt(self.trainer.strategy.broadcast(evidence))
 
     @torch.no_grad()
     def _score_start(self, data: BaseData) -> dict[str, Tensor]:
         """Metrics of the prevalent backbone, as it was, on the part that selects the epoch."""
-        start = OwnTeacher(self._trained_backbone().to(self.device), self.prevalent)
+        start, name = self._trained_backbone().to(self.device), self.prevalent
         judge = task_metrics(self.task, self.num_outputs).to(self.device)
         for batch in self._moved(data.selecting_loader()):
-            judge.update(start.spaces(batch)[JOINT].output[batch.labelled], batch.target[batch.labelled])
-        return {f"val/{name}": value.mean() for name, value in judge.compute().items()}
+            if bool(batch.labelled.any()):
+                # Features at hand may be those of a teacher's fine-tuned encoder where raw steps are there too.
+                raw = name in batch.inputs
+                encoded = start.features(batch.inputs[name], batch.masks[name]) if raw else batch.encoded[name]
+                judge.update(start.read(*encoded)[1][batch.labelled], batch.target[batch.labelled])
+        return {f"val/{metric}": value.mean() for metric, value in judge.compute().items()}
 
     def settled(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """Where teachers are weighed by held-out evidence, so is the student, against what it started from."""
-        if not self.start_scores or self.trainer.sanity_checking:
-            return means
-        judge = self.monitors(self.task)[0]
-        self.start_is_better = not bool(means[judge] > self.start_scores[judge])
-        return self.start_scores if self.start_is_better else means
+        if self.start_scores and not self.trainer.sanity_checking:
+            chosen = self.trainer.checkpoint_callback
+            monitor = chosen.monitor if isinstance(chosen, ModelCheckpoint) else None
+            judge = monitor if monitor in self.start_scores else self.monitors(self.task)[0]
+            gain = means[judge] - self.start_scores[judge]
+            self.start_is_better = not bool(gain < 0 if best_mode(judge) == "min" else gain > 0)
+        return means
 
     def _data(self) -> BaseData | None:
         """The data that teachers may look at."""
@@ -393,15 +405,14 @@ class StudentModule(StageModule):
         return {self.prevalent: self.see(batch)[1]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Task loss on labelled samples; the terms of the method on all that teachers and student can see."""
+        """Task loss on labelled samples; the terms of the method on all that teachers teach and the student can see."""
         feature, output = self.see(batch)
         seen = batch.present(self.prevalent)
         known = gather_rows(output, batch.target, batch.labelled & seen)
         terms: dict[Term, Tensor] = {"task": task_loss(self.task, *known)}
         record: dict[str, Tensor] = {}
-        if (pooled := self._pooled()) is not None and pooled.evidence is None:
-            terms |= dict.fromkeys(self.weights.keys() - {"task"}, 0.0 * terms["task"])
-        elif "teachers" in self.frozen:
+        pooled = self._pooled()
+        if "teachers" in self.frozen and (pooled is None or pooled.evidence is not None):
             with torch.no_grad():
                 teachers = {n: t for n, t in self._teachers().spaces(batch).items() if n in self._taught_by()}
             labels = seen, batch.target, batch.labelled
@@ -410,6 +421,9 @@ class StudentModule(StageModule):
             terms |= {name: value * trust.get(name, 1.0) for name, value in taught.items()}
             record |= {name: feature.new_tensor(value) for name, value in self.told.items()}
         loss, weights = self.term_weights(terms, self._progress())
+        if "rival" in self.weights:
+            # A batch that no teacher sees has a gradient of zero for them: a distributed step waits for it.
+            loss = loss + 0.0 * sum(p.sum() for p in self.distillation.parameters() if p.requires_grad)
         if self.term_weights.weighting != "fixed":
             record |= {f"weight_{name}": weight for name, weight in weights.items()}
         return {"loss": loss, **{f"loss_{name}": terms[name] for name in weights}, **record}

@@ -25,10 +25,11 @@ class Part:
         Raises:
             RunError: a cell of the part failed; the job's log names it.
         """
-        from mtpkdot.cli.main import main
+        # Not by way of the program's entry, which answers signals itself: submitit has it started again.
+        from mtpkdot.cli.crossval import crossval
 
-        if code := main(["crossval", *self.arguments]):
-            raise RunError(f"a part of the study ended with {code}", "See the lines above.")
+        if crossval(self.arguments):
+            raise RunError("cells of this part of the study failed", "See the lines above.")
 
     def checkpoint(self) -> Any:
         """What Slurm is to start again when the job is pre-empted or runs out of time: the same, which then goes on."""
@@ -61,12 +62,16 @@ def submit(arguments: Sequence[str], parts: int, folder: Path, options: dict[str
     executor = submitit.AutoExecutor(folder, cluster="slurm")
     try:
         executor.update_parameters(**{"name": "mtpkdot-crossval", "timeout_min": 240, **options})
-    except (NameError, TypeError, ValueError) as error:
-        raise ConfigError(f"--slurm: {str(error).splitlines()[0]}", "See submitit's AutoExecutor.") from error
+    except (AssertionError, NameError, TypeError, ValueError) as error:
+        raise ConfigError(f"--slurm: {_first_line(error)}", "See submitit's AutoExecutor.") from error
     jobs = [Part((*arguments, "--part", f"{part}/{parts}")) for part in range(1, parts + 1)]
     try:
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]
     except submitit.core.utils.FailedJobError as error:
-        raise RunError(f"Slurm does not take the jobs: {str(error).splitlines()[0]}", "Correct --slurm.") from error
+        raise RunError(f"Slurm does not take the jobs: {_first_line(error)}", "Correct --slurm.") from error
     return [job.job_id for job in submitted]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
