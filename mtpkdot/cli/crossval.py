@@ -77,7 +77,7 @@ def _submit(argv: Sequence[str], parts: int, pairs: Sequence[str], folder: Path)
     parser.add_argument("--submit")
     parser.add_argument("--slurm", action="append")
     _, arguments = parser.parse_known_args(list(argv))
-    jobs = submit(arguments, parts, folder / "jobs", dict(map(_setting, pairs)))
+    jobs = submit(crossval, arguments, parts, folder / "jobs", dict(map(_setting, pairs)))
     print(f"Submitted {', '.join(jobs)}; their logs are in {folder / 'jobs'}.")
     print("When they are done, the same command without --submit gathers the tables and runs what is missing.")
 

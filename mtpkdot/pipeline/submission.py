@@ -1,12 +1,14 @@
 """Hands the parts of a study to Slurm."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtpkdot.errors import ConfigError, RunError
+
+Run = Callable[[Sequence[str]], int | None]
 
 
 @dataclass(frozen=True)
@@ -14,9 +16,11 @@ class Part:
     """One job: a part of a study, run where Slurm puts it.
 
     Attributes:
-        arguments: those of `mtpkdot crossval`.
+        run: the verb `crossval` itself: the program's entry answers signals, and here submitit does.
+        arguments: its arguments.
     """
 
+    run: Run
     arguments: tuple[str, ...]
 
     def __call__(self) -> None:
@@ -25,10 +29,7 @@ class Part:
         Raises:
             RunError: a cell of the part failed; the job's log names it.
         """
-        # Not by way of the program's entry, which answers signals itself: submitit has it started again.
-        from mtpkdot.cli.crossval import crossval
-
-        if crossval(self.arguments):
+        if self.run(self.arguments):
             raise RunError("cells of this part of the study failed", "See the lines above.")
 
     def checkpoint(self) -> Any:
@@ -38,10 +39,11 @@ class Part:
         return DelayedSubmission(self)
 
 
-def submit(arguments: Sequence[str], parts: int, folder: Path, options: dict[str, Any]) -> list[str]:
+def submit(run: Run, arguments: Sequence[str], parts: int, folder: Path, options: dict[str, Any]) -> list[str]:
     """Submit a study as an array of jobs.
 
     Args:
+        run: see `Part`.
         arguments: those of `mtpkdot crossval`, without the part.
         parts: number of jobs.
         folder: receives their logs.
@@ -64,7 +66,7 @@ def submit(arguments: Sequence[str], parts: int, folder: Path, options: dict[str
         executor.update_parameters(**{"name": "mtpkdot-crossval", "timeout_min": 240, **options})
     except (AssertionError, NameError, TypeError, ValueError) as error:
         raise ConfigError(f"--slurm: {_first_line(error)}", "See submitit's AutoExecutor.") from error
-    jobs = [Part((*arguments, "--part", f"{part}/{parts}")) for part in range(1, parts + 1)]
+    jobs = [Part(run, (*arguments, "--part", f"{part}/{parts}")) for part in range(1, parts + 1)]
     try:
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mtpkdot.cli.crossval import crossval
 from mtpkdot.cli.main import main
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.pipeline.submission import Part, submit
@@ -39,18 +40,17 @@ def test_a_mistake_is_told_in_one_line(slurm, tiny_config, tmp_path, capsys, opt
 def test_without_slurm_nothing_is_run_instead(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="needs Slurm"):
-        submit([], 2, tmp_path, {})
+        submit(print, [], 2, tmp_path, {})
 
 
 def test_what_slurm_refuses_is_told(slurm, tmp_path):
     with pytest.raises(RunError, match="Slurm does not take the jobs"):
-        submit(["--config", "x"], 2, tmp_path / "jobs", {})
+        submit(crossval, ["--config", "x"], 2, tmp_path / "jobs", {})
 
 
-def test_a_part_fails_with_its_cells_and_is_started_again_as_it_is(monkeypatch):
+def test_a_part_fails_with_its_cells_and_is_started_again_as_it_is():
     calls = []
-    monkeypatch.setattr("mtpkdot.cli.crossval.crossval", lambda arguments: calls.append(arguments) or len(calls) - 1)
-    part = Part(("--config", "c", "--part", "1/2"))
+    part = Part(lambda arguments: calls.append(arguments) or len(calls) - 1, ("--config", "c", "--part", "1/2"))
     part()
     with pytest.raises(RunError, match="cells of this part"):
         part()
