@@ -272,7 +272,7 @@ class StudentModule(StageModule):
     @torch.no_grad()
     def _score_start(self, data: BaseData) -> dict[str, Tensor]:
         """Metrics of the prevalent backbone, as it was, on the part that selects the epoch."""
-        start, name = self._trained_backbone().to(self.device), self.prevalent
+        start, name = self._trained_backbone().to(self.head.weight), self.prevalent
         judge = task_metrics(self.task, self.num_outputs).to(self.device)
         for batch in self._moved(data.selecting_loader()):
             if bool(batch.labelled.any()):
@@ -305,7 +305,9 @@ class StudentModule(StageModule):
         return Teacher(*self.see(batch), batch.present(self.prevalent))
 
     def _moved(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        return (self.trainer.strategy.batch_to_device(batch) for batch in batches)
+        """As the Trainer's own loops hand them over."""
+        strategy = self.trainer.strategy
+        return (strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch)) for batch in batches)
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """The student's own T-Nets, its fusion over real and hallucinated features, and what teaches it."""

@@ -14,7 +14,7 @@ from tests.pipeline.processes import EPOCHS, EXACT, curves, run
 
 WORLDS = (1, 2, 4)
 STAGES = ("backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator", "student")
-METHODS = {1: ("mtpkdot", "kd", "sp"), 2: ("mtpkdot", "kd", "sp"), 4: ("mtpkdot",)}
+METHODS = {1: ("mtpkdot", "kd", "sp", "mtpkdot_plus"), 2: ("mtpkdot", "kd", "sp", "mtpkdot_plus"), 4: ("mtpkdot",)}
 
 
 def fit(folder: Path, world: int, methods: tuple[str, ...], *arguments: str) -> Path:
