@@ -260,7 +260,8 @@ class StudentModule(StageModule):
     def on_train_epoch_start(self) -> None:
         """Weigh the teachers against the student, once it has learned from labels alone."""
         data, teachers = self._data(), self._pooled()
-        warm = math.ceil(self.warmup * max(self.trainer.max_epochs or 1, 1)) if "task" in self.weights else 0
+        epochs = self.trainer.max_epochs or 1
+        warm = min(math.ceil(self.warmup * epochs), epochs - 1) if "task" in self.weights else 0
         if data is None or teachers is None or teachers.evidence is not None or self.trainer.current_epoch < warm:
             return
         self.eval()
