@@ -57,4 +57,5 @@ def floored(std: npt.NDArray[np.float64], rms: npt.NDArray[np.float64], std_floo
     """
     typical = np.median(rms[rms > 0]) if np.any(rms > 0) else 0.0
     scale = np.maximum(std, np.maximum(std_floor * rms, 1e-6 * typical))
-    return np.where(rms > 0, scale, 1.0)
+    # What is smaller than the smallest normal number would be 0 in single precision.
+    return np.where((rms > 0) & (scale >= np.finfo(np.float32).tiny), scale, 1.0)

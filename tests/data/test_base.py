@@ -7,7 +7,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mtpkdot.data import BaseData
@@ -225,6 +225,7 @@ def test_a_column_that_is_nan_throughout_the_training_part_has_usable_statistics
 
 @quick
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6), st.integers(0, 99))
+@example(1.7e-44, 0.0, 0)
 def test_the_scale_is_positive_and_finite_whatever_the_column(offset, spread, seed):
     values = offset + spread * np.random.default_rng(seed).normal(size=(12, 2, 3))
     mean, scale = make(values).statistics("video")
