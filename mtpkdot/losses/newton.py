@@ -14,10 +14,18 @@ from mtpkdot.losses.sinkhorn import kernel
 _FACTOR = 4.0  # from one eps to the next
 _GOAL = 0.01  # error at which it falls
 _LOOK = 10  # steps between looks at the error, each of which waits for the device
+_FREE = {"cpu"}  # devices that are looked at for nothing
 
 
 def newton(
-    cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: int, reach: float | None = None
+    cost: Tensor,
+    a: Tensor,
+    b: Tensor,
+    eps: Tensor,
+    tol: float,
+    max_iter: int,
+    reach: float | None = None,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, int]:
     """Column potentials of hard problems, or of problems with free marginals. Each step costs O(M^3).
 
@@ -29,6 +37,7 @@ def newton(
         tol: L1 error of the column marginals at which a problem is solved.
         max_iter: limit on the steps.
         reach: weight of the marginals' KL divergence (Sejourne et al., arXiv 1910.12958); None where they are fixed.
+        start: g (S, M) from elsewhere and its error (S). Where it is small, only eps itself is left to solve for.
 
     Returns:
         g (S, M), and the number of steps.
@@ -37,6 +46,10 @@ def newton(
     top = cost.amax(dim=(1, 2))[:, None]
     level = ((top / eps).clamp_min(1).log() / math.log(_FACTOR)).ceil()
     g, length = torch.zeros_like(b), torch.ones_like(eps)
+    if start is not None:
+        near = (start[1] < _GOAL)[:, None] & start[0].isfinite().all(dim=1, keepdim=True)
+        g, level = torch.where(near, start[0], g), torch.where(near, 0.0, level)
+    look = 1 if cost.device.type in _FREE else _LOOK
     direction, careful = torch.zeros_like(b), torch.zeros_like(b)
     best = torch.full_like(eps, -torch.inf)
     # No value is larger, and rounding must not pass for a step back.
@@ -49,7 +62,7 @@ def newton(
         g, best = torch.where(accepted, trial, g), torch.where(accepted, value, best)
         error = (wanted - served).abs().sum(dim=1, keepdim=True)
         reached = accepted & (error < torch.where(level > 0, max(_GOAL, tol), tol))
-        if done % _LOOK == 0 and bool((reached & (level == 0)).all()):
+        if done % look == 0 and bool((reached & (level == 0)).all()):
             break
         ahead, uphill = _directions(rows, mass, wanted, served, scale, reach, ridge)
         careful = torch.where(accepted, uphill, careful)

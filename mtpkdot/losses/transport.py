@@ -211,7 +211,8 @@ class SinkhornDivergence(nn.Module):
             return self._planned(cost, a, b, g, eps), sweeps
         left = (~(error < self.tol)).nonzero()[:, 0]  # also where it is not a number
         rest = cost[left], a[left], b[left]
-        g, steps = newton(*rest, eps[left], self.tol, self.max_iter - sweeps)
+        start = swept.g[left], error[left]
+        g, steps = newton(*rest, eps[left], self.tol, self.max_iter - sweeps, start=start)
         better = self._planned(*rest, g, eps[left])
         parts = ((swept.f, better.f), (swept.g, better.g), (swept.plan, better.plan))
         return Solution(*(old.index_copy(0, left, new) for old, new in parts)), sweeps + steps

@@ -169,3 +169,21 @@ def test_of_two_points_what_is_left_is_known(reach):
     cost, one, eps = torch.full((1, 1, 1), 2.5, dtype=torch.float64), even(1, 1), same(0.1, 1)
     g, _ = newton(cost, one, one, eps, TOL, 100, reach)
     assert plan(cost, g, one, one, eps, reach)[0].item() == pytest.approx(math.exp(-2.5 / (0.1 + 2 * reach)), rel=1e-7)
+
+
+def test_a_start_near_the_solution_spares_the_way_there():
+    x, y = (random(1, 40, 3, seed=k, dtype=torch.float64) for k in (0, 1))
+    problem = costs(x, y), even(1, 40), even(1, 40), same(0.02, 1)
+    solved, steps = newton(*problem, TOL, 500)
+    near = solved + 1e-6 * random(1, 40, seed=2, dtype=torch.float64)
+    again, spared = newton(*problem, TOL, 500, start=(near, error(problem[0], near, *problem[1:])))
+    assert spared <= 4 < steps
+    torch.testing.assert_close(plan(problem[0], again, *problem[1:])[0], plan(problem[0], solved, *problem[1:])[0])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 7.0])
+def test_a_start_that_is_none_is_not_taken(bad):
+    x, y = (random(1, 20, 3, seed=k, dtype=torch.float64) for k in (0, 1))
+    problem = costs(x, y), even(1, 20), even(1, 20), same(0.02, 1)
+    start = torch.full((1, 20), bad, dtype=torch.float64), torch.full((1,), math.nan, dtype=torch.float64)
+    torch.testing.assert_close(newton(*problem, TOL, 500, start=start)[0], newton(*problem, TOL, 500)[0])
