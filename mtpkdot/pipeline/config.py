@@ -73,6 +73,8 @@ class PipelineOptions:
             every later stage and epoch; `off` computes them in every step instead.
         checkpoint_every: optimiser steps between checkpoints within an epoch: what a killed process loses at most; null
             for one checkpoint per epoch. A process that is asked to go (SIGTERM, SIGUSR1) saves after its step anyway.
+        compile: compile the encoders of media with torch.compile, in training and for the cached features. It costs
+            half a minute at the start of a stage, and results change by rounding.
         resume: false puts a run of the same name aside and starts interrupted stages anew.
     """
 
@@ -81,6 +83,7 @@ class PipelineOptions:
     stages: list[str] = field(default_factory=lambda: list(KINDS))
     features: Precision = "auto"
     checkpoint_every: int | None = None
+    compile: bool = False
     resume: bool = True
 
 

@@ -20,6 +20,7 @@ from mtpkdot.data.cache import Block, CachedFeatures, cached
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.modules import StageModule
+from mtpkdot.pipeline.compiling import compile_encoders
 
 Precision = Literal["auto", "float32", "bfloat16", "off"]
 _PASSING = ("training", "_is_full_backward_hook")  # states of every torch module, no settings
@@ -36,12 +37,14 @@ class FeatureCache:
             `off` for no cache at all.
         keys: data section and contents, and the code of the user's own classes, as plain data.
         encoders: per modality, the configuration of its encoder.
+        compiled: encoders of media are compiled, here and in training.
     """
 
     root: Path
     precision: Precision
     keys: dict[str, Any]
     encoders: dict[str, Any]
+    compiled: bool = False
 
     def attach(self, module: StageModule, data: BaseData, fitting: bool, device: torch.device) -> None:
         """Let the loaders of `data` read features instead of raw steps wherever `module` keeps an encoder frozen.
@@ -66,6 +69,8 @@ class FeatureCache:
         raw = [name for name in module.modalities if name not in at_hand]
         # Whether features are kept or computed in every step must not decide what the stage sees.
         data.attach([*raw, *module.raw_modalities(fitting)], at_hand, views if frozen else None)
+        if self.compiled:
+            compile_encoders(module)
 
     def _view(self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device) -> Path:
         positions = data.positions("train") if view else np.arange(len(data.samples))
@@ -78,11 +83,12 @@ class FeatureCache:
             "positions": hashlib.sha256(positions.tobytes()).hexdigest(),
             "dtype": str(dtype),
             "device": device.type,
+            **({"compile": True} if self.compiled else {}),
         }
 
         def compute() -> Iterable[Block]:
             title = f"features of {name}" + (f", view {view + 1}/{data.views}" if data.views > 1 else "")
-            return encode(backbone, data, name, positions, view, device, dtype, title)
+            return encode(backbone, data, name, positions, view, device, dtype, title, self.compiled)
 
         return cached(self.root, name, keys, len(data.samples), compute)
 
@@ -96,8 +102,21 @@ def encode(
     device: torch.device,
     dtype: torch.dtype,
     title: str,
+    compiled: bool = False,
 ) -> Iterable[Block]:
-    """Features (B, T', dim) and masks (B, T') of some samples in one view, block by block, in eval mode."""
+    """Features (B, T', dim) and masks (B, T') of some samples in one view, block by block, in eval mode.
+
+    Args:
+        backbone: whose features are wanted, whatever its precision and device.
+        data: the data set.
+        modality: that the encoder reads.
+        positions: of the samples.
+        view: number of the view.
+        device: where to compute.
+        dtype: of the pass, float32 or bfloat16.
+        title: of the progress bar.
+        compiled: compile the encoder.
+    """
     dataset = SampleDataset(data.samples, [modality])
     pairs = [(int(position), view) for position in positions]
     loader = DataLoader(
@@ -109,6 +128,8 @@ def encode(
     )
     # A copy: the Trainer may keep the original in another precision and on another device.
     encoder = copy.deepcopy(backbone).float().eval().to(device)
+    if compiled:
+        compile_encoders(encoder)
     bar = tqdm(total=len(pairs), desc=title, unit="sample", disable=None, leave=False)
     done = 0
     with bar, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):

@@ -112,6 +112,8 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
             **({} if raw else {"features": config["pipeline"]["features"]}),
             "trainer": {k: v for k, v in config["trainer"].items() if k not in _NEUTRAL},
             "seed_everything": config["seed_everything"],
+            # Left out where nothing is compiled: what was trained before the option came stays what it is.
+            **({"compile": True} if config["pipeline"]["compile"] else {}),
             "upstream": hashes,
             "code": _own_code({"model": model, "data": config["data"], "trainer": config["trainer"]}),
             "weights": _weight_files(model),

@@ -21,6 +21,7 @@ from mtpkdot.data.splits import PARTS
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.modules import StageModule
+from mtpkdot.pipeline.compiling import check_compiler
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
@@ -62,6 +63,7 @@ class Run:
             options["features"],
             data_keys(experiment),
             {name: section["model"]["encoder"] for name, section in self.config["backbone"].items()},
+            options["compile"],
         )
         self.resume: bool = options["resume"]
         self.preemption = Preemption(options["checkpoint_every"], self.ranks)
@@ -227,6 +229,8 @@ class Run:
                 except (ValueError, MisconfigurationException, ArgumentError) as error:
                     message = " ".join(str(error).split())
                     raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
+            if self.features.compiled and not told:
+                check_compiler(cli.trainer.strategy.root_device)
             precision = cli.trainer.precision
             if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
                 told = True
