@@ -12,6 +12,7 @@ from torchmetrics.wrappers import LambdaInputTransformer
 from mtpkdot.losses.task import Task, predicted_class
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
 from mtpkdot.metrics.kappa import QuadraticKappa
+from mtpkdot.metrics.loss import MeanLoss
 
 _NAMES: dict[Task, list[str]] = {
     "classification": ["accuracy", "macro_f1"],
@@ -27,13 +28,14 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
     Args:
         task: classification gets `accuracy` and `macro_f1` (a class that is neither present nor predicted does not
             count); ordinal gets `qwk` (quadratically weighted kappa), `accuracy` and `mae` (mean absolute error in
-            levels, the one metric that is better when lower); regression gets `ccc`.
+            levels); regression gets `ccc`. All get `loss`, the task's, which like `mae` is better when lower.
         num_outputs: of the model: classes, thresholds between ordered classes, or targets.
 
     Returns:
         A collection to update with (outputs, targets) of labelled samples.
     """
     metrics: dict[str, Metric | MetricCollection]
+    loss: Metric = 1 - ConcordanceCorrelation(num_outputs) if task == "regression" else MeanLoss(task)
     if task == "classification":
         metrics = {
             "accuracy": MulticlassAccuracy(num_outputs, average="micro"),
@@ -50,11 +52,11 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
         }
     else:
         metrics = {"ccc": ConcordanceCorrelation(num_outputs)}
-    return MetricCollection(metrics, compute_groups=False)
+    return MetricCollection({**metrics, "loss": loss}, compute_groups=False)
 
 
 def metric_names(task: Task) -> list[str]:
-    """Names of the metrics; models are selected by the first, which is better when higher."""
+    """Names of the metrics of a result; models are selected by the first, which is better when higher."""
     return list(_NAMES[task])
 
 

@@ -137,8 +137,8 @@ class StageModule(L.LightningModule):
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
         """Logged values that can select the epoch, the default first; see `metrics.collections.best_mode`."""
-        judged = ["loss"] if cls.monitors_loss else metric_names(task)
-        return [*(f"val/{name}" for name in judged), "train/loss"]
+        judged = [] if cls.monitors_loss else metric_names(task)
+        return [*(f"val/{name}" for name in [*judged, "loss"]), "train/loss"]
 
     # Lightning's hooks, in the order of their calls.
 

@@ -1,0 +1,53 @@
+"""The task's loss on a whole part: smoother than what is counted right, where few samples select the epoch."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtpkdot.losses.task import Task, row_losses
+
+_UNIT = 2.0**32  # of the whole numbers that losses are counted in
+_MOST = 2.0**10  # loss of a sample beyond which nothing is to be told apart
+
+
+class MeanLoss(Metric):
+    """Mean loss of classes over samples: cross-entropy, or that of the thresholds between ordered classes.
+
+    Losses are summed up as whole numbers, so that neither the order of the samples nor their division among processes
+    changes the sum, also on devices without double precision.
+
+    Args:
+        task: `classification` or `ordinal`; a regression's loss is `1 - CCC`, which has no mean over samples.
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    is_differentiable = True
+    total: Tensor
+    count: Tensor
+    lost: Tensor
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        if task == "regression":
+            raise ValueError("MeanLoss is one of classes")
+        self.task: Task = task
+        for name in ("total", "count", "lost"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            output: (N, C) logits of classes, or (N, C - 1) of thresholds.
+            target: (N,) class indices.
+        """
+        everything = torch.ones(len(target), dtype=torch.bool, device=target.device)
+        losses = row_losses(self.task, output.detach(), target, everything)
+        self.total += (losses.nan_to_num(nan=0.0).clamp_max(_MOST) * _UNIT).round().long().sum()
+        self.count += len(target)
+        self.lost += losses.isnan().sum()
+
+    def compute(self) -> Tensor:
+        """The mean; not a number before the first sample, or if that is one's loss."""
+        return torch.where(self.lost > 0, torch.nan, self.total / self.count / _UNIT)

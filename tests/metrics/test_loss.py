@@ -1,0 +1,65 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtpkdot.losses.task import output_count, task_loss
+from mtpkdot.metrics.collections import task_metrics
+from mtpkdot.metrics.loss import MeanLoss
+
+property_test = settings(deadline=None, max_examples=30, derandomize=True)
+
+
+@property_test
+@given(
+    st.sampled_from(["classification", "ordinal", "regression"]),
+    st.integers(2, 5),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(0, 99),
+)
+def test_the_loss_of_a_part_is_the_task_s_however_it_is_cut_into_batches(task, targets, n, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    output = 3 * torch.randn(n, output_count(task, targets), generator=generator)
+    values = torch.randn(n, targets, generator=generator)
+    target = values if task == "regression" else values.argmax(dim=1)
+    metrics = task_metrics(task, output.shape[1])
+    for _ in range(2):  # the second time after a reset
+        for rows in torch.arange(n).split(size):
+            metrics.update(output[rows], target[rows])
+        found = metrics.compute()["loss"].mean()
+        metrics.reset()
+        expected = task_loss(task, output, target, torch.ones(n, dtype=torch.bool))
+        torch.testing.assert_close(found.float(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_it_learns_nothing():
+    metric, output = MeanLoss("classification"), torch.randn(4, 3, requires_grad=True)
+    metric.update(output, torch.tensor([0, 1, 2, 0]))
+    assert not metric.compute().requires_grad
+
+
+@property_test
+@given(st.integers(1, 60), st.integers(0, 99))
+def test_no_order_of_the_samples_changes_it(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    output, target = 5 * torch.randn(n, 3, generator=generator), torch.randint(3, (n,), generator=generator)
+    once, again = MeanLoss("classification"), MeanLoss("classification")
+    once.update(output, target)
+    for row in torch.randperm(n, generator=generator):
+        again.update(output[row : row + 1], target[row : row + 1])
+    assert torch.equal(once.compute(), again.compute())
+
+
+@pytest.mark.parametrize(("bad", "told"), [(float("nan"), False), (float("inf"), True)])
+def test_a_loss_that_is_none_is_not_passed_over(bad, told):
+    metric = MeanLoss("classification")
+    metric.update(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
+    metric.update(torch.tensor([[0.0, -bad]]), torch.tensor([1]))
+    found = float(metric.compute())
+    assert found > 100 if told else found != found
+
+
+def test_there_is_none_of_values():
+    with pytest.raises(ValueError, match="classes"):
+        MeanLoss("regression")
