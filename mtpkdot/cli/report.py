@@ -14,10 +14,24 @@ def report(argv: Sequence[str]) -> None:
     )
     parser.add_argument("runs", type=Path, nargs="+", help="folders that `mtpkdot crossval` or `fit` has written")
     parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument(
+        "--wandb",
+        metavar="PROJECT",
+        help="also log tables, figures and files to this W&B project, offline where there is no account or network",
+    )
     options = parser.parse_args(list(argv))
     from mtpkdot.pipeline.notices import quieten
-    from mtpkdot.report.build import build
+    from mtpkdot.report.build import compose, write
 
     quieten()
-    for path in build(options.runs, options.out):
+    page, table = compose(options.runs)
+    files = write(page, table, options.out)
+    for path in files:
         print(path)
+    if options.wandb is not None:
+        from mtpkdot.pipeline.tracking import Tracking
+
+        settings = {"project": options.wandb, "job_type": "report"}
+        tracking = Tracking({"class_path": "WandbLogger", "init_args": settings})
+        with tracking.opened(options.out, {"runs": [str(path) for path in options.runs]}):
+            tracking.report(files, page.figures, table)

@@ -1,9 +1,12 @@
-"""Weights & Biases: one run per fit, the stages' values under their names, offline wherever online is not possible."""
+"""Weights & Biases: one run per fit, the stages' values under their names, and one per report.
+
+Offline wherever online is not possible.
+"""
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -33,10 +36,10 @@ class StageLogger(WandbLogger):
 
 
 class Tracking:
-    """The W&B run of a fit, if `trainer.logger` names a WandbLogger; nothing otherwise.
+    """The W&B run of a fit or a report, if a WandbLogger is named; nothing otherwise.
 
     Args:
-        section: `trainer.logger` as plain data.
+        section: `trainer.logger`, or the like, as plain data.
     """
 
     def __init__(self, section: Any) -> None:
@@ -102,6 +105,22 @@ class Tracking:
         artifact = wandb.Artifact(f"{self.run.id}-results", type="results")
         for name in ("results.json", "results.md", "predictions.parquet"):
             artifact.add_file(str(folder / name))
+        self.run.log_artifact(artifact)
+
+    def report(self, files: Sequence[Path], figures: Mapping[str, str], table: pd.DataFrame) -> None:
+        """A report: the page and the table to look at, its files and figures (SVG, by name) as an artifact."""
+        if self.run is None:
+            return
+        import wandb
+
+        artifact = wandb.Artifact(f"{self.run.id}-report", type="report")
+        for path in files:
+            artifact.add_file(str(path))
+        for name, svg in figures.items():
+            with artifact.new_file(f"figures/{name}.svg", encoding="utf-8") as file:
+                file.write(svg)
+        pages = {path.stem: wandb.Html(str(path)) for path in files if path.suffix == ".html"}
+        self.run.log({**pages, "results": wandb.Table(dataframe=table)})
         self.run.log_artifact(artifact)
 
     def _init(self, folder: Path, config: Mapping[str, Any]) -> Any:

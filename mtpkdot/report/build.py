@@ -23,14 +23,18 @@ _DRAWN = 4  # settings of a study that are drawn in full
 
 
 def build(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Write the report of runs and studies.
+    """Write the report of runs and studies into the folder `out`: `compose` and `write` in one."""
+    return write(*compose(runs), out)
+
+
+def compose(runs: Sequence[Path]) -> tuple[Page, pd.DataFrame]:
+    """The report of runs and studies, not yet written.
 
     Args:
         runs: their folders.
-        out: folder of the report.
 
     Returns:
-        The files.
+        The page, and the table of all values and differences.
 
     Raises:
         UserError: a folder is neither a run nor a study.
@@ -43,7 +47,11 @@ def build(runs: Sequence[Path], out: Path) -> list[Path]:
         page.blocks += [Heading(source.name), *blocks]
         tables.append(table.assign(source=source.name))
     whole = pd.concat(tables, ignore_index=True)
-    whole = whole[["source", *(name for name in whole.columns if name != "source")]]
+    return page, whole[["source", *(name for name in whole.columns if name != "source")]]
+
+
+def write(page: Page, whole: pd.DataFrame, out: Path) -> list[Path]:
+    """Write what `compose` has made into the folder `out`; returns the files."""
     files = {"report.html": page.html(), "report.md": page.markdown(), "results.csv": whole.to_csv(index=False)}
     for name, text in files.items():
         write_text(out / name, text)

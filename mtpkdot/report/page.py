@@ -61,6 +61,13 @@ class Page:
     title: str
     blocks: list[Block] = field(default_factory=list)
 
+    @property
+    def figures(self) -> dict[str, str]:
+        """Each figure as an SVG document, by its number and the first words of its caption."""
+        found = [block for block in self.blocks if isinstance(block, Figure)]
+        names = [re.sub(r"[^a-z0-9]+", "-", figure.caption[:40].lower()).strip("-") for figure in found]
+        return {f"{n:02d}-{name}": f.svg for n, (name, f) in enumerate(zip(names, found, strict=True), start=1)}
+
     def html(self) -> str:
         """One file that loads nothing."""
         contents, body, used = [], [], 0

@@ -11,6 +11,7 @@ import yaml
 
 from mtpkdot.cli.main import main
 from mtpkdot.pipeline.callbacks import StepSeed
+from mtpkdot.pipeline.store import StoredStage
 from tests.conftest import TINY
 from tests.pipeline.processes import run
 
@@ -124,6 +125,25 @@ def test_a_killed_run_loses_what_was_asked_for_at_most(world, config, tmp_path, 
     interrupted("", 0, 0, signal.SIGTERM)
     run(world, [*fit, *killed], log=tmp_path / "killed.log")
     assert_same(tmp_path / "killed", tmp_path / "straight")
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_run_killed_between_two_stages_ends_the_same(published, config, straight, tmp_path, monkeypatch):
+    fit = ["fit", "--config", str(config), "--pipeline.root", str(tmp_path)]
+    plain = StoredStage.publish
+
+    def killed(self, record):
+        if published or self.name != "teacher":
+            plain(self, record)
+        if self.name == "teacher":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredStage, "publish", killed)
+        run(1, fit, log=tmp_path.with_name("killed.log"), codes=(-signal.SIGKILL,))
+    assert len(list((tmp_path / "stages" / "teacher").glob("[!.]*"))) == published
+    assert main(fit) == 0
+    assert_same(tmp_path, straight)
 
 
 def test_several_processes_stop_together_when_one_is_asked(config, tmp_path, interrupted):

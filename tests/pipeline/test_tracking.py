@@ -10,6 +10,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import wandb
 
@@ -88,6 +89,29 @@ def test_weights_are_kept_with_the_run_if_asked_for(tiny_config, tmp_path, runs)
     assert main(["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), *WANDB, *settings]) == 0
     assert runs[0].settings["project"] == "p"
     assert runs[0].artifacts == [f"{runs[0].id}-{name}" for name in ("backbone.video", "backbone.signal", "results")]
+
+
+def test_a_report_is_a_run_with_its_page_table_figures_and_files(trained_root, tmp_path, runs, monkeypatch):
+    kept = []
+    monkeypatch.setattr(FakeRun, "log_artifact", lambda self, artifact: kept.append(artifact))
+    line = ["report", str(trained_root / "tiny"), "--out", str(tmp_path / "out")]
+    assert main(line) == 0
+    assert runs == []
+    assert main([*line, "--wandb", "pain"]) == 0
+    (run,) = runs
+    assert run.settings["project"] == "pain"
+    assert run.settings["job_type"] == "report"
+    assert run.settings["config"] == {"runs": [str(trained_root / "tiny")]}
+    (logged,) = run.logged
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert len(logged["results"].data) == len(table)
+    assert logged["report"]._path
+    ((artifact,),) = (kept,)
+    names = set(artifact.manifest.entries)
+    figures = {name for name in names if name.startswith("figures/")}
+    assert names - figures == {"report.html", "report.md", "results.csv"}
+    assert len(figures) == (tmp_path / "out" / "report.html").read_text().count("<figure")
+    assert run.ended == [0]
 
 
 def test_without_credentials_it_runs_offline_and_says_so_once(tiny_config, tmp_path):
