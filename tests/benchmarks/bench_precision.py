@@ -1,8 +1,8 @@
 """What `trainer.precision` and `pipeline.compile` do to time and result.
 
 `make bench`. The experiment of configs/planted.yaml in every precision; and an R3D-18 backbone on 4 clips of
-10 x 112 x 112, forward, backward and Adam, with and without compilation. `difference` is the largest change of a logit by
-compilation, in units of the logits' standard deviation. On processors Lightning takes 16-mixed as bf16-mixed.
+10 x 112 x 112, forward, backward and Adam, with and without compilation. `difference` is the largest change of a logit
+by compilation, in units of their standard deviation. On processors Lightning takes 16-mixed as bf16-mixed.
 """
 
 import json
