@@ -14,10 +14,11 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -87,10 +88,75 @@ def cached(
     Raises:
         TypeError: keys that are no plain data; text made of an object need not be the same in the next process.
     """
+    folder, text = _place(root, modality, keys)
+    if not _whole(folder):
+        with _alone(folder) as missing:
+            if missing:
+                _write(_partial(folder), size, compute())
+                _publish(folder, text)
+    return folder
+
+
+class Processes(Protocol):
+    """Processes that call the same functions in the same order."""
+
+    rank: int
+    size: int
+
+    def decided(self, decide: Callable[[], bool]) -> bool:
+        """What the first process finds, on all of them."""
+
+    def on_any(self, mine: bool) -> bool:
+        """Whether it holds on any process; waits for all."""
+
+
+def cached_by_all(
+    root: Path,
+    modality: str,
+    keys: Mapping[str, Any],
+    size: int,
+    compute: Callable[[], Iterable[Block]],
+    processes: Processes,
+) -> Path:
+    """As `cached`, for processes that call it together and each compute a share.
+
+    Every process writes a file of its own, which the first one puts together: on a shared file system no two processes
+    write to one file.
+
+    Args:
+        root: folder of all caches, the same one for all processes.
+        modality: of the features.
+        keys: as for `cached`.
+        size: samples n of the data set.
+        compute: yields this process's share of the features.
+        processes: those that share the work.
+    """
+    folder, text = _place(root, modality, keys)
+    with ExitStack() as alone:
+        if processes.decided(lambda: not _whole(folder) and alone.enter_context(_alone(folder))):
+            share = _partial(folder) / f"share-{processes.rank}"
+            share.mkdir()
+            _write_share(share, compute())
+            processes.on_any(False)
+            shares = [_partial(folder) / f"share-{rank}" for rank in range(processes.size)]
+            processes.decided(lambda: _put_together(folder, text, size, shares))
+    return folder
+
+
+def _place(root: Path, modality: str, keys: Mapping[str, Any]) -> tuple[Path, str]:
+    """The folder of features with these keys, and the keys as text."""
     text = json.dumps({"format": FORMAT, **keys}, sort_keys=True)
-    folder = root / modality / hashlib.sha256(text.encode()).hexdigest()[:16]
-    if _whole(folder):
-        return folder
+    return root / modality / hashlib.sha256(text.encode()).hexdigest()[:16], text
+
+
+def _partial(folder: Path) -> Path:
+    """Where features are while they are being computed."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Be the only one that computes these features; yields whether they are still missing, with an empty place then."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
@@ -99,20 +165,44 @@ def cached(
         print(f"{folder}: another process computes these features, waiting for them", flush=True)
         lock.acquire()
     try:
-        if not _whole(folder):
-            partial = folder.with_name(f".{folder.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            _write(partial, size, compute())
-            checks = {name: _checksum(partial / name) for name in _FILES}
-            (partial / "record.json").write_text(json.dumps({"checks": checks, "keys": json.loads(text)}, indent=2))
-            if folder.exists():
-                print(f"{folder} is damaged and was computed again", flush=True)
-                shutil.rmtree(folder)
-            partial.rename(folder)
+        missing = not _whole(folder)
+        if missing:
+            shutil.rmtree(_partial(folder), ignore_errors=True)
+            _partial(folder).mkdir()
+        yield missing
     finally:
         lock.release()
-    return folder
+
+
+def _publish(folder: Path, text: str) -> None:
+    """Let the files that are written appear, whole."""
+    partial = _partial(folder)
+    checks = {name: _checksum(partial / name) for name in _FILES}
+    (partial / "record.json").write_text(json.dumps({"checks": checks, "keys": json.loads(text)}, indent=2))
+    if folder.exists():
+        print(f"{folder} is damaged and was computed again", flush=True)
+        shutil.rmtree(folder)
+    partial.rename(folder)
+
+
+def _write_share(folder: Path, blocks: Iterable[Block]) -> None:
+    for number, (positions, features, mask) in enumerate(blocks):
+        np.savez(folder / f"{number:06d}.npz", positions=positions, features=features, mask=mask)
+
+
+def _read_share(folder: Path) -> Iterable[Block]:
+    for path in sorted(folder.iterdir()):
+        with np.load(path, allow_pickle=False) as block:
+            yield block["positions"], block["features"], block["mask"]
+
+
+def _put_together(folder: Path, text: str, size: int, shares: Iterable[Path]) -> bool:
+    """Make one of the processes' shares."""
+    _write(_partial(folder), size, (block for share in shares for block in _read_share(share)))
+    for share in shares:
+        shutil.rmtree(share)
+    _publish(folder, text)
+    return True
 
 
 def _write(folder: Path, size: int, blocks: Iterable[Block]) -> None:

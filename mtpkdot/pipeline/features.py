@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch, Clips, IntArray, SampleDataset
-from mtpkdot.data.cache import Block, CachedFeatures, cached
+from mtpkdot.data.cache import Block, CachedFeatures, cached, cached_by_all
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.compiling import compile_encoders
+from mtpkdot.pipeline.ranks import Ranks
 
 Precision = Literal["auto", "float32", "bfloat16", "off"]
 _PASSING = ("training", "_is_full_backward_hook")  # states of every torch module, no settings
@@ -38,6 +39,7 @@ class FeatureCache:
         keys: data section and contents, and the code of the user's own classes, as plain data.
         encoders: per modality, the configuration of its encoder.
         compiled: encoders of media are compiled, here and in training.
+        ranks: the processes of the training, which share the work where they attach features together.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class FeatureCache:
     keys: dict[str, Any]
     encoders: dict[str, Any]
     compiled: bool = False
+    ranks: Ranks | None = None
 
     def attach(self, module: StageModule, data: BaseData, fitting: bool, device: torch.device) -> None:
         """Let the loaders of `data` read features instead of raw steps wherever `module` keeps an encoder frozen.
@@ -54,7 +57,7 @@ class FeatureCache:
         Args:
             module: the stage, set up.
             data: the data set, set up.
-            fitting: the stage is about to be trained; otherwise it predicts.
+            fitting: the stage is about to be trained, by all processes; otherwise one predicts.
             device: where encoders run.
         """
         at_hand: dict[str, CachedFeatures] = {}
@@ -64,7 +67,7 @@ class FeatureCache:
         for name, backbones in frozen.items() if self.precision != "off" else ():
             # Stages that read one modality with different encoders (a fine-tuned one) encode for themselves.
             if len({_digest(backbone) for backbone in backbones}) == 1:
-                folders = [self._view(backbones[0], data, name, view, device) for view in range(views)]
+                folders = [self._view(backbones[0], data, name, view, device, fitting) for view in range(views)]
                 at_hand[name] = CachedFeatures(folders)
         raw = [name for name in module.modalities if name not in at_hand]
         # Whether features are kept or computed in every step must not decide what the stage sees.
@@ -72,7 +75,9 @@ class FeatureCache:
         if self.compiled:
             compile_encoders(module)
 
-    def _view(self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device) -> Path:
+    def _view(
+        self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device, fitting: bool
+    ) -> Path:
         positions = data.positions("train") if view else np.arange(len(data.samples))
         dtype = _dtype(self.precision, device)
         keys = {
@@ -86,11 +91,17 @@ class FeatureCache:
             **({"compile": True} if self.compiled else {}),
         }
 
-        def compute() -> Iterable[Block]:
+        def compute(rank: int = 0, size: int = 1) -> Iterable[Block]:
             title = f"features of {name}" + (f", view {view + 1}/{data.views}" if data.views > 1 else "")
-            return encode(backbone, data, name, positions, view, device, dtype, title, self.compiled)
+            # Whole batches, as one process would have them: a convolution's rounding depends on its batch.
+            batch = np.arange(len(positions)) // data.batch_size
+            share = positions[batch % size == rank]
+            return encode(backbone, data, name, share, view, device, dtype, "" if rank else title, self.compiled)
 
-        return cached(self.root, name, keys, len(data.samples), compute)
+        ranks, total = self.ranks, len(data.samples)
+        if not fitting or ranks is None or ranks.size == 1:
+            return cached(self.root, name, keys, total, compute)
+        return cached_by_all(self.root, name, keys, total, lambda: compute(ranks.rank, ranks.size), ranks)
 
 
 def encode(
@@ -114,7 +125,7 @@ def encode(
         view: number of the view.
         device: where to compute.
         dtype: of the pass, float32 or bfloat16.
-        title: of the progress bar.
+        title: of the progress bar; empty for none.
         compiled: compile the encoder.
     """
     dataset = SampleDataset(data.samples, [modality])
@@ -130,7 +141,7 @@ def encode(
     encoder = copy.deepcopy(backbone).float().eval().to(device)
     if compiled:
         compile_encoders(encoder)
-    bar = tqdm(total=len(pairs), desc=title, unit="sample", disable=None, leave=False)
+    bar = tqdm(total=len(pairs), desc=title, unit="sample", disable=None if title else True, leave=False)
     done = 0
     with bar, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):
         for batch in loader:

@@ -64,6 +64,7 @@ class Run:
             data_keys(experiment),
             {name: section["model"]["encoder"] for name, section in self.config["backbone"].items()},
             options["compile"],
+            self.ranks,
         )
         self.resume: bool = options["resume"]
         self.preemption = Preemption(options["checkpoint_every"], self.ranks)
