@@ -15,3 +15,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override] # raises, as the base exits
         """Raise a `ConfigError`."""
         raise ConfigError(message, f"See `{self.prog} --help`.")
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """The part of some work that `3/10` names.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    which, _, count = text.partition("/")
+    if not (which.isdecimal() and count.isdecimal() and 1 <= int(which) <= int(count)):
+        raise ConfigError(f"--part is {text!r}", "Name one of n parts as 1/n, 2/n ... n/n.")
+    return int(which), int(count)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtpkdot.cli.arguments import Parser
+from mtpkdot.cli.arguments import Parser, part_of
 from mtpkdot.errors import ConfigError
 
 FAILED = 1
@@ -40,7 +40,7 @@ def crossval(argv: Sequence[str]) -> int | None:
         raise ConfigError(f"--submit is the number of jobs, not {options.submit}", "Give 1 or more.")
     if options.submit is not None and options.part != "1/1":
         raise ConfigError("--submit makes the parts itself", "Leave --part out.")
-    from mtpkdot.pipeline.crossval import by_reason, check, part_of, run
+    from mtpkdot.pipeline.crossval import by_reason, check, run
     from mtpkdot.pipeline.notices import quieten
     from mtpkdot.pipeline.planning import Plan
     from mtpkdot.report.summary import summarise

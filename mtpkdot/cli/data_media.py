@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mtpkdot.cli.arguments import Parser, part_of
 from mtpkdot.data.media import MediaData
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.config import parse_data
@@ -52,9 +53,18 @@ def prepare(argv: Sequence[str]) -> None:
     """Bring the store up to date."""
     if _asks_for_help(argv):
         text = "Read raw recordings once, into a compact store. A killed run goes on where it was."
-        print(_HELP.format(verb="prepare", text=text, options=""))
+        options = "--part 3/10 reads one of ten parts, on any machine; the same command without it ends the work."
+        print(_HELP.format(verb="prepare", text=text, options=options))
         return
-    data = _media("prepare", argv)
+    own = Parser(prog="mtpkdot data prepare", add_help=False)
+    own.add_argument("--part", default="1/1")
+    named, rest = own.parse_known_args(list(argv))
+    which, count = part_of(named.part)
+    data = _media("prepare", rest)
+    if count > 1:
+        stored = data.prepare_part(which, count)
+        print(f"Part {named.part}, {stored} recordings, is in {data.preparation.folder}")
+        return
     store = data.prepared
     size = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
     print(

@@ -13,7 +13,7 @@ import numpy as np
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import IntArray
 from mtpkdot.data.pictures import PictureSettings
-from mtpkdot.data.prepare import Convert, OnError, Preparation, prepare
+from mtpkdot.data.prepare import Convert, OnError, Preparation, prepare, prepare_part
 from mtpkdot.data.prepared import Store
 from mtpkdot.data.recordings import Inventory
 from mtpkdot.data.transforms import Augment
@@ -120,6 +120,12 @@ class MediaData(BaseData):
                 "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
             )
         return store
+
+    def prepare_part(self, which: int, count: int) -> int:
+        """Store one of several parts of the recordings and leave the rest to others, see `prepare.prepare_part`."""
+        if self.root is None:
+            raise DataError("the data section names no folder of raw files", "Set data.init_args.root.")
+        return prepare_part(self.inventory(), self.preparation, which, count)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:

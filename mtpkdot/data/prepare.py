@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import current_process, get_context, parent_process
 from pathlib import Path
@@ -79,9 +80,43 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     listing = hashlib.sha256(text.encode()).hexdigest()
     if (store := _finished(folder, sources, listing)) is not None:
         return store
+    with _locked(folder):
+        return _finished(folder, sources, listing) or _prepare(inventory, preparation, sources, listing)
+
+
+def prepare_part(inventory: Inventory, preparation: Preparation, which: int, count: int) -> int:
+    """Store every `count`-th recording, from the `which`-th on, beside others that store the rest, on any machines.
+
+    `prepare` then finds them, waits for those that are still at work, and writes the index.
+
+    Returns:
+        How many recordings the part has; those that cannot be read are among them, under `on_error: skip`.
+
+    Raises:
+        DataError: as `prepare`.
+    """
+    unusable = [problem for problem in inventory.problems if problem.fatal]
+    if unusable and preparation.on_error == "raise":
+        raise _refused(unusable[0], len(unusable) - 1)
+    usable = [r for r in inventory.recordings if r.pictures is not None][which - 1 :: count]
+    share = replace(inventory, recordings=usable)
+    sources = dict(zip((r.id for r in usable), fingerprints(share, preparation), strict=True))
+    with _locked(preparation.folder, f".part-{which}-{count}.lock"):
+        wanted = [r for r in usable if stored_source(preparation.folder, r.id) != sources[r.id]]
+        if wanted:
+            (preparation.folder / "store.json").unlink(missing_ok=True)
+        for _, problem in _converted(wanted, sources, preparation, len(usable)):
+            if problem is not None and preparation.on_error == "raise":
+                raise problem
+    return len(usable)
+
+
+@contextmanager
+def _locked(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Be the only process that holds this lock of a store, which is made if it is not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / name)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -93,7 +128,7 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
             "Name a folder that can be written with data.init_args.store.",
         ) from error
     try:
-        return _finished(folder, sources, listing) or _prepare(inventory, preparation, sources, listing)
+        yield
     finally:
         lock.release()
 
@@ -111,6 +146,9 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
     folder = preparation.folder
     skip = preparation.on_error == "skip"
     (folder / "store.json").unlink(missing_ok=True)
+    for part in folder.glob(".part-*.lock"):
+        with _locked(folder, part.name):
+            part.unlink(missing_ok=True)
     for rest in (*(folder / "recordings").glob(".*.safetensors.*"), *folder.glob(".index.*"), *folder.glob(".store.*")):
         rest.unlink(missing_ok=True)  # of a killed process; the lock is ours
     usable = [r for r in inventory.recordings if r.pictures is not None]

@@ -90,18 +90,6 @@ def run(study: Study, jobs: int, threads: int, contents: str, part: tuple[int, i
     return failures
 
 
-def part_of(text: str) -> tuple[int, int]:
-    """The part of a study that `3/10` names.
-
-    Raises:
-        ConfigError: no such part.
-    """
-    which, _, count = text.partition("/")
-    if not (which.isdecimal() and count.isdecimal() and 1 <= int(which) <= int(count)):
-        raise ConfigError(f"--part is {text!r}", "Name one of n parts as 1/n, 2/n ... n/n.")
-    return int(which), int(count)
-
-
 def is_finished(study: Study, cell: Cell, contents: str) -> bool:
     """Whether a cell has been run with these arguments on these data."""
     folder = study.folder / cell.place

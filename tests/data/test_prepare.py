@@ -78,9 +78,9 @@ if __name__ == "__main__":
 """
 
 
-def started(root, folder, workers=1):
+def started(root, folder, workers=1, program=_RUN):
     script = root.parent / "run.py"
-    script.write_text(_RUN)
+    script.write_text(program)
     here = str(Path(__file__).parents[2])
     return subprocess.Popen(
         [sys.executable, str(script), str(root), str(folder), str(workers)],
