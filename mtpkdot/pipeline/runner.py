@@ -230,7 +230,7 @@ class Run:
                 except (ValueError, MisconfigurationException, ArgumentError) as error:
                     message = " ".join(str(error).split())
                     raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
-            if self.features.compiled and not told:
+            if self.features.compiled:
                 check_compiler(cli.trainer.strategy.root_device)
             precision = cli.trainer.precision
             if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
