@@ -62,8 +62,9 @@ def prepare(argv: Sequence[str]) -> None:
     which, count = part_of(named.part)
     data = _media("prepare", rest)
     if count > 1:
-        stored = data.prepare_part(which, count)
-        print(f"Part {named.part}, {stored} recordings, is in {data.preparation.folder}")
+        recordings, failed = data.prepare_part(which, count)
+        losses = f", less {failed} that cannot be read" if failed else ""
+        print(f"Part {named.part}, {recordings} recordings{losses}, is in {data.preparation.folder}")
         return
     store = data.prepared
     size = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())

@@ -32,6 +32,6 @@ def report(argv: Sequence[str]) -> None:
         from mtpkdot.pipeline.tracking import Tracking
 
         settings = {"project": options.wandb, "job_type": "report"}
-        tracking = Tracking({"class_path": "WandbLogger", "init_args": settings})
+        tracking = Tracking({"class_path": "WandbLogger", "init_args": settings}, report=True)
         with tracking.opened(options.out, {"runs": [str(path) for path in options.runs]}):
             tracking.report(files, page.figures, table)

@@ -12,13 +12,14 @@ or was changed is computed again, never read.
 
 import hashlib
 import json
+import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mtpkdot.data.batch import IntArray
+from mtpkdot.errors import DataError, UserError
 
 FORMAT = 1
 _FILES = ("features.npy", "mask.npy")
@@ -97,13 +99,16 @@ def cached(
     return folder
 
 
+T = TypeVar("T")
+
+
 class Processes(Protocol):
     """Processes that call the same functions in the same order."""
 
     rank: int
     size: int
 
-    def decided(self, decide: Callable[[], bool]) -> bool:
+    def decided(self, decide: Callable[[], T]) -> T:
         """What the first process finds, on all of them."""
 
     def on_any(self, mine: bool) -> bool:
@@ -116,6 +121,7 @@ def cached_by_all(
     keys: Mapping[str, Any],
     size: int,
     compute: Callable[[], Iterable[Block]],
+    rows: int,
     processes: Processes,
 ) -> Path:
     """As `cached`, for processes that call it together and each compute a share.
@@ -129,17 +135,33 @@ def cached_by_all(
         keys: as for `cached`.
         size: samples n of the data set.
         compute: yields this process's share of the features.
+        rows: samples that all shares have together.
         processes: those that share the work.
+
+    Raises:
+        DataError: a process could not compute its share, or does not see the same folder.
     """
     folder, text = _place(root, modality, keys)
     with ExitStack() as alone:
-        if processes.decided(lambda: not _whole(folder) and alone.enter_context(_alone(folder))):
-            share = _partial(folder) / f"share-{processes.rank}"
-            share.mkdir()
-            _write_share(share, compute())
-            processes.on_any(False)
-            shares = [_partial(folder) / f"share-{rank}" for rank in range(processes.size)]
-            processes.decided(lambda: _put_together(folder, text, size, shares))
+
+        def begun() -> str:
+            """A name for the shares that no process of an earlier, killed run knows; empty if nothing is missing."""
+            missing = not _whole(folder) and alone.enter_context(_alone(folder))
+            return secrets.token_hex(4) if missing else ""
+
+        if name := processes.decided(begun):
+            failed = None
+            try:
+                _write_share(_partial(folder) / f"{name}-{processes.rank}", compute())
+            except UserError as error:
+                failed = error
+            if processes.on_any(failed is not None):
+                others = DataError("another process could not compute its share of the features", "See its message.")
+                raise failed or others
+            shares = [_partial(folder) / f"{name}-{rank}" for rank in range(processes.size)]
+            processes.decided(lambda: _put_together(folder, text, size, rows, shares))
+    if processes.on_any(not _whole(folder)):
+        raise DataError(f"{folder} is not seen by all processes", "Give them one folder of runs with --pipeline.root.")
     return folder
 
 
@@ -186,6 +208,7 @@ def _publish(folder: Path, text: str) -> None:
 
 
 def _write_share(folder: Path, blocks: Iterable[Block]) -> None:
+    folder.mkdir(parents=True)
     for number, (positions, features, mask) in enumerate(blocks):
         np.savez(folder / f"{number:06d}.npz", positions=positions, features=features, mask=mask)
 
@@ -196,13 +219,18 @@ def _read_share(folder: Path) -> Iterable[Block]:
             yield block["positions"], block["features"], block["mask"]
 
 
-def _put_together(folder: Path, text: str, size: int, shares: Iterable[Path]) -> bool:
+def _put_together(folder: Path, text: str, size: int, rows: int, shares: Iterable[Path]) -> None:
     """Make one of the processes' shares."""
+    found = sum(len(positions) for share in shares if share.is_dir() for positions, *_ in _read_share(share))
+    if found != rows:
+        raise DataError(
+            f"{folder}: the processes' shares have {found} samples of {rows}",
+            "Give all processes one folder of runs with --pipeline.root.",
+        )
     _write(_partial(folder), size, (block for share in shares for block in _read_share(share)))
     for share in shares:
         shutil.rmtree(share)
     _publish(folder, text)
-    return True
 
 
 def _write(folder: Path, size: int, blocks: Iterable[Block]) -> None:

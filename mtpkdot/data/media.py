@@ -121,7 +121,7 @@ class MediaData(BaseData):
             )
         return store
 
-    def prepare_part(self, which: int, count: int) -> int:
+    def prepare_part(self, which: int, count: int) -> tuple[int, int]:
         """Store one of several parts of the recordings and leave the rest to others, see `prepare.prepare_part`."""
         if self.root is None:
             raise DataError("the data section names no folder of raw files", "Set data.init_args.root.")

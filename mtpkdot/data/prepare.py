@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import current_process, get_context, parent_process
@@ -66,14 +66,9 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
         DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored. Or a script
             without `if __name__ == '__main__':` that starts processes.
     """
-    if getattr(current_process(), "_inheriting", False):
-        # A worker that begins reads the user's script once more, and would wait here for who waits for it.
-        what = "the script that prepares the data is run again by every process that it starts"
-        raise DataError(what, "Put what it does below `if __name__ == '__main__':`.")
+    _check(inventory, preparation)
     folder = preparation.folder
     unusable = [problem for problem in inventory.problems if problem.fatal]
-    if unusable and preparation.on_error == "raise":
-        raise _refused(unusable[0], len(unusable) - 1)
     sources = dict(zip((r.id for r in inventory.recordings), fingerprints(inventory, preparation), strict=True))
     problems = sorted(f"{problem.path.name} {problem.what}" for problem in unusable)
     text = json.dumps([sources, preparation.on_error, problems, inventory.lost, inventory.asked])
@@ -84,31 +79,56 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
         return _finished(folder, sources, listing) or _prepare(inventory, preparation, sources, listing)
 
 
-def prepare_part(inventory: Inventory, preparation: Preparation, which: int, count: int) -> int:
+def prepare_part(inventory: Inventory, preparation: Preparation, which: int, count: int) -> tuple[int, int]:
     """Store every `count`-th recording, from the `which`-th on, beside others that store the rest, on any machines.
 
-    `prepare` then finds them, waits for those that are still at work, and writes the index.
+    `prepare` then finds them, waits for parts that are still at work, and writes the index; a part that starts
+    meanwhile waits for it. Locks must work between the machines.
 
     Returns:
-        How many recordings the part has; those that cannot be read are among them, under `on_error: skip`.
+        How many recordings the part has, and how many of them cannot be read, under `on_error: skip`.
 
     Raises:
         DataError: as `prepare`.
     """
-    unusable = [problem for problem in inventory.problems if problem.fatal]
-    if unusable and preparation.on_error == "raise":
-        raise _refused(unusable[0], len(unusable) - 1)
+    _check(inventory, preparation)
+    folder, skip = preparation.folder, preparation.on_error == "skip"
     usable = [r for r in inventory.recordings if r.pictures is not None][which - 1 :: count]
     share = replace(inventory, recordings=usable)
     sources = dict(zip((r.id for r in usable), fingerprints(share, preparation), strict=True))
-    with _locked(preparation.folder, f".part-{which}-{count}.lock"):
-        wanted = [r for r in usable if stored_source(preparation.folder, r.id) != sources[r.id]]
-        if wanted:
-            (preparation.folder / "store.json").unlink(missing_ok=True)
+    failed = 0
+    with ExitStack() as own:
+        with _locked(folder):
+            own.enter_context(_locked(folder, f".part-{which}-{count}.lock"))
+            wanted = _wanted(folder, usable, sources, skip)
         for _, problem in _converted(wanted, sources, preparation, len(usable)):
-            if problem is not None and preparation.on_error == "raise":
+            if problem is None:
+                (folder / "store.json").unlink(missing_ok=True)
+            elif not skip:
                 raise problem
-    return len(usable)
+            failed += problem is not None
+    return len(usable), failed
+
+
+def _check(inventory: Inventory, preparation: Preparation) -> None:
+    """Stop at what nothing can be prepared with."""
+    if getattr(current_process(), "_inheriting", False):
+        # A worker that begins reads the user's script once more, and would wait here for who waits for it.
+        what = "the script that prepares the data is run again by every process that it starts"
+        raise DataError(what, "Put what it does below `if __name__ == '__main__':`.")
+    unusable = [problem for problem in inventory.problems if problem.fatal]
+    if unusable and preparation.on_error == "raise":
+        raise _refused(unusable[0], len(unusable) - 1)
+
+
+def _wanted(folder: Path, usable: list[Recording], sources: dict[str, str], skip: bool) -> list[Recording]:
+    """Recordings that are not stored, or not as they should be."""
+    # What was stored without its damaged files is no good for who wants to be told of them.
+    return [
+        r
+        for r in usable
+        if stored_source(folder, r.id) != sources[r.id] or (not skip and stored_problems(folder, r.id))
+    ]
 
 
 @contextmanager
@@ -152,12 +172,7 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
     for rest in (*(folder / "recordings").glob(".*.safetensors.*"), *folder.glob(".index.*"), *folder.glob(".store.*")):
         rest.unlink(missing_ok=True)  # of a killed process; the lock is ours
     usable = [r for r in inventory.recordings if r.pictures is not None]
-    # What was stored without its damaged files is no good for who wants to be told of them.
-    wanted = [
-        r
-        for r in usable
-        if stored_source(folder, r.id) != sources[r.id] or (not skip and stored_problems(folder, r.id))
-    ]
+    wanted = _wanted(folder, usable, sources, skip)
     failed: dict[str, str] = {}
     for recording, problem in _converted(wanted, sources, preparation, len(usable)):
         if problem is not None and not skip:

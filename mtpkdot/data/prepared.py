@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -74,7 +75,7 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
     )
     data = save(arrays, {_TOLD: told})
     path = recording_path(folder, id)
-    _replace(path, path.with_name(f".{path.name}.{os.getpid()}"), data)
+    _replace(path, path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"), data)
 
 
 def _replace(path: Path, temporary: Path, data: bytes) -> None:

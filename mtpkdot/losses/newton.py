@@ -49,7 +49,7 @@ def newton(
     if start is not None:
         near = (start[1] < _GOAL)[:, None] & start[0].isfinite().all(dim=1, keepdim=True)
         g, level = torch.where(near, start[0], g), torch.where(near, 0.0, level)
-    look = 1 if cost.device.type in _FREE else _LOOK
+    free, finished = cost.device.type in _FREE, False
     direction, careful = torch.zeros_like(b), torch.zeros_like(b)
     best = torch.full_like(eps, -torch.inf)
     # No value is larger, and rounding must not pass for a step back.
@@ -62,8 +62,12 @@ def newton(
         g, best = torch.where(accepted, trial, g), torch.where(accepted, value, best)
         error = (wanted - served).abs().sum(dim=1, keepdim=True)
         reached = accepted & (error < torch.where(level > 0, max(_GOAL, tol), tol))
-        if done % look == 0 and bool((reached & (level == 0)).all()):
+        if finished:
             break
+        if (free or done % _LOOK == 0) and bool((reached & (level == 0)).all()):
+            if not free:
+                break
+            finished = True  # one more step costs little and squares the error
         ahead, uphill = _directions(rows, mass, wanted, served, scale, reach, ridge)
         careful = torch.where(accepted, uphill, careful)
         direction = torch.where(accepted, ahead, careful)

@@ -22,7 +22,7 @@ class MeanLoss(Metric):
 
     full_state_update = False
     higher_is_better = False
-    is_differentiable = True
+    is_differentiable = False
     total: Tensor
     count: Tensor
     lost: Tensor

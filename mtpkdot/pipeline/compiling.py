@@ -6,15 +6,28 @@ from torch import nn
 from mtpkdot.errors import ConfigError
 from mtpkdot.models.encoder import Encoder, FeatureEncoder
 
+_SHAPES = 64  # of inputs that one encoder is compiled for: torch's limit of 8 is soon reached by several modalities
 
-def compile_encoders(module: nn.Module) -> None:
-    """Let all encoders of media within a module be compiled when they are first called.
 
-    Weights and their names stay as they are. Encoders of given features are too small to gain from it.
+def media_encoders(module: nn.Module) -> list[Encoder]:
+    """The encoders within a module that it pays to compile: those of given features are too small."""
+    return [part for part in module.modules() if isinstance(part, Encoder) and not isinstance(part, FeatureEncoder)]
+
+
+def compile_encoders(module: nn.Module) -> bool:
+    """Let all encoders of media within a module be compiled when they are first called; returns whether it has any.
+
+    Weights and their names stay as they are.
     """
-    for part in module.modules():
-        if isinstance(part, Encoder) and not isinstance(part, FeatureEncoder):
-            part.compile()
+    torch._dynamo.config.recompile_limit = _SHAPES
+    for part in (found := media_encoders(module)):
+        part.compile()
+    return bool(found)
+
+
+def forget_compiled() -> None:
+    """Begin anew: what an earlier stage has compiled counts against the limits of the next."""
+    torch._dynamo.reset()
 
 
 def check_compiler(device: torch.device) -> None:

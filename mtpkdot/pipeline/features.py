@@ -20,7 +20,7 @@ from mtpkdot.data.cache import Block, CachedFeatures, cached, cached_by_all
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.modules import StageModule
-from mtpkdot.pipeline.compiling import compile_encoders
+from mtpkdot.pipeline.compiling import check_compiler, compile_encoders, forget_compiled
 from mtpkdot.pipeline.ranks import Ranks
 
 Precision = Literal["auto", "float32", "bfloat16", "off"]
@@ -60,6 +60,8 @@ class FeatureCache:
             fitting: the stage is about to be trained, by all processes; otherwise one predicts.
             device: where encoders run.
         """
+        if self.compiled:
+            forget_compiled()
         at_hand: dict[str, CachedFeatures] = {}
         clips = {name for name, values in data.samples.features.items() if isinstance(values, Clips)}
         frozen = {name: backbones for name, backbones in module.frozen_encoders(fitting).items() if name in clips}
@@ -72,14 +74,17 @@ class FeatureCache:
         raw = [name for name in module.modalities if name not in at_hand]
         # Whether features are kept or computed in every step must not decide what the stage sees.
         data.attach([*raw, *module.raw_modalities(fitting)], at_hand, views if frozen else None)
-        if self.compiled:
-            compile_encoders(module)
+        if self.compiled and compile_encoders(module):
+            check_compiler(device)
 
     def _view(
         self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device, fitting: bool
     ) -> Path:
         positions = data.positions("train") if view else np.arange(len(data.samples))
+        together = self.ranks if fitting and self.ranks is not None and self.ranks.size > 1 else None
         dtype = _dtype(self.precision, device)
+        if together is not None:
+            dtype = together.decided(lambda: dtype)
         keys = {
             "weights": _digest(backbone),
             "encoder": self.encoders.get(name),
@@ -95,13 +100,17 @@ class FeatureCache:
             title = f"features of {name}" + (f", view {view + 1}/{data.views}" if data.views > 1 else "")
             # Whole batches, as one process would have them: a convolution's rounding depends on its batch.
             batch = np.arange(len(positions)) // data.batch_size
-            share = positions[batch % size == rank]
-            return encode(backbone, data, name, share, view, device, dtype, "" if rank else title, self.compiled)
+            own = positions[batch % size == rank]
+            return encode(backbone, data, name, own, view, device, dtype, "" if rank else title, self.compiled)
 
-        ranks, total = self.ranks, len(data.samples)
-        if not fitting or ranks is None or ranks.size == 1:
+        total = len(data.samples)
+        if together is None:
             return cached(self.root, name, keys, total, compute)
-        return cached_by_all(self.root, name, keys, total, lambda: compute(ranks.rank, ranks.size), ranks)
+
+        def share() -> Iterable[Block]:
+            return compute(together.rank, together.size)
+
+        return cached_by_all(self.root, name, keys, total, share, len(positions), together)
 
 
 def encode(
@@ -139,8 +148,8 @@ def encode(
     )
     # A copy: the Trainer may keep the original in another precision and on another device.
     encoder = copy.deepcopy(backbone).float().eval().to(device)
-    if compiled:
-        compile_encoders(encoder)
+    if compiled and compile_encoders(encoder):
+        check_compiler(device)
     bar = tqdm(total=len(pairs), desc=title, unit="sample", disable=None if title else True, leave=False)
     done = 0
     with bar, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):

@@ -113,7 +113,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
             "trainer": {k: v for k, v in config["trainer"].items() if k not in _NEUTRAL},
             "seed_everything": config["seed_everything"],
             # Left out where nothing is compiled: what was trained before the option came stays what it is.
-            **({"compile": True} if config["pipeline"]["compile"] else {}),
+            **({"pipeline": {"compile": True}} if config["pipeline"]["compile"] else {}),
             "upstream": hashes,
             "code": _own_code({"model": model, "data": config["data"], "trainer": config["trainer"]}),
             "weights": _weight_files(model),

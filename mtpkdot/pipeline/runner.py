@@ -21,7 +21,7 @@ from mtpkdot.data.splits import PARTS
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.modules import StageModule
-from mtpkdot.pipeline.compiling import check_compiler
+from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
@@ -230,7 +230,7 @@ class Run:
                 except (ValueError, MisconfigurationException, ArgumentError) as error:
                     message = " ".join(str(error).split())
                     raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
-            if self.features.compiled:
+            if self.features.compiled and media_encoders(cli.model):
                 check_compiler(cli.trainer.strategy.root_device)
             precision = cli.trainer.precision
             if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):

@@ -21,7 +21,7 @@ from mtpkdot.errors import RunError
 
 CHECKPOINT = "model.ckpt"
 RECORD = "stage.json"
-_FORMAT = 4  # raise it when the same configuration trains something else
+_FORMAT = 5  # raise it when the same configuration trains something else
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -40,9 +40,11 @@ class Tracking:
 
     Args:
         section: `trainer.logger`, or the like, as plain data.
+        report: the run is that of a report, with an id of its own.
     """
 
-    def __init__(self, section: Any) -> None:
+    def __init__(self, section: Any, report: bool = False) -> None:
+        self.of_report = report
         sections = section if isinstance(section, list) else [section]
         found = [s for s in sections if isinstance(s, Mapping) and s["class_path"].rpartition(".")[2] == _LOGGER]
         self.settings: dict[str, Any] | None = None
@@ -130,8 +132,9 @@ class Tracking:
         kept = {key: value for key, value in self.settings.items() if key not in _OWN and value is not None}
         kept.setdefault("project", os.environ.get("WANDB_PROJECT", "mtpkdot"))
         kept.setdefault("name", folder.name)
-        noted = folder / "wandb.id"
-        given = self.settings.get("version") or self.settings.get("id") or sweep_run()
+        noted = folder / ("wandb-report.id" if self.of_report else "wandb.id")
+        trial = None if self.of_report else sweep_run()
+        given = self.settings.get("version") or self.settings.get("id") or trial
         name = given or (noted.read_text().strip() if noted.is_file() else secrets.token_hex(4))
         write_text(noted, f"{name}\n")
         chosen = self.settings.get("save_dir")

@@ -56,11 +56,11 @@ def image(path: Path) -> np.ndarray:
 
 
 def digests(folder: Path) -> dict[str, bytes]:
-    """Every file of a store and its bytes; without the lock."""
+    """Every file of a store and its bytes; without locks."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and not path.name.endswith(".lock")
     }
 
 

@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from mtpkdot.data.batch import SampleDataset
-from mtpkdot.data.cache import CachedFeatures, cached
+from mtpkdot.data.cache import CachedFeatures, cached, cached_by_all
+from mtpkdot.errors import DataError
 from tests.data.fake_clips import FakeData
 
 N = 7
@@ -214,6 +215,50 @@ def test_a_killed_writer_does_not_hold_up_the_next(tmp_path):
     assert list((tmp_path / "video").glob(".*.partial/features.npy"))
     features, _ = read_all(cached(tmp_path, "video", {}, N, Encoder()))
     assert np.array_equal(features.numpy(), FEATURES)
+
+
+# Shares of several processes
+
+
+class Alone:
+    """The only one of several processes that is there."""
+
+    def __init__(self, rank=0, size=1, failing=False):
+        self.rank, self.size, self.failing = rank, size, failing
+
+    def decided(self, decide):
+        return decide()
+
+    def on_any(self, mine):
+        return mine or self.failing
+
+
+def test_a_share_is_put_together_as_it_was_computed_alone(tmp_path):
+    expected = read_all(cached(tmp_path / "alone", "video", {}, N, Encoder()))
+    for _ in range(2):
+        encoder = Encoder()
+        found = read_all(cached_by_all(tmp_path / "all", "video", {}, N, encoder, N, Alone()))
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert encoder.calls == 0
+    assert not list((tmp_path / "all" / "video").glob(".*.partial"))
+
+
+def test_a_share_that_does_not_arrive_is_told_and_no_zeros_take_its_place(tmp_path):
+    with pytest.raises(DataError, match=f"have {N} samples of {N + 1}"):
+        cached_by_all(tmp_path, "video", {}, N, Encoder(), N + 1, Alone(size=2))
+    assert not [path for path in (tmp_path / "video").iterdir() if not path.name.startswith(".")]
+    features, _ = read_all(cached_by_all(tmp_path, "video", {}, N, Encoder(), N, Alone()))
+    assert np.array_equal(features.numpy(), FEATURES)
+
+
+def test_processes_fail_together(tmp_path):
+    def damaged():
+        raise DataError("clip7 is torn", "Repair it.")
+
+    with pytest.raises(DataError, match="clip7"):
+        cached_by_all(tmp_path, "video", {}, N, damaged, N, Alone())
+    with pytest.raises(DataError, match="another process"):
+        cached_by_all(tmp_path, "video", {}, N, Encoder(), N, Alone(failing=True))
 
 
 # Reading

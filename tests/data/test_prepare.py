@@ -303,7 +303,7 @@ def test_the_index_holds_what_is_small_and_how_long_the_rest_is(root, tmp_path):
 @pytest.mark.parametrize("count", [2, 3, 20])
 def test_parts_share_the_recordings_and_the_whole_reads_none_again(count, root, tmp_path):
     folder = tmp_path / "store"
-    sizes = [prepare_part(found(root), plan(root, folder), which, count) for which in range(count, 0, -1)]
+    sizes = [prepare_part(found(root), plan(root, folder), which, count)[0] for which in range(count, 0, -1)]
     assert sum(sizes) == 8
     assert max(sizes) - min(sizes) <= 1
     assert Store.open(folder) is None
@@ -337,10 +337,27 @@ def test_a_part_of_changed_files_takes_the_finished_store_back(root, tmp_path):
 
 def test_a_part_is_stopped_by_what_stops_the_whole(root, tmp_path):
     (root / "r2").write_text("bad")
-    assert prepare_part(found(root), plan(root, tmp_path / "store"), 2, 2) == 4
-    message = complaint(lambda: prepare_part(found(root), plan(root, tmp_path / "store"), 1, 2))
+    folder = tmp_path / "store"
+    assert prepare_part(found(root), plan(root, folder), 2, 2) == (4, 0)
+    message = complaint(lambda: prepare_part(found(root), plan(root, folder), 1, 2))
     assert message.endswith("is bad. Make it good.")
-    assert prepare_part(found(root), plan(root, tmp_path / "store", on_error="skip"), 1, 2) == 4
+    skip = plan(root, folder, on_error="skip")
+    assert prepare_part(found(root), skip, 1, 2) == (4, 1)
+    prepare(found(root), skip)
+    # As Slurm does it with a job that had ended: the finished store stays.
+    assert prepare_part(found(root), skip, 1, 2) == (4, 1)
+    assert Store.open(folder) is not None
+
+
+def test_a_part_that_starts_late_waits_for_the_whole_and_finds_nothing_to_do(root, tmp_path):
+    folder = tmp_path / "store"
+    whole = started(root, folder)
+    wait_for(lambda: list(folder.glob("recordings/*.safetensors")))
+    part = started(root, folder, program=_PART)
+    assert [whole.wait(), part.wait()] == [0, 0]
+    assert Store.open(folder) is not None
+    prepare(found(root), plan(root, tmp_path / "whole", seconds=0.1))
+    assert digests(folder) == digests(tmp_path / "whole")
 
 
 _PART = """
@@ -350,7 +367,7 @@ from tests.data.media_helpers import found, plan
 from mtpkdot.data.prepare import prepare_part
 if __name__ == "__main__":
     root, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    prepare_part(found(root), plan(root, folder, seconds=0.2), 1, 2)
+    prepare_part(found(root), plan(root, folder, seconds=0.1), 1, 2)
 """
 
 
@@ -364,10 +381,10 @@ def test_the_whole_waits_for_a_part_at_work_and_goes_on_after_a_killed_one(root,
             process.kill()
             process.wait()
             continue
-        prepare(found(root), plan(root, folder, seconds=0.2))
+        prepare(found(root), plan(root, folder, seconds=0.1))
         assert process.wait() == 0
     assert "waiting for the result" in capsys.readouterr().out
-    prepare(found(root), plan(root, tmp_path / "whole", seconds=0.2))
+    prepare(found(root), plan(root, tmp_path / "whole", seconds=0.1))
     assert digests(folder) == digests(tmp_path / "whole")
 
 

@@ -177,13 +177,13 @@ def test_a_start_near_the_solution_spares_the_way_there():
     solved, steps = newton(*problem, TOL, 500)
     near = solved + 1e-6 * random(1, 40, seed=2, dtype=torch.float64)
     again, spared = newton(*problem, TOL, 500, start=(near, error(problem[0], near, *problem[1:])))
-    assert spared <= 4 < steps
+    assert spared <= 5 < steps
     torch.testing.assert_close(plan(problem[0], again, *problem[1:])[0], plan(problem[0], solved, *problem[1:])[0])
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, 7.0])
-def test_a_start_that_is_none_is_not_taken(bad):
+@pytest.mark.parametrize(("bad", "off"), [(math.nan, 0.0), (math.inf, 0.0), (7.0, math.nan), (7.0, 1.0)])
+def test_a_start_that_is_none_is_not_taken(bad, off):
     x, y = (random(1, 20, 3, seed=k, dtype=torch.float64) for k in (0, 1))
     problem = costs(x, y), even(1, 20), even(1, 20), same(0.02, 1)
-    start = torch.full((1, 20), bad, dtype=torch.float64), torch.full((1,), math.nan, dtype=torch.float64)
-    torch.testing.assert_close(newton(*problem, TOL, 500, start=start)[0], newton(*problem, TOL, 500)[0])
+    start = torch.full((1, 20), bad, dtype=torch.float64), torch.full((1,), off, dtype=torch.float64)
+    assert torch.equal(newton(*problem, TOL, 500, start=start)[0], newton(*problem, TOL, 500)[0])
