@@ -78,7 +78,6 @@ def test_every_test_file_mirrors_a_source_file():
         "test_methods",
         "test_rivals",
         "test_slurm",
-        "test_shared_features",
     }
     for path in (ROOT / "tests").rglob("test_*.py"):
         if path.stem in whole_program or "benchmarks" in path.parts:

@@ -126,7 +126,7 @@ def cached_by_all(
 ) -> Path:
     """As `cached`, for processes that call it together and each compute a share.
 
-    Every process writes a file of its own, which the first one puts together: on a shared file system no two processes
+    Every process writes files of its own, which the first one puts together: on a shared file system no two processes
     write to one file.
 
     Args:

@@ -96,21 +96,19 @@ class FeatureCache:
             **({"compile": True} if self.compiled else {}),
         }
 
-        def compute(rank: int = 0, size: int = 1) -> Iterable[Block]:
+        rank, processes = (together.rank, together.size) if together is not None else (0, 1)
+
+        def compute() -> Iterable[Block]:
             title = f"features of {name}" + (f", view {view + 1}/{data.views}" if data.views > 1 else "")
             # Whole batches, as one process would have them: a convolution's rounding depends on its batch.
             batch = np.arange(len(positions)) // data.batch_size
-            own = positions[batch % size == rank]
+            own = positions[batch % processes == rank]
             return encode(backbone, data, name, own, view, device, dtype, "" if rank else title, self.compiled)
 
         total = len(data.samples)
         if together is None:
             return cached(self.root, name, keys, total, compute)
-
-        def share() -> Iterable[Block]:
-            return compute(together.rank, together.size)
-
-        return cached_by_all(self.root, name, keys, total, share, len(positions), together)
+        return cached_by_all(self.root, name, keys, total, compute, len(positions), together)
 
 
 def encode(
