@@ -17,11 +17,12 @@ def media_encoders(module: nn.Module) -> list[Encoder]:
 def compile_encoders(module: nn.Module) -> bool:
     """Let all encoders of media within a module be compiled when they are first called; returns whether it has any.
 
-    Weights and their names stay as they are.
+    Weights and their names stay as they are. Every shape is compiled by itself: torch cannot read back what it has kept
+    of a graph for any size where the mask's size is one of its conditions (KeyError: 'mask').
     """
     torch._dynamo.config.recompile_limit = _SHAPES
     for part in (found := media_encoders(module)):
-        part.compile()
+        part.compile(dynamic=False)
     return bool(found)
 
 

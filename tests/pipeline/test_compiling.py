@@ -1,6 +1,7 @@
 """Compiled encoders: the same answers, weights and names, and never the results of others."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from mtpkdot.cli.main import main
 from mtpkdot.errors import ConfigError
 from mtpkdot.models.encoder import FeatureEncoder, Steps
 from mtpkdot.models.signal import SignalEncoder
-from mtpkdot.pipeline.compiling import check_compiler, compile_encoders
-from tests.pipeline.test_features import Project
+from mtpkdot.pipeline.compiling import check_compiler, compile_encoders, forget_compiled
+from tests.pipeline.test_features import Project, Strided
 
 OWN = ["--backbone.video.model.encoder", "tests.pipeline.test_features.Strided"]
 
@@ -24,9 +25,11 @@ def is_compiled(module):
 def twins(tmp_path_factory):
     """A run with compiled encoders beside one without, of the same experiment, and the cached features of both."""
     project = Project(tmp_path_factory.mktemp("compiled"), epochs=1)
-    for name, compiled in (("eager", "false"), ("compiled", "true")):
-        arguments = project.arguments("--pipeline.name", name, *OWN, "--pipeline.compile", compiled)
-        assert main(["fit", *arguments]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(project.root / "compiler"))
+        for name, compiled in (("eager", "false"), ("compiled", "true")):
+            arguments = project.arguments("--pipeline.name", name, *OWN, "--pipeline.compile", compiled)
+            assert main(["fit", *arguments]) == 0
     return project
 
 
@@ -61,6 +64,26 @@ def test_encoders_of_media_are_compiled_and_those_of_features_are_not():
     assert is_compiled(media)
     assert not is_compiled(given)
     assert not is_compiled(parts)
+
+
+def test_what_the_compiler_kept_of_batches_of_other_sizes_is_read_back(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    encoder = Strided(Steps((4,), 25.0))
+
+    def answers(module):
+        forget_compiled()
+        outputs = []
+        for rows in (4, 6, 5):
+            output, _ = module(torch.ones(rows, 3, 4), torch.ones(rows, 3, dtype=torch.bool))
+            output.sum().backward()
+            outputs.append(output.detach())
+        return outputs
+
+    expected = answers(encoder)
+    compile_encoders(torch.nn.ModuleList([encoder]))
+    torch.testing.assert_close(answers(encoder), expected)
+    shutil.rmtree(tmp_path / "aotautograd")  # as where the code has changed, but not what it computes
+    torch.testing.assert_close(answers(encoder), expected)
 
 
 def test_a_machine_without_a_compiler_is_told_before_anything_is_trained(monkeypatch, tmp_path):
