@@ -1,5 +1,6 @@
 """The batch files, run by a real Slurm on this machine."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -115,21 +116,82 @@ def test_an_array_runs_a_study_in_parts_which_one_command_gathers(tiny_config, s
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")} == cells
 
 
-def test_a_study_is_submitted_by_one_command_and_gathered_by_another(tiny_config, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """The environment of a login node, in a folder of its own."""
     for key in [key for key in os.environ if key.startswith(("SLURM", "PYTEST"))]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
+
+
+def submitted(capsys) -> list[str]:
+    """Ids of the jobs that `crossval --submit` has told."""
+    return capsys.readouterr().out.split("Submitted ")[1].split(";")[0].split(", ")
+
+
+def logs(root: Path) -> str:
+    return "\n".join(path.read_text() for path in root.glob("*/jobs/*_log.*"))
+
+
+def test_a_study_is_submitted_by_one_command_and_gathered_by_another(bare, tiny_config, tmp_path, capsys):
+    root = tmp_path / "runs"
     study = ["--config", str(tiny_config), "--methods", "none,kd", "--folds", "2", "--seeds", "1"]
-    study += ["--pipeline.root", str(tmp_path / "runs"), "--jobs", "1"]
+    study += ["--pipeline.root", str(root), "--jobs", "1"]
     assert main(["crossval", *study, "--submit", "2", "--slurm", "timeout_min=10", "--slurm", "cpus_per_task=1"]) == 0
-    jobs = capsys.readouterr().out.split("Submitted ")[1].split(";")[0].split(", ")
+    jobs = submitted(capsys)
     assert len(jobs) == 2
     wait_for(lambda: not set().union(*map(state, jobs)) & {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING"}, 300)
-    logs = "\n".join(path.read_text() for path in (tmp_path / "runs").glob("*/jobs/*_log.*"))
-    assert set().union(*map(state, jobs)) == {"COMPLETED"}, logs
-    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")}
+    assert set().union(*map(state, jobs)) == {"COMPLETED"}, logs(root)
+    cells = {path: path.stat().st_mtime_ns for path in root.rglob("cell.json")}
     assert len(cells) == 2 * 3
     assert main(["crossval", *study]) == 0
     assert "kd" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("cell.json")} == cells
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("cell.json")} == cells
+
+
+def test_a_submitted_study_that_runs_out_of_time_comes_back_and_ends_in_the_same_table(bare, config, tmp_path, capsys):
+    study = ["--config", str(config), "--methods", "none", "--folds", "2", "--seeds", "1", "--jobs", "1"]
+    root, straight = tmp_path / "runs", tmp_path / "straight"
+    options = ["--submit", "1", "--slurm", "timeout_min=10", "--slurm", "cpus_per_task=1"]
+    assert main(["crossval", *study, "--pipeline.root", str(root), *options]) == 0
+    (job,) = submitted(capsys)
+    wait_for(lambda: any(root.glob("stages/backbone.video/.*.partial/last.ckpt")), 120)
+    # What Slurm sends before the time is up; with ten minutes and less submitit takes it for that.
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    wait_for(lambda: "timed-out" in logs(root), 60)
+    wait_for(lambda: state(job) == {"COMPLETED"} or state(job) & {"FAILED", "CANCELLED", "TIMEOUT"}, 300)
+    assert state(job) == {"COMPLETED"}, logs(root)
+    tables = []
+    for folder in (root, straight):
+        assert main(["crossval", *study, "--pipeline.root", str(folder), "--name", "study"]) == 0
+        tables.append(capsys.readouterr().out.replace(str(folder), ""))
+    assert tables[0] == tables[1]
+
+
+def test_agents_run_the_trials_of_a_sweep_and_one_that_is_told_to_go_comes_back(config, submit, tmp_path):
+    program, server, root = tmp_path / "bin" / "wandb", tmp_path / "server", tmp_path / "runs"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.slurm.agent "$@"\n')
+    program.chmod(0o755)
+    server.mkdir()
+    line = ["${env}", "mtpkdot", "fit", f"--config={config}", "--trainer.logger=WandbLogger", "${args}"]
+    (server / "command").write_text(json.dumps(line))
+    for trial in range(4):
+        values = {"student.model.top_k": 4 + trial, "pipeline.root": str(root), "pipeline.checkpoint_every": 1}
+        (server / f"t{trial}.json").write_text(json.dumps(values))
+    first = submit("--array=1-1", str(FILES / "sweep_agent.sbatch"), str(server))
+    wait_for(lambda: any(root.glob("stages/backbone.video/.*.partial/last.ckpt")), 120)
+    subprocess.run(["scancel", "--signal=TERM", first], check=True)
+    wait_for(lambda: not state(first) & {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING"}, 60)
+    assert not list(root.glob("stages/backbone.video/[!.]*")), output(tmp_path)
+    assert [path.stem for path in server.glob("*.running")] == ["t0"]
+    (server / "t0.running").rename(server / "t0.json")  # as the server does with a run that was pre-empted
+    job = submit("--array=1-2", str(FILES / "sweep_agent.sbatch"), str(server))
+    wait_for(lambda: not state(job) & {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING"}, 400)
+    assert state(job) == {"COMPLETED"}, output(tmp_path)
+    assert ", resumed" in output(tmp_path)
+    records = [json.loads((root / f"t{trial}" / "run.json").read_text())["stages"] for trial in range(4)]
+    assert [stages["student"]["keys"]["student.model.top_k"] for stages in records] == [4, 5, 6, 7]
+    assert len({stages["teacher"]["hash"] for stages in records}) == 1
+    assert len({stages["student"]["hash"] for stages in records}) == 4
+    assert all((root / f"t{trial}" / "results.json").is_file() for trial in range(4))
