@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,23 +18,23 @@ from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, te
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import Rule, TeacherSelection
+from mtpkdot.losses.settings import check_settings
 from mtpkdot.losses.similarity import Anchors, Kernel
 from mtpkdot.losses.structure import Mode, StructuralTransport
 from mtpkdot.losses.task import task_loss
 from mtpkdot.losses.transport import Solver
 from mtpkdot.losses.weighting import TermWeights, Weighting
-from mtpkdot.metrics.collections import best_mode, task_metrics
+from mtpkdot.metrics.collections import task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
 from mtpkdot.models.head import Head
 from mtpkdot.models.tnet import TNet
-from mtpkdot.modules.adapted import AdaptedModule
-from mtpkdot.modules.backbone import BackboneModule
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
-from mtpkdot.modules.teacher import JOINT, TeacherModule
-from mtpkdot.modules.teachers import OwnTeacher, PooledTeachers, Prepared, SpreadLabels
+from mtpkdot.modules.start import Start
+from mtpkdot.modules.teacher import JOINT
+from mtpkdot.modules.teachers import PooledTeachers, Prepared, Teachers, load_teachers, trained_backbone
 
 Hallucination = Literal["tnet", "zeros", "none"]
 
@@ -150,34 +150,13 @@ class StudentModule(StageModule):
         }
         self.method, self.queue, self.rival = method, queue, rival
         self.told: dict[str, float] = {}
-        # What the prevalent backbone reaches by itself, whether it is better, and whether it answers (when loaded).
-        self.start_scores: dict[str, Tensor] = {}
-        self.start_is_better, self.by_backbone = False, False
-        if unknown := set(weights or ()) - set(get_args(Term)):
-            raise ValueError(
-                f"student.model.weights names {', '.join(sorted(unknown))}; choose from {', '.join(get_args(Term))}"
-            )
+        self.start, self.by_backbone = Start(), False  # the latter where it is loaded with what it started from
+        check_settings(method, weights, weighting, margin, queue, rival is not None)
         self.weights = term_weights(method, weights)
-        if not self.weights:
-            raise ValueError("student.model.weights leaves no loss term with a weight")
-        if method == "none" and set(self.weights) != {"task"}:
-            raise ValueError("student.model.weights needs a teacher, and method none has none; choose pkdot or mtpkdot")
-        if queue < 0:
-            raise ValueError(f"student.model.queue is 0 or more, not {queue}")
-        if "rival" in self.weights and rival is None and method not in RIVALS:
-            raise ValueError(f"method {method} has no rival; name its class as student.model.rival")
-        if rival is not None and "rival" not in self.weights:
-            raise ValueError(f"method {method} has no term rival; give it a weight, or leave student.model.rival out")
-        if queue and not self.weights.keys() & {"transport", "centroid"}:
-            raise ValueError(f"method {method} compares no structures; leave student.model.queue out")
         self.term_weights = TermWeights(self.weights, weighting, ramp)
         # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
         if dim % heads or not 0 <= dropout < 1:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
-        if method == "mtpkdot_plus" and (margin is not None or weighting == "uncertainty"):
-            raise ValueError(
-                "mtpkdot_plus trusts by evidence; leave student.model.margin and weighting uncertainty out"
-            )
         if not 0 <= warmup < 1:
             raise ValueError(f"student.model.warmup lies in [0, 1), not {warmup}")
         self.warmup = warmup
@@ -212,29 +191,13 @@ class StudentModule(StageModule):
         if stage != "fit":
             return
         if self.weights.keys() - {"task"} and "teachers" not in self.frozen:
-            self._load_teachers()
+            own = self.prevalent, self.task
+            self.frozen["teachers"] = load_teachers(teachers_of(self.method), self.ckpts, self.chosen, *own)
         if not self.blueprint:
             self._start()
 
-    def _load_teachers(self) -> None:
-        kind = teachers_of(self.method)
-        if kind == "joint":
-            self.frozen["teachers"] = load_upstream(TeacherModule, self.ckpts["teacher"], "student.model.teacher_ckpt")
-            return
-        if kind in ("own", "spread"):
-            self.frozen["teachers"] = (
-                OwnTeacher(self._trained_backbone(), self.prevalent)
-                if kind == "own"
-                else SpreadLabels(self._trained_backbone(), self.prevalent, self.task)
-            )
-            return
-        adapted = load_upstream(AdaptedModule, self.ckpts["adapted"], "student.model.adapted_ckpt")
-        adapted.teacher_ckpt = self.ckpts["teacher"]
-        adapted.setup("predict")
-        self.frozen["teachers"] = PooledTeachers(adapted, self.chosen) if kind == "pooled" else adapted
-
     def _trained_backbone(self) -> Backbone:
-        return load_upstream(BackboneModule, self.ckpts["backbone"], "student.model.backbone_ckpt").backbone
+        return trained_backbone(self.ckpts["backbone"])
 
     def _start(self) -> None:
         """Adopt the prevalent backbone and the T-Nets, and learn of the teachers."""
@@ -255,7 +218,9 @@ class StudentModule(StageModule):
             if isinstance(teachers, PooledTeachers) and training.all() and self.trainer.is_global_zero:
                 print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
             if isinstance(teachers, PooledTeachers):
-                self.start_scores = self._score_start(data)
+                start, metrics = self._trained_backbone(), task_metrics(self.task, self.num_outputs)
+                held_out = self._moved(data.selecting_loader())
+                self.start.judge(start.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))
 
     def on_train_epoch_start(self) -> None:
         """Weigh the teachers against the student, once it has learned from labels alone."""
@@ -270,27 +235,12 @@ class StudentModule(StageModule):
         self.train()
         self.told = teachers.adopt(self.trainer.strategy.broadcast(evidence))
 
-    @torch.no_grad()
-    def _score_start(self, data: BaseData) -> dict[str, Tensor]:
-        """Metrics of the prevalent backbone, as it was, on the part that selects the epoch."""
-        start, name = self._trained_backbone().to(self.head.weight), self.prevalent
-        judge = task_metrics(self.task, self.num_outputs).to(self.device)
-        for batch in self._moved(data.selecting_loader()):
-            if bool(batch.labelled.any()):
-                # Features at hand may be those of a teacher's fine-tuned encoder where raw steps are there too.
-                raw = name in batch.inputs
-                encoded = start.features(batch.inputs[name], batch.masks[name]) if raw else batch.encoded[name]
-                judge.update(start.read(*encoded)[1][batch.labelled], batch.target[batch.labelled])
-        return {f"val/{metric}": value.mean() for metric, value in judge.compute().items()}
-
     def settled(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """Where teachers are weighed by held-out evidence, so is the student, against what it started from."""
-        if self.start_scores and not self.trainer.sanity_checking:
+        if self.start.scores and not self.trainer.sanity_checking:
             chosen = self.trainer.checkpoint_callback
             monitor = chosen.monitor if isinstance(chosen, ModelCheckpoint) else None
-            judge = monitor if monitor in self.start_scores else self.monitors(self.task)[0]
-            gain = means[judge] - self.start_scores[judge]
-            self.start_is_better = not bool(gain < 0 if best_mode(judge) == "min" else gain > 0)
+            self.start.compare(means, monitor if monitor in self.start.scores else self.monitors(self.task)[0])
         return means
 
     def _data(self) -> BaseData | None:
@@ -443,7 +393,7 @@ class StudentModule(StageModule):
             state = checkpoint["state_dict"]
             for key in [key for key in state if key.startswith(_QUEUE)]:
                 del state[key]
-            if self.start_is_better:
+            if self.start.is_better:
                 checkpoint["blueprint"] = {**self.blueprint, "by_backbone": True}
                 state |= {f"backbone.{key}": value for key, value in self._trained_backbone().state_dict().items()}
         elif (teachers := self._pooled()) is not None and teachers.evidence is not None:
@@ -455,7 +405,7 @@ class StudentModule(StageModule):
         if (teachers := self._pooled()) is not None and "evidence" in checkpoint:
             self.told = teachers.adopt(Evidence(**checkpoint["evidence"]))
 
-    def _teachers(self) -> TeacherModule | AdaptedModule | Prepared:
+    def _teachers(self) -> Teachers:
         teachers = self.frozen["teachers"]
-        assert isinstance(teachers, TeacherModule | AdaptedModule | Prepared)
+        assert isinstance(teachers, Teachers)
         return teachers

@@ -1,7 +1,7 @@
 """Who teaches a student, beside the multimodal and the adapted teachers themselves."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.evidence import Evidence, pool, weigh
+from mtpkdot.losses.methods import Teachers as Kind
 from mtpkdot.losses.methods import Term
 from mtpkdot.losses.propagation import spread_labels
 from mtpkdot.losses.task import Task
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.modules.adapted import AdaptedModule
-from mtpkdot.modules.teacher import JOINT
+from mtpkdot.modules.backbone import BackboneModule
+from mtpkdot.modules.base import load_upstream
+from mtpkdot.modules.teacher import JOINT, TeacherModule
 
 
 class Prepared(nn.Module):
@@ -214,3 +217,38 @@ class SpreadLabels(OwnTeacher):
         if self.task == "regression":
             return answers.float()
         return (answers.logit(eps=1e-3) if self.task == "ordinal" else answers.clamp_min(1e-3).log()).float()
+
+
+Teachers = TeacherModule | AdaptedModule | Prepared
+
+
+def trained_backbone(checkpoint: str | None) -> Backbone:
+    """The prevalent backbone that a student starts from."""
+    return load_upstream(BackboneModule, checkpoint, "student.model.backbone_ckpt").backbone
+
+
+def load_teachers(
+    kind: Kind, checkpoints: Mapping[str, str | None], names: Collection[str], prevalent: str, task: Task
+) -> Teachers:
+    """The teachers of a student, frozen.
+
+    Args:
+        kind: who they are.
+        checkpoints: of the stages backbone, teacher and adapted.
+        names: those of the adapted teachers that are used.
+        prevalent: the student's modality.
+        task: the task.
+
+    Raises:
+        RunError: a checkpoint is missing or none of that stage.
+    """
+    if kind == "joint":
+        return load_upstream(TeacherModule, checkpoints["teacher"], "student.model.teacher_ckpt")
+    if kind == "own":
+        return OwnTeacher(trained_backbone(checkpoints["backbone"]), prevalent)
+    if kind == "spread":
+        return SpreadLabels(trained_backbone(checkpoints["backbone"]), prevalent, task)
+    adapted = load_upstream(AdaptedModule, checkpoints["adapted"], "student.model.adapted_ckpt")
+    adapted.teacher_ckpt = checkpoints["teacher"]
+    adapted.setup("predict")
+    return PooledTeachers(adapted, names) if kind == "pooled" else adapted

@@ -14,6 +14,7 @@ from mtpkdot.losses.methods import WEIGHTS
 from mtpkdot.losses.rivals import RIVALS, Hints
 from mtpkdot.models import FeatureEncoder
 from mtpkdot.modules import StudentModule
+from mtpkdot.modules.start import Start
 from mtpkdot.modules.teachers import PooledTeachers
 from mtpkdot.pipeline.callbacks import StepSeed
 
@@ -480,9 +481,9 @@ def test_with_all_labels_nothing_is_left_to_teach(fit):
 @pytest.mark.parametrize("finetune_encoder", [False, True])
 def test_a_student_that_is_worse_than_its_start_answers_as_that(fit, load, batch, monkeypatch, finetune_encoder):
     beyond = {"val/accuracy": torch.tensor(2.0), "val/macro_f1": torch.tensor(2.0)}
-    monkeypatch.setattr(StudentModule, "_score_start", lambda self, data: beyond)
+    monkeypatch.setattr(Start, "judge", lambda self, *_: vars(self).update(scores=beyond))
     student, folder = fit("worse", epochs=1, **POOLED | {"finetune_encoder": finetune_encoder})
-    assert student.start_is_better
+    assert student.start.is_better
     start = load("backbone.video").eval().outputs(batch)["video"]
     loaded = StudentModule.load_from_checkpoint(folder / "weights.ckpt", weights_only=False).eval()
     torch.testing.assert_close(loaded.outputs(batch)["video"], start)
@@ -498,39 +499,19 @@ def test_the_start_is_judged_as_its_own_stage_judges_it(fit, load, data):
     student, _ = fit("judged", epochs=1, **POOLED)
     part = data.dataset.__getitems__(data.positions("validation", labelled_only=True).tolist())
     right = load("backbone.video").eval().outputs(part)["video"].argmax(1) == part.target
-    assert float(student.start_scores["val/accuracy"]) == pytest.approx(float(right.float().mean()), abs=1e-6)
+    assert float(student.start.scores["val/accuracy"]) == pytest.approx(float(right.float().mean()), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("monitor", "start", "reached", "better"),
-    [
-        ("val/accuracy", 0.1, 0.2, False),
-        ("val/accuracy", 0.1, 0.1, True),
-        ("val/macro_f1", 0.3, 0.2, True),
-        ("val/macro_f1", 0.1, float("nan"), True),
-        ("train/loss", 0.1, 0.2, False),
-    ],
-)
-def test_the_start_is_handed_on_unless_the_monitored_metric_says_otherwise(fit, monitor, start, reached, better):
+@pytest.mark.parametrize("monitor", ["val/accuracy", "val/macro_f1", "train/loss"])
+def test_the_start_is_compared_by_what_selects_the_epoch(fit, monitor):
     student, _ = fit("one", epochs=1, **POOLED)
     student.trainer.checkpoint_callback.monitor = monitor
-    name = monitor if monitor.startswith("val") else "val/accuracy"
-    others = {"val/accuracy": torch.tensor(0.15), "val/macro_f1": torch.tensor(0.15)}
-    student.start_scores = others | {name: torch.tensor(start)}
-    means = others | {name: torch.tensor(reached)}
-    assert student.settled(means) is means
-    assert student.start_is_better == better
-
-
-def test_a_held_out_batch_without_any_label_is_passed_over(training_student, data, fit):
-    held_out = data.dataset.__getitems__(data.positions("validation").tolist())
-    student, _ = fit("some", epochs=1, **POOLED)
-    expected = student._score_start(data)
-    hidden = copy.copy(held_out)
-    hidden.labelled = torch.zeros_like(held_out.labelled)
-    data = copy.copy(data)
-    data.selecting_loader = lambda: [hidden, held_out]
-    assert student._score_start(data) == expected
+    student.start.scores = {"val/accuracy": torch.tensor(0.5), "val/macro_f1": torch.tensor(0.5)}
+    chosen = monitor if monitor.startswith("val") else "val/accuracy"
+    for gain in (0.1, -0.1):
+        means = dict.fromkeys(student.start.scores, torch.tensor(0.5 - gain)) | {chosen: torch.tensor(0.5 + gain)}
+        assert student.settled(means) is means
+        assert student.start.is_better == (gain < 0)
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.5}, {"weighting": "uncertainty"}])

@@ -1,0 +1,49 @@
+"""What a student starts from, and whether it has become better than that."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from mtpkdot.data.batch import Batch
+from mtpkdot.metrics.collections import best_mode
+from mtpkdot.models.backbone import Backbone
+
+
+class Start:
+    """The prevalent backbone as it was, judged on the part that selects the student's epoch.
+
+    Attributes:
+        scores: its metrics (`val/...`); empty until it is judged.
+        is_better: whether it is better than the student, or as good, where both were last compared.
+    """
+
+    def __init__(self) -> None:
+        self.scores: dict[str, Tensor] = {}
+        self.is_better = False
+
+    @torch.no_grad()
+    def judge(self, backbone: Backbone, modality: str, batches: Iterable[Batch], metrics: MetricCollection) -> None:
+        """Measure it.
+
+        Args:
+            backbone: the backbone, in eval mode.
+            modality: that it reads.
+            batches: the part that selects the epoch.
+            metrics: of the task, without any sample.
+        """
+        for batch in batches:
+            if bool(batch.labelled.any()):
+                # Features at hand may be those of a teacher's fine-tuned encoder where raw steps are there too.
+                raw = modality in batch.inputs
+                encoded = (
+                    backbone.features(batch.inputs[modality], batch.masks[modality]) if raw else batch.encoded[modality]
+                )
+                metrics.update(backbone.read(*encoded)[1][batch.labelled], batch.target[batch.labelled])
+        self.scores = {f"val/{metric}": value.mean() for metric, value in metrics.compute().items()}
+
+    def compare(self, reached: dict[str, Tensor], monitor: str) -> None:
+        """Compare it with a student's metrics by the one that selects the epoch; of equals the start is preferred."""
+        gain = reached[monitor] - self.scores[monitor]
+        self.is_better = not bool(gain < 0 if best_mode(monitor) == "min" else gain > 0)
