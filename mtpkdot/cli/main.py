@@ -3,6 +3,7 @@
 Importing torch takes seconds; `mtpkdot --help` must not.
 """
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "report": ("mtpkdot.cli.report:report", "tables and figures of runs and studies, in one file"),
     "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 USER_ERROR, TERMINATED = 2, 128 + signal.SIGTERM
 
@@ -55,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verb(argv[1:]) or 0
     except UserError as error:
         return _complain(str(error))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror}. Make room; the same command then goes on where it was.")
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             # The Trainer has cleaned up and turned Ctrl-C into an exit code of its own.

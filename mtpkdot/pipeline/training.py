@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -20,6 +21,7 @@ from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
+from mtpkdot.pipeline.checkpoints import WholeCheckpoints, remove_torn
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT
@@ -108,7 +110,7 @@ class StageCLI(LightningCLI):
         loggers = self.tracking.loggers(self.folder.parent.name, named)
         if logger is not False and not loggers:
             loggers = [CSVLogger(self.folder, name="logs")]
-        return super().instantiate_trainer(
+        trainer = super().instantiate_trainer(
             default_root_dir=self.folder,
             callbacks=callbacks,
             logger=loggers,
@@ -116,6 +118,9 @@ class StageCLI(LightningCLI):
             use_distributed_sampler=False,  # the data module cuts each batch into the processes' shares
             **kwargs,
         )
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and none of the user's
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        return trainer
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,7 @@ def train(
     if first:
         last.unlink(missing_ok=True)  # first: a process killed between these lines only trains again
         (folder / "best.ckpt").replace(folder / CHECKPOINT)
+        remove_torn(folder)
     score = cli.best.best_model_score
     return Trained(
         str(cli.best.monitor),
