@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 import yaml
 
 from mtpkdot.cli.main import main
+from mtpkdot.losses import gather
 
 TINY = {
     "seed_everything": 0,
@@ -88,3 +91,27 @@ def affwild2_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("twins") / "affwild2"
     affwild2.synthesize(root, videos=6, frames=(40, 60), seed=1)
     return root
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[str, int]]:
+    """Bytes of the buffers that collectives fill, in a world of processes that all have the same rows."""
+    bytes_of = {"forward": 0, "backward": 0}
+
+    def start(world: int) -> dict[str, int]:
+        def all_gather(parts: list[torch.Tensor], own: torch.Tensor) -> None:
+            for part in parts:
+                part.copy_(own)
+            bytes_of["forward"] += sum(part.numel() * part.element_size() for part in parts)
+
+        def all_reduce(tensor: torch.Tensor) -> None:
+            bytes_of["backward"] += tensor.numel() * tensor.element_size()
+
+        monkeypatch.setattr(gather, "_several", lambda: True)
+        monkeypatch.setattr(dist, "get_world_size", lambda: world)
+        monkeypatch.setattr(dist, "get_rank", lambda: 0)
+        monkeypatch.setattr(dist, "all_gather", all_gather)
+        monkeypatch.setattr(dist, "all_reduce", all_reduce)
+        return bytes_of
+
+    return start

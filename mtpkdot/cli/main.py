@@ -26,7 +26,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What the machine refuses and the user can change; other errors of the system keep their traceback.
+_ADVICE = {
+    errno.ENOSPC: "Make room where runs and temporary files are written",
+    errno.EDQUOT: "Make room where runs and temporary files are written",
+    errno.EFBIG: "Raise the limit on the size of files",
+    errno.EROFS: "Choose a folder that can be written",
+}
 
 USER_ERROR, TERMINATED = 2, 128 + signal.SIGTERM
 
@@ -59,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _ADVICE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror}. Make room; the same command then goes on where it was.")
+        return _complain(f"{where}{error.strerror}. {_ADVICE[error.errno]}; what is finished is not lost.")
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             # The Trainer has cleaned up and turned Ctrl-C into an exit code of its own.

@@ -10,8 +10,10 @@ A folder appears by renaming, whole or not at all, and its checksums are verifie
 or was changed is computed again, never read.
 """
 
+import errno
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import zlib
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from mtpkdot.data.batch import IntArray
 from mtpkdot.errors import DataError, UserError
+from mtpkdot.files import write_whole
 
 FORMAT = 1
 _FILES = ("features.npy", "mask.npy")
@@ -200,7 +203,7 @@ def _publish(folder: Path, text: str) -> None:
     """Let the files that are written appear, whole."""
     partial = _partial(folder)
     checks = {name: _checksum(partial / name) for name in _FILES}
-    (partial / "record.json").write_text(json.dumps({"checks": checks, "keys": json.loads(text)}, indent=2))
+    write_whole(partial / "record.json", json.dumps({"checks": checks, "keys": json.loads(text)}, indent=2).encode())
     if folder.exists():
         print(f"{folder} is damaged and was computed again", flush=True)
         shutil.rmtree(folder)
@@ -238,13 +241,29 @@ def _write(folder: Path, size: int, blocks: Iterable[Block]) -> None:
     for positions, features, mask in blocks:
         if not arrays:
             arrays = [
-                np.lib.format.open_memmap(folder / name, "w+", block.dtype, (size, *block.shape[1:]))
+                _mapped(folder / name, block.dtype, (size, *block.shape[1:]))
                 for name, block in zip(_FILES, (features, mask), strict=True)
             ]
         arrays[0][positions], arrays[1][positions] = features, mask
     for array in arrays:
         assert isinstance(array, np.memmap)
         array.flush()
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A new file of an array, with its room taken: where a mapped file finds none, the process dies of SIGBUS."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of file systems that cannot take it ahead
+                    raise DataError(
+                        f"{path} cannot be written ({error.strerror})",
+                        "Make room; the same command goes on where it was.",
+                    ) from error
+    return array
 
 
 _verified: set[tuple[Path, int, int]] = set()

@@ -12,8 +12,6 @@ Files appear by renaming, whole or not at all. Reading maps them into memory, so
 import hashlib
 import io
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -28,6 +26,7 @@ from safetensors.numpy import save
 
 from mtpkdot.data.recordings import Fact, Problem
 from mtpkdot.errors import DataError
+from mtpkdot.files import write_whole
 
 FORMAT = 3  # raise it whenever the same recording and settings give other files
 _OPEN_FILES = 256
@@ -75,26 +74,7 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
     )
     data = save(arrays, {_TOLD: told})
     path = recording_path(folder, id)
-    _replace(path, path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"), data)
-
-
-def _replace(path: Path, temporary: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror})",
-            "Make room or correct the permissions; the same command goes on where it was.",
-        ) from error
+    write_whole(path, data, synced=True)
 
 
 def recording_path(folder: Path, id: str) -> Path:
@@ -145,10 +125,10 @@ def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, A
     frame = pd.DataFrame(rows)
     table = io.BytesIO()
     frame.to_parquet(table, index=False)
-    _replace(folder / "index.parquet", folder / f".index.{os.getpid()}", table.getvalue())
+    write_whole(folder / "index.parquet", table.getvalue(), synced=True)
     digest = hashlib.sha256("".join(f"{row['id']} {row['sha256']}\n" for row in rows).encode()).hexdigest()
     text = json.dumps({"format": FORMAT, "contents": digest, **record}, indent=2) + "\n"
-    _replace(folder / "store.json", folder / f".store.{os.getpid()}", text.encode())
+    write_whole(folder / "store.json", text.encode(), synced=True)
 
 
 @dataclass(frozen=True)

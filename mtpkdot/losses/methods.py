@@ -52,12 +52,12 @@ WEIGHTS: dict[Method, dict[Term, float]] = {
     "rival": {"task": 1.0, "rival": 1.0},
 }
 
-Teachers = Literal["joint", "adapted", "pooled", "own", "spread"]
+TeacherKind = Literal["joint", "adapted", "pooled", "own", "spread"]
 
 
-def teachers_of(method: Method) -> Teachers:
+def teachers_of(method: Method) -> TeacherKind:
     """Who teaches: the multimodal teacher; it and the adapted ones, by choice or pooled; or no privileged modality."""
-    others: dict[Method, Teachers] = {
+    others: dict[Method, TeacherKind] = {
         "mtpkdot": "adapted",
         "mtpkdot_plus": "pooled",
         "selftraining": "own",

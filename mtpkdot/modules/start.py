@@ -15,7 +15,7 @@ class Start:
     """The prevalent backbone as it was, judged on the part that selects the student's epoch.
 
     Attributes:
-        scores: its metrics (`val/...`); empty until it is judged.
+        scores: its metrics (`val/...`), scalars; empty until it is judged.
         is_better: whether it is better than the student, or as good, where both were last compared.
     """
 
@@ -44,6 +44,11 @@ class Start:
         self.scores = {f"val/{metric}": value.mean() for metric, value in metrics.compute().items()}
 
     def compare(self, reached: dict[str, Tensor], monitor: str) -> None:
-        """Compare it with a student's metrics by the one that selects the epoch; of equals the start is preferred."""
+        """Compare it with a student; of equals the start is preferred.
+
+        Args:
+            reached: the student's metrics, scalars by the names of `scores`.
+            monitor: the one that selects the epoch.
+        """
         gain = reached[monitor] - self.scores[monitor]
         self.is_better = not bool(gain < 0 if best_mode(monitor) == "min" else gain > 0)

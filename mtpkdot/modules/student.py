@@ -18,7 +18,6 @@ from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, te
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import Rule, TeacherSelection
-from mtpkdot.losses.settings import check_settings
 from mtpkdot.losses.similarity import Anchors, Kernel
 from mtpkdot.losses.structure import Mode, StructuralTransport
 from mtpkdot.losses.task import task_loss
@@ -32,6 +31,7 @@ from mtpkdot.models.head import Head
 from mtpkdot.models.tnet import TNet
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
+from mtpkdot.modules.settings import check_settings
 from mtpkdot.modules.start import Start
 from mtpkdot.modules.teacher import JOINT
 from mtpkdot.modules.teachers import PooledTeachers, Prepared, Teachers, load_teachers, trained_backbone
@@ -191,8 +191,9 @@ class StudentModule(StageModule):
         if stage != "fit":
             return
         if self.weights.keys() - {"task"} and "teachers" not in self.frozen:
-            own = self.prevalent, self.task
-            self.frozen["teachers"] = load_teachers(teachers_of(self.method), self.ckpts, self.chosen, *own)
+            self.frozen["teachers"] = load_teachers(
+                teachers_of(self.method), self.ckpts, self.chosen, prevalent=self.prevalent, task=self.task
+            )
         if not self.blueprint:
             self._start()
 
@@ -218,9 +219,9 @@ class StudentModule(StageModule):
             if isinstance(teachers, PooledTeachers) and training.all() and self.trainer.is_global_zero:
                 print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
             if isinstance(teachers, PooledTeachers):
-                start, metrics = self._trained_backbone(), task_metrics(self.task, self.num_outputs)
+                backbone, metrics = self._trained_backbone(), task_metrics(self.task, self.num_outputs)
                 held_out = self._moved(data.selecting_loader())
-                self.start.judge(start.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))
+                self.start.judge(backbone.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))
 
     def on_train_epoch_start(self) -> None:
         """Weigh the teachers against the student, once it has learned from labels alone."""

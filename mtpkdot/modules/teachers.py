@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.evidence import Evidence, pool, weigh
-from mtpkdot.losses.methods import Teachers as Kind
-from mtpkdot.losses.methods import Term
+from mtpkdot.losses.methods import TeacherKind, Term
 from mtpkdot.losses.propagation import spread_labels
 from mtpkdot.losses.task import Task
 from mtpkdot.models.backbone import Backbone
@@ -228,14 +227,14 @@ def trained_backbone(checkpoint: str | None) -> Backbone:
 
 
 def load_teachers(
-    kind: Kind, checkpoints: Mapping[str, str | None], names: Collection[str], prevalent: str, task: Task
+    kind: TeacherKind, checkpoints: Mapping[str, str | None], names: Collection[str], prevalent: str, task: Task
 ) -> Teachers:
     """The teachers of a student, frozen.
 
     Args:
         kind: who they are.
         checkpoints: of the stages backbone, teacher and adapted.
-        names: those of the adapted teachers that are used.
+        names: those that are pooled, where the kind is `pooled`.
         prevalent: the student's modality.
         task: the task.
 

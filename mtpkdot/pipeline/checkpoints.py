@@ -8,35 +8,37 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
-_WRITING = ".writing"
+from mtpkdot.files import write_whole
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the file, then renames.
 
-    Lightning's own writes below the system's folder of temporary files; where that is another file system, as on most
+    Lightning's own writes into the system's folder of temporary files; where that is another file system, as on most
     clusters, what follows is a copy, and a process that is killed in it, or a full disk, leaves a torn file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        """Save; an address with a scheme (`s3://`) is Lightning's to write."""
+        """Save.
+
+        Args:
+            checkpoint: what to save.
+            path: of the file; an address with a scheme (`s3://`) is Lightning's to write.
+            storage_options: none are known.
+
+        Raises:
+            DataError: the disk is full, or the folder cannot be written.
+        """
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        whole = Path(path)
-        whole.parent.mkdir(parents=True, exist_ok=True)
         # In memory first: torch tells a full disk as an error of its own.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        beside = whole.with_name(f".{whole.name}{_WRITING}")
-        try:
-            beside.write_bytes(buffer.getbuffer())
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(whole)) from error  # a full disk does not name the file
-        beside.replace(whole)
+        write_whole(Path(path), buffer.getbuffer())
 
 
 def remove_torn(folder: Path) -> None:
-    """Remove what a killed process has left half written."""
-    for path in folder.glob(f".*{_WRITING}"):
+    """Remove what a process that was killed has left half written."""
+    for path in folder.glob(".*.ckpt.*"):
         path.unlink(missing_ok=True)

@@ -73,9 +73,10 @@ class PipelineOptions:
             every later stage and epoch; `off` computes them in every step instead.
         checkpoint_every: optimiser steps between checkpoints within an epoch: what a killed process loses at most; null
             for one checkpoint per epoch. A process that is asked to go (SIGTERM, SIGUSR1) saves after its step anyway.
-        compile: compile the encoders of media with torch.compile, in training and for the cached features. It costs
-            half a minute at the start of a stage, and results change by rounding, also between a run and a
-            resumed one. Measure whether it pays: on processors it did not.
+        compile: compile the encoders of media with torch.compile, in training and for the cached features. Every size
+            of batch is compiled by itself, in training and in evaluation: half a minute each for a video network.
+            Results change by rounding, also between a run and a resumed one. Measure whether it pays: on
+            processors it did not.
         resume: false puts a run of the same name aside and starts interrupted stages anew.
     """
 

@@ -7,7 +7,6 @@ second waits and shares the result.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mtpkdot.errors import RunError
+from mtpkdot.files import write_whole
 
 CHECKPOINT = "model.ckpt"
 RECORD = "stage.json"
@@ -125,7 +125,4 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    write_whole(path, text.encode())

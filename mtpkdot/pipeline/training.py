@@ -21,7 +21,7 @@ from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
-from mtpkdot.pipeline.checkpoints import WholeCheckpoints, remove_torn
+from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO, remove_torn
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT
@@ -118,8 +118,9 @@ class StageCLI(LightningCLI):
             use_distributed_sampler=False,  # the data module cuts each batch into the processes' shares
             **kwargs,
         )
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and none of the user's
-            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        # A plugin of the user's own (`trainer.plugins`) stays; one that wraps another cannot be given ours to wrap.
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
 
 
@@ -174,6 +175,7 @@ def train(
     cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking)
     first = cli.trainer.is_global_zero
     if first:
+        remove_torn(folder)
         cli.parser.save(cli.config, folder / "config.yaml", overwrite=True, skip_unset=False)
     last = folder / LAST
     with preemption.heeded():
@@ -184,7 +186,6 @@ def train(
     if first:
         last.unlink(missing_ok=True)  # first: a process killed between these lines only trains again
         (folder / "best.ckpt").replace(folder / CHECKPOINT)
-        remove_torn(folder)
     score = cli.best.best_model_score
     return Trained(
         str(cli.best.monitor),

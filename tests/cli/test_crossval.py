@@ -9,11 +9,13 @@ import yaml
 
 from mtpkdot.cli.main import main
 from mtpkdot.data.batch import SampleDataset
+from mtpkdot.losses.methods import WEIGHTS
 from mtpkdot.losses.rivals import Rival
 from mtpkdot.pipeline import runner
 from mtpkdot.pipeline.study import Study
 from tests.conftest import TINY
 
+VALUES_ALONE = ("m2pkd",)  # methods that are not defined for classes
 METHODS = ["backbone.video", "backbone.signal", "teacher", "adapted.video", "adapted.signal", "none", "pkdot"]
 
 
@@ -143,17 +145,19 @@ def test_a_failing_cell_is_named_with_its_reason_and_the_others_finish(root, tin
 
 def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path, monkeypatch):
     """By the ids of what every stage's own DataModule hands out while the stage is trained."""
-    read: dict[str, set[str]] = {}
+    read: dict[str, set[tuple[str, str]]] = {}
     stage: list[str] = []
     getitems, train = SampleDataset.__getitems__, runner.train
 
     def recording(self, indices):
         for index in indices if stage else ():
-            read.setdefault(stage[-1], set()).add(str(self.samples.subjects[index[0] if np.ndim(index) else index]))
+            row = index[0] if np.ndim(index) else index
+            read.setdefault(stage[-1], set()).add((str(self.samples.ids[row]), str(self.samples.subjects[row])))
         return getitems(self, indices)
 
     def training(module, config, fit, folder, title, *others):
-        stage.append(f"{title} {config['data']['init_args']['split']['fold']}")
+        method = config["model"].get("method", "")
+        stage.append(f"{title} {method}".strip())
         try:
             return train(module, config, fit, folder, title, *others)
         finally:
@@ -163,28 +167,39 @@ def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path,
     monkeypatch.setattr(runner, "train", training)
     folds = tuple({"data.split.scheme": "kfold", "data.split.folds": 2, "data.split.fold": fold} for fold in (0, 1))
     few = {"few": {"data.labelled_subjects": 2}}
-    students = {"mtpkdot": {"student.model.method": "mtpkdot", "student.model.weights": {"output": 1.0}}}
+    students = {
+        "mtpkdot": {"student.model.method": "mtpkdot", "student.model.weights": {"output": 1.0}},
+        **{name: {"student.model.method": name} for name in ("mtpkdot_plus", "selftraining", "labelprop")},
+    }
     made = Study("s", (f"--config={tiny_config}",), few, students, folds, (0,), str(tmp_path))
     for fold in (0, 1):
         read.clear()
         for cell in (cell for cell in made.cells() if cell.fold == fold):
             assert main(["fit", *cell.arguments]) == 0
-        folders = [made.folder / f"few/{name}/fold{fold}-seed0" for name in ("upstream", "mtpkdot")]
+        folders = [made.folder / f"few/{name}/fold{fold}-seed0" for name in ("upstream", *students)]
         tables = pd.concat([pd.read_parquet(folder / "predictions.parquet") for folder in folders])
-        tested = set(tables.loc[tables["split"] == "test", "subject"])
+        test = tables[tables["split"] == "test"]
+        tested = set(test["subject"])
         assert len(tested) == 5
-        assert len(read) == 6
-        for name, people in read.items():
-            assert not people & tested, name
-            assert people, name
+        assert len(read) == 5 + len(students)
+        for name, rows in read.items():
+            assert rows, name
+            assert not {id for id, _ in rows} & set(test["id"]), name
+            assert not {subject for _, subject in rows} & tested, name
         # Stages that need labels read those of two people, and of those who select the epoch.
         selecting = set(tables.loc[tables["split"] == "validation", "subject"])
-        counts = {name.split()[1]: len(people - selecting) for name, people in read.items()}
-        assert (counts["backbone.video"], counts["teacher"], counts["hallucinator"], counts["student"]) == (2, 2, 4, 4)
+        counts = {name.split(maxsplit=1)[1]: len({who for _, who in rows} - selecting) for name, rows in read.items()}
+        assert (counts["backbone.video"], counts["teacher"], counts["hallucinator"]) == (2, 2, 4)
+        assert {counts[f"student {method}"] for method in students} == {4}
 
 
-@pytest.mark.timeout(600)
-def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("labelled", "methods"),
+    [("4", [name for name in WEIGHTS if name not in ("rival", *VALUES_ALONE)]), ("all", ["none", "mtpkdot", "kd"])],
+    ids=["every method, 4 people labelled", "all labelled"],
+)
+def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path, labelled, methods):
     random = np.random.default_rng(0)
     n, classes = 480, 4
     ids = [f"c{index}" for index in range(n)]
@@ -210,14 +225,14 @@ def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     fits = [f"--{stage}.fit.max_epochs=8" for stage in ("backbone.video", "backbone.signal", "teacher", "student")]
     rates = [f"--{stage}.model.lr=0.01" for stage in ("backbone.video", "backbone.signal", "teacher", "student")]
-    methods = ["--methods", "none,pkdot,mtpkdot,kd"]
-    assert main(call(tmp_path / "c.yaml", tmp_path / "runs", *methods, *fits, *rates, seeds="1")) == 0
+    more = ["--methods", ",".join(methods), "--labelled", labelled]
+    assert main(call(tmp_path / "c.yaml", tmp_path / "runs", *more, *fits, *rates, seeds="1")) == 0
     test = pd.read_parquet(tmp_path / "runs" / "s" / "predictions.parquet").query("split == 'test'")
     right = test["truth"] == test["prediction"]
     found = right.groupby(test["method"]).mean()
-    assert len(found) == 9
-    assert len(test) == 9 * n
-    # Four standard deviations of a binomial: one of nine methods lies outside once in 1,700 trials.
+    assert len(found) == 5 + len(methods)
+    assert len(test) == len(found) * n
+    # Four standard deviations of a binomial: one of 23 models lies outside once in 700 trials.
     bound = 4 * np.sqrt(0.25 * 0.75 / n)
     assert (found - 0.25).abs().max() < bound, found
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mtpkdot.losses import gather
 from mtpkdot.losses.distillation import Distillation, Teacher
 from mtpkdot.losses.gather import gather_rows, own_rows, row_counts
 from mtpkdot.losses.rivals import Seen
@@ -124,30 +123,6 @@ def test_alone_all_rows_are_its_own():
 
 
 # What a step sends is what the README's formula says
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    """Bytes of the buffers that collectives fill, in a world of processes that all have the same rows."""
-    bytes_of = {"forward": 0, "backward": 0}
-
-    def start(world):
-        def all_gather(parts, own):
-            for part in parts:
-                part.copy_(own)
-            bytes_of["forward"] += sum(part.numel() * part.element_size() for part in parts)
-
-        def all_reduce(tensor):
-            bytes_of["backward"] += tensor.numel() * tensor.element_size()
-
-        monkeypatch.setattr(gather, "_several", lambda: True)
-        monkeypatch.setattr(dist, "get_world_size", lambda: world)
-        monkeypatch.setattr(dist, "get_rank", lambda: 0)
-        monkeypatch.setattr(dist, "all_gather", all_gather)
-        monkeypatch.setattr(dist, "all_reduce", all_reduce)
-        return bytes_of
-
-    return start
 
 
 @pytest.mark.parametrize(("world", "share"), [(2, 16), (4, 8)])

@@ -48,6 +48,16 @@ def test_features_at_hand_give_the_same_scores(backbone, batches):
     assert ahead.scores == raw.scores
 
 
+def test_raw_steps_are_preferred_to_features_which_may_be_those_of_another_encoder(backbone, batches):
+    raw, both = Start(), Start()
+    raw.judge(backbone, "video", batches, task_metrics("classification", 2))
+    for batch in batches:
+        feature, mask = backbone.features(batch.inputs["video"], batch.masks["video"])
+        batch.encoded["video"] = torch.full_like(feature, 5.0), mask
+    both.judge(backbone, "video", batches, task_metrics("classification", 2))
+    assert both.scores == raw.scores
+
+
 @pytest.mark.parametrize(
     ("monitor", "start", "reached", "better"),
     [

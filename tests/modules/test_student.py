@@ -156,6 +156,19 @@ def test_every_distillation_term_moves_the_student(training_student, batch, term
     assert sum(p.grad.abs().sum() for p in student.fusion.parameters() if p.grad is not None) > 0
 
 
+@pytest.mark.parametrize("world", [2, 4])
+def test_a_training_step_sends_what_the_readme_says(training_student, batch, sent, world):
+    student = training_student()
+    student._trainer = L.Trainer(logger=False, accelerator="cpu", max_epochs=1)
+    counted = sent(world)
+    student.training_step(batch, 0).backward()
+    rows, dim, classes, teachers = world * len(batch), 16, 4, 3
+    assert student.head.in_features == dim
+    forward = 4 * (1 + teachers) * (dim + classes) + 8 * (3 + teachers) + 4 * classes + 16
+    assert counted["forward"] == rows * forward + 3 * 8 * world
+    assert counted["backward"] == rows * 4 * (dim + 2 * classes)
+
+
 # methods
 
 

@@ -70,6 +70,19 @@ def test_every_step_has_the_loss_of_one_process(world, stage, method, roots):
             assert now == pytest.approx(before, abs=1e-7)
 
 
+def test_over_two_hundred_steps_the_student_goes_the_way_of_one_process(roots):
+    longer = ["--student.fit.max_epochs=34", "--pipeline.name=long", "--student.model.method=mtpkdot"]
+    found = {}
+    for world in WORLDS:
+        command = ["fit", "--config", str(roots.folder / "exact.yaml"), "--pipeline.root", str(roots[world])]
+        run(world, [*command, *longer], log=roots.folder / f"long-{world}")
+        assert (roots.folder / f"long-{world}-0").read_text().count("taken from") == 5
+        found[world], _ = curve(roots[world], "student", "long")
+    assert len(found[1]) > 200
+    for world in WORLDS[1:]:
+        assert found[world] == pytest.approx(found[1], rel=0, abs=1e-8)
+
+
 @pytest.mark.parametrize("world", WORLDS[1:])
 def test_the_weights_and_predictions_are_those_of_one_process(world, roots):
     for stage, method in CASES[world]:
@@ -97,11 +110,12 @@ def test_one_process_writes_and_tells(world, roots):
 
 
 def test_the_first_steps_in_single_precision_differ_by_rounding(tmp_path):
-    one, two = (fit(tmp_path, world, ("mtpkdot",), "--trainer.precision", "32-true") for world in (1, 2))
+    of = {world: fit(tmp_path, world, ("mtpkdot",), "--trainer.precision", "32-true") for world in WORLDS}
     for stage in STAGES:
-        expected, found = (curve(root, stage, "mtpkdot")[0][:20] for root in (one, two))
-        assert len(found) == 20
-        assert found == pytest.approx(expected, rel=0, abs=1e-5), stage
+        expected, *others = (curve(root, stage, "mtpkdot")[0][:20] for root in of.values())
+        assert len(expected) == 20
+        for found in others:
+            assert found == pytest.approx(expected, rel=0, abs=1e-5), stage
 
 
 def test_parts_that_go_on_training_and_a_shuffled_control_are_those_of_one_process(tmp_path):

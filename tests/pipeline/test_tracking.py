@@ -1,7 +1,6 @@
 """W&B: one run per fit, offline where it must be; trials of a sweep share the teacher and no folder."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -18,7 +17,7 @@ from mtpkdot.cli.main import main
 from mtpkdot.pipeline.config import parse
 from tests.pipeline.sweeps import ROOT, command, drawn, environment, load
 
-TRIALS = int(os.environ.get("MTPKDOT_TRIALS", "3"))
+TRIALS = 8
 WANDB = ["--trainer.logger", "WandbLogger"]
 
 
@@ -227,9 +226,11 @@ def test_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_pat
         assert stages["student"]["keys"]["student.model.train_tnet"] == values["student.model.train_tnet"]
         assert (tmp_path / trial / "wandb.id").read_text().strip() == trial
     assert {path.name for path in tmp_path.iterdir()} == {*trials, "stages"}
-    # The one whose keys are those of the tiny experiment alone has its results.
-    alone = tmp_path / "alone"
-    values = [f"--{k}={v}" for k, v in trials["trial1"].items() if k != "pipeline.root"]
-    assert main(["fit", "--config", str(tiny_config), "--pipeline.root", str(alone), *values]) == 0
-    ours, theirs = (json.loads((f / "results.json").read_text()) for f in (tmp_path / "trial1", alone / "tiny"))
-    assert ours == theirs
+    # Each has the results that it has by itself.
+    for trial, values in trials.items():
+        alone = tmp_path / "alone"
+        keys = [f"--{k}={v}" for k, v in values.items() if k != "pipeline.root"]
+        own = ["--pipeline.root", str(alone), "--pipeline.name", trial]
+        assert main(["fit", "--config", str(tiny_config), *own, *keys]) == 0
+        ours, theirs = (json.loads((root / trial / "results.json").read_text()) for root in (tmp_path, alone))
+        assert ours == theirs, trial

@@ -13,6 +13,7 @@ from typing import Any
 import wandb
 from wandb import wandb_agent
 from wandb.apis.public import sweeps
+from wandb.cli.cli import cli
 
 
 def next_trial(folder: Path) -> list[dict[str, Any]]:
@@ -38,6 +39,9 @@ def main() -> None:
     given = parser.parse_args()
     config = json.dumps({"command": json.loads((given.sweep / "command").read_text())})
     os.environ[wandb.env.SWEEP_ID] = given.sweep.name
+    # Of the agent's own command, and of the functions that ask the server: another wandb may have neither.
+    assert "--forward-signals" in {name for option in cli.commands["agent"].params for name in option.opts}
+    assert all(hasattr(sweeps, name) for name in ("_sweep_with_runs", "_register_agent", "_agent_heartbeat"))
     wandb.Api = lambda: None
     sweeps._sweep_with_runs = lambda *_: {"config": config}
     sweeps._register_agent = lambda *_, **__: {"id": "agent"}

@@ -162,6 +162,7 @@ def test_a_submitted_study_that_runs_out_of_time_comes_back_and_ends_in_the_same
     wait_for(lambda: "timed-out" in logs(root), 60)
     wait_for(lambda: state(job) == {"COMPLETED"} or state(job) & {"FAILED", "CANCELLED", "TIMEOUT"}, 300)
     assert state(job) == {"COMPLETED"}, logs(root)
+    assert any(", resumed" in path.read_text() for path in root.glob("*/*/*/*/log.txt")), logs(root)
     tables = []
     for folder in (root, straight):
         assert main(["crossval", *study, "--pipeline.root", str(folder), "--name", "study"]) == 0
@@ -169,7 +170,7 @@ def test_a_submitted_study_that_runs_out_of_time_comes_back_and_ends_in_the_same
     assert tables[0] == tables[1]
 
 
-def test_agents_run_the_trials_of_a_sweep_and_one_that_is_told_to_go_comes_back(config, submit, tmp_path):
+def test_agents_run_the_trials_of_a_sweep_and_go_on_with_one_that_was_stopped(config, submit, tmp_path):
     program, server, root = tmp_path / "bin" / "wandb", tmp_path / "server", tmp_path / "runs"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.slurm.agent "$@"\n')
     program.chmod(0o755)

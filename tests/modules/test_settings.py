@@ -3,7 +3,7 @@
 import pytest
 
 from mtpkdot.losses.methods import WEIGHTS
-from mtpkdot.losses.settings import check_settings
+from mtpkdot.modules.settings import check_settings
 
 
 @pytest.mark.parametrize("method", [method for method in WEIGHTS if method != "rival"])
