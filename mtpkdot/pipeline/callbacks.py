@@ -1,5 +1,6 @@
 """Callbacks of every stage: reproducible random numbers and a progress bar that says where in the pipeline it is."""
 
+import time
 from typing import Any
 
 import lightning as L
@@ -42,6 +43,26 @@ class ResumableEarlyStopping(EarlyStopping):
         """Stop again, before another epoch is trained: the decision itself is in no checkpoint."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+
+class Stopwatch(Callback):
+    """Wall time of a training, with that of the processes it was resumed from, up to their last checkpoint."""
+
+    def __init__(self) -> None:
+        self.started, self.before = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Up to now."""
+        return self.before + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the process that goes on."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on."""
+        self.before = state_dict["seconds"]
 
 
 class StageProgressBar(TQDMProgressBar):

@@ -1,7 +1,6 @@
 """Training one stage with a stock LightningCLI."""
 
 import sys
-import time
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from mtpkdot.errors import RunError
 from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
-from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed
+from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed, Stopwatch
 from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO, remove_torn
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
@@ -59,7 +58,7 @@ class StageCLI(LightningCLI):
         tracking: Tracking,
     ) -> None:
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
-        self.preemption, self.tracking = preemption, tracking
+        self.preemption, self.tracking, self.stopwatch = preemption, tracking, Stopwatch()
         # Later stages take their encoders' weights from the backbones.
         weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
         with weights, warnings.catch_warnings():
@@ -94,6 +93,7 @@ class StageCLI(LightningCLI):
         callbacks: list[Callback] = [
             FeaturesAtHand(self.features),
             StepSeed(int(self.config.seed_everything)),
+            self.stopwatch,
             self.preemption,
             self.best,
             last,
@@ -132,7 +132,7 @@ class Trained:
         monitor: the value that selected the epoch.
         score: its best value.
         epochs: epochs trained.
-        seconds: wall time of the last process that trained it.
+        seconds: wall time, that of processes it was resumed from included.
     """
 
     monitor: str
@@ -170,7 +170,6 @@ def train(
         RunError: no epoch was finished.
         SystemExit: a signal has stopped it; the folder holds what it takes to go on.
     """
-    start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking)
     first = cli.trainer.is_global_zero
@@ -191,7 +190,7 @@ def train(
         str(cli.best.monitor),
         None if score is None else float(score),
         cli.trainer.current_epoch,
-        time.monotonic() - start,
+        cli.stopwatch.seconds,
     )
 
 

@@ -9,14 +9,14 @@ import pandas as pd
 from mtpkdot.pipeline.store import write_text
 from mtpkdot.report.compare import Comparison, Difference, Value
 from mtpkdot.report.gather import gather
-from mtpkdot.report.page import Block, Heading, Page, Text
+from mtpkdot.report.page import Block, Heading, Page, Table, Text
 from mtpkdot.report.sections.outcomes import answers
 from mtpkdot.report.sections.provenance import absent, ran
 from mtpkdot.report.sections.results import Found, labels, people, results
 from mtpkdot.report.sections.structures import seen
 from mtpkdot.report.sections.training import Trainings, learnt, trainings
 from mtpkdot.report.sources import Source, sources
-from mtpkdot.report.summary import REFERENCES, note
+from mtpkdot.report.summary import BESIDE, REFERENCES, note, side_by_side
 
 _OURS = ("mtpkdot_plus", "mtpkdot", "pkdot")  # what is shown first
 _DRAWN = 4  # settings of a study that are drawn in full
@@ -67,32 +67,40 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
     folds, seeds = ({key[place] for key in gathered.models} for place in (2, 3))
     blocks: list[Block] = [Text(note(source.resample, len(folds), len(seeds)))]
     single = len(comparisons) == 1
+    if not single:
+        primary = [v for of, _ in found.values() for v in of if (v.metric, v.target) == comparisons[0].primary]
+        caption = f"{comparisons[0].primary[0]} of every method in every setting. {BESIDE}"
+        blocks += [Heading("Settings side by side", 3), Table(side_by_side(primary), caption)]
     for comparison in comparisons:
         blocks += [Heading("Results" if single else f"Results: {comparison.setting}", 3)]
         blocks += results(comparison, found[comparison.setting])
     blocks += labels(comparisons, found)
     of_settings = {comparison.setting: trainings(comparison) for comparison in comparisons}
-    for comparison in comparisons[:_DRAWN]:
-        blocks += _drawn(comparison, of_settings[comparison.setting], single)
+    for number, comparison in enumerate(comparisons):
+        drawn = _drawn(comparison, of_settings[comparison.setting], whole=number < _DRAWN)
+        blocks += drawn if single else [_of_setting(block, comparison.setting) for block in drawn]
     if left := [comparison.setting for comparison in comparisons[_DRAWN:]]:
-        text = f"Only the first {_DRAWN} settings are drawn one by one; tables and results.csv have all, also of "
-        blocks.append(Text(f"{text}{', '.join(left)}."))
+        text = f"Answers, gains per subject and spaces are drawn of the first {_DRAWN} settings only, not of "
+        blocks.append(Text(f"{text}{', '.join(left)}; tables and results.csv have all."))
     blocks += [*ran(gathered, of_settings), *absent(source.entries)]
     return blocks, _table(found)
 
 
-def _drawn(comparison: Comparison, found: Trainings, single: bool) -> list[Block]:
+def _drawn(comparison: Comparison, found: Trainings, whole: bool) -> list[Block]:
     students = _in_order(comparison)
-    blocks = [
+    if not whole:
+        return learnt(found, students)
+    return [
         Heading("Gains per subject", 3),
         *people(comparison, students[:6]),
         *answers(comparison, students),
         *learnt(found, students),
         *seen(comparison, students),
     ]
-    if single:
-        return blocks
-    return [Heading(f"{b.text}: {comparison.setting}", 3) if isinstance(b, Heading) else b for b in blocks]
+
+
+def _of_setting(block: Block, setting: str) -> Block:
+    return Heading(f"{block.text}: {setting}", 3) if isinstance(block, Heading) else block
 
 
 def _in_order(comparison: Comparison) -> list[str]:

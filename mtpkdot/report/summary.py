@@ -13,7 +13,7 @@ from mtpkdot.report.compare import BASE, Comparison, Difference, Value
 from mtpkdot.report.gather import gather, of_study
 from mtpkdot.report.page import table
 
-REFERENCES = (BASE, "pkdot", "selftraining")
+REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 
 
 def summarise(folder: Path) -> str:
@@ -28,13 +28,17 @@ def summarise(folder: Path) -> str:
         return f"{folder}: no cell is finished."
     values: list[Value] = []
     differences: list[Difference] = []
-    parts = [f"# {study.name}", ""]
+    parts: list[str] = []
     for setting in gathered.settings:
         comparison = Comparison(gathered, setting, study.resample)
         of_setting, against = comparison.values(), comparison.differences(REFERENCES)
         values += of_setting
         differences += against
         parts += [f"## {setting}", "", *table(rows(comparison, of_setting, against)), ""]
+    beside = side_by_side([v for v in values if (v.metric, v.target) == comparison.primary])
+    if len(beside) > 2:
+        parts = ["## Settings side by side", "", BESIDE, "", *table(beside), "", *parts]
+    parts = [f"# {study.name}", "", *parts]
     parts += [f"{note(study.resample, len(study.folds), len(study.seeds))} All metrics are in results.csv, and both "]
     parts[-1] += "tests in comparisons.csv."
     if gathered.missing:
@@ -59,6 +63,24 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
         cells = [method, number(value.value), interval(value.low, value.high), number(value.sd)]
         cells += [_against(of.get((method, reference))) for reference in references]
         found.append([*cells, *([share(of.get((method, BASE)))] if closed else [])])
+    return found
+
+
+BESIDE = "In brackets the difference from the first setting, without an interval: people and labels may be others."
+
+
+def side_by_side(values: Sequence[Value]) -> list[list[str]]:
+    """One metric of every method in every setting, with its difference from the first; the first row is the header."""
+    of = {(value.setting, value.method): value.value for value in values}
+    settings, methods = (list(dict.fromkeys(key[place] for key in of)) for place in (0, 1))
+    found = [["setting", *methods]]
+    for setting in settings:
+        line = [setting]
+        for method in methods:
+            value, first = of.get((setting, method), math.nan), of.get((settings[0], method), math.nan)
+            change = "" if setting == settings[0] or math.isnan(value - first) else f" ({value - first:+.4f})"
+            line.append(f"{number(value)}{change}")
+        found.append(line)
     return found
 
 

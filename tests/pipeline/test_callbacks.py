@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import torch
 
-from mtpkdot.pipeline.callbacks import StageProgressBar, StepSeed
+from mtpkdot.pipeline.callbacks import StageProgressBar, StepSeed, Stopwatch
 
 
 def drawn(seed, epoch, batch):
@@ -19,6 +19,18 @@ def test_a_step_draws_the_same_whatever_was_drawn_before():
 def test_steps_epochs_and_seeds_draw_differently():
     draws = [drawn(seed, epoch, batch) for seed in (0, 1) for epoch in (0, 1) for batch in (0, 1)]
     assert len({tuple(values.tolist()) for values in draws}) == 8
+
+
+def test_the_stopwatch_counts_earlier_processes_up_to_their_last_checkpoint():
+    first = Stopwatch()
+    first.started -= 100.0
+    kept = first.state_dict()
+    first.started -= 50.0  # lost
+    second = Stopwatch()
+    second.load_state_dict(kept)
+    second.started -= 7.0
+    assert 107.0 <= second.seconds < 110.0
+    assert second.state_dict()["seconds"] >= 107.0
 
 
 def test_the_bar_tells_stage_and_epoch():

@@ -26,6 +26,29 @@ def test_the_summary_has_a_row_per_method_and_a_column_per_reference(tmp_path):
     assert "Not finished: 1 cells: s/all/mtpkdot/fold0-seed0" in text
 
 
+def test_settings_stand_side_by_side_with_what_they_change(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "kd"), settings={"clean": {}, "released": {"protocol": "released"}})
+    fake.write(made, skip={f"released/kd/fold{fold}-seed{seed}" for fold in range(3) for seed in range(2)})
+    text = summarise(made.folder)
+    assert text.index("## Settings side by side") < text.index("## clean")
+    values = pd.read_csv(made.folder / "results.csv").query("metric == 'accuracy'").set_index(["setting", "method"])
+    clean, released = (float(values.loc[(name, "none"), "value"]) for name in ("clean", "released"))
+    assert clean != released
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    header, first, second = (dict(zip(lines[0], line, strict=True)) for line in lines[:3])
+    assert next(iter(header)) == "setting"
+    assert list(header)[-3:] == ["base", "none", "kd"]
+    assert (first["setting"], first["none"]) == ("clean", f"{clean:.4f}")
+    assert (second["setting"], second["none"]) == ("released", f"{released:.4f} ({released - clean:+.4f})")
+    assert second["kd"] == ""
+
+
+def test_one_setting_stands_alone(tmp_path):
+    made = fake.study(tmp_path / "s")
+    fake.write(made)
+    assert "side by side" not in summarise(made.folder)
+
+
 def test_numbers_are_in_files_as_well(tmp_path):
     made = fake.study(tmp_path / "s")
     fake.write(made)

@@ -26,18 +26,15 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
         sizes += [[setting, part, str(n), str(record["labelled"][part])] for part, n in record["samples"].items()]
     blocks.append(Table(sizes, "Samples of the first fold and seed."))
     times = [["setting", "model", "trainings", "epochs", "time each", "time together"]]
-    energy: set[str] = set()
     for setting, trainings in of_settings.items():
         for name, of in trainings.items():
             records = [training.record["trained"] for training in of if training.record]
-            energy |= {key for record in records for key in record if "energy" in key or "joule" in key}
             seconds = [record["seconds"] for record in records]
             epochs = sum(record["epochs"] for record in records) / max(len(records), 1)
             spent = [f"{sum(seconds) / len(seconds):.1f} s", _duration(sum(seconds))] if seconds else ["unknown"] * 2
             times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent])
-    blocks.append(Table(times, "Training time per stage; of a resumed stage, that of its last process."))
-    if not energy:
-        blocks.append(Text("Energy was not measured."))
+    blocks.append(Table(times, "Training time per stage."))
+    blocks.append(Text("Energy was not measured."))
     config = models[0].entry.folder / "config.yaml"
     if config.is_file():
         blocks.append(Listing(f"Configuration of {models[0].entry.place}", config.read_text()))

@@ -11,7 +11,7 @@ from mtpkdot.report.page import Block, Figure, Heading, Table, Text
 from mtpkdot.report.sources import labelled_of
 from mtpkdot.report.summary import interval, number, share
 
-_CONTROLS = (BASE, TEACHER, "selftraining")
+_CONTROLS = (BASE, TEACHER, "selftraining", "labelprop")
 Found = tuple[Sequence[Value], Sequence[Difference]]
 
 
