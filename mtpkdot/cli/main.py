@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from mtpkdot.errors import UserError
+from mtpkdot.files import ADVICE
 
 Verb = Callable[[Sequence[str]], int | None]
 
@@ -26,13 +27,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
 
-# What the machine refuses and the user can change; other errors of the system keep their traceback.
-_ADVICE = {
-    errno.ENOSPC: "Make room where runs and temporary files are written",
-    errno.EDQUOT: "Make room where runs and temporary files are written",
-    errno.EFBIG: "Raise the limit on the size of files",
-    errno.EROFS: "Choose a folder that can be written",
-}
+# Of errors that no part of the program has told of; the other ones keep their traceback.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 USER_ERROR, TERMINATED = 2, 128 + signal.SIGTERM
 
@@ -65,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except OSError as error:
-        if error.errno not in _ADVICE:
+        if error.errno not in _OF_THE_DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror}. {_ADVICE[error.errno]}; what is finished is not lost.")
+        return _complain(f"{where}{error.strerror}. {ADVICE[error.errno]}; what is finished is not lost.")
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             # The Trainer has cleaned up and turned Ctrl-C into an exit code of its own.

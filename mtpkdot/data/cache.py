@@ -31,7 +31,7 @@ from torch import Tensor
 
 from mtpkdot.data.batch import IntArray
 from mtpkdot.errors import DataError, UserError
-from mtpkdot.files import write_whole
+from mtpkdot.files import write_whole, writing
 
 FORMAT = 1
 _FILES = ("features.npy", "mask.npy")
@@ -213,7 +213,8 @@ def _publish(folder: Path, text: str) -> None:
 def _write_share(folder: Path, blocks: Iterable[Block]) -> None:
     folder.mkdir(parents=True)
     for number, (positions, features, mask) in enumerate(blocks):
-        np.savez(folder / f"{number:06d}.npz", positions=positions, features=features, mask=mask)
+        with writing(path := folder / f"{number:06d}.npz"):
+            np.savez(path, positions=positions, features=features, mask=mask)
 
 
 def _read_share(folder: Path) -> Iterable[Block]:
@@ -252,17 +253,15 @@ def _write(folder: Path, size: int, blocks: Iterable[Block]) -> None:
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """A new file of an array, with its room taken: where a mapped file finds none, the process dies of SIGBUS."""
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of file systems that cannot take it ahead
-                    raise DataError(
-                        f"{path} cannot be written ({error.strerror})",
-                        "Make room; the same command goes on where it was.",
-                    ) from error
+    with writing(path):
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+                except OSError as error:
+                    if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of file systems that take none ahead
+                        raise
     return array
 
 

@@ -29,6 +29,7 @@ from mtpkdot.data.prepared import (
 )
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
+from mtpkdot.files import remove_torn
 
 OnError = Literal["raise", "skip"]
 Convert = Callable[[Recording], Content]
@@ -169,8 +170,10 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
     for part in folder.glob(".part-*.lock"):
         with _locked(folder, part.name):
             part.unlink(missing_ok=True)
-    for rest in (*(folder / "recordings").glob(".*.safetensors.*"), *folder.glob(".index.*"), *folder.glob(".store.*")):
-        rest.unlink(missing_ok=True)  # of a killed process; the lock is ours
+    # The lock is ours.
+    remove_torn(folder / "recordings", "*.safetensors")
+    for name in ("index.parquet", "store.json"):
+        remove_torn(folder, name)
     usable = [r for r in inventory.recordings if r.pictures is not None]
     wanted = _wanted(folder, usable, sources, skip)
     failed: dict[str, str] = {}

@@ -36,9 +36,3 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_whole(Path(path), buffer.getbuffer())
-
-
-def remove_torn(folder: Path) -> None:
-    """Remove what a process that was killed has left half written."""
-    for path in folder.glob(".*.ckpt.*"):
-        path.unlink(missing_ok=True)

@@ -195,6 +195,8 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
         of_many = "Union subtypes" in message
         told = f"{message.partition(':')[0]}: {_reason(message)}" if of_many else _one_line(message)
         raise ConfigError(told, "Run with --print_config to see all keys.") from error
+    finally:
+        vars(parser).pop("print_config", None)  # asked for by a line that failed, it would be of the next one
 
 
 def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:

@@ -16,11 +16,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.errors import RunError
+from mtpkdot.files import remove_torn
 from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed, Stopwatch
-from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO, remove_torn
+from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT

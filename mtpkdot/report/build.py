@@ -16,7 +16,7 @@ from mtpkdot.report.sections.results import Found, labels, people, results
 from mtpkdot.report.sections.structures import seen
 from mtpkdot.report.sections.training import Trainings, learnt, trainings
 from mtpkdot.report.sources import Source, sources
-from mtpkdot.report.summary import BESIDE, REFERENCES, note, side_by_side
+from mtpkdot.report.summary import REFERENCES, note, side_by_side
 
 _OURS = ("mtpkdot_plus", "mtpkdot", "pkdot")  # what is shown first
 _DRAWN = 4  # settings of a study that are drawn in full
@@ -68,9 +68,8 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
     blocks: list[Block] = [Text(note(source.resample, len(folds), len(seeds)))]
     single = len(comparisons) == 1
     if not single:
-        primary = [v for of, _ in found.values() for v in of if (v.metric, v.target) == comparisons[0].primary]
-        caption = f"{comparisons[0].primary[0]} of every method in every setting. {BESIDE}"
-        blocks += [Heading("Settings side by side", 3), Table(side_by_side(primary), caption)]
+        values = [value for of, _ in found.values() for value in of]
+        blocks += [Heading("Settings side by side", 3), Table(*side_by_side(values, comparisons[0].primary))]
     for comparison in comparisons:
         blocks += [Heading("Results" if single else f"Results: {comparison.setting}", 3)]
         blocks += results(comparison, found[comparison.setting])

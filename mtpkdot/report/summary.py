@@ -35,9 +35,9 @@ def summarise(folder: Path) -> str:
         values += of_setting
         differences += against
         parts += [f"## {setting}", "", *table(rows(comparison, of_setting, against)), ""]
-    beside = side_by_side([v for v in values if (v.metric, v.target) == comparison.primary])
-    if len(beside) > 2:
-        parts = ["## Settings side by side", "", BESIDE, "", *table(beside), "", *parts]
+    if len(gathered.settings) > 1:
+        lines, caption = side_by_side(values, comparison.primary)
+        parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
     parts = [f"# {study.name}", "", *parts]
     parts += [f"{note(study.resample, len(study.folds), len(study.seeds))} All metrics are in results.csv, and both "]
     parts[-1] += "tests in comparisons.csv."
@@ -66,11 +66,12 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
     return found
 
 
-BESIDE = "In brackets the difference from the first setting, without an interval: people and labels may be others."
+def side_by_side(values: Sequence[Value], metric: tuple[str, str]) -> tuple[list[list[str]], str]:
+    """One metric (and target) of every method in every setting, with its difference from the first, and the caption.
 
-
-def side_by_side(values: Sequence[Value]) -> list[list[str]]:
-    """One metric of every method in every setting, with its difference from the first; the first row is the header."""
+    The first row is the header.
+    """
+    values = [value for value in values if (value.metric, value.target) == metric]
     of = {(value.setting, value.method): value.value for value in values}
     settings, methods = (list(dict.fromkeys(key[place] for key in of)) for place in (0, 1))
     found = [["setting", *methods]]
@@ -81,7 +82,11 @@ def side_by_side(values: Sequence[Value]) -> list[list[str]]:
             change = "" if setting == settings[0] or math.isnan(value - first) else f" ({value - first:+.4f})"
             line.append(f"{number(value)}{change}")
         found.append(line)
-    return found
+    caption = (
+        f"{metric[0]} of every method in every setting; in brackets the difference from {settings[0]}, without an "
+        "interval: people and labels may be others."
+    )
+    return found, caption
 
 
 def _against(difference: Difference | None) -> str:

@@ -1,8 +1,10 @@
 """Features are computed once, read back as they were, and never read damaged."""
 
+import errno
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -259,6 +261,25 @@ def test_processes_fail_together(tmp_path):
         cached_by_all(tmp_path, "video", {}, N, damaged, N, Alone())
     with pytest.raises(DataError, match="another process"):
         cached_by_all(tmp_path, "video", {}, N, Encoder(), N, Alone(failing=True))
+
+
+def test_a_full_disk_is_told_with_the_file_and_nothing_counts(tmp_path, monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"features.npy cannot be written \(File too large"):
+            cached(tmp_path, "video", {}, N, Encoder())
+        with pytest.raises(DataError, match=r"000000.npz cannot be written \(File too large"):
+            cached_by_all(tmp_path, "video", {}, N, Encoder(), N, Alone())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    # Where a mapped file finds no room the process would die: it is taken before.
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no room")))
+    with pytest.raises(DataError, match=r"features.npy cannot be written \(no room\). Make room"):
+        cached(tmp_path, "video", {}, N, Encoder())
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, "no")))
+    features, _ = read_all(cached(tmp_path, "video", {}, N, Encoder()))
+    assert np.array_equal(features.numpy(), FEATURES)
 
 
 # Reading

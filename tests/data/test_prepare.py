@@ -125,8 +125,8 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(root, tmp_path):
         assert kept.items() <= now.items()
         assert len(now) < 8
         kept = now
-    (folder / "recordings" / ".r7.safetensors.123").write_bytes(b"half")
-    (folder / ".index.123").write_bytes(b"half")
+    (folder / "recordings" / ".r7.safetensors.123-ab01").write_bytes(b"half")
+    (folder / ".index.parquet.123-ab01").write_bytes(b"half")
     store = prepare(found(root), plan(root, folder))
     assert kept.items() <= times(folder).items()
     assert digests(folder) == digests(tmp_path / "whole")

@@ -32,12 +32,12 @@ def test_what_a_killed_process_has_left_is_removed_before_the_training_goes_on(t
         "[backbone]",
     ]
     save = AtomicCheckpointIO.save_checkpoint
-    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", lambda *_: 1 / 0)
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(arguments)
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
     (partial,) = (tmp_path / "stages" / "backbone.video").glob(".*.partial")
-    (partial / ".user.ckpt.123-abc").write_bytes(b"torn")
+    (partial / ".user.ckpt.123-abcd0123").write_bytes(b"torn")
     assert main(arguments) == 0
     (folder,) = (tmp_path / "stages" / "backbone.video").glob("[!.]*")
     assert (folder / "model.ckpt").is_file()
@@ -45,7 +45,7 @@ def test_what_a_killed_process_has_left_is_removed_before_the_training_goes_on(t
 
 
 def test_a_plugin_of_the_users_own_stays(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", lambda *_: pytest.fail("the user's plugin writes"))
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", lambda *_, **__: pytest.fail("the user's plugin writes"))
     arguments = [
         "fit",
         "--config",
@@ -65,7 +65,7 @@ def test_a_fit_that_finds_no_room_says_so_and_goes_on_when_there_is(tiny_config,
     done = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
     (told,) = done.stderr.strip().splitlines()
-    assert ".ckpt cannot be written (File too large). Make room" in told
+    assert ".ckpt cannot be written (File too large). Raise the limit on the size of files" in told
     assert "[2/6] backbone.signal" in done.stdout
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("stages/backbone.*/[!.]*/model.ckpt")}
     assert len(before) == 2

@@ -82,9 +82,9 @@ def test_what_the_compiler_kept_of_batches_of_other_sizes_is_read_back(monkeypat
     expected = answers(encoder)
     compile_encoders(torch.nn.ModuleList([encoder]))
     torch.testing.assert_close(answers(encoder), expected)
-    shutil.rmtree(
-        tmp_path / "aotautograd", ignore_errors=True
-    )  # as where the code has changed, but not what it computes
+    if not (tmp_path / "aotautograd").is_dir():
+        pytest.skip("this torch keeps its graphs elsewhere")
+    shutil.rmtree(tmp_path / "aotautograd")  # as where the code has changed, but not what it computes
     torch.testing.assert_close(answers(encoder), expected)
 
 

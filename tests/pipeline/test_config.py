@@ -11,6 +11,17 @@ def test_every_modality_has_a_section_with_defaults(tiny_config):
     assert config["backbone"]["signal"]["fit"]["max_epochs"] == 2
 
 
+def test_a_line_that_fails_asks_nothing_of_the_next(tiny_config, capsys):
+    line = ["--config", str(tiny_config)]
+    expected = parse("fit", line).text
+    for wrong in ("--backbone.video.model.bogus=1", "--student.model.lr=x", "--data.nothing=1"):
+        with pytest.raises(UserError):
+            parse("fit", [*line, "--print_config", wrong, "--teacher.model.lr=0.5"])
+        capsys.readouterr()
+        assert parse("fit", line).text == expected
+        assert capsys.readouterr().out == ""
+
+
 def test_arguments_that_the_pipeline_fills_cannot_be_given(tiny_config):
     for key in ("student.model.task", "teacher.model.encoders", "student.model.batch_attention"):
         with pytest.raises(ConfigError):

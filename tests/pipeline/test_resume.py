@@ -1,5 +1,6 @@
 """A straight run and an interrupted one end in the same weights, bit for bit."""
 
+import json
 import os
 import random
 import signal
@@ -68,6 +69,10 @@ def interrupt(config: Path, root: Path, stage: str, how: signal.Signals, after_e
 
 def test_a_terminated_and_then_killed_run_ends_in_the_same_weights(config, straight, tmp_path, capsys):
     assert interrupt(config, tmp_path, "teacher", signal.SIGTERM, 3) == 143
+    (last,) = (tmp_path / "stages" / "teacher").glob(".*.partial/last.ckpt")
+    state = torch.load(last, weights_only=False)
+    state["callbacks"]["Stopwatch"]["seconds"] += 1000.0
+    torch.save(state, last)
     assert interrupt(config, tmp_path, "teacher", signal.SIGKILL, 2) == -signal.SIGKILL
     assert interrupt(config, tmp_path, "student", signal.SIGKILL, random.randint(1, 8)) == -signal.SIGKILL
     assert not list((tmp_path / "stages" / "student").glob("[!.]*"))
@@ -76,6 +81,8 @@ def test_a_terminated_and_then_killed_run_ends_in_the_same_weights(config, strai
     resumed, expected = weights(tmp_path), weights(straight)
     assert resumed.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(resumed[name], expected[name])] == []
+    (record,) = (tmp_path / "stages" / "teacher").glob("[!.]*/stage.json")
+    assert 1000.0 < json.loads(record.read_text())["trained"]["seconds"] < 1300.0
 
 
 def test_the_same_seed_gives_the_same_student_and_another_does_not(config, straight, tmp_path):

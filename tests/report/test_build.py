@@ -45,7 +45,10 @@ def test_a_report_has_all_that_can_be_told_without_the_data(study, tmp_path):
     (study / "labelled_5/none/fold1-seed1").mkdir(parents=True, exist_ok=True)
     (study / "labelled_5/none/fold1-seed1/failed.txt").write_text("Traceback\nValueError: no <luck>\n")
     page, text, table = report(study, out=tmp_path)
-    for title in ("Gain against the number of labelled people", "Confusion", "Calibration", "Gains per subject"):
+    for title in (
+        *("Settings side by side", "Gain against the number of labelled people", "Confusion", "Calibration"),
+        "Gains per subject",
+    ):
         assert f"### {title}" in text
     assert "5 people" in page
     assert "s/labelled_5/none/fold1-seed1" in text

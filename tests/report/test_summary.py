@@ -34,6 +34,7 @@ def test_settings_stand_side_by_side_with_what_they_change(tmp_path):
     values = pd.read_csv(made.folder / "results.csv").query("metric == 'accuracy'").set_index(["setting", "method"])
     clean, released = (float(values.loc[(name, "none"), "value"]) for name in ("clean", "released"))
     assert clean != released
+    assert "accuracy of every method in every setting; in brackets the difference from clean" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
     header, first, second = (dict(zip(lines[0], line, strict=True)) for line in lines[:3])
     assert next(iter(header)) == "setting"
