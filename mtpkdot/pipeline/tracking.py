@@ -6,12 +6,14 @@ Offline wherever online is not possible.
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -20,7 +22,8 @@ from mtpkdot.pipeline.preemption import TERMINATED
 from mtpkdot.pipeline.results import Row
 from mtpkdot.pipeline.store import write_text
 
-_LOGGER, _WAIT = "WandbLogger", 30.0  # seconds for the server's answer
+_LOGGER = "WandbLogger"
+_KNOCK, _WAIT = 5.0, 30.0  # seconds for a connection, and for the server's answer
 # Arguments of WandbLogger that are not handed to wandb.init.
 _OWN = {"save_dir", "version", "offline", "dir", "id", "log_model", "experiment", "prefix", "checkpoint_name"}
 _OWN |= {"add_file_policy", "anonymous"}
@@ -149,11 +152,16 @@ class Tracking:
             return init(os.environ.get("WANDB_MODE", "offline").replace("dryrun", "offline"))
         reason = "there are no credentials (see `wandb login`)"
         settings = wandb.setup().settings
-        if settings.api_key or _stored_key(str(settings.base_url)):
+        server = str(settings.base_url)
+        if settings.api_key or _stored_key(server):
+            told = _unreachable(server)
             try:
-                return init(None)
+                if told is None:
+                    return init(None)
             except wandb.errors.Error as error:
-                reason = f"the server cannot be reached ({' '.join(str(error).split())})"
+                told = " ".join(str(error).split())
+                wandb.teardown()  # it holds the run's id
+            reason = f"the server cannot be reached ({told})"
         print(f"W&B runs offline, for {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
         return init("offline")
 
@@ -163,9 +171,22 @@ def sweep_run() -> str | None:
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
+def _unreachable(server: str) -> str | None:
+    """Why nobody answers there; None if somebody does, or if a proxy is to be asked. W&B itself would try for long."""
+    parts = urlsplit(server)
+    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return None
+    try:
+        socket.create_connection((host, port), timeout=_KNOCK).close()
+    except OSError as error:
+        return f"{host}: {error}"
+    return None
+
+
 def _stored_key(server: str) -> bool:
     try:
         stored = netrc(os.environ.get("NETRC"))
     except (OSError, NetrcParseError):
         return False
-    return (urlparse(server).hostname or "") in stored.hosts
+    return (urlsplit(server).hostname or "") in stored.hosts

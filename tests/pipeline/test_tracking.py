@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 import wandb
 
 from mtpkdot.cli.main import main
+from mtpkdot.pipeline import tracking
 from mtpkdot.pipeline.config import parse
 from tests.pipeline.sweeps import ROOT, command, drawn, environment, load
 
@@ -127,18 +129,29 @@ def test_without_credentials_it_runs_offline_and_says_so_once(tiny_config, tmp_p
     assert b"backbone.video/val/accuracy" in written.read_bytes()
 
 
-def test_an_unreachable_server_is_told_and_nothing_fails(tiny_config, tmp_path, runs, monkeypatch, capsys):
-    def unreachable(**settings):
-        if settings["mode"] is None:
-            raise wandb.errors.CommError("no answer")
-        return FakeRun(**settings)
-
+@pytest.mark.parametrize("silent", [False, True], ids=["nobody listens", "nobody answers"])
+def test_an_unreachable_server_is_told_and_nothing_fails(tiny_config, tmp_path, monkeypatch, capsys, silent):
+    """With W&B itself: a second start of a run whose first one has failed is its own matter."""
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    monkeypatch.setattr(wandb, "init", unreachable)
-    wandb.teardown()
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tracking, "_WAIT", 3.0)
     fit = ["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), "--pipeline.stages", "[backbone]"]
-    assert main([*fit, *WANDB]) == 0
-    assert "the server cannot be reached (no answer)" in capsys.readouterr().out
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        if silent:
+            listening.listen()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        wandb.teardown()
+        start = time.monotonic()
+        assert main([*fit, *WANDB]) == 0
+        seconds = time.monotonic() - start
+    wandb.teardown()
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "W&B" in line]
+    assert told.startswith("W&B runs offline, for the server cannot be reached (")
+    assert ("refused" in told) == (not silent)
+    assert seconds < 60
+    assert list((tmp_path / "tiny" / "wandb").glob("offline-run-*/run-*.wandb"))
 
 
 @pytest.mark.parametrize("name", ["weights_bayes", "methods_grid"])
