@@ -63,6 +63,7 @@ def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, sizes: list[int]) -> Tensor:
+        """Rows of all processes, of which each has the number in `sizes`."""
         ctx.sizes = sizes
         # Collectives want equal shapes: shorter shares travel with rows that are cut off again.
         padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
@@ -73,6 +74,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """What all processes together ask of this one's rows."""
         # A copy: autograd may hand the same tensor to other nodes as well.
         gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)

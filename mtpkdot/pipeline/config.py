@@ -163,7 +163,7 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
 
 @cache
 def _parser(verb: str, modalities: tuple[str, ...] | None) -> ArgumentParser:
-    """The parser; without modalities, the backbone section is taken as it comes. Making one takes 0.3 s."""
+    """The parser; without modalities, the backbone section is taken as it comes. Made once: it is slow."""
     parser = ArgumentParser(prog=f"mtpkdot {verb}", description=_HELP, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="experiment file, e.g. configs/demo.yaml")
     parser.add_argument("--seed_everything", type=int, default=0, help="seed of weights, order of samples and dropout")

@@ -99,6 +99,7 @@ class FeatureCache:
         rank, processes = (together.rank, together.size) if together is not None else (0, 1)
 
         def compute() -> Iterable[Block]:
+            """This process's share."""
             title = f"features of {name}" + (f", view {view + 1}/{data.views}" if data.views > 1 else "")
             # Whole batches, as one process would have them: a convolution's rounding depends on its batch.
             batch = np.arange(len(positions)) // data.batch_size

@@ -29,14 +29,14 @@ def summarise(folder: Path) -> str:
     values: list[Value] = []
     differences: list[Difference] = []
     parts: list[str] = []
-    for setting in gathered.settings:
-        comparison = Comparison(gathered, setting, study.resample)
+    comparisons = [Comparison(gathered, setting, study.resample) for setting in gathered.settings]
+    for comparison in comparisons:
         of_setting, against = comparison.values(), comparison.differences(REFERENCES)
         values += of_setting
         differences += against
-        parts += [f"## {setting}", "", *table(rows(comparison, of_setting, against)), ""]
-    if len(gathered.settings) > 1:
-        lines, caption = side_by_side(values, comparison.primary)
+        parts += [f"## {comparison.setting}", "", *table(rows(comparison, of_setting, against)), ""]
+    if len(comparisons) > 1:
+        lines, caption = side_by_side(values, comparisons[0].primary)
         parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
     parts = [f"# {study.name}", "", *parts]
     parts += [f"{note(study.resample, len(study.folds), len(study.seeds))} All metrics are in results.csv, and both "]

@@ -1,7 +1,10 @@
 """Checkpoints on a disk that is full, and where a process is killed while it writes one."""
 
+import multiprocessing
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +12,12 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from mtpkdot.cli.main import main
 from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO
+
+
+@pytest.fixture
+def backbones(tiny_config, tmp_path):
+    """Arguments that train the backbones alone."""
+    return ["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), "--pipeline.stages=[backbone]"]
 
 
 def test_what_is_saved_is_what_lightning_would_save(tmp_path):
@@ -21,41 +30,32 @@ def test_what_is_saved_is_what_lightning_would_save(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["ours", "theirs"]
 
 
-def test_what_a_killed_process_has_left_is_removed_before_the_training_goes_on(tiny_config, tmp_path, monkeypatch):
-    arguments = [
-        "fit",
-        "--config",
-        str(tiny_config),
-        "--pipeline.root",
-        str(tmp_path),
-        "--pipeline.stages",
-        "[backbone]",
-    ]
+def test_what_a_killed_process_has_left_is_removed_before_the_training_goes_on(backbones, tmp_path, monkeypatch):
     save = AtomicCheckpointIO.save_checkpoint
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        main(arguments)
+        main(backbones)
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
     (partial,) = (tmp_path / "stages" / "backbone.video").glob(".*.partial")
-    (partial / ".user.ckpt.123-abcd0123").write_bytes(b"torn")
-    assert main(arguments) == 0
+
+    def killed():
+        Path.replace = lambda *_: os._exit(9)
+        AtomicCheckpointIO().save_checkpoint({"step": 1}, partial / "user.ckpt")
+
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert len(list(partial.glob(".user.ckpt.*"))) == 1
+    assert main(backbones) == 0
     (folder,) = (tmp_path / "stages" / "backbone.video").glob("[!.]*")
     assert (folder / "model.ckpt").is_file()
     assert not list(folder.glob(".*"))
 
 
-def test_a_plugin_of_the_users_own_stays(tiny_config, tmp_path, monkeypatch):
+def test_a_plugin_of_the_users_own_stays(backbones, monkeypatch):
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", lambda *_, **__: pytest.fail("the user's plugin writes"))
-    arguments = [
-        "fit",
-        "--config",
-        str(tiny_config),
-        "--pipeline.root",
-        str(tmp_path),
-        "--pipeline.stages",
-        "[backbone]",
-    ]
-    assert main([*arguments, "--trainer.plugins=[lightning.pytorch.plugins.AsyncCheckpointIO]"]) == 0
+    assert main([*backbones, "--trainer.plugins=[lightning.pytorch.plugins.AsyncCheckpointIO]"]) == 0
 
 
 def test_a_fit_that_finds_no_room_says_so_and_goes_on_when_there_is(tiny_config, trained_root, tmp_path):
