@@ -22,6 +22,7 @@ from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
 from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed, Stopwatch
 from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO
+from mtpkdot.pipeline.energy import Energy
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT
@@ -59,7 +60,8 @@ class StageCLI(LightningCLI):
         tracking: Tracking,
     ) -> None:
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
-        self.preemption, self.tracking, self.stopwatch = preemption, tracking, Stopwatch()
+        self.preemption, self.tracking = preemption, tracking
+        self.stopwatch, self.energy = Stopwatch(), Energy()
         # Later stages take their encoders' weights from the backbones.
         weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
         with weights, warnings.catch_warnings():
@@ -95,6 +97,7 @@ class StageCLI(LightningCLI):
             FeaturesAtHand(self.features),
             StepSeed(int(self.config.seed_everything)),
             self.stopwatch,
+            self.energy,
             self.preemption,
             self.best,
             last,
@@ -134,12 +137,14 @@ class Trained:
         score: its best value.
         epochs: epochs trained.
         seconds: wall time, that of processes it was resumed from included.
+        joules: of the processors and cards it ran on, see `Energy`; None where they do not tell.
     """
 
     monitor: str
     score: float | None
     epochs: int
     seconds: float
+    joules: float | None
 
 
 def train(
@@ -192,6 +197,7 @@ def train(
         None if score is None else float(score),
         cli.trainer.current_epoch,
         cli.stopwatch.seconds,
+        cli.energy.joules,
     )
 
 

@@ -1,7 +1,8 @@
 """Provenance: what ran, with what, how long, and what is missing."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mtpkdot.report.gather import Entry, Gathered
 from mtpkdot.report.page import Block, Heading, Listing, Table, Text
@@ -25,16 +26,21 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
         record = next(model.record for key, model in gathered.models.items() if key[0] == setting)
         sizes += [[setting, part, str(n), str(record["labelled"][part])] for part, n in record["samples"].items()]
     blocks.append(Table(sizes, "Samples of the first fold and seed."))
-    times = [["setting", "model", "trainings", "epochs", "time each", "time together"]]
+    times = [["setting", "model", "trainings", "epochs", "time each", "time together", "energy together"]]
     for setting, trainings in of_settings.items():
         for name, of in trainings.items():
             records = [training.record["trained"] for training in of if training.record]
             seconds = [record["seconds"] for record in records]
             epochs = sum(record["epochs"] for record in records) / max(len(records), 1)
             spent = [f"{sum(seconds) / len(seconds):.1f} s", _duration(sum(seconds))] if seconds else ["unknown"] * 2
-            times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent])
-    blocks.append(Table(times, "Training time per stage."))
-    blocks.append(Text("Energy was not measured."))
+            times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent, _energy(records)])
+    blocks.append(Table(times, "Training time and energy per stage."))
+    blocks.append(
+        Text(
+            "Energy is that of whole processors and graphics cards while a stage trained: what else they did counts as "
+            "well, and stages that trained side by side each count all of it. Unknown where they do not tell it."
+        )
+    )
     config = models[0].entry.folder / "config.yaml"
     if config.is_file():
         blocks.append(Listing(f"Configuration of {models[0].entry.place}", config.read_text()))
@@ -58,6 +64,15 @@ def absent(entries: Iterable[Entry]) -> list[Block]:
 def _range(numbers: Sequence[int]) -> str:
     whole = len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
     return f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
+
+
+def _energy(records: Sequence[Mapping[str, Any]]) -> str:
+    """Of all trainings, or unknown if it is of one."""
+    joules = [record.get("joules") for record in records]  # records of earlier versions have none
+    known = [value for value in joules if value is not None]
+    if not joules or len(known) < len(joules):
+        return "unknown"
+    return f"{sum(known) / 1e3:.1f} kJ" if sum(known) < 3.6e6 else f"{sum(known) / 3.6e6:.1f} kWh"
 
 
 def _duration(seconds: float) -> str:
