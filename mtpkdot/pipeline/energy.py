@@ -1,16 +1,17 @@
 """Energy of a training, from the counters of the machine where it has some."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 
 POWERCAP = Path("/sys/class/powercap")
-_EVERY = 60.0  # seconds between readings: a processor's counter starts again within less than an hour
+_EVERY = 30.0  # seconds: the counter of a busy processor starts again within minutes
 
 Counter = Callable[[], float]
 
@@ -20,7 +21,7 @@ class Energy(Callback):
 
     The counters are of whole processors and cards, so that other work on them counts as well; memory and the rest of
     the machine do not. Processors tell by RAPL, where Linux lets the user read it, NVIDIA cards by NVML, where the
-    package `nvidia-ml-py` is installed. Of several machines that train together it is that of the first.
+    package `nvidia-ml-py` is installed. Of trainings on several machines nothing is known.
 
     Args:
         powercap: where Linux shows RAPL.
@@ -28,42 +29,56 @@ class Energy(Callback):
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         self.powercap = powercap
-        self.counters: list[Counter] = []
-        self.before, self.read = 0.0, time.monotonic()
+        self.counters: dict[str, list[Counter]] = {}
+        self.before: dict[str, float] = {}
+        self.reading, self.over = Lock(), Event()
 
-    @property
-    def joules(self) -> float | None:
-        """Up to now, with that of the processes it was resumed from, up to their last checkpoint; None if unknown."""
-        try:
-            return self.before + sum(counter() for counter in self.counters) if self.counters else None
-        except (OSError, ValueError):  # a counter has gone; the training has not
-            self.counters = []
-            return None
+    def read(self) -> dict[str, float]:
+        """Joules up to now of `processors` and `cards`, of whichever all are known.
+
+        Those of the processes it was resumed from are in it, up to their last checkpoint.
+        """
+        with self.reading:
+            known = {}
+            for name, counters in list(self.counters.items()):
+                try:
+                    known[name] = self.before.get(name, 0.0) + sum(counter() for counter in counters)
+                except (OSError, ValueError) as error:
+                    rank_zero_warn(f"The energy of the {name} stays unknown: {error}")
+                    del self.counters[name]
+            return known
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start to count."""
         devices = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
-        cards = [device for device in devices if device.type == "cuda"]
-        processors, found = _processors(self.powercap), _cards(cards)
-        # A part of what there is would be told as the whole.
-        self.counters = processors + found if processors and len(found) == len(cards) else []
+        found = {
+            "processors": _processors(self.powercap),
+            "cards": _cards([device for device in devices if device.type == "cuda"]),
+        }
+        self.counters = {name: counters for name, counters in found.items() if counters and trainer.num_nodes == 1}
+        if self.counters:
+            Thread(target=self._watch, daemon=True).start()
 
-    def on_train_batch_end(self, *arguments: Any, **keywords: Any) -> None:
-        """Read the counters often enough to see every turn of theirs."""
-        if time.monotonic() - self.read > _EVERY:
-            self.read = time.monotonic()
-            _ = self.joules
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """No turn of a counter can be missed between now and the last reading."""
+        self.over.set()
+
+    def _watch(self) -> None:
+        """Read often enough to see every turn of a counter, whatever the training is at."""
+        while not self.over.wait(_EVERY):
+            self.read()
 
     def state_dict(self) -> dict[str, Any]:
         """For the process that goes on."""
-        return {"joules": self.joules}
+        return {"joules": self.read()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on; where an earlier process could not count, the whole stays unknown."""
-        if state_dict["joules"] is None:
-            self.counters = []
-        else:
-            self.before = state_dict["joules"]
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on; what an earlier process did not count stays unknown.
+
+        Not `load_state_dict`, which is not called where the checkpoint has no state of this callback.
+        """
+        self.before = checkpoint["callbacks"].get(self.state_key, {}).get("joules", {})
+        self.counters = {name: counters for name, counters in self.counters.items() if name in self.before}
 
 
 def _processors(powercap: Path) -> list[Counter]:
@@ -116,6 +131,6 @@ def _of_card(nvml: Any, uuid: str) -> Counter:
         try:
             return float(nvml.nvmlDeviceGetTotalEnergyConsumption(card) - start) / 1e3
         except nvml.NVMLError as error:
-            raise OSError(f"the card {uuid} no longer tells its energy") from error
+            raise OSError(f"the card {uuid} no longer tells it") from error
 
     return since

@@ -137,14 +137,14 @@ class Trained:
         score: its best value.
         epochs: epochs trained.
         seconds: wall time, that of processes it was resumed from included.
-        joules: of the processors and cards it ran on, see `Energy`; None where they do not tell.
+        joules: of the processors and cards it ran on, where they tell it; see `Energy`.
     """
 
     monitor: str
     score: float | None
     epochs: int
     seconds: float
-    joules: float | None
+    joules: dict[str, float]
 
 
 def train(
@@ -197,7 +197,7 @@ def train(
         None if score is None else float(score),
         cli.trainer.current_epoch,
         cli.stopwatch.seconds,
-        cli.energy.joules,
+        cli.energy.read(),
     )
 
 

@@ -1,9 +1,16 @@
+import json
 import sys
+import time
 from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 
+from mtpkdot.cli.main import main
+from mtpkdot.pipeline import energy as module
+from mtpkdot.pipeline import training
 from mtpkdot.pipeline.energy import Energy
 
 TURN = 1_000_000_000
@@ -16,65 +23,67 @@ def zone(folder, name, called, energy):
     return folder / name / "energy_uj"
 
 
-def trainer(*devices):
-    return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(*devices or ("cpu",))))
+@pytest.fixture
+def package(tmp_path):
+    """The counter of the one processor."""
+    return zone(tmp_path, "intel-rapl:0", "package-0", 0)
 
 
-def counting(folder, *devices):
-    energy = Energy(folder)
-    energy.setup(trainer(*devices), None, "fit")
-    return energy
+@pytest.fixture
+def start(tmp_path):
+    """Count for a trainer."""
+    begun = []
+
+    def begin(*devices, num_nodes=1):
+        strategy = SimpleNamespace(root_device=torch.device(*devices or ("cpu",)))
+        begun.append(Energy(tmp_path))
+        begun[-1].setup(SimpleNamespace(strategy=strategy, num_nodes=num_nodes), None, "fit")
+        return begun[-1]
+
+    yield begin
+    for energy in begun:
+        energy.teardown(None, None, "fit")
 
 
-def test_packages_are_summed_and_their_parts_are_not_counted_twice(tmp_path):
-    first = zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+def test_packages_are_summed_and_their_parts_are_not_counted_twice(package, tmp_path, start):
     core = zone(tmp_path, "intel-rapl:0:0", "core", 0)
     system = zone(tmp_path, "intel-rapl:2", "psys", 0)
-    second = zone(tmp_path, "intel-rapl:1", "package-1", 0)
-    energy = counting(tmp_path)
-    assert energy.joules == 0
-    for file, value in {first: 7_000_000, core: 900_000_000, system: 900_000_000, second: 500_000}.items():
+    second = zone(tmp_path, "intel-rapl:1", "package-1", 5_000_000)
+    energy = start()
+    assert energy.read() == {"processors": 0}
+    for file, value in {package: 2_000_000, core: 900_000_000, system: 900_000_000, second: 5_500_000}.items():
         file.write_text(str(value))
-    assert energy.joules == 2.5
+    assert energy.read() == {"processors": 2.5}
 
 
-def test_a_counter_that_starts_again_goes_on(tmp_path):
-    file = zone(tmp_path, "intel-rapl:0", "package-0", TURN - 999_999)
-    energy = counting(tmp_path)
+def test_turns_of_a_counter_are_seen_whatever_the_training_is_at(package, start, monkeypatch):
+    monkeypatch.setattr(module, "_EVERY", 0.01)
+    package.write_text(str(TURN - 999_999))
+    energy, reads = start(), []
+    monkeypatch.setattr(energy, "read", lambda: reads.append(Energy.read(energy)))  # by the thread alone
     for value in (2_000_000, TURN, 1_999_999):
-        file.write_text(str(value))
-        energy.read -= 61  # a minute has passed
-        energy.on_train_batch_end()
-    assert energy.joules == pytest.approx((3_000_000 + (TURN - 2_000_000) + 2_000_000) / 1e6)
+        new = package.with_suffix(".new")
+        new.write_text(str(value))
+        new.replace(package)
+        before = len(reads)
+        while len(reads) < before + 2:  # one may have been under way
+            time.sleep(0.001)
+    assert reads[-1]["processors"] == pytest.approx(TURN / 1e6 + 3.0)
 
 
-def test_the_energy_of_earlier_processes_counts_up_to_their_last_checkpoint(tmp_path):
-    file = zone(tmp_path, "intel-rapl:0", "package-0", 0)
-    first = counting(tmp_path)
-    file.write_text("3000000")
-    kept = first.state_dict()
-    file.write_text("9000000")  # lost
-    second = counting(tmp_path)
-    second.load_state_dict(kept)
-    file.write_text("10000000")
-    assert second.joules == 4.0
-    second.load_state_dict({"joules": None})
-    assert second.joules is None
-
-
-@pytest.mark.parametrize("damage", ["nothing", "secret", "no number"])
-def test_where_a_counter_is_missing_nothing_is_told(tmp_path, damage):
-    zone(tmp_path, "intel-rapl:0", "package-0", 0)
+@pytest.mark.parametrize("damage", ["secret", "no number", "several machines"])
+def test_where_a_counter_is_missing_nothing_is_told(package, tmp_path, start, damage):
     file = zone(tmp_path, "intel-rapl:1", "package-1", 0)
-    if damage == "nothing":
-        assert counting(tmp_path / "elsewhere").joules is None
-        return
-    file.unlink()
     if damage == "secret":
+        file.unlink()
         file.mkdir()  # cannot be read, by root either
-    else:
+    elif damage == "no number":
         file.write_text("n/a")
-    assert counting(tmp_path).joules is None
+    assert start(num_nodes=2 if damage == "several machines" else 1).read() == {}
+
+
+def test_a_machine_without_counters_tells_nothing(start):
+    assert start().read() == {}
 
 
 class Cards:
@@ -98,20 +107,56 @@ class Cards:
         return self.millijoules
 
 
-def test_cards_are_counted_beside_processors_or_nothing_is(tmp_path, monkeypatch):
-    file = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+def test_cards_are_counted_where_they_tell_it(package, start, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1234"))
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
-    assert counting(tmp_path, "cuda", 0).joules is None
+    assert start("cuda", 0).read() == {"processors": 0.0}
     cards = Cards()
     monkeypatch.setitem(sys.modules, "pynvml", cards)
-    energy = counting(tmp_path, "cuda", 0)
+    energy = start("cuda", 0)
     cards.millijoules += 4500
-    file.write_text("1000000")
-    assert energy.joules == 5.5
-    kept, cards.millijoules = cards.millijoules, None
-    assert energy.joules is None
-    cards.millijoules = kept
-    assert energy.joules is None  # a counter that has come back has missed something
+    package.write_text("1000000")
+    assert energy.read() == {"processors": 1.0, "cards": 4.5}
     cards.millijoules = None
-    assert counting(tmp_path, "cuda", 0).joules is None
+    with pytest.warns(UserWarning, match="energy of the cards stays unknown: the card GPU-1234 no longer tells it"):
+        assert energy.read() == {"processors": 1.0}
+    cards.millijoules = 9000
+    assert energy.read() == {"processors": 1.0}  # a counter that has come back has missed something
+    cards.millijoules = None
+    assert start("cuda", 0).read() == {"processors": 0.0}
+
+
+class Using(Energy):
+    """Sees 5 J used by every training."""
+
+    def setup(self, *arguments, **named):
+        super().setup(*arguments, **named)
+        file = self.powercap / "intel-rapl:0/energy_uj"
+        file.write_text(str(int(file.read_text()) + 5_000_000))
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_resumed_training_goes_on_counting_if_all_was_counted(package, tmp_path, counted):
+    def fit(energy, epochs, checkpoint=None):
+        silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = L.Trainer(
+            max_epochs=epochs, limit_train_batches=1, limit_val_batches=0, callbacks=energy, accelerator="cpu",
+            default_root_dir=tmp_path, enable_checkpointing=False, **silent,
+        )  # fmt: skip
+        trainer.fit(BoringModel(), ckpt_path=checkpoint)
+        return trainer
+
+    file = tmp_path / "last.ckpt"
+    fit([Using(tmp_path)] if counted else [], 1).save_checkpoint(file)
+    energy = Using(tmp_path)
+    fit([energy], 2, file)
+    assert energy.read() == ({"processors": 10.0} if counted else {})
+
+
+def test_a_stage_records_what_it_used(package, tmp_path, tiny_config, monkeypatch):
+    monkeypatch.setattr(training, "Energy", lambda: Using(tmp_path))
+    place = ["--pipeline.root", str(tmp_path / "runs"), "--pipeline.stages", "[backbone]"]
+    assert main(["fit", "--config", str(tiny_config), *place]) == 0
+    records = list((tmp_path / "runs/stages").glob("*/*/stage.json"))
+    assert len(records) == 2
+    assert [json.loads(path.read_text())["trained"]["joules"] for path in records] == [{"processors": 5.0}] * 2

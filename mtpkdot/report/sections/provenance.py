@@ -38,7 +38,8 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
     blocks.append(
         Text(
             "Energy is that of whole processors and graphics cards while a stage trained: what else they did counts as "
-            "well, and stages that trained side by side each count all of it. Unknown where they do not tell it."
+            "well, and stages that trained side by side each count all of it, so that sums are upper bounds. Unknown "
+            "where the machine does not let it be read."
         )
     )
     config = models[0].entry.folder / "config.yaml"
@@ -67,12 +68,14 @@ def _range(numbers: Sequence[int]) -> str:
 
 
 def _energy(records: Sequence[Mapping[str, Any]]) -> str:
-    """Of all trainings, or unknown if it is of one."""
-    joules = [record.get("joules") for record in records]  # records of earlier versions have none
-    known = [value for value in joules if value is not None]
-    if not joules or len(known) < len(joules):
-        return "unknown"
-    return f"{sum(known) / 1e3:.1f} kJ" if sum(known) < 3.6e6 else f"{sum(known) / 3.6e6:.1f} kWh"
+    """Of all trainings together, of the parts of the machine that each of them tells."""
+    told = [record.get("joules") or {} for record in records]  # records of earlier versions have none
+    known = [part for part in ("processors", "cards") if told and all(part in joules for joules in told)]
+    return ", ".join(f"{part} {_joules(sum(joules[part] for joules in told))}" for part in known) or "unknown"
+
+
+def _joules(value: float) -> str:
+    return f"{value:.1f} J" if value < 1e3 else f"{value / 1e3:.1f} kJ" if value < 3.6e6 else f"{value / 3.6e6:.1f} kWh"
 
 
 def _duration(seconds: float) -> str:
