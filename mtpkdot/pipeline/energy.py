@@ -77,8 +77,9 @@ class Energy(Callback):
 
         Not `load_state_dict`, which is not called where the checkpoint has no state of this callback.
         """
-        self.before = checkpoint["callbacks"].get(self.state_key, {}).get("joules", {})
-        self.counters = {name: counters for name, counters in self.counters.items() if name in self.before}
+        with self.reading:
+            self.before = checkpoint["callbacks"].get(self.state_key, {}).get("joules", {})
+            self.counters = {name: counters for name, counters in self.counters.items() if name in self.before}
 
 
 def _processors(powercap: Path) -> list[Counter]:
@@ -98,6 +99,7 @@ def _turning(file: Path, turn: int) -> Counter:
     last, total = int(file.read_text()), 0
 
     def since() -> float:
+        """Right if called at least once in every turn."""
         nonlocal last, total
         now = int(file.read_text())
         total += (now - last) % (turn + 1)
@@ -128,6 +130,7 @@ def _of_card(nvml: Any, uuid: str) -> Counter:
     start = nvml.nvmlDeviceGetTotalEnergyConsumption(card)
 
     def since() -> float:
+        """It counts from the driver's start and does not turn."""
         try:
             return float(nvml.nvmlDeviceGetTotalEnergyConsumption(card) - start) / 1e3
         except nvml.NVMLError as error:
