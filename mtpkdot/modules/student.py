@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import STUDENT, Distillation, Teacher
-from mtpkdot.losses.evidence import Evidence
 from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
@@ -31,10 +29,12 @@ from mtpkdot.models.head import Head
 from mtpkdot.models.tnet import TNet
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
+from mtpkdot.modules.pooled import PooledTeachers
+from mtpkdot.modules.prepared import Prepared
 from mtpkdot.modules.settings import check_settings
 from mtpkdot.modules.start import Start
 from mtpkdot.modules.teacher import JOINT
-from mtpkdot.modules.teachers import PooledTeachers, Prepared, Teachers, load_teachers, trained_backbone
+from mtpkdot.modules.teachers import Teachers, load_teachers, trained_backbone
 
 Hallucination = Literal["tnet", "zeros", "none"]
 
@@ -54,10 +54,10 @@ class StudentModule(StageModule):
             see `selection`); `mtpkdot_plus` (all of them as one pool, weighed and trusted by held-out evidence, see
             `mtpkdot.losses.evidence`, for the samples without a label; what is handed on answers as the prevalent
             backbone where no epoch of the student is better on held-out people); the controls
-            `selftraining` and `labelprop`, which see no privileged modality (the prevalent backbone teaches, or the
-            labels spread in its space); a rival from the literature that is taught by the joint teacher (`kd`,
-            `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see
-            `mtpkdot.losses.rivals`); or `rival` for one of your own.
+            `selftraining` and `labelprop`, which see no privileged modality (the better of the prevalent backbone and
+            the student after its warm-up teaches, or labels spread in the backbone's space); a rival from the
+            literature that is taught by the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`,
+            `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
             makes the teacher's predictions targets (soft labels, or values), on all samples that they teach.
         weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
@@ -79,7 +79,8 @@ class StudentModule(StageModule):
         ot_tol: L1 marginal error at which the transport solver stops.
         ot_max_iter: limit on the solver's iterations.
         solver: transport solver: `native`, `pot`, or `exact` for transport without regularisation.
-        warmup: share of the epochs in which mtpkdot_plus learns from labels alone, before its teachers are weighed.
+        warmup: share of the epochs in which mtpkdot_plus and selftraining learn from labels alone; what they have
+            learned by then is weighed against their teachers.
         teachers: names of the teachers that mtpkdot and mtpkdot_plus use: modalities, for their adapted backbones, and
             `joint`; null for all.
         hallucination: what stands for the privileged features: the T-Net's (`tnet`, the papers), `zeros`, or `none`,
@@ -224,17 +225,18 @@ class StudentModule(StageModule):
                 self.start.judge(backbone.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))
 
     def on_train_epoch_start(self) -> None:
-        """Weigh the teachers against the student, once it has learned from labels alone."""
-        data, teachers = self._data(), self._pooled()
+        """Let the teachers meet the student, once it has learned from labels alone."""
+        data, teachers = self._data(), self._prepared()
         epochs = self.trainer.max_epochs or 1
         warm = min(math.ceil(self.warmup * epochs), epochs - 1) if "task" in self.weights else 0
-        if data is None or teachers is None or teachers.evidence is not None or self.trainer.current_epoch < warm:
+        if data is None or teachers is None or teachers.found is not None or self.trainer.current_epoch < warm:
             return
         self.eval()
-        # Whole, so that every process finds the same.
-        evidence = teachers.weigh(self._moved(data.selecting_loader()), self._as_teacher)
+        held_out, training = data.selecting_loader(), data.evaluation_loader("train")
+        found = teachers.meet(self._as_teacher, self._moved(held_out), self._moved(training))
         self.train()
-        self.told = teachers.adopt(self.trainer.strategy.broadcast(evidence))
+        # Whole, so that every process goes by the same.
+        self.told = teachers.adopt(self.trainer.strategy.broadcast(found))
 
     def settled(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         """Where teachers are weighed by held-out evidence, so is the student, against what it started from."""
@@ -249,8 +251,8 @@ class StudentModule(StageModule):
         data = getattr(self.trainer, "datamodule", None)
         return data if "teachers" in self.frozen and isinstance(data, BaseData) else None
 
-    def _pooled(self) -> PooledTeachers | None:
-        found = [part for part in self.frozen.values() if isinstance(part, PooledTeachers)]
+    def _prepared(self) -> Prepared | None:
+        found = [part for part in self.frozen.values() if isinstance(part, Prepared)]
         return found[0] if found else None
 
     def _as_teacher(self, batch: Batch) -> Teacher:
@@ -365,13 +367,13 @@ class StudentModule(StageModule):
         known = gather_rows(output, batch.target, batch.labelled & seen)
         terms: dict[Term, Tensor] = {"task": task_loss(self.task, *known)}
         record: dict[str, Tensor] = {}
-        pooled = self._pooled()
-        if "teachers" in self.frozen and (pooled is None or pooled.evidence is not None):
+        prepared = self._prepared()
+        if "teachers" in self.frozen and (prepared is None or prepared.found is not None):
             with torch.no_grad():
                 teachers = {n: t for n, t in self._teachers().spaces(batch).items() if n in self._taught_by()}
             labels = seen, batch.target, batch.labelled
             taught, record = self.distillation(Seen(feature, output), teachers, *labels, self.head.scale)
-            trust = teacher.trust if isinstance(teacher := self._teachers(), Prepared) else {}
+            trust = prepared.trust if prepared is not None else {}
             terms |= {name: value * trust.get(name, 1.0) for name, value in taught.items()}
             record |= {name: feature.new_tensor(value) for name, value in self.told.items()}
         loss, weights = self.term_weights(terms, self._progress())
@@ -397,14 +399,14 @@ class StudentModule(StageModule):
             if self.start.is_better:
                 checkpoint["blueprint"] = {**self.blueprint, "by_backbone": True}
                 state |= {f"backbone.{key}": value for key, value in self._trained_backbone().state_dict().items()}
-        elif (teachers := self._pooled()) is not None and teachers.evidence is not None:
-            checkpoint["evidence"] = asdict(teachers.evidence)
+        elif (teachers := self._prepared()) is not None and teachers.found is not None:
+            checkpoint["evidence"] = teachers.found
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with what is known of the teachers."""
         super().on_load_checkpoint(checkpoint)
-        if (teachers := self._pooled()) is not None and "evidence" in checkpoint:
-            self.told = teachers.adopt(Evidence(**checkpoint["evidence"]))
+        if (teachers := self._prepared()) is not None and "evidence" in checkpoint:
+            self.told = teachers.adopt(checkpoint["evidence"])
 
     def _teachers(self) -> Teachers:
         teachers = self.frozen["teachers"]

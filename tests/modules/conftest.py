@@ -7,6 +7,7 @@ import pytest
 
 from mtpkdot.data import Batch, PlantedData
 from mtpkdot.data.splits import Split
+from mtpkdot.models.backbone import Backbone
 from mtpkdot.pipeline.stages import KINDS
 
 
@@ -37,3 +38,15 @@ def data() -> PlantedData:
 def batch(data) -> Batch:
     """32 samples, some without label."""
     return data.dataset.__getitems__(range(32))
+
+
+@pytest.fixture
+def backbone(load) -> Backbone:
+    """The prevalent backbone, trained."""
+    return load("backbone.video").backbone.eval()
+
+
+def batches(data: PlantedData, part: str) -> list[Batch]:
+    """A part, in order."""
+    rows = data.positions(part).tolist()
+    return [data.dataset.__getitems__(rows[start : start + 20]) for start in range(0, len(rows), 20)]

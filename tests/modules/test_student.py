@@ -13,10 +13,10 @@ from mtpkdot.data import Batch, PlantedData, Split
 from mtpkdot.losses.methods import WEIGHTS
 from mtpkdot.losses.rivals import RIVALS, Hints
 from mtpkdot.models import FeatureEncoder
-from mtpkdot.modules import StudentModule
+from mtpkdot.modules import StudentModule, controls, pooled
 from mtpkdot.modules.start import Start
-from mtpkdot.modules.teachers import PooledTeachers
 from mtpkdot.pipeline.callbacks import StepSeed
+from tests.modules.conftest import batches
 
 FOR_CLASSES = [name for name, rival in RIVALS.items() if "classification" in rival.tasks]
 
@@ -423,10 +423,11 @@ def test_a_choice_of_teachers_that_cannot_be_made_is_an_error(training_student, 
 def prepared(student, data):
     """As a Trainer would call it."""
     teachers = student.frozen["teachers"]
-    teachers.prepare([data.dataset.__getitems__(data.positions("train").tolist())])
-    if isinstance(teachers, PooledTeachers):
-        held_out = data.dataset.__getitems__(data.positions("validation").tolist())
-        student.told = teachers.adopt(teachers.weigh([held_out], student._as_teacher))
+    teachers.prepare(batches(data, "train"))
+    if teachers.found is None:
+        student.told = teachers.adopt(
+            teachers.meet(student._as_teacher, batches(data, "validation"), batches(data, "train"))
+        )
     return student
 
 
@@ -473,12 +474,34 @@ def test_teachers_are_weighed_after_the_warm_up_against_the_student_of_then(fit)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit):
-    straight, folder = fit("straight", warmup=0.3, **POOLED)
-    resumed, _ = fit("resumed", resume=folder / "epoch=1.ckpt", warmup=0.3, **POOLED)
+@pytest.mark.parametrize(("method", "output"), [("mtpkdot_plus", 1.0), ("selftraining", 0.0), ("selftraining", 1.0)])
+def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit, monkeypatch, method, output):
+    for module in (pooled, controls):
+        # The resumed training would find the contrary.
+        found = iter([output, 1 - output])
+        weigh = module.weigh
+        monkeypatch.setattr(module, "weigh", lambda *a, w=weigh, f=found: dataclasses.replace(w(*a), output=next(f)))
+    straight, folder = fit("straight", warmup=0.3, **POOLED | {"method": method})
+    resumed, _ = fit("resumed", resume=folder / "epoch=1.ckpt", warmup=0.3, **POOLED | {"method": method})
     expected = straight.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in resumed.state_dict().items())
     assert resumed.told == straight.told
+    told = {"mtpkdot_plus": "trust_output", "selftraining": "share_backbone"}
+    assert resumed.told[told[method]] == output
+
+
+def test_a_student_teaches_itself_after_its_warm_up_alone(fit):
+    """Its own answers of then; what is handed on has forgotten them."""
+    own = POOLED | {"method": "selftraining"}
+    warm, folder = fit("warm", epochs=3, warmup=0.6, **own)
+    kept = [torch.load(folder / f"epoch={epoch}.ckpt", weights_only=False) for epoch in range(3)]
+    assert ["evidence" in checkpoint for checkpoint in kept] == [False, False, True]
+    assert "evidence" not in torch.load(folder / "weights.ckpt", weights_only=False)
+    assert warm.told["share_backbone"] + warm.told["share_student"] == 1
+    _, other = fit("alone", epochs=3, warmup=0.6, **own | {"weights": {"output": 50.0}})
+    for epoch, same in enumerate([True, True, False]):
+        state = torch.load(other / f"epoch={epoch}.ckpt", weights_only=False)["state_dict"]
+        assert torch.equal(state["head.weight"], kept[epoch]["state_dict"]["head.weight"]) == same
 
 
 def test_with_all_labels_nothing_is_left_to_teach(fit):

@@ -1,0 +1,147 @@
+"""Teachers that see no privileged modality: what a student gains by itself, to compare with."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtpkdot.data.batch import Batch
+from mtpkdot.losses.distillation import Teacher
+from mtpkdot.losses.evidence import weigh
+from mtpkdot.losses.propagation import spread_labels
+from mtpkdot.losses.task import Task
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.modules.prepared import Answer, Found, Prepared, compared
+from mtpkdot.modules.teacher import JOINT
+
+
+class BackboneTeacher(Prepared):
+    """The prevalent backbone teaches: no privileged modality is seen.
+
+    Args:
+        backbone: the prevalent backbone, frozen.
+        prevalent: its modality.
+        task: the task.
+
+    Attributes:
+        table: (n, K) other answers than the backbone's, by the row of the data set; empty for the backbone's own.
+    """
+
+    table: Tensor
+
+    def __init__(self, backbone: Backbone, prevalent: str, task: Task) -> None:
+        super().__init__()
+        self.backbone, self.prevalent, self.task = backbone, prevalent, task
+        self.register_buffer("table", torch.zeros(0), persistent=False)
+
+    @property
+    def space_sizes(self) -> dict[str, int]:
+        """The backbone's feature."""
+        return {JOINT: self.backbone.dim}
+
+    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
+        """The backbone."""
+        return {self.prevalent: [self.backbone]}
+
+    def own(self, batch: Batch) -> Teacher:
+        """Feature and output of the backbone."""
+        if self.prevalent in batch.encoded:
+            sequence, mask = batch.encoded[self.prevalent]
+        else:
+            sequence, mask = self.backbone.features(batch.inputs[self.prevalent], batch.masks[self.prevalent])
+        return Teacher(*self.backbone.read(sequence, mask), batch.present(self.prevalent))
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
+        """The backbone's feature, and the answers."""
+        space = self.own(batch)
+        if not len(self.table):
+            return {JOINT: space}
+        return {JOINT: replace(space, output=self.table[batch.index].to(space.output.dtype))}
+
+
+class OwnTeacher(BackboneTeacher):
+    """Self-training: the better of the prevalent backbone and the student after its warm-up, on held-out people."""
+
+    @torch.no_grad()
+    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch]) -> Found:
+        """The student's answers for the training part, if they are the likelier ones; none if not."""
+        teachers, target, labelled = compared(held_out, lambda batch: {"": student(batch), JOINT: self.own(batch)})
+        evidence = weigh(self.task, teachers.pop(""), teachers, target, labelled)
+        if evidence.output >= 0.5:
+            return {"answers": torch.zeros(0)}
+        rows, outputs = [], []
+        for batch in training:
+            answers = student(batch)
+            rows.append(batch.index[answers.valid])
+            outputs.append(answers.output[answers.valid])
+        return {"answers": _by_row(torch.cat(rows), torch.cat(outputs))}
+
+    def adopt(self, found: Found) -> dict[str, float]:
+        """Teach by the backbone's answers, or by the student's."""
+        super().adopt(found)
+        self.table = found["answers"].to(self.table.device)
+        return {"share_backbone": float(not len(self.table)), "share_student": float(len(self.table) > 0)}
+
+
+class SpreadLabels(BackboneTeacher):
+    """Label propagation: labels spread to the other samples along similarities in the prevalent backbone's space.
+
+    Args:
+        backbone: the prevalent backbone, frozen.
+        prevalent: its modality.
+        task: the task.
+        neighbours: of each sample in the graph.
+        alpha: how far labels spread.
+    """
+
+    def __init__(
+        self, backbone: Backbone, prevalent: str, task: Task, neighbours: int = 10, alpha: float = 0.95
+    ) -> None:
+        super().__init__(backbone, prevalent, task)
+        self.neighbours, self.alpha = neighbours, alpha
+
+    @torch.no_grad()
+    def prepare(self, training: Iterable[Batch]) -> None:
+        """Spread the labels of the training part."""
+        index, feature, target, labelled = [], [], [], []
+        for batch in training:
+            space = self.own(batch)
+            index.append(batch.index[space.valid])
+            feature.append(space.feature[space.valid])
+            target.append(batch.target[space.valid])
+            labelled.append(batch.labelled[space.valid])
+        rows, known = torch.cat(index), torch.cat(labelled)
+        answers = spread_labels(
+            torch.cat(feature).double().cpu().numpy(),
+            self._columns(torch.cat(target), known).cpu().numpy(),
+            known.cpu().numpy(),
+            self.neighbours,
+            self.alpha,
+        )
+        self.table = _by_row(rows, self._outputs(torch.from_numpy(np.asarray(answers))).to(rows.device))
+        self.found = {}  # the student has no say in them
+
+    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch]) -> Found:
+        """Nothing more to know."""
+        return {}
+
+    def _columns(self, target: Tensor, known: Tensor) -> Tensor:
+        outputs = self.backbone.head.out_features
+        if self.task == "regression":
+            return target.double()
+        classes = torch.where(known, target, 0)
+        if self.task == "ordinal":
+            return (classes[:, None] > torch.arange(outputs, device=target.device)).double()
+        return F.one_hot(classes, outputs).double()
+
+    def _outputs(self, answers: Tensor) -> Tensor:
+        if self.task == "regression":
+            return answers.float()
+        return (answers.logit(eps=1e-3) if self.task == "ordinal" else answers.clamp_min(1e-3).log()).float()
+
+
+def _by_row(rows: Tensor, answers: Tensor) -> Tensor:
+    return answers.new_zeros(int(rows.max()) + 1, answers.shape[1]).index_copy(0, rows, answers)

@@ -1,0 +1,76 @@
+"""The teachers of mtpkdot_plus."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mtpkdot.losses.evidence import Evidence
+from mtpkdot.modules import AdaptedModule
+from mtpkdot.modules.controls import OwnTeacher
+from mtpkdot.modules.pooled import PooledTeachers
+from tests.modules.conftest import batches
+
+
+@pytest.fixture
+def adapted(load, checkpoints) -> AdaptedModule:
+    module = load("adapted")
+    module.teacher_ckpt = str(checkpoints["teacher"])
+    module.setup("predict")
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def student(backbone):
+    """What the pool is weighed against."""
+    own = OwnTeacher(backbone, "video", "classification")
+    return own.own
+
+
+def test_the_pool_must_be_weighed_first(adapted, batch):
+    with pytest.raises(RuntimeError, match="weigh"):
+        PooledTeachers(adapted).spaces(batch)
+
+
+@pytest.mark.parametrize("names", [None, ["joint"], ["signal", "video"]])
+def test_the_pool_is_one_space_of_weighed_teachers(adapted, student, batch, data, names):
+    teachers = PooledTeachers(adapted, names)
+    told = teachers.adopt(teachers.meet(student, batches(data, "validation"), []))
+    used = names or ["video", "signal", "joint"]
+    assert {key for key in told if key.startswith("share_")} == {f"share_{name}" for name in used}
+    assert sum(told[f"share_{name}"] for name in used) == pytest.approx(1, abs=1e-5)
+    assert teachers.trust == {
+        "output": told["trust_output"],
+        "transport": told["trust_structure"],
+        "centroid": told["trust_structure"],
+    }
+    space = teachers.spaces(batch)["joint"]
+    assert space.feature.shape == (32, teachers.space_sizes["joint"])
+    assert not space.output.requires_grad
+
+
+def test_the_pool_teaches_only_what_its_teachers_were_not_trained_on(adapted, student, batch, data):
+    teachers = PooledTeachers(adapted)
+    teachers.adopt(teachers.meet(student, batches(data, "validation"), []))
+    batch.labelled[:10], batch.labelled[10:] = True, False
+    assert teachers.spaces(batch)["joint"].valid.tolist() == [False] * 10 + [True] * 22
+
+
+def test_a_student_that_knows_better_is_hardly_taught(adapted, batch, data):
+    def knowing(batch):
+        space = adapted.spaces(batch)["joint"]
+        right = torch.nn.functional.one_hot(batch.target.clamp_min(0), space.output.shape[1]).float()
+        return replace(space, feature=right, output=5 * right)
+
+    evidence = Evidence(**PooledTeachers(adapted).meet(knowing, batches(data, "validation"), []))
+    assert evidence.output < 0.01
+    assert evidence.structure < 0.01
+
+
+def test_a_single_teacher_is_only_calibrated_by_the_pool(adapted, student, batch, data):
+    teachers = PooledTeachers(adapted, ["signal"])
+    teachers.adopt(teachers.meet(student, batches(data, "validation"), []))
+    alone = adapted.spaces(batch)["signal"].output / teachers.evidence.temperatures[0]
+    torch.testing.assert_close(
+        teachers.spaces(batch)["joint"].output.softmax(1), alone.softmax(1), atol=1e-5, rtol=1e-4
+    )
