@@ -74,9 +74,8 @@ class OwnTeacher(BackboneTeacher):
             return {"answers": torch.zeros(0)}
         rows, outputs = [], []
         for batch in training:
-            answers = student(batch)
-            rows.append(batch.index[answers.valid])
-            outputs.append(answers.output[answers.valid])
+            rows.append(batch.index)
+            outputs.append(student(batch).output)
         return {"answers": _by_row(torch.cat(rows), torch.cat(outputs))}
 
     def adopt(self, found: Found) -> dict[str, float]:
@@ -106,14 +105,15 @@ class SpreadLabels(BackboneTeacher):
     @torch.no_grad()
     def prepare(self, training: Iterable[Batch]) -> None:
         """Spread the labels of the training part."""
-        index, feature, target, labelled = [], [], [], []
+        index, feature, target, labelled, valid = [], [], [], [], []
         for batch in training:
             space = self.own(batch)
-            index.append(batch.index[space.valid])
+            index.append(batch.index)
+            valid.append(space.valid)
             feature.append(space.feature[space.valid])
             target.append(batch.target[space.valid])
             labelled.append(batch.labelled[space.valid])
-        rows, known = torch.cat(index), torch.cat(labelled)
+        rows, seen, known = torch.cat(index), torch.cat(valid), torch.cat(labelled)
         answers = spread_labels(
             torch.cat(feature).double().cpu().numpy(),
             self._columns(torch.cat(target), known).cpu().numpy(),
@@ -121,7 +121,11 @@ class SpreadLabels(BackboneTeacher):
             self.neighbours,
             self.alpha,
         )
-        self.table = _by_row(rows, self._outputs(torch.from_numpy(np.asarray(answers))).to(rows.device))
+        outputs = self._outputs(torch.from_numpy(np.asarray(answers))).to(rows.device)
+        # A row of its own for those that have none as well: they are looked up with the others, and teach nothing.
+        self.table = _by_row(
+            rows, outputs.new_zeros(len(rows), outputs.shape[1]).index_copy(0, seen.nonzero()[:, 0], outputs)
+        )
         self.found = {}  # the student has no say in them
 
     def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch]) -> Found:

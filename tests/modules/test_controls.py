@@ -90,3 +90,18 @@ def test_spread_labels_do_not_read_hidden_ones(backbone, data):
     second = SpreadLabels(backbone, "video", "classification")
     second.prepare(training)
     torch.testing.assert_close(first.table, second.table)
+
+
+@pytest.mark.parametrize("kind", [OwnTeacher, SpreadLabels])
+def test_the_last_recordings_may_lack_the_prevalent_modality(backbone, data, knowing, kind):
+    training = batches(data, "train")
+    for batch in training[-2:]:
+        batch.masks["video"][:] = False
+    teachers = kind(backbone, "video", "classification")
+    teachers.prepare(training)
+    teachers.adopt(teachers.meet(knowing(1), batches(data, "validation"), training))
+    assert len(teachers.table)
+    assert not teachers.spaces(training[-1])["joint"].valid.any()
+    space = teachers.spaces(training[0])["joint"]
+    assert space.valid.all()
+    assert space.output.abs().sum(dim=1).min() > 0
