@@ -4,11 +4,13 @@ import copy
 import hashlib
 import importlib
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mtpkdot.errors import ConfigError
+from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.stages import KINDS, Stage, needed, plan
@@ -114,6 +116,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
             "seed_everything": config["seed_everything"],
             # Left out where nothing is compiled: what was trained before the option came stays what it is.
             **({"pipeline": {"compile": True}} if config["pipeline"]["compile"] else {}),
+            **_revision(stage, model),
             "upstream": hashes,
             "code": _own_code({"model": model, "data": config["data"], "trainer": config["trainer"]}),
             "weights": _weight_files(model),
@@ -131,6 +134,11 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     sections = copy.deepcopy(sections)
     stored = StoredStage(Path(config["pipeline"]["root"]), stage.name, digest(keys))
     return Job(stage, stored, keys, sections, fit, upstream)
+
+
+def _revision(stage: Stage, model: Mapping[str, Any]) -> dict[str, int]:
+    """Of the student's method, where it has changed since its stages were first stored."""
+    return {"revision": REVISIONS[model["method"]]} if stage.kind == "student" and model["method"] in REVISIONS else {}
 
 
 def data_keys(experiment: Experiment) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mtpkdot.cli.main import main
+from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.jobs import data_keys, make_jobs, wanted_stages
 from mtpkdot.pipeline.runner import Run
@@ -52,6 +53,14 @@ ALL = {"backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator"
 )
 def test_an_override_changes_the_hash_of_the_stages_it_reaches(overrides, changed, hashes):
     before, after = hashes(), hashes(*overrides)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(("method", "changed"), [("kd", {"student"}), ("mtpkdot", set())])
+def test_a_method_that_has_been_revised_is_trained_again(hashes, monkeypatch, method, changed):
+    before = hashes(f"--student.model.method={method}")
+    monkeypatch.setitem(REVISIONS, "kd", 1)
+    after = hashes(f"--student.model.method={method}")
     assert {name for name in before if before[name] != after[name]} == changed
 
 
