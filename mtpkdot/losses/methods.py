@@ -52,7 +52,7 @@ WEIGHTS: dict[Method, dict[Term, float]] = {
     "rival": {"task": 1.0, "rival": 1.0},
 }
 
-# Raised where the same settings train another student than before: what was trained earlier is not taken for it.
+# Raise it where the same settings train another student than before: what was trained earlier is not taken for it.
 REVISIONS: dict[Method, int] = {"selftraining": 1}
 
 TeacherKind = Literal["joint", "adapted", "pooled", "own", "spread"]
