@@ -32,3 +32,7 @@ class DataError(UserError):
 
 class RunError(UserError):
     """A run or stored stage that is missing, incomplete or belongs to another configuration."""
+
+
+class OtherRunError(RunError):
+    """A folder that holds a run of another configuration, of other data, or of a version that trained otherwise."""

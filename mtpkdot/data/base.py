@@ -313,16 +313,17 @@ class BaseData(L.LightningDataModule):
         return self.evaluation_loader("test")
 
     def evaluation_loader(self, part: Part) -> DataLoader[Batch]:
-        """A part in order, for evaluation; without its last partial batch only under the protocol switch."""
+        """A part in order; without its last partial batch only where it is judged, under the protocol switch."""
         return self._loader(batch_size=self.batch_size, sampler=self._evaluated(part))
 
     def _evaluated(self, part: Part) -> list[int]:
         if part == "submission":
             return list(self.submitted.tolist())
         positions: list[int] = self.positions(part).tolist()
-        # Cut here, because the Trainer overrides a loader's own drop_last when it predicts.
+        # Cut here, because the Trainer overrides a loader's own drop_last when it predicts. The training part is looked
+        # at whole, as it is trained on.
         whole = len(positions) - len(positions) % self.batch_size
-        return positions[:whole] if self.drop_last and whole else positions
+        return positions[:whole] if self.drop_last and whole and part != "train" else positions
 
     @property
     def submitted(self) -> IntArray:

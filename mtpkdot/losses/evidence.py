@@ -68,10 +68,27 @@ def weigh(task: Task, own: Teacher, teachers: Mapping[str, Teacher], target: Ten
     )
     shares = _mixture(likelihoods)
     answers = pool(task, temperatures, shares, teachers)
-    mine = own.output[seen].double() / _temperature(task, own.output[seen], truth)
-    gain = _log_likelihood(task, answers.output[seen].double(), truth) - _log_likelihood(task, mine, truth)
+    gain = _log_likelihood(task, answers.output[seen].double(), truth) - _calibrated(task, own.output[seen], truth)
     near = _neighbours(task, answers.feature[seen], truth) - _neighbours(task, own.feature[seen], truth)
     return Evidence(temperatures.float(), shares.float(), _probability(gain), _probability(near))
+
+
+def likelier(task: Task, own: Teacher, other: Teacher, target: Tensor, labelled: Tensor) -> bool:
+    """Whether the first of two answers better on held-out samples, each calibrated on them.
+
+    Args:
+        task: the task.
+        own: outputs (N, K); features are not read.
+        other: the same, on the same rows.
+        target: (N,) classes or (N, K) values.
+        labelled: (N,) bool.
+
+    Returns:
+        False as well if no labelled row is seen by both, or if an output is not finite.
+    """
+    seen = labelled & own.valid & other.valid
+    gain = _calibrated(task, own.output[seen], target[seen]) - _calibrated(task, other.output[seen], target[seen])
+    return bool(gain.mean() > 0) if len(gain) else False
 
 
 def pool(task: Task, temperatures: Tensor, shares: Tensor, teachers: Mapping[str, Teacher]) -> Teacher:
@@ -111,6 +128,11 @@ def _temperature(task: Task, output: Tensor, truth: Tensor) -> Tensor:
     grid = _TEMPERATURES.to(output.device)
     likelihood = torch.stack([_log_likelihood(task, output.double() / t, truth).mean() for t in grid])
     return grid[int(likelihood.argmax())]
+
+
+def _calibrated(task: Task, output: Tensor, truth: Tensor) -> Tensor:
+    """(N,) log likelihood of the truth at the temperature that suits it best."""
+    return _log_likelihood(task, output.double() / _temperature(task, output, truth), truth)
 
 
 def _log_likelihood(task: Task, output: Tensor, truth: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Teachers that see no privileged modality: what a student gains by itself, to compare with."""
+"""Teachers without a privileged modality: what a student gains by itself, to compare with.
+
+The student that teaches itself is built as all students are: its T-Nets have been trained on privileged features.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,7 +13,7 @@ from torch import Tensor
 
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import Teacher
-from mtpkdot.losses.evidence import weigh
+from mtpkdot.losses.evidence import likelier
 from mtpkdot.losses.propagation import spread_labels
 from mtpkdot.losses.task import Task
 from mtpkdot.models.backbone import Backbone
@@ -66,17 +69,24 @@ class OwnTeacher(BackboneTeacher):
     """Self-training: the better of the prevalent backbone and the student after its warm-up, on held-out people."""
 
     @torch.no_grad()
-    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch]) -> Found:
-        """The student's answers for the training part, if they are the likelier ones; none if not."""
-        teachers, target, labelled = compared(held_out, lambda batch: {"": student(batch), JOINT: self.own(batch)})
-        evidence = weigh(self.task, teachers.pop(""), teachers, target, labelled)
-        if evidence.output >= 0.5:
+    def meet(
+        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
+    ) -> Found:
+        """The student's answers for the training part, if they are the likelier ones once both are calibrated.
+
+        Returns:
+            `answers`: (n, K) outputs by the row of the data set; empty if the backbone is to teach.
+        """
+        if learned:
+            own, backbone, *truth = compared(held_out, student, lambda batch: {JOINT: self.own(batch)})
+            learned = likelier(self.task, own, backbone[JOINT], *truth)
+        if not learned:
             return {"answers": torch.zeros(0)}
         rows, outputs = [], []
         for batch in training:
             rows.append(batch.index)
             outputs.append(student(batch).output)
-        return {"answers": _by_row(torch.cat(rows), torch.cat(outputs))}
+        return {"answers": _by_row(torch.cat(rows), torch.cat(outputs)).cpu()}
 
     def adopt(self, found: Found) -> dict[str, float]:
         """Teach by the backbone's answers, or by the student's."""
@@ -128,7 +138,9 @@ class SpreadLabels(BackboneTeacher):
         )
         self.found = {}  # the student has no say in them
 
-    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch]) -> Found:
+    def meet(
+        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
+    ) -> Found:
         """Nothing more to know."""
         return {}
 

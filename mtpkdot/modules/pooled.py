@@ -43,11 +43,11 @@ class PooledTeachers(Prepared):
         return self.adapted.frozen_encoders(fitting)
 
     @torch.no_grad()
-    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch]) -> Found:
-        """The evidence of the held-out part."""
-        teachers, target, labelled = compared(held_out, lambda batch: {**self._members(batch), "": student(batch)})
-        own = teachers.pop("")
-        return asdict(weigh(self.adapted.task, own, teachers, target, labelled))
+    def meet(
+        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
+    ) -> Found:
+        """The evidence of the held-out part, by the names of `Evidence`."""
+        return asdict(weigh(self.adapted.task, *compared(held_out, student, self._members)))
 
     def adopt(self, found: Found) -> dict[str, float]:
         """Teach by this evidence."""

@@ -42,16 +42,19 @@ class Prepared(nn.Module):
         """Look at the training part, in order, before the training starts."""
 
     @abstractmethod
-    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch]) -> Found:
+    def meet(
+        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
+    ) -> Found:
         """Compare themselves with the student that they will teach.
 
         Args:
             student: its feature and output, as it is now.
             held_out: the part that selects the epoch, in order.
-            training: the training part, in order.
+            training: the training part, in order; read only where it is needed.
+            learned: whether the student has been trained at all.
 
         Returns:
-            What to adopt.
+            What to adopt: tensors and numbers, which a checkpoint holds.
         """
 
     def adopt(self, found: Found) -> dict[str, float]:
@@ -65,30 +68,38 @@ class Prepared(nn.Module):
 
 
 def compared(
-    batches: Iterable[Batch], answer: Callable[[Batch], dict[str, Teacher]]
-) -> tuple[dict[str, Teacher], Tensor, Tensor]:
+    batches: Iterable[Batch], student: Answer, teachers: Callable[[Batch], dict[str, Teacher]]
+) -> tuple[Teacher, dict[str, Teacher], Tensor, Tensor]:
     """Answers to all of the batches.
 
     Args:
         batches: in order.
-        answer: features and outputs, by name.
+        student: feature and output of the student.
+        teachers: those of its teachers, by name.
 
     Returns:
-        The answers by name, the targets (N,) or (N, K), and which of them are known (N,).
+        The student's answers, the teachers', the targets (N,) or (N, K), and which of them are known (N,) bool.
     """
-    found: dict[str, list[Teacher]] = {}
+    own: list[Teacher] = []
+    others: dict[str, list[Teacher]] = {}
     target, labelled = [], []
     for batch in batches:
-        for name, space in answer(batch).items():
-            found.setdefault(name, []).append(space)
+        own.append(student(batch))
+        for name, answer in teachers(batch).items():
+            others.setdefault(name, []).append(answer)
         target.append(batch.target)
         labelled.append(batch.labelled)
-    teachers = {
-        name: Teacher(
-            torch.cat([part.feature for part in parts]),
-            torch.cat([part.output for part in parts]),
-            torch.cat([part.valid for part in parts]),
-        )
-        for name, parts in found.items()
-    }
-    return teachers, torch.cat(target), torch.cat(labelled)
+    return (
+        _joined(own),
+        {name: _joined(parts) for name, parts in others.items()},
+        torch.cat(target),
+        torch.cat(labelled),
+    )
+
+
+def _joined(parts: list[Teacher]) -> Teacher:
+    return Teacher(
+        torch.cat([part.feature for part in parts]),
+        torch.cat([part.output for part in parts]),
+        torch.cat([part.valid for part in parts]),
+    )

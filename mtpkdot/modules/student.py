@@ -212,17 +212,24 @@ class StudentModule(StageModule):
         self.tnets.load_state_dict(hallucinator.tnets.state_dict())
 
     def on_fit_start(self) -> None:
-        """Let teachers look at the data that need it."""
+        """Let teachers look at the data that need it.
+
+        Raises:
+            ValueError: they cannot, for the training has no `BaseData`.
+        """
         super().on_fit_start()
-        if (data := self._data()) is not None and isinstance(teachers := self.frozen["teachers"], Prepared):
-            teachers.prepare(self._moved(data.evaluation_loader("train")))
-            training = data.samples.labelled[data.positions("train")]
-            if isinstance(teachers, PooledTeachers) and training.all() and self.trainer.is_global_zero:
+        data, teachers = self._data(), self._prepared()
+        if teachers is None:
+            return
+        if data is None:
+            raise ValueError(f"{self.method} looks at its data before it teaches: fit it with a BaseData as datamodule")
+        teachers.prepare(self._moved(data.evaluation_loader("train")))
+        if isinstance(teachers, PooledTeachers):
+            if data.samples.labelled[data.positions("train")].all() and self.trainer.is_global_zero:
                 print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
-            if isinstance(teachers, PooledTeachers):
-                backbone, metrics = self._trained_backbone(), task_metrics(self.task, self.num_outputs)
-                held_out = self._moved(data.selecting_loader())
-                self.start.judge(backbone.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))
+            backbone, metrics = self._trained_backbone(), task_metrics(self.task, self.num_outputs)
+            held_out = self._moved(data.selecting_loader())
+            self.start.judge(backbone.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))
 
     def on_train_epoch_start(self) -> None:
         """Let the teachers meet the student, once it has learned from labels alone."""
@@ -233,7 +240,8 @@ class StudentModule(StageModule):
             return
         self.eval()
         held_out, training = data.selecting_loader(), data.evaluation_loader("train")
-        found = teachers.meet(self._as_teacher, self._moved(held_out), self._moved(training))
+        learned = self.trainer.global_step > 0
+        found = teachers.meet(self._as_teacher, self._moved(held_out), self._moved(training), learned)
         self.train()
         # Whole, so that every process goes by the same.
         self.told = teachers.adopt(self.trainer.strategy.broadcast(found))
@@ -261,7 +269,8 @@ class StudentModule(StageModule):
     def _moved(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """As the Trainer's own loops hand them over."""
         strategy = self.trainer.strategy
-        return (strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch)) for batch in batches)
+        for batch in batches:  # not an expression, which would start the loader's workers whether it is read or not
+            yield strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch))
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """The student's own T-Nets, its fusion over real and hallucinated features, and what teaches it."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from mtpkdot.errors import ConfigError, RunError, UserError
+from mtpkdot.errors import ConfigError, OtherRunError, RunError, UserError
 from mtpkdot.pipeline.store import write_json, write_text
 from mtpkdot.pipeline.study import Cell, Study
 
@@ -42,14 +42,15 @@ class Failure:
     reason: str
 
 
-def run(study: Study, jobs: int, threads: int, contents: str, part: tuple[int, int] = (1, 1)) -> list[Failure]:
+def run(study: Study, jobs: int, threads: int, basis: str, part: tuple[int, int] = (1, 1)) -> list[Failure]:
     """Run every cell that is not finished.
 
     Args:
         study: what to run.
         jobs: processes.
         threads: threads of each.
-        contents: digest of the data, so that cells of other data are not taken for finished.
+        basis: digest of what decides the cells beside their arguments, so that those of another configuration, of other
+            data or of another version are not taken for finished; see `Plan.study`.
         part: (i, n), the i-th of n parts of the study, from 1 on, see `Study.cells`.
 
     Returns:
@@ -60,7 +61,7 @@ def run(study: Study, jobs: int, threads: int, contents: str, part: tuple[int, i
     """
     study.write()
     cells = list(study.cells(part))
-    done = {cell.place for cell in cells if is_finished(study, cell, contents)}
+    done = {cell.place for cell in cells if is_finished(study, cell, basis)}
     failures: list[Failure] = []
     waiting: dict[tuple[str, str, int, int], list[Cell]] = {}
     ready: list[Cell] = []
@@ -73,7 +74,7 @@ def run(study: Study, jobs: int, threads: int, contents: str, part: tuple[int, i
             waiting.get(key, ready).append(cell)
     bar = tqdm(total=len(cells), initial=len(done), desc=study.name, unit="cell", disable=None, smoothing=0.05)
     with bar, _workers(jobs, threads) as submit:
-        running = {submit(study, cell, contents): cell for cell in ready}
+        running = {submit(study, cell, basis): cell for cell in ready}
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -82,7 +83,7 @@ def run(study: Study, jobs: int, threads: int, contents: str, part: tuple[int, i
                 followers = waiting.pop((cell.setting, cell.upstream, cell.fold, cell.seed), []) if cell.first else []
                 reason = _result(future)
                 if reason is None:
-                    running |= {submit(study, follower, contents): follower for follower in followers}
+                    running |= {submit(study, follower, basis): follower for follower in followers}
                     continue
                 failures.append(Failure(cell.place, reason))
                 failures += [Failure(f.place, f"waits for {cell.place}, which failed") for f in followers]
@@ -90,23 +91,23 @@ def run(study: Study, jobs: int, threads: int, contents: str, part: tuple[int, i
     return failures
 
 
-def is_finished(study: Study, cell: Cell, contents: str) -> bool:
-    """Whether a cell has been run with these arguments on these data."""
+def is_finished(study: Study, cell: Cell, basis: str) -> bool:
+    """Whether a cell has been run with these arguments on this basis."""
     folder = study.folder / cell.place
     if not (folder / CELL).is_file() or not (folder / "predictions.parquet").is_file():
         return False
     written: dict[str, object] = json.loads((folder / CELL).read_text())
-    return written.get("finished") is True and written.get("digest") == _digest(cell, contents)
+    return written.get("finished") is True and written.get("digest") == _digest(cell, basis)
 
 
-def run_cell(folder: Path, cell: Cell, contents: str) -> str | None:
+def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
     """Run a cell in this process, its output going to `log.txt`.
 
     Returns:
         None, or in one line why it could not be run; the whole account is in `failed.txt`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"arguments": cell.arguments, "digest": _digest(cell, contents)}
+    record = {"arguments": cell.arguments, "digest": _digest(cell, basis)}
     for name in (CELL, FAILED):  # of an earlier study: whatever happens now, it is out of date
         (folder / name).unlink(missing_ok=True)
     started = time.monotonic()
@@ -124,12 +125,12 @@ def run_cell(folder: Path, cell: Cell, contents: str) -> str | None:
     return None
 
 
-def check(study: Study, contents: str) -> None:
+def check(study: Study, basis: str) -> None:
     """Stop at a mistake in the study before anything is run: each variant once, and each setting once.
 
     Args:
         study: what to check; what is finished is passed over.
-        contents: digest of the data.
+        basis: see `run`.
 
     Raises:
         UserError: the first mistake.
@@ -141,7 +142,7 @@ def check(study: Study, contents: str) -> None:
     predicted: dict[str, tuple[str, list[str], str]] = {}
     for cell in study.cells():
         once = cell.setting == settings[0] or cell.first or cell.variant == variants[0]
-        if cell.fold or cell.seed != study.seeds[0] or not once or is_finished(study, cell, contents):
+        if cell.fold or cell.seed != study.seeds[0] or not once or is_finished(study, cell, basis):
             continue
         try:
             with _shared(cell):
@@ -155,6 +156,9 @@ def check(study: Study, contents: str) -> None:
                     "settings of one study predict different things, or from different modalities",
                     "Make a study of each.",
                 )
+        except OtherRunError as error:
+            again = f"Name another study with --name, or remove {study.folder} to run it anew."
+            raise OtherRunError(f"{cell.setting}/{cell.variant}: {error.what}", again) from error
         except UserError as error:
             raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
         _read[:] = [(_data_of(cell), run.data)]
@@ -188,8 +192,8 @@ def _data_of(cell: Cell) -> str:
     return json.dumps(deciding)
 
 
-def _digest(cell: Cell, contents: str) -> str:
-    return hashlib.sha256(json.dumps([cell.arguments, contents]).encode()).hexdigest()[:16]
+def _digest(cell: Cell, basis: str) -> str:
+    return hashlib.sha256(json.dumps([cell.arguments, basis]).encode()).hexdigest()[:16]
 
 
 def _result(future: "Future[str | None]") -> str | None:
@@ -213,7 +217,7 @@ def _workers(jobs: int, threads: int) -> Iterator[Submit]:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (threads,))
     try:
-        yield lambda study, cell, contents: pool.submit(run_cell, study.folder / cell.place, cell, contents)
+        yield lambda study, cell, basis: pool.submit(run_cell, study.folder / cell.place, cell, basis)
     except BaseException:
         # A polite signal would end the cell in hand alone: the Trainer turns it into an exception.
         for process in multiprocessing.active_children():

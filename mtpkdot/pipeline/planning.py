@@ -1,7 +1,5 @@
 """From a command line or an ablation's file to the study it asks for."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,10 @@ import yaml
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.splits import Split
 from mtpkdot.errors import ConfigError
+from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
+from mtpkdot.pipeline.store import digest
 from mtpkdot.pipeline.study import UPSTREAM, Overrides, Study, option
 
 _METHODS = ("none", "pkdot", "mtpkdot")
@@ -46,7 +47,10 @@ class Plan:
     overrides: Sequence[str]
 
     def study(self) -> tuple[Study, str]:
-        """The study, and a digest of its data.
+        """The study, and a digest of what decides its cells beside their arguments.
+
+        That is: what decides the stages of the configuration that they share (its file, the data, own code), and the
+        revisions of the methods.
 
         Raises:
             UserError: anything in the command, the files or the data that cannot be used.
@@ -78,8 +82,8 @@ class Plan:
         )
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")
-        contents = json.dumps(experiment.data.contents(), sort_keys=True)
-        return study, hashlib.sha256(contents.encode()).hexdigest()[:16]
+        jobs = make_jobs(experiment, wanted_stages(experiment, everything=True)[1])
+        return study, digest({"stages": {name: job.stored.hash for name, job in jobs.items()}, "revisions": REVISIONS})
 
 
 def _combined(first: dict[str, Overrides], second: dict[str, Overrides]) -> dict[str, Overrides]:

@@ -18,7 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from mtpkdot.data.base import sharing
 from mtpkdot.data.batch import SampleDataset
 from mtpkdot.data.splits import PARTS
-from mtpkdot.errors import ConfigError, RunError
+from mtpkdot.errors import ConfigError, OtherRunError, RunError
 from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
@@ -328,20 +328,24 @@ class Run:
         stages: dict[str, Any] = json.loads(path.read_text())["stages"] if path.is_file() else {}
         return stages
 
-    def _changed(self, before: dict[str, Any]) -> RunError | None:
+    def _changed(self, before: dict[str, Any]) -> OtherRunError | None:
         """What to say if a stage of the folder's run has another hash now."""
+        aside = "use another --pipeline.name, or put the run aside with --pipeline.resume false."
         for name, job in self.jobs.items():
             if name in before and before[name]["hash"] != job.stored.hash:
-                difference = first_difference(before[name]["keys"], job.keys)
-                key, old, new = difference or ("the format of the store", None, None)
+                key, old, new = first_difference(before[name]["keys"], job.keys) or ("revision", None, None)
+                if key == "revision":
+                    return OtherRunError(
+                        f"{self.folder} holds a run of another version of mtpkdot, which trained {name} otherwise",
+                        f"Go on with that version, {aside}",
+                    )
                 if key.startswith("data.contents."):
                     file = key.removeprefix("data.contents.")
-                    return RunError(
+                    return OtherRunError(
                         f"{self.folder} holds a run on other data: the contents of {file} have changed",
-                        "Put the file back, use another --pipeline.name, or put the run aside with "
-                        "--pipeline.resume false.",
+                        f"Put the file back, {aside}",
                     )
-                return RunError(
+                return OtherRunError(
                     f"{self.folder} holds a run with another configuration: {key} was {old!r} and is {new!r}",
                     "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
                     "--pipeline.stages to what has not changed.",

@@ -9,7 +9,7 @@ import yaml
 
 from mtpkdot.cli.main import main
 from mtpkdot.data.batch import SampleDataset
-from mtpkdot.losses.methods import WEIGHTS
+from mtpkdot.losses.methods import REVISIONS, WEIGHTS
 from mtpkdot.losses.rivals import Rival
 from mtpkdot.pipeline import runner
 from mtpkdot.pipeline.study import Study
@@ -266,6 +266,26 @@ def test_another_configuration_under_the_same_name_is_one_line(root, tiny_config
     line = complaint(call(tiny_config, root, "--methods", "none,pkdot", "--student.model.lr", "0.5"))
     assert "student.model.lr was 0.001 and is 0.5" in line
     assert (root / "s" / "study.json").read_bytes() == before
+
+
+def test_a_configuration_that_was_edited_is_one_line_and_not_its_old_table(root, tiny_config, complaint):
+    text, before = tiny_config.read_text(), (root / "s" / "study.json").read_bytes()
+    config = yaml.safe_load(text)
+    config["teacher"]["model"]["lr"] = 0.5
+    try:
+        tiny_config.write_text(yaml.safe_dump(config))
+        line = complaint(call(tiny_config, root, "--methods", "none,pkdot"))
+    finally:
+        tiny_config.write_text(text)
+    assert "teacher.model.lr was" in line
+    assert f"--name, or remove {root / 's'}" in line
+    assert (root / "s" / "study.json").read_bytes() == before
+
+
+def test_a_method_that_was_revised_is_one_line_and_not_its_old_table(root, tiny_config, monkeypatch, complaint):
+    monkeypatch.setitem(REVISIONS, "pkdot", 1)
+    line = complaint(call(tiny_config, root, "--methods", "none,pkdot"))
+    assert "s/all/pkdot/fold0-seed0 holds a run of another version" in line
 
 
 def test_no_experiment_is_one_line(complaint):

@@ -134,6 +134,8 @@ def test_evaluation_runs_over_every_sample_once_and_in_order():
 def test_the_last_partial_batch_is_dropped_under_the_protocol_switch_only():
     data = make(clips=5, batch_size=2, drop_last=True)
     assert indices(data.val_dataloader()) == [[5, 6], [7, 8]]
+    assert indices(data.test_dataloader()) == [[10, 11], [12, 13]]
+    assert indices(data.evaluation_loader("train")) == [[0, 1], [2, 3], [4]]  # what is trained on is seen whole
     assert sum(len(batch) for batch in indices(data.train_dataloader())) == 5
 
 

@@ -1,6 +1,7 @@
 """What held-out samples say of teachers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.losses.distillation import Teacher
-from mtpkdot.losses.evidence import pool, weigh
+from mtpkdot.losses.evidence import likelier, pool, weigh
 from mtpkdot.losses.task import class_probabilities
 
 ROWS, CLASSES = 400, 4
@@ -93,6 +94,26 @@ def test_rows_without_a_label_are_not_read():
     assert weigh("classification", own, teachers, target, known).output == pytest.approx(
         weigh("classification", own, teachers, lost, known).output
     )
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("loud", [0.1, 1.0, 10.0])
+def test_the_likelier_answers_are_the_better_ones_however_sure_they_are(task, loud):
+    target = truth(task)
+    good, bad = model(task, target, 3.0, 1), model(task, target, 1.0, 2)
+    scaled = replace(good, output=good.output * (loud if task != "regression" else 1.0))
+    assert likelier(task, scaled, bad, target, everyone())
+    assert not likelier(task, bad, scaled, target, everyone())
+    assert not likelier(task, good, good, target, everyone())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_nothing_is_likelier_without_evidence_or_where_it_is_not_finite(task):
+    target = truth(task)
+    good, bad = model(task, target, 3.0, 1), model(task, target, 1.0, 2)
+    assert not likelier(task, good, bad, target, ~everyone())
+    assert not likelier(task, replace(good, valid=~everyone()), bad, target, everyone())
+    assert not likelier(task, replace(good, output=good.output * math.nan), bad, target, everyone())
 
 
 @pytest.mark.parametrize("labelled", [0, 1])

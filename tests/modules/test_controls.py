@@ -46,7 +46,7 @@ def test_the_student_teaches_itself_where_it_is_better_on_held_out_people(backbo
     own = OwnTeacher(backbone, "video", "classification")
     assert own.found is None
     student, training = knowing(1), batches(data, "train")
-    told = own.adopt(own.meet(student, batches(data, "validation"), training))
+    told = own.adopt(own.meet(student, batches(data, "validation"), training, learned=True))
     assert told == {"share_backbone": 0.0, "share_student": 1.0}
     for batch in training:
         space = own.spaces(batch)["joint"]
@@ -56,7 +56,7 @@ def test_the_student_teaches_itself_where_it_is_better_on_held_out_people(backbo
 
 def test_the_backbone_teaches_a_student_that_is_worse(backbone, batch, data, knowing):
     own = OwnTeacher(backbone, "video", "classification")
-    told = own.adopt(own.meet(knowing(-1), batches(data, "validation"), batches(data, "train")))
+    told = own.adopt(own.meet(knowing(-1), batches(data, "validation"), batches(data, "train"), learned=True))
     assert told == {"share_backbone": 1.0, "share_student": 0.0}
     torch.testing.assert_close(own.spaces(batch)["joint"].output, own.own(batch).output)
 
@@ -66,7 +66,7 @@ def test_without_a_held_out_label_the_backbone_teaches(backbone, data, knowing):
     held_out = batches(data, "validation")
     for part in held_out:
         part.labelled[:] = False
-    assert not len(own.meet(knowing(1), held_out, batches(data, "train"))["answers"])
+    assert not len(own.meet(knowing(1), held_out, batches(data, "train"), learned=True)["answers"])
 
 
 def test_labels_spread_to_training_samples_and_the_given_ones_weigh_most(backbone, data):
@@ -99,7 +99,7 @@ def test_the_last_recordings_may_lack_the_prevalent_modality(backbone, data, kno
         batch.masks["video"][:] = False
     teachers = kind(backbone, "video", "classification")
     teachers.prepare(training)
-    teachers.adopt(teachers.meet(knowing(1), batches(data, "validation"), training))
+    teachers.adopt(teachers.meet(knowing(1), batches(data, "validation"), training, learned=True))
     assert len(teachers.table)
     assert not teachers.spaces(training[-1])["joint"].valid.any()
     space = teachers.spaces(training[0])["joint"]

@@ -35,7 +35,7 @@ def test_the_pool_must_be_weighed_first(adapted, batch):
 @pytest.mark.parametrize("names", [None, ["joint"], ["signal", "video"]])
 def test_the_pool_is_one_space_of_weighed_teachers(adapted, student, batch, data, names):
     teachers = PooledTeachers(adapted, names)
-    told = teachers.adopt(teachers.meet(student, batches(data, "validation"), []))
+    told = teachers.adopt(teachers.meet(student, batches(data, "validation"), [], learned=True))
     used = names or ["video", "signal", "joint"]
     assert {key for key in told if key.startswith("share_")} == {f"share_{name}" for name in used}
     assert sum(told[f"share_{name}"] for name in used) == pytest.approx(1, abs=1e-5)
@@ -51,7 +51,7 @@ def test_the_pool_is_one_space_of_weighed_teachers(adapted, student, batch, data
 
 def test_the_pool_teaches_only_what_its_teachers_were_not_trained_on(adapted, student, batch, data):
     teachers = PooledTeachers(adapted)
-    teachers.adopt(teachers.meet(student, batches(data, "validation"), []))
+    teachers.adopt(teachers.meet(student, batches(data, "validation"), [], learned=True))
     batch.labelled[:10], batch.labelled[10:] = True, False
     assert teachers.spaces(batch)["joint"].valid.tolist() == [False] * 10 + [True] * 22
 
@@ -62,14 +62,14 @@ def test_a_student_that_knows_better_is_hardly_taught(adapted, batch, data):
         right = torch.nn.functional.one_hot(batch.target.clamp_min(0), space.output.shape[1]).float()
         return replace(space, feature=right, output=5 * right)
 
-    evidence = Evidence(**PooledTeachers(adapted).meet(knowing, batches(data, "validation"), []))
+    evidence = Evidence(**PooledTeachers(adapted).meet(knowing, batches(data, "validation"), [], learned=True))
     assert evidence.output < 0.01
     assert evidence.structure < 0.01
 
 
 def test_a_single_teacher_is_only_calibrated_by_the_pool(adapted, student, batch, data):
     teachers = PooledTeachers(adapted, ["signal"])
-    teachers.adopt(teachers.meet(student, batches(data, "validation"), []))
+    teachers.adopt(teachers.meet(student, batches(data, "validation"), [], learned=True))
     alone = adapted.spaces(batch)["signal"].output / teachers.evidence.temperatures[0]
     torch.testing.assert_close(
         teachers.spaces(batch)["joint"].output.softmax(1), alone.softmax(1), atol=1e-5, rtol=1e-4

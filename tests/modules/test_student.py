@@ -426,7 +426,7 @@ def prepared(student, data):
     teachers.prepare(batches(data, "train"))
     if teachers.found is None:
         student.told = teachers.adopt(
-            teachers.meet(student._as_teacher, batches(data, "validation"), batches(data, "train"))
+            teachers.meet(student._as_teacher, batches(data, "validation"), batches(data, "train"), learned=True)
         )
     return student
 
@@ -476,11 +476,10 @@ def test_teachers_are_weighed_after_the_warm_up_against_the_student_of_then(fit)
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 @pytest.mark.parametrize(("method", "output"), [("mtpkdot_plus", 1.0), ("selftraining", 0.0), ("selftraining", 1.0)])
 def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit, monkeypatch, method, output):
-    for module in (pooled, controls):
-        # The resumed training would find the contrary.
-        found = iter([output, 1 - output])
-        weigh = module.weigh
-        monkeypatch.setattr(module, "weigh", lambda *a, w=weigh, f=found: dataclasses.replace(w(*a), output=next(f)))
+    # The resumed training would find the contrary.
+    weigh, trust, better = pooled.weigh, iter([output, 1 - output]), iter([output == 0, output == 1])
+    monkeypatch.setattr(pooled, "weigh", lambda *seen: dataclasses.replace(weigh(*seen), output=next(trust)))
+    monkeypatch.setattr(controls, "likelier", lambda *_: next(better))
     straight, folder = fit("straight", warmup=0.3, **POOLED | {"method": method})
     resumed, _ = fit("resumed", resume=folder / "epoch=1.ckpt", warmup=0.3, **POOLED | {"method": method})
     expected = straight.state_dict()
@@ -490,18 +489,36 @@ def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit, monkeypat
     assert resumed.told[told[method]] == output
 
 
-def test_a_student_teaches_itself_after_its_warm_up_alone(fit):
-    """Its own answers of then; what is handed on has forgotten them."""
+def test_a_student_is_taught_by_what_it_answered_after_its_warm_up(fit, monkeypatch, data):
+    monkeypatch.setattr(controls, "likelier", lambda *_: True)
     own = POOLED | {"method": "selftraining"}
     warm, folder = fit("warm", epochs=3, warmup=0.6, **own)
     kept = [torch.load(folder / f"epoch={epoch}.ckpt", weights_only=False) for epoch in range(3)]
     assert ["evidence" in checkpoint for checkpoint in kept] == [False, False, True]
     assert "evidence" not in torch.load(folder / "weights.ckpt", weights_only=False)
-    assert warm.told["share_backbone"] + warm.told["share_student"] == 1
+    then = StudentModule.load_from_checkpoint(folder / "epoch=1.ckpt", weights_only=False).eval()
+    for part in batches(data, "train"):
+        torch.testing.assert_close(warm.frozen["teachers"].table[part.index], then.see(part)[1])
+    # Until then nothing but the labels counts.
     _, other = fit("alone", epochs=3, warmup=0.6, **own | {"weights": {"output": 50.0}})
     for epoch, same in enumerate([True, True, False]):
         state = torch.load(other / f"epoch={epoch}.ckpt", weights_only=False)["state_dict"]
         assert torch.equal(state["head.weight"], kept[epoch]["state_dict"]["head.weight"]) == same
+
+
+@pytest.mark.parametrize("options", [{"warmup": 0.0}, {"epochs": 1}, {"weights": {"task": 0.0}}])
+def test_nobody_is_taught_by_a_student_that_has_learned_nothing(fit, monkeypatch, options):
+    monkeypatch.setattr(controls, "likelier", lambda *_: True)
+    student, _ = fit("untrained", **POOLED | {"method": "selftraining"} | options)
+    assert student.told == {"share_backbone": 1.0, "share_student": 0.0}
+
+
+@pytest.mark.parametrize("method", ["mtpkdot_plus", "selftraining", "labelprop"])
+def test_a_method_that_looks_at_its_data_says_that_it_cannot(training_student, batch, method):
+    student = training_student(**POOLED | {"method": method})
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=f"{method} looks at its data"):
+        trainer.fit(student, [batch], [batch])
 
 
 def test_with_all_labels_nothing_is_left_to_teach(fit):

@@ -5,6 +5,7 @@ import yaml
 
 from mtpkdot.data.synthetic.planted import PlantedData
 from mtpkdot.errors import ConfigError
+from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.planning import Plan, check_name, folds_of, read_study_file, settings_of
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -15,12 +16,32 @@ def plan(config=None, ablation=None, methods=(), folds=None, seeds=None, labelle
 
 
 def test_a_plan_without_a_word_compares_the_papers_methods_on_the_configs_folds(tiny_config):
-    made, contents = plan(tiny_config).study()
+    made, basis = plan(tiny_config).study()
     assert list(made.variants) == ["none", "pkdot", "mtpkdot"]
     assert made.name == "tiny-crossval"
     assert made.folds == tuple({"data.split.fold": fold} for fold in range(5))
     assert (made.seeds, made.settings, made.resample) == ((0,), {"all": {}}, "subject")
-    assert len(contents) == 16
+    assert len(basis) == 16
+
+
+def test_the_basis_is_what_decides_the_cells_and_not_how_it_is_written(tiny_config, tmp_path, monkeypatch):
+    path = tmp_path / "c.yaml"
+    config = yaml.safe_load(tiny_config.read_text())
+    config["pipeline"] = {"root": str(tmp_path / "runs")}
+
+    def basis(more="", **changes):
+        path.write_text(more + yaml.safe_dump(config | changes))
+        return plan(path).study()[1]
+
+    first = basis()
+    assert basis("# a remark\n") == first
+    assert basis(pipeline={"root": str(tmp_path / "elsewhere")}) == first
+    faster = {**config["student"], "model": {**config["student"]["model"], "lr": 0.5}}
+    assert basis(student=faster) != first
+    assert basis(teacher={**config["teacher"], "fit": {"max_epochs": 7}}) != first
+    assert basis(data={**config["data"], "init_args": {**config["data"]["init_args"], "nuisance": 3.0}}) != first
+    monkeypatch.setitem(REVISIONS, "kd", 7)
+    assert basis() != first
 
 
 def test_seeds_count_from_the_configs_own(tiny_config):

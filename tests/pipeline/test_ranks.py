@@ -14,7 +14,8 @@ from tests.pipeline.processes import EPOCHS, EXACT, curves, run
 
 WORLDS = (1, 2, 4)
 STAGES = ("backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator", "student")
-METHODS = {1: ("mtpkdot", "kd", "sp", "mtpkdot_plus"), 2: ("mtpkdot", "kd", "sp", "mtpkdot_plus"), 4: ("mtpkdot",)}
+FEW = ("mtpkdot", "kd", "sp", "mtpkdot_plus", "selftraining")
+METHODS = {1: FEW, 2: FEW, 4: ("mtpkdot",)}
 
 
 def fit(folder: Path, world: int, methods: tuple[str, ...], *arguments: str) -> Path:
