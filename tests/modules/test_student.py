@@ -521,6 +521,19 @@ def test_a_method_that_looks_at_its_data_says_that_it_cannot(training_student, b
         trainer.fit(student, [batch], [batch])
 
 
+@pytest.mark.parametrize("method", ["selftraining", "labelprop"])
+def test_every_training_sample_is_taught_where_evaluations_drop_the_last_batch(fit, monkeypatch, method):
+    monkeypatch.setattr(controls, "likelier", lambda *_: True)
+    short = PlantedData(
+        subjects=10, samples_per_subject=12, steps=2, batch_size=25, split=Split("kfold", folds=5), drop_last=True
+    )
+    short.setup("fit")
+    rows = torch.from_numpy(short.positions("train"))
+    assert len(rows) % 25
+    student, _ = fit("short", on=short, **POOLED | {"method": method})
+    assert student.frozen["teachers"].table[rows].abs().sum(dim=1).min() > 0
+
+
 def test_with_all_labels_nothing_is_left_to_teach(fit):
     whole = PlantedData(subjects=10, samples_per_subject=12, steps=2, batch_size=32, split=Split("kfold", folds=5))
     whole.setup("fit")
