@@ -57,13 +57,13 @@ def crossval(argv: Sequence[str]) -> int | None:
         options.name,
         tuple(rest),
     )
-    study, basis = plan.study()
-    check(study, basis)
+    study = plan.study()
+    check(study)
     if options.submit is not None:
         _submit(argv, options.submit, options.slurm, study.folder)
         return None
     part = part_of(options.part)
-    failures = run(study, options.jobs, options.threads, basis, part)
+    failures = run(study, options.jobs, options.threads, part)
     print(summarise(study.folder) if part[1] == 1 else f"Part {options.part} of the study is in {study.folder}")
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")

@@ -1,6 +1,5 @@
 """The verbs that reach Lightning: fit, stage, validate, test."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.notices import quieten
 from mtpkdot.pipeline.runner import Run
+from mtpkdot.pipeline.store import read_json, root_of
 
 
 def fit(argv: Sequence[str]) -> None:
@@ -49,11 +49,12 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
         raise RunError(f"{folder} is not a run", f"Name a folder that `mtpkdot fit` has written: `mtpkdot {verb} RUN`.")
     quieten()
     # The run may have been moved together with its root since it was trained.
-    stages = list(json.loads((folder / "run.json").read_text())["stages"])
+    stages = list(read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"])
+    root = root_of(folder)
     place = [
         f"--pipeline.stages=[{','.join(stages)}]",
-        f"--pipeline.root={folder.parent}",
-        f"--pipeline.name={folder.name}",
+        f"--pipeline.root={root}",
+        f"--pipeline.name={folder.relative_to(root)}",
     ]
     Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))
 

@@ -1,7 +1,6 @@
 """Runs the cells of a study in parallel processes; whatever is finished is not run again."""
 
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
@@ -14,18 +13,19 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from mtpkdot.errors import ConfigError, OtherRunError, RunError, UserError
+from mtpkdot.files import writing
 from mtpkdot.pipeline.store import write_json, write_text
-from mtpkdot.pipeline.study import Cell, Study
+from mtpkdot.pipeline.study import CELL, Cell, Study
 
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
 
-CELL, FAILED = "cell.json", "failed.txt"
+FAILED = "failed.txt"
 _read: "list[tuple[str, BaseData]]" = []  # what this process has read last
 
 
@@ -42,15 +42,13 @@ class Failure:
     reason: str
 
 
-def run(study: Study, jobs: int, threads: int, basis: str, part: tuple[int, int] = (1, 1)) -> list[Failure]:
+def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -> list[Failure]:
     """Run every cell that is not finished.
 
     Args:
         study: what to run.
         jobs: processes.
         threads: threads of each.
-        basis: digest of what decides the cells beside their arguments, so that those of another configuration, of other
-            data or of another version are not taken for finished; see `Plan.study`.
         part: (i, n), the i-th of n parts of the study, from 1 on, see `Study.cells`.
 
     Returns:
@@ -61,7 +59,7 @@ def run(study: Study, jobs: int, threads: int, basis: str, part: tuple[int, int]
     """
     study.write()
     cells = list(study.cells(part))
-    done = {cell.place for cell in cells if is_finished(study, cell, basis)}
+    done = {cell.place for cell in cells if study.is_finished(cell)}
     failures: list[Failure] = []
     waiting: dict[tuple[str, str, int, int], list[Cell]] = {}
     ready: list[Cell] = []
@@ -74,7 +72,7 @@ def run(study: Study, jobs: int, threads: int, basis: str, part: tuple[int, int]
             waiting.get(key, ready).append(cell)
     bar = tqdm(total=len(cells), initial=len(done), desc=study.name, unit="cell", disable=None, smoothing=0.05)
     with bar, _workers(jobs, threads) as submit:
-        running = {submit(study, cell, basis): cell for cell in ready}
+        running = {submit(study, cell): cell for cell in ready}
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -83,7 +81,7 @@ def run(study: Study, jobs: int, threads: int, basis: str, part: tuple[int, int]
                 followers = waiting.pop((cell.setting, cell.upstream, cell.fold, cell.seed), []) if cell.first else []
                 reason = _result(future)
                 if reason is None:
-                    running |= {submit(study, follower, basis): follower for follower in followers}
+                    running |= {submit(study, follower): follower for follower in followers}
                     continue
                 failures.append(Failure(cell.place, reason))
                 failures += [Failure(f.place, f"waits for {cell.place}, which failed") for f in followers]
@@ -91,23 +89,23 @@ def run(study: Study, jobs: int, threads: int, basis: str, part: tuple[int, int]
     return failures
 
 
-def is_finished(study: Study, cell: Cell, basis: str) -> bool:
-    """Whether a cell has been run with these arguments on this basis."""
-    folder = study.folder / cell.place
-    if not (folder / CELL).is_file() or not (folder / "predictions.parquet").is_file():
-        return False
-    written: dict[str, object] = json.loads((folder / CELL).read_text())
-    return written.get("finished") is True and written.get("digest") == _digest(cell, basis)
-
-
 def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
     """Run a cell in this process, its output going to `log.txt`.
+
+    Args:
+        folder: of the cell.
+        cell: what to run.
+        basis: of the cell, see `Study.basis_of`.
 
     Returns:
         None, or in one line why it could not be run; the whole account is in `failed.txt`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"arguments": cell.arguments, "digest": _digest(cell, basis)}
+    try:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except UserError as error:
+        return str(error)
+    record = {"arguments": cell.arguments, "basis": basis}
     for name in (CELL, FAILED):  # of an earlier study: whatever happens now, it is out of date
         (folder / name).unlink(missing_ok=True)
     started = time.monotonic()
@@ -125,12 +123,11 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
     return None
 
 
-def check(study: Study, basis: str) -> None:
+def check(study: Study) -> None:
     """Stop at a mistake in the study before anything is run: each variant once, and each setting once.
 
     Args:
         study: what to check; what is finished is passed over.
-        basis: see `run`.
 
     Raises:
         UserError: the first mistake.
@@ -140,9 +137,10 @@ def check(study: Study, basis: str) -> None:
 
     settings, variants = list(study.settings), list(study.variants)
     predicted: dict[str, tuple[str, list[str], str]] = {}
+    of_settings: dict[str, list[Any]] = {}
     for cell in study.cells():
         once = cell.setting == settings[0] or cell.first or cell.variant == variants[0]
-        if cell.fold or cell.seed != study.seeds[0] or not once or is_finished(study, cell, basis):
+        if cell.fold or cell.seed != study.seeds[0] or not once or study.is_finished(cell):
             continue
         try:
             with _shared(cell):
@@ -151,6 +149,13 @@ def check(study: Study, basis: str) -> None:
                     raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
                 run.check()
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
+            tested = run.data.positions("test")
+            judged = [run.data.samples.ids[tested].tolist(), run.data.samples.target[tested].tolist()]
+            if str(of_settings.setdefault(cell.setting, judged)) != str(judged):
+                raise ConfigError(
+                    "variants of one setting are tested on different samples or targets",
+                    "Make settings of what changes the data.",
+                )
             if len({str(value) for value in predicted.values()}) > 1:
                 raise ConfigError(
                     "settings of one study predict different things, or from different modalities",
@@ -192,10 +197,6 @@ def _data_of(cell: Cell) -> str:
     return json.dumps(deciding)
 
 
-def _digest(cell: Cell, basis: str) -> str:
-    return hashlib.sha256(json.dumps([cell.arguments, basis]).encode()).hexdigest()[:16]
-
-
 def _result(future: "Future[str | None]") -> str | None:
     try:
         return future.result()
@@ -206,7 +207,7 @@ def _result(future: "Future[str | None]") -> str | None:
         ) from error
 
 
-Submit = Callable[[Study, Cell, str], "Future[str | None]"]
+Submit = Callable[[Study, Cell], "Future[str | None]"]
 
 
 @contextlib.contextmanager
@@ -217,7 +218,7 @@ def _workers(jobs: int, threads: int) -> Iterator[Submit]:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (threads,))
     try:
-        yield lambda study, cell, basis: pool.submit(run_cell, study.folder / cell.place, cell, basis)
+        yield lambda study, cell: pool.submit(run_cell, study.folder / cell.place, cell, study.basis_of(cell))
     except BaseException:
         # A polite signal would end the cell in hand alone: the Trainer turns it into an exception.
         for process in multiprocessing.active_children():

@@ -11,11 +11,9 @@ import yaml
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.splits import Split
 from mtpkdot.errors import ConfigError
-from mtpkdot.losses.methods import REVISIONS
+from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
-from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
-from mtpkdot.pipeline.store import digest
-from mtpkdot.pipeline.study import UPSTREAM, Overrides, Study, option
+from mtpkdot.pipeline.study import HEADS, MODELS, UPSTREAM, Overrides, Study, option
 
 _METHODS = ("none", "pkdot", "mtpkdot")
 
@@ -46,11 +44,8 @@ class Plan:
     name: str | None
     overrides: Sequence[str]
 
-    def study(self) -> tuple[Study, str]:
-        """The study, and a digest of what decides its cells beside their arguments.
-
-        That is: what decides the stages of the configuration that they share (its file, the data, own code), and the
-        revisions of the methods.
+    def study(self) -> Study:
+        """The study, with its basis.
 
         Raises:
             UserError: anything in the command, the files or the data that cannot be used.
@@ -82,8 +77,11 @@ class Plan:
         )
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")
-        jobs = make_jobs(experiment, wanted_stages(experiment, everything=True)[1])
-        return study, digest({"stages": {name: job.stored.hash for name, job in jobs.items()}, "revisions": REVISIONS})
+        if taken := [name for name in study.variants if name in MODELS or name.startswith(HEADS)]:
+            raise ConfigError(f"a variant is named {taken[0]}, as the tables name another model", "Name it otherwise.")
+        if study.name == "stages":
+            raise ConfigError("stages is the folder of all trained stages", "Name the study otherwise with --name.")
+        return founded(study)
 
 
 def _combined(first: dict[str, Overrides], second: dict[str, Overrides]) -> dict[str, Overrides]:
@@ -109,7 +107,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not exist", "Name a file of configs/ablations, or write one.")
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())})", "Correct it.") from error
     known = {"config", "settings", "variants", "set", "folds", "seeds", "resample"}
     if not isinstance(content, dict) or not content.get("variants"):

@@ -1,6 +1,6 @@
 """The results of a run: rows, predictions, and the table that is printed."""
 
-import json
+import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from mtpkdot.data.base import BaseData
+from mtpkdot.errors import RunError
+from mtpkdot.files import write_whole
 from mtpkdot.losses.task import class_probabilities, predicted_class
 from mtpkdot.metrics.collections import score_rows
-from mtpkdot.pipeline.store import write_json, write_text
+from mtpkdot.pipeline.store import read_json, write_json, write_text
+
+PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,22 @@ def write_results(folder: Path, rows: list[Row], predictions: pd.DataFrame, text
     """Write results.json, results.md and predictions.parquet; each file is whole or the one before."""
     write_json(folder / "results.json", [asdict(row) for row in rows])
     write_text(folder / "results.md", text)
-    temporary = folder / ".predictions.parquet"
-    predictions.to_parquet(temporary, index=False)
-    temporary.replace(folder / "predictions.parquet")
+    buffer = io.BytesIO()
+    predictions.to_parquet(buffer, index=False)
+    write_whole(folder / PREDICTIONS, buffer.getbuffer())
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """The predictions of an earlier evaluation.
+
+    Raises:
+        RunError: the file is not there or damaged.
+    """
+    path = folder / PREDICTIONS
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunError(f"{path} cannot be read ({error})", "Remove it, and evaluate the run again.") from error
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -149,5 +167,5 @@ def read_rows(folder: Path) -> list[Row]:
     path = folder / "results.json"
     if not path.is_file():
         return []
-    stored: list[dict[str, Any]] = json.loads(path.read_text())
+    stored: list[dict[str, Any]] = read_json(path, "Remove it, and evaluate the run again.")
     return [Row(**row) for row in stored]

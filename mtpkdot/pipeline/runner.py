@@ -29,9 +29,9 @@ from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
-from mtpkdot.pipeline.results import Row, markdown, read_rows, write_results
+from mtpkdot.pipeline.results import PREDICTIONS, Row, markdown, read_predictions, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
-from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
+from mtpkdot.pipeline.store import digest, first_difference, read_json, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import StageCLI, train, versions
 
@@ -132,12 +132,13 @@ class Run:
             print("None of these stages predicts a target.")
             return
         kept = [row for row in read_rows(self.folder) if (row.stage, row.modality, row.split) not in new]
-        predictions = self.folder / "predictions.parquet"
-        if kept and predictions.is_file():
+        if (self.folder / PREDICTIONS).is_file():
             made = {(table["stage"].iloc[0], table["split"].iloc[0]) for table in tables}
-            for key, table in pd.read_parquet(predictions).groupby(["stage", "split"], sort=False):
+            for key, table in read_predictions(self.folder).groupby(["stage", "split"], sort=False):
                 if key not in made:
                     tables.append(table)
+        else:
+            kept = []  # no number without its predictions
         rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), list(KINDS).index(row.stage)))
         text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
@@ -293,6 +294,9 @@ class Run:
 
     def _claim_folder(self) -> None:
         """Write `run.json`, unless the folder holds a run of another configuration."""
+        if (self.folder / "study.json").is_file() or self.folder.name == "stages":
+            holds = "all trained stages" if self.folder.name == "stages" else "a study"
+            raise RunError(f"{self.folder} holds {holds}", "Name the run otherwise with --pipeline.name.")
         before = self._before()
         changed = self._changed(before)
         if changed is not None:
@@ -325,7 +329,8 @@ class Run:
     def _before(self) -> dict[str, Any]:
         """The stages that the folder's run names, with their hashes and keys."""
         path = self.folder / "run.json"
-        stages: dict[str, Any] = json.loads(path.read_text())["stages"] if path.is_file() else {}
+        record = read_json(path, f"Remove {self.folder} to make the run anew.") if path.is_file() else {}
+        stages: dict[str, Any] = record.get("stages", {})
         return stages
 
     def _changed(self, before: dict[str, Any]) -> OtherRunError | None:

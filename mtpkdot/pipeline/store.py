@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from filelock import FileLock, Timeout
 
@@ -49,6 +50,11 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[st
     return None
 
 
+def root_of(folder: Path) -> Path:
+    """Folder of the runs that a run belongs to: the nearest above with trained stages."""
+    return next((above for above in folder.parents if (above / "stages").is_dir()), folder.parent)
+
+
 @dataclass(frozen=True)
 class StoredStage:
     """A place in the store, filled or not.
@@ -79,17 +85,13 @@ class StoredStage:
         return self.folder / CHECKPOINT
 
     def exists(self) -> bool:
-        """Whether it has been trained."""
-        return self.checkpoint.is_file() and (self.folder / RECORD).is_file()
+        """Whether it has been trained, and its weights are whole."""
+        return (self.folder / RECORD).is_file() and self.checkpoint.is_file() and is_zipfile(self.checkpoint)
 
     def record(self) -> dict[str, Any]:
         """The finished stage's `stage.json`."""
-        path = self.folder / RECORD
-        try:
-            record: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read ({error})", f"Remove {self.folder} to train it again.") from error
-        return record
+        found: dict[str, Any] = read_json(self.folder / RECORD, f"Remove {self.folder} to train it again.")
+        return found
 
     @contextmanager
     def exclusively(self, announce: str) -> Iterator[None]:
@@ -116,6 +118,18 @@ class StoredStage:
             # Left by a store that was damaged by hand: `exists` found it incomplete.
             shutil.rmtree(self.folder)
         self.partial.rename(self.folder)
+
+
+def read_json(path: Path, step: str) -> Any:
+    """What `write_json` has written.
+
+    Raises:
+        RunError: the file is not there or damaged; `step` says what to do.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error})", step) from error
 
 
 def write_json(path: Path, value: Any) -> None:

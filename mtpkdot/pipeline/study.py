@@ -1,20 +1,25 @@
 """A study: students compared in settings, on the same folds, seeds and upstream stages; divided into cells to run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from mtpkdot.errors import RunError
-from mtpkdot.pipeline.store import write_json
+from mtpkdot.pipeline.store import read_json, write_json
 
 Overrides = dict[str, Any]
 Resample = Literal["subject", "seed"]
 
 UPSTREAM = "upstream"
-RECORD = "study.json"
+# Names that the tables give to models before any student.
+MODELS, HEADS = ("base", "teacher", "hallucinator"), ("backbone.", "adapted.")
+RECORD, CELL = "study.json", "cell.json"
 _UPSTREAM_STAGES = "[backbone,teacher,adapted,hallucinator]"
 
 
@@ -64,6 +69,8 @@ class Study:
         resample: what intervals are about: `subject`, other people of the test parts; `seed`, other seeds, for data
             that are generated anew for each.
         shared: overrides of all cells, in which `{seed}` stands for the seed.
+        basis: per setting/variant, or setting/variant/seed, what decides its cells beside their arguments; see
+            `mtpkdot.pipeline.basis`.
     """
 
     name: str
@@ -75,6 +82,7 @@ class Study:
     root: str = "runs"
     resample: Resample = "subject"
     shared: Overrides = field(default_factory=dict)
+    basis: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -122,8 +130,33 @@ class Study:
         given = tuple(option(key, value, seed) for key, value in {**overrides, **place}.items())
         return Cell(setting, variant, fold, seed, (*self.arguments, *given), upstream)
 
+    def basis_of(self, cell: Cell) -> str:
+        """What decides a cell beside its arguments: its own, or that of its upstream stages."""
+        places = [f"{cell.setting}/{variant}" for variant in (cell.variant, cell.upstream)]
+        keys = [key for place in places for key in (f"{place}/{cell.seed}", place)]
+        return next((self.basis[key] for key in keys if key in self.basis), "")
+
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether a cell has been run with these arguments on this basis, wherever the study has been moved to."""
+        folder = self.folder / cell.place
+        try:
+            written = json.loads((folder / CELL).read_text())
+            pq.read_metadata(folder / "predictions.parquet")
+        except (OSError, ValueError, pa.ArrowInvalid):
+            return False  # not there, or damaged: it is run again
+        if not written.get("finished"):
+            return False
+        same = _lasting(written["arguments"]) == _lasting(cell.arguments)
+        return same and written.get("basis", "") == self.basis_of(cell)
+
     def write(self) -> None:
-        """Write `study.json`, by which a report finds the cells."""
+        """Write `study.json`, by which a report finds the cells.
+
+        Raises:
+            RunError: the folder is that of a single run, whose results it would write over.
+        """
+        if (self.folder / "run.json").is_file():
+            raise RunError(f"{self.folder} holds a run", "Name the study otherwise with --name.")
         write_json(self.folder / RECORD, asdict(self))
 
     @classmethod
@@ -136,10 +169,15 @@ class Study:
         path = folder / RECORD
         if not path.is_file():
             raise RunError(f"{folder} is no study", "Name a folder that `mtpkdot crossval` has written.")
-        record: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = read_json(path, "Call its `mtpkdot crossval` again.")
         record |= {key: tuple(record[key]) for key in ("arguments", "folds", "seeds")}
         record |= {"root": str(folder.parent), "name": folder.name}
         return cls(**record)
+
+
+def _lasting(arguments: Sequence[str]) -> list[str]:
+    """Arguments that hold after the folder has moved."""
+    return [argument for argument in arguments if not argument.startswith(("--pipeline.root=", "--pipeline.name="))]
 
 
 def option(key: str, value: Any, seed: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtpkdot.data.batch import StrArray
 from mtpkdot.pipeline.study import Resample
 from mtpkdot.report.gather import Gathered, Model
 from mtpkdot.report.statistics import (
@@ -24,6 +25,7 @@ REPLICATES = 2000
 Metric = tuple[str, str]
 Cells = tuple[tuple[int, int], ...]  # (fold, seed)
 _NAN = (float("nan"),) * 3
+_ROUNDING = 1e-12  # of differences
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Comparison:
         self.methods = [*upstream, *(student for student in self.students if student in self.tests)]
         everyone = [tally.subjects for tallies in self.tests.values() for tally in tallies.values()]
         self.subjects = np.unique(np.concatenate(everyone))
-        self._draws = Draws(len(self.subjects), REPLICATES)
+        self._draws: dict[int, Draws] = {}
         self._replicates: dict[tuple[str, Cells], dict[Metric, Array]] = {}
 
     def values(self) -> list[Value]:
@@ -188,7 +190,9 @@ class Comparison:
     def _both(self, method: str, reference: str, cells: Cells) -> tuple[Array, Array]:
         """Differences of the primary metric, (seeds,) and resampled."""
         points = self._points(method, cells)[self.primary] - self._points(reference, cells)[self.primary]
-        return points, self._resampled(method, cells)[self.primary] - self._resampled(reference, cells)[self.primary]
+        resampled = self._resampled(method, cells)[self.primary] - self._resampled(reference, cells)[self.primary]
+        # What differs by rounding is a tie.
+        return _tied(points), _tied(resampled)
 
     def _tests(self, method: str, reference: str) -> tuple[float, float]:
         cells = self.common(method, reference)
@@ -199,8 +203,8 @@ class Comparison:
         of_folds: dict[int, list[float]] = {}
         for cell in cells:
             of_folds.setdefault(cell[0], []).append(self._cell(method, cell) - self._cell(reference, cell))
-        folds = np.array([np.mean(values) for values in of_folds.values()])
-        p = bootstrap_p(resampled) if len(self.subjects) > 1 else float("nan")
+        folds = _tied(np.array([np.mean(values) for values in of_folds.values()]))
+        p = float("nan") if np.isnan(resampled).any() else bootstrap_p(resampled)
         return p, corrected_t(folds, self.gathered.test_to_train[self.setting])
 
     def _gap(self, method: str, base: str) -> tuple[float, float, float]:
@@ -220,19 +224,26 @@ class Comparison:
         return {metric: np.array([found[metric] for found in of_seeds]) for metric in of_seeds[0]}
 
     def _resampled(self, method: str, cells: Cells) -> dict[Metric, Array]:
-        """(R,) replicates of the bootstrap over subjects, means over seeds; or one value per seed."""
+        """(R,) replicates of the bootstrap over subjects, means over seeds; or one value per seed.
+
+        The subjects are those that were tested in these cells; of one alone nothing is known, and all is NaN.
+        """
         if self.resample == "seed":
             return self._points(method, cells)
         if (method, cells) not in self._replicates:
-            found = [self._of(self._draws.sums(sums)) for sums in self._sums(method, cells)]
-            means = {metric: np.asarray(np.mean([of[metric] for of in found], axis=0)) for metric in found[0]}
+            people = np.unique(np.concatenate([self.tests[method][cell].subjects for cell in cells]))
+            if len(people) not in self._draws:
+                self._draws[len(people)] = Draws(len(people), REPLICATES)
+            found = [self._of(self._draws[len(people)].sums(sums)) for sums in self._sums(method, cells, people)]
+            alone = np.nan if len(people) < 2 else 0.0
+            means = {metric: np.asarray(np.mean([of[metric] for of in found], axis=0)) + alone for metric in found[0]}
             self._replicates[method, cells] = means
         return self._replicates[method, cells]
 
     def _interval(self, resampled: Array) -> tuple[float, float]:
         if self.resample == "seed":
             return mean_interval(resampled)
-        return percentile_interval(resampled) if len(self.subjects) > 1 else (float("nan"), float("nan"))
+        return percentile_interval(resampled)
 
     def _base(self, student: str) -> str:
         """Name of the lower bound of a student's upstream models, which is added to the methods once."""
@@ -260,13 +271,18 @@ class Comparison:
             tally = self.gathered.tallies[self.setting, method, *cell][split]
         return float(self._of(tally.sums.sum(axis=0))[self.primary])
 
-    def _sums(self, method: str, cells: Cells) -> list[Array]:
-        """(S, n) per seed, over its folds."""
-        tallies = self.tests[method]
+    def _sums(self, method: str, cells: Cells, subjects: StrArray | None = None) -> list[Array]:
+        """(S, n) per seed, over its folds, of these subjects or all."""
+        tallies, people = self.tests[method], self.subjects if subjects is None else subjects
         return [
-            np.asarray(sum(tallies[cell].aligned(self.subjects) for cell in cells if cell[1] == seed))
+            np.asarray(sum(tallies[cell].aligned(people) for cell in cells if cell[1] == seed))
             for seed in sorted({seed for _, seed in cells})
         ]
 
     def _of(self, sums: Array) -> dict[Metric, Array]:
         return metrics(sums, self.gathered.task, self.gathered.targets)
+
+
+def _tied(differences: Array) -> Array:
+    """Without those that are of rounding alone."""
+    return np.asarray(np.where(np.abs(differences) < _ROUNDING, 0.0, differences))

@@ -1,7 +1,8 @@
 """Gathers what runs have predicted: into tallies, and the cells of a study into one file."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import secrets
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 from mtpkdot.errors import RunError
 from mtpkdot.losses.task import Task
 from mtpkdot.pipeline.evaluation import SPLITS
+from mtpkdot.pipeline.results import read_predictions
+from mtpkdot.pipeline.store import read_json
 from mtpkdot.pipeline.study import UPSTREAM, Study
 from mtpkdot.report.tallies import Tally, tally
 
@@ -101,7 +104,7 @@ class Gathered:
 
 
 def of_study(study: Study) -> list[Entry]:
-    """The cells of a study; one that was run with other arguments than the study now has is not finished."""
+    """The cells of a study; what was run with other arguments, or on another basis, than it now has is not finished."""
     return [
         Entry(
             cell.setting,
@@ -111,7 +114,7 @@ def of_study(study: Study) -> list[Entry]:
             cell.seed,
             study.folder / cell.place,
             Path(study.root),
-            _finished(study.folder / cell.place, cell.arguments),
+            study.is_finished(cell),
         )
         for cell in study.cells()
     ]
@@ -135,11 +138,13 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
     of_cells: dict[Key, dict[str, str]] = {}
     sizes: dict[str, list[float]] = {}
     missing, writer = [], None
+    # Of its own: the same command may run at the same time.
+    partial = into and into.with_name(f".{into.name}.{os.getpid()}-{secrets.token_hex(4)}")
     for entry in entries:
         if not entry.finished:
             missing.append(entry.place)
             continue
-        record = json.loads((entry.folder / "run.json").read_text())
+        record = read_json(entry.folder / "run.json", "Remove that folder, and run it again.")
         if found is None:
             found = Gathered(record["task"], record["targets"], record["prevalent"])
         if (found.task, found.targets, found.prevalent) != tuple(record[k] for k in ("task", "targets", "prevalent")):
@@ -164,20 +169,23 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
             of_groups[entry.setting, entry.variant] = entry.group
             if record["stages"][STUDENT]["keys"].get("student.model.method") == "none":
                 found.alone.add((entry.setting, entry.variant))
-        for stage, table in pd.read_parquet(entry.folder / "predictions.parquet").groupby("stage", sort=False):
+        for stage, table in read_predictions(entry.folder).groupby("stage", sort=False):
             method = entry.variant if stage == STUDENT else _name(str(stage), of_entry)
             at = (entry.setting, method, entry.fold, entry.seed)
             if at in found.tallies:
                 continue
             of_rows = table["split"].to_numpy()
             parts = {split: table.iloc[np.flatnonzero(of_rows == split)] for split in SPLITS}
+            if empty := [split for split, part in parts.items() if part.empty]:
+                what = f"{entry.folder} has no predictions of the {empty[0]} part"
+                raise RunError(what, "Call `mtpkdot validate` or `test` on it.")
             found.tallies[at] = {split: tally(part, found.task, found.targets) for split, part in parts.items()}
             found.models[at] = Model(str(stage), entry, record, hashes)
-            if into is not None:
-                writer = _append(writer, into, at, str(stage), table)
-    if into is not None and writer is not None:
+            if partial is not None:
+                writer = _append(writer, partial, at, str(stage), table)
+    if into is not None and partial is not None and writer is not None:
         writer.close()
-        into.with_suffix(".partial").replace(into)
+        partial.replace(into)
     if found is not None:
         found.upstream = {key: groups[key[0], group] for key, group in of_groups.items()}
         found.test_to_train = {setting: sum(values) / len(values) for setting, values in sizes.items()}
@@ -191,19 +199,6 @@ def _name(stage: str, names: dict[str, str]) -> str:
     return stage + names[kind].removeprefix(kind)
 
 
-def _finished(folder: Path, arguments: Sequence[str]) -> bool:
-    path = folder / "cell.json"
-    if not path.is_file() or not (folder / "predictions.parquet").is_file():
-        return False
-    written = json.loads(path.read_text())
-    return written.get("finished") is True and _lasting(written["arguments"]) == _lasting(arguments)
-
-
-def _lasting(arguments: Sequence[str]) -> list[str]:
-    """Arguments that hold after the folder has moved."""
-    return [argument for argument in arguments if not argument.startswith(("--pipeline.root=", "--pipeline.name="))]
-
-
 def _append(writer: Any, path: Path, key: Key, stage: str, table: pd.DataFrame) -> Any:
     columns: dict[str, Any] = dict(zip(("setting", "method", "fold", "seed"), key, strict=True)) | {"stage": stage}
     order = ["setting", "method", "stage", "fold", "seed", "split"]
@@ -211,7 +206,7 @@ def _append(writer: Any, path: Path, key: Key, stage: str, table: pd.DataFrame) 
     whole = whole[[*order, *(name for name in whole.columns if name not in order)]]
     rows = pa.Table.from_pandas(whole, preserve_index=False)
     if writer is None:
-        writer = pq.ParquetWriter(path.with_suffix(".partial"), rows.schema)
+        writer = pq.ParquetWriter(path, rows.schema)
     writer.write_table(rows.cast(writer.schema))
     return writer
 

@@ -1,13 +1,14 @@
 """What a report is made of: studies, and single runs that are put together where their data agree."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtpkdot.errors import RunError
-from mtpkdot.pipeline.study import RECORD, Resample, Study
+from mtpkdot.pipeline.store import read_json, root_of
+from mtpkdot.pipeline.study import HEADS, MODELS, RECORD, Resample, Study
 from mtpkdot.report.gather import STUDENT, Entry, of_study
 
 
@@ -39,7 +40,7 @@ def sources(folders: Sequence[Path]) -> list[Source]:
             study = Study.read(folder)
             found.append(Source(study.name, of_study(study), study.resample))
         elif (folder / "run.json").is_file():
-            record = json.loads((folder / "run.json").read_text())
+            record = read_json(folder / "run.json", "Remove that folder, and run it again.")
             if "targets" not in record:
                 raise RunError(f"{folder} is a run of an earlier version", "Call its `mtpkdot fit` again.")
             runs.setdefault(json.dumps(_data(record), sort_keys=True, default=str), []).append((folder, record))
@@ -53,6 +54,7 @@ def sources(folders: Sequence[Path]) -> list[Source]:
 def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
     """Single runs on the same data: those of equal students are one method, on several folds or seeds."""
     names: dict[str, str] = {}
+    groups: dict[str, str] = {}
     taken: dict[tuple[str, str, int, int], int] = {}
     entries: list[Entry] = []
     for folder, record in runs:
@@ -61,7 +63,7 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
         model = {key: value for key, value in student.items() if key.startswith("student.")}
         method = str(model.get("student.model.method", ""))
         if model:
-            free = method if method not in names.values() else folder.name
+            free = method if method not in names.values() else _unlike(folder.name, names.values())
             method = names.setdefault(json.dumps(model, sort_keys=True, default=str), free)
         labelled = keys.get("data.init_args.labelled_subjects", "all")
         setting = "all" if labelled == "all" else f"labelled_{labelled}"
@@ -69,16 +71,28 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
         place = (setting, method, fold, seed)
         taken[place] = taken.get(place, 0) + 1
         if taken[place] > 1:
-            method = folder.name
-        group = "" if not entries else folder.name
+            method = _unlike(folder.name, {entry.variant for entry in entries})
+        own = json.dumps(_upstream(record), sort_keys=True, default=str)
+        group = groups.setdefault(own, _unlike(folder.name, groups.values()) if groups else "")
         finished = (folder / "predictions.parquet").is_file()
         entries.append(Entry(setting, method, group, fold, seed, folder, root_of(folder), finished))
     return Source(", ".join(folder.name for folder, _ in runs), entries, "subject")
 
 
-def root_of(folder: Path) -> Path:
-    """Folder of the runs that a run belongs to: the nearest above with trained stages."""
-    return next((above for above in folder.parents if (above / "stages").is_dir()), folder.parent)
+def _unlike(name: str, taken: Collection[str]) -> str:
+    """A name that no other model has: this one, or with a number."""
+    names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+    return next(free for free in names if free not in taken and free not in MODELS and not free.startswith(HEADS))
+
+
+def _upstream(record: dict[str, Any]) -> dict[str, Any]:
+    """What a run's upstream models are made of, whatever they are trained on."""
+    kept: dict[str, Any] = {}
+    for stage, job in record["stages"].items():
+        if stage != STUDENT:
+            keys = {key: value for key, value in job["keys"].items() if not key.startswith(("data.", "upstream."))}
+            kept[stage] = {key: value for key, value in keys.items() if key != "seed_everything"}
+    return kept
 
 
 def _keys(record: dict[str, Any]) -> dict[str, Any]:

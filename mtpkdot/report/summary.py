@@ -38,7 +38,8 @@ def summarise(folder: Path) -> str:
     if len(comparisons) > 1:
         lines, caption = side_by_side(values, comparisons[0].primary)
         parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
-    parts = [f"# {study.name}", "", *parts]
+    protocols = sorted({str(model.record["protocol"]) for model in gathered.models.values()})
+    parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *parts]
     parts += [f"{note(study.resample, len(study.folds), len(study.seeds))} All metrics are in results.csv, and both "]
     parts[-1] += "tests in comparisons.csv."
     if gathered.missing:

@@ -1,6 +1,8 @@
 """Whole studies through the real entry point."""
 
+import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -110,7 +112,7 @@ def test_the_printed_table_follows_from_the_predictions_alone(root, table):
     raw = {}
     for method in ("none", "pkdot"):
         gains = replicates[method] - replicates["base"]
-        raw[method] = min(1, 2 * (min((gains <= 0).sum(), (gains >= 0).sum()) + 1) / 2001)
+        raw[method] = min(1, 2 * (min((gains <= 1e-12).sum(), (gains >= -1e-12).sum()) + 1) / 2001)
     smaller, larger = sorted(raw.values())
     for method, p in raw.items():
         gains = replicates[method] - replicates["base"]
@@ -286,6 +288,40 @@ def test_a_method_that_was_revised_is_one_line_and_not_its_old_table(root, tiny_
     monkeypatch.setitem(REVISIONS, "pkdot", 1)
     line = complaint(call(tiny_config, root, "--methods", "none,pkdot"))
     assert "s/all/pkdot/fold0-seed0 holds a run of another version" in line
+
+
+def test_a_study_and_a_run_do_not_share_a_folder(root, tiny_config, tmp_path, complaint):
+    shutil.copytree(root, tmp_path / "runs")
+    place = ["--config", str(tiny_config), "--pipeline.root", str(tmp_path / "runs")]
+    assert "holds a study" in complaint(["fit", *place, "--pipeline.name", "s"])
+    assert "all trained stages" in complaint(["fit", *place, "--pipeline.name", "stages"])
+    (tmp_path / "runs" / "s" / "study.json").rename(tmp_path / "runs" / "s" / "run.json")
+    assert "holds a run" in complaint(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot"))
+    assert "stages" in complaint(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot", name="stages"))
+
+
+def test_a_cell_is_tested_again_as_a_run_is(root, tmp_path, capsys):
+    shutil.copytree(root, tmp_path / "runs")
+    cell = tmp_path / "runs" / "s" / "all" / "pkdot" / "fold1-seed0"
+    before = pd.read_parquet(cell / "predictions.parquet")
+    (cell / "results.json").unlink()
+    assert main(["test", str(cell)]) == 0
+    capsys.readouterr()
+    # Predictions of the other part stay, whatever has become of the numbers.
+    after = pd.read_parquet(cell / "predictions.parquet")
+    both = (before, after[after["stage"] == "student"])  # the models that it is trained on are tested beside it
+    pd.testing.assert_frame_equal(*(table.sort_values(["split", "id"], ignore_index=True) for table in both))
+    (cell / "predictions.parquet").unlink()
+    assert main(["test", str(cell)]) == 0
+    assert {row["split"] for row in json.loads((cell / "results.json").read_text())} == {"test"}
+
+
+@pytest.mark.parametrize("name", ["run.json", "predictions.parquet", "results.json"])
+def test_a_damaged_file_of_a_run_is_one_line(root, tmp_path, complaint, name):
+    shutil.copytree(root, tmp_path / "runs")
+    cell = tmp_path / "runs" / "s" / "all" / "pkdot" / "fold1-seed0"
+    (cell / name).write_bytes((cell / name).read_bytes()[:40])
+    assert f"{name} cannot be read" in complaint(["test", str(cell)])
 
 
 def test_no_experiment_is_one_line(complaint):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -123,16 +124,31 @@ def test_a_cell_is_finished_for_its_own_arguments_and_data_alone(tiny_config, tm
     folder = made.folder / cell.place
 
     def fit(cell):
-        (folder / "predictions.parquet").write_text("")
+        pd.DataFrame({"id": ["a"]}).to_parquet(folder / "predictions.parquet")
 
     monkeypatch.setattr(crossval, "_fit", fit)
-    assert not crossval.is_finished(made, cell, "d")
-    assert crossval.run_cell(folder, cell, "d") is None
-    assert crossval.is_finished(made, cell, "d")
-    assert not crossval.is_finished(made, cell, "other data")
-    other = next(study(tmp_path, tiny_config, settings={"all": {"data.nuisance": 2.0}}).cells())
-    assert other.place == cell.place
-    assert not crossval.is_finished(made, other, "d")
+    made = replace(made, basis={"all/upstream": "b"})
+    assert not made.is_finished(cell)
+    assert crossval.run_cell(folder, cell, made.basis_of(cell)) is None
+    assert made.is_finished(cell)
+    assert not replace(made, basis={"all/upstream": "other data"}).is_finished(cell)
+    other = study(tmp_path, tiny_config, settings={"all": {"data.nuisance": 2.0}})
+    assert next(other.cells()).place == cell.place
+    assert not replace(other, basis=made.basis).is_finished(next(other.cells()))
+    for name in ("cell.json", "predictions.parquet"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+        assert not made.is_finished(cell)
+        (folder / name).write_bytes(whole)
+        assert made.is_finished(cell)
+
+
+def test_a_file_in_the_place_of_a_cell_fails_that_cell_alone(tiny_config, tmp_path):
+    made = study(tmp_path, tiny_config)
+    cell = next(made.cells())
+    (made.folder / cell.place).parent.mkdir(parents=True)
+    (made.folder / cell.place).touch()
+    assert "cannot be written" in crossval.run_cell(made.folder / cell.place, cell, "")
 
 
 def test_a_cell_that_fails_when_run_again_is_no_longer_finished(tiny_config, tmp_path, monkeypatch):
@@ -171,8 +187,14 @@ def test_failures_are_told_by_reason():
 def test_settings_that_predict_different_things_are_told_before_anything_is_run(tiny_config, tmp_path):
     made = study(tmp_path, tiny_config, settings={"a": {}, "b": {"data.task": "regression"}})
     with pytest.raises(ConfigError, match=r"b/.*different things"):
-        crossval.check(made, "d")
+        crossval.check(made)
     assert not list(tmp_path.iterdir())
+
+
+def test_variants_that_are_tested_on_other_samples_are_told_before_anything_is_run(tiny_config, tmp_path):
+    variants = {"none": {"student.model.method": "none"}, "other": {"data.generator_seed": 5}}
+    with pytest.raises(ConfigError, match=r"all/.*tested on different samples"):
+        crossval.check(replace(study(tmp_path, tiny_config), variants=variants))
 
 
 def test_data_are_read_once_for_cells_that_agree_on_them(tiny_config, tmp_path, monkeypatch):
@@ -183,5 +205,5 @@ def test_data_are_read_once_for_cells_that_agree_on_them(tiny_config, tmp_path, 
     load = PlantedData.load
     monkeypatch.setattr(crossval, "_read", [])
     monkeypatch.setattr(PlantedData, "load", lambda self: reads.append(self.nuisance) or load(self))
-    crossval.check(made, "d")
+    crossval.check(made)
     assert reads == [1.0, 2.0]

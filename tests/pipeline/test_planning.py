@@ -16,12 +16,11 @@ def plan(config=None, ablation=None, methods=(), folds=None, seeds=None, labelle
 
 
 def test_a_plan_without_a_word_compares_the_papers_methods_on_the_configs_folds(tiny_config):
-    made, basis = plan(tiny_config).study()
+    made = plan(tiny_config).study()
     assert list(made.variants) == ["none", "pkdot", "mtpkdot"]
     assert made.name == "tiny-crossval"
     assert made.folds == tuple({"data.split.fold": fold} for fold in range(5))
     assert (made.seeds, made.settings, made.resample) == ((0,), {"all": {}}, "subject")
-    assert len(basis) == 16
 
 
 def test_the_basis_is_what_decides_the_cells_and_not_how_it_is_written(tiny_config, tmp_path, monkeypatch):
@@ -31,7 +30,7 @@ def test_the_basis_is_what_decides_the_cells_and_not_how_it_is_written(tiny_conf
 
     def basis(more="", **changes):
         path.write_text(more + yaml.safe_dump(config | changes))
-        return plan(path).study()[1]
+        return plan(path).study().basis
 
     first = basis()
     assert basis("# a remark\n") == first
@@ -44,8 +43,22 @@ def test_the_basis_is_what_decides_the_cells_and_not_how_it_is_written(tiny_conf
     assert basis() != first
 
 
+@pytest.mark.parametrize("name", ["base", "teacher", "backbone.video", "adapted.signal"])
+def test_a_variant_cannot_take_the_name_of_another_model(tiny_config, tmp_path, name):
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump({"config": str(tiny_config), "variants": {name: {"student.model.method": "kd"}}}))
+    with pytest.raises(ConfigError, match=f"a variant is named {name}"):
+        plan(ablation=path).study()
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"variants: \xff\xfe")
+    with pytest.raises(ConfigError, match="is no YAML"):
+        read_study_file(tmp_path / "a.yaml")
+
+
 def test_seeds_count_from_the_configs_own(tiny_config):
-    made, _ = plan(tiny_config, seeds=3, given=("--seed_everything", "5")).study()
+    made = plan(tiny_config, seeds=3, given=("--seed_everything", "5")).study()
     assert made.seeds == (5, 6, 7)
     assert made.arguments == (f"--config={tiny_config}", "--seed_everything", "5")
 
@@ -91,12 +104,12 @@ def test_methods_of_the_command_line_replace_the_files_variants(tiny_config, tmp
     path = tmp_path / "own.yaml"
     content = {"config": str(tiny_config), "variants": {3: {"student.model.top_k": 3}}, "folds": 2, "seeds": 2}
     path.write_text(yaml.safe_dump({**content, "settings": {"a": {"data.nuisance": 0.5}}}))
-    made, _ = plan(ablation=path, labelled=["4"]).study()
+    made = plan(ablation=path, labelled=["4"]).study()
     assert made.variants == {"3": {"student.model.top_k": 3}}
     assert made.name == "own"
     assert made.settings == {"a-labelled_4": {"data.nuisance": 0.5, "data.labelled_subjects": "4"}}
     assert (len(made.folds), made.seeds) == (2, (0, 1))
-    assert list(plan(ablation=path, methods=["kd"]).study()[0].variants) == ["kd"]
+    assert list(plan(ablation=path, methods=["kd"]).study().variants) == ["kd"]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import io
 import json
 import multiprocessing
 import os
@@ -5,12 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtpkdot.errors import RunError
 from mtpkdot.pipeline.store import StoredStage, digest, first_difference, flatten, write_text
 
+_buffer = io.BytesIO()
+torch.save({}, _buffer)
+WEIGHTS = _buffer.getvalue()
 KEYS = st.dictionaries(st.text(min_size=1, max_size=5), st.integers() | st.text(max_size=3) | st.none(), max_size=6)
 
 
@@ -20,7 +25,7 @@ def train_slowly(root: Path, log: Path) -> None:
         if not stored.exists():
             stored.partial.mkdir(parents=True)
             time.sleep(0.3)
-            (stored.partial / "model.ckpt").write_bytes(b"weights")
+            (stored.partial / "model.ckpt").write_bytes(WEIGHTS)
             stored.publish({"who": os.getpid()})
             with log.open("a") as file:
                 file.write("trained\n")
@@ -46,7 +51,7 @@ def test_nested_sections_become_dotted_keys():
 def test_a_stage_is_there_only_once_it_is_whole(tmp_path):
     stored = StoredStage(tmp_path, "teacher", "abc")
     stored.partial.mkdir(parents=True)
-    (stored.partial / "model.ckpt").write_bytes(b"weights")
+    (stored.partial / "model.ckpt").write_bytes(WEIGHTS)
     assert not stored.exists()
     stored.publish({"hash": "abc"})
     assert stored.exists()
@@ -60,9 +65,19 @@ def test_a_damaged_stage_is_trained_again(tmp_path):
     (stored.folder / "stage.json").write_text("{}")
     assert not stored.exists()
     stored.partial.mkdir()
-    (stored.partial / "model.ckpt").write_bytes(b"weights")
+    (stored.partial / "model.ckpt").write_bytes(WEIGHTS)
     stored.publish({})
     assert stored.exists()
+
+
+def test_torn_weights_are_none(tmp_path):
+    stored = StoredStage(tmp_path, "teacher", "abc")
+    stored.partial.mkdir(parents=True)
+    (stored.partial / "model.ckpt").write_bytes(WEIGHTS)
+    stored.publish({})
+    assert stored.exists()
+    stored.checkpoint.write_bytes(WEIGHTS[: len(WEIGHTS) // 2])
+    assert not stored.exists()
 
 
 def test_a_record_that_cannot_be_read_says_what_to_remove(tmp_path):

@@ -120,5 +120,5 @@ def write(made: Study, skill=None, task="classification", targets=CLASSES, skip=
             of = {"student": rows}
         pd.concat(of.values(), ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
         (folder / "run.json").write_text(json.dumps(record(cell, stages, task, targets, labelled)))
-        (folder / "cell.json").write_text(json.dumps({"finished": True, "arguments": cell.arguments, "digest": "d"}))
+        (folder / "cell.json").write_text(json.dumps({"finished": True, "arguments": cell.arguments}))
     return made.folder

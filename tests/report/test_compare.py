@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 from mtpkdot.report import compare
 from mtpkdot.report.compare import BASE, Comparison
 from mtpkdot.report.gather import gather, of_study
+from mtpkdot.report.statistics import Draws
 from tests.report import fake
 
 
@@ -75,8 +76,8 @@ def test_intervals_are_those_of_a_loop_that_resamples_subjects(made, table):
     people = sorted(test["subject"].unique())
     rows = {(method, seed): part for (method, seed), part in test.groupby(["method", "seed"])}
     rows |= {(BASE, seed): part for seed, part in base_of(table).groupby("seed")}
-    drawn = [np.repeat(people, counts) for counts in found._draws.counts[:150]]
-    found._draws.counts = found._draws.counts[:150]
+    found._draws[len(people)] = Draws(len(people), 150)
+    drawn = [np.repeat(people, counts) for counts in found._draws[len(people)].counts]
 
     def replicate(method, who):
         whole = []
@@ -143,6 +144,31 @@ def test_methods_are_compared_on_the_cells_that_both_have(tmp_path):
     assert pair.value == pytest.approx(np.mean(cells[0]) - np.mean(cells[1]))
     values = {v.method: v for v in found.values() if v.metric == "accuracy"}
     assert (values["pkdot"].cells, values["mtpkdot"].cells) == (3, 5)
+
+
+def test_intervals_are_about_the_people_that_a_method_was_tested_on(tmp_path):
+    """As in a study that is not finished: whoever was not tested is nobody's mistake."""
+    made = fake.study(tmp_path / "s", ("none", "pkdot"), seeds=1)
+    fake.write(made, skip={"all/pkdot/fold1-seed0", "all/pkdot/fold2-seed0"})
+    whole = {(v.method, v.metric): v for v in comparison(made).values()}["pkdot", "accuracy"]
+    alone = fake.study(tmp_path / "t", ("none", "pkdot"), folds=1, seeds=1)
+    fake.write(alone)
+    part = {(v.method, v.metric): v for v in comparison(alone).values()}["pkdot", "accuracy"]
+    assert (whole.value, whole.low, whole.high) == (part.value, part.low, part.high)
+
+
+def test_ties_are_ties_whatever_the_rounding(made, monkeypatch):
+    found = comparison(made)
+    exact = found._points
+
+    def rounded(method, cells):
+        return {metric: values + 1e-16 * (method == "pkdot") for metric, values in exact(method, cells).items()}
+
+    monkeypatch.setattr(found, "_points", rounded)
+    monkeypatch.setattr(found, "_resampled", rounded)
+    points, resampled = found._both("pkdot", "pkdot", found.cells("pkdot"))
+    assert not points.any()
+    assert not resampled.any()
 
 
 def test_a_method_without_any_common_cell_is_not_compared(tmp_path):

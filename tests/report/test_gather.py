@@ -1,6 +1,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -33,7 +34,7 @@ def test_what_is_not_finished_is_missing_by_name_and_in_no_number(tmp_path):
     made = fake.study(tmp_path / "s")
     fake.write(made, skip={"all/pkdot/fold1-seed0"})
     stale = made.folder / "all/mtpkdot/fold0-seed1/cell.json"
-    stale.write_text(json.dumps({"finished": True, "arguments": ["--config=other.yaml"], "digest": "d"}))
+    stale.write_text(json.dumps({"finished": True, "arguments": ["--config=other.yaml"]}))
     (made.folder / "all/none/fold2-seed0/predictions.parquet").unlink()
     gathered = gather(of_study(made))
     assert gathered.missing == [
@@ -43,6 +44,23 @@ def test_what_is_not_finished_is_missing_by_name_and_in_no_number(tmp_path):
     ]
     assert ("all", "mtpkdot", 0, 1) not in gathered.tallies
     assert ("all", "mtpkdot", 0, 0) in gathered.tallies
+
+
+def test_what_was_run_on_another_basis_is_missing(tmp_path):
+    made = fake.study(tmp_path / "s")
+    fake.write(made)
+    replace(made, basis={"all/upstream": "other data"}).write()
+    assert gather(of_study(Study.read(made.folder))) is None
+
+
+def test_a_part_without_predictions_is_told(tmp_path):
+    made = fake.study(tmp_path / "s")
+    fake.write(made)
+    path = made.folder / "all/none/fold0-seed0/predictions.parquet"
+    table = pd.read_parquet(path)
+    table[table["split"] == "test"].to_parquet(path)
+    with pytest.raises(RunError, match="has no predictions of the validation part"):
+        gather(of_study(made))
 
 
 def test_nothing_finished_is_nothing(tmp_path):

@@ -57,6 +57,32 @@ def test_runs_on_the_same_data_are_compared_and_others_are_not(runs):
     assert [entry.folder.name for entry in second.entries] == ["other"]
 
 
+def test_folds_of_one_model_have_one_base_and_other_upstream_models_their_own(runs):
+    for name, keys in {
+        "fold1": {"data.init_args.split.fold": 1, "seed_everything": 3},
+        "other": {"teacher.model.dim": 32},
+    }.items():
+        shutil.copytree(runs / "tiny", runs / name)
+        change(runs / name, **keys)
+    (source,) = sources([runs / name for name in ("tiny", "fold1", "other")])
+    assert [(e.variant, e.group, e.fold) for e in source.entries] == [
+        ("mtpkdot", "", 0),
+        ("mtpkdot", "", 1),
+        ("other", "other", 0),
+    ]
+
+
+def test_runs_of_one_name_in_several_places_are_kept_apart(runs):
+    found = []
+    for name, dim in (("a", 16), ("b", 32), ("c", 48)):
+        shutil.copytree(runs / "tiny", runs / name / "teacher")
+        change(runs / name / "teacher", **{"teacher.model.dim": dim})
+        found.append(runs / name / "teacher")
+    (source,) = sources(found)
+    assert [entry.variant for entry in source.entries] == ["mtpkdot", "teacher-2", "teacher-3"]
+    assert len({entry.group for entry in source.entries}) == 3
+
+
 def test_a_run_named_twice_counts_once(runs):
     (source,) = sources([runs / "tiny", runs / "tiny", runs / "." / "tiny"])
     assert len(source.entries) == 1

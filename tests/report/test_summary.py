@@ -22,6 +22,7 @@ def test_the_summary_has_a_row_per_method_and_a_column_per_reference(tmp_path):
     assert re.fullmatch(r"[+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\], [01]\.\d{3}", rows["mtpkdot"][3])
     assert re.fullmatch(r"-?\d+% \[-?\d+%, -?\d+%\]", rows["mtpkdot"][6])
     assert rows["pkdot"][4] == rows["teacher"][3] == ""
+    assert "Protocol: clean." in text
     assert "3 folds, 2 seeds" in text
     assert "Not finished: 1 cells: s/all/mtpkdot/fold0-seed0" in text
 
