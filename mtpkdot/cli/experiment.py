@@ -8,6 +8,7 @@ from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.notices import quieten
 from mtpkdot.pipeline.runner import Run
 from mtpkdot.pipeline.store import read_json, root_of
+from mtpkdot.pipeline.study import CELL
 
 
 def fit(argv: Sequence[str]) -> None:
@@ -43,19 +44,19 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
         return
     if not argv or argv[0].startswith("-"):
         raise ConfigError("the run is not named", f"Call `mtpkdot {verb} RUN` with a run's folder, e.g. runs/demo.")
-    folder = Path(argv[0])
+    folder = Path(argv[0]).resolve()
     config = folder / "config.yaml"
     if not (folder / "run.json").is_file() or not config.is_file():
         raise RunError(f"{folder} is not a run", f"Name a folder that `mtpkdot fit` has written: `mtpkdot {verb} RUN`.")
     quieten()
     # The run may have been moved together with its root since it was trained.
-    stages = list(read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"])
     root = root_of(folder)
-    place = [
-        f"--pipeline.stages=[{','.join(stages)}]",
-        f"--pipeline.root={root}",
-        f"--pipeline.name={folder.relative_to(root)}",
-    ]
+    place = [f"--pipeline.root={root}", f"--pipeline.name={folder.relative_to(root)}"]
+    if not (
+        folder / CELL
+    ).is_file():  # a cell's models are those of its config alone, the others have cells of their own
+        stages = read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"]
+        place.append(f"--pipeline.stages=[{','.join(stages)}]")
     Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))
 
 

@@ -1,5 +1,6 @@
 """What decides the cells of a study beside their arguments: files, own code, and what this version trains."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,26 +9,33 @@ from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
 from mtpkdot.pipeline.store import digest
-from mtpkdot.pipeline.study import Cell, Study
+from mtpkdot.pipeline.study import UPSTREAM, Cell, Study
 
 
 def founded(study: Study) -> Study:
     """The study with the basis of its cells, so that those of another one are not taken for finished.
 
     A basis is that of a setting. Variants, and seeds, have their own where their overrides name something outside, a
-    file or a class.
+    file or a class, and variants where their method has been revised. Of a class it is the module that names it, not
+    what that imports.
 
     Raises:
         UserError: a setting, or such a variant, that cannot be parsed.
     """
-    shared = [value for value in study.shared.values() if "{seed}" in str(value)]
-    seeds = study.seeds if _is_outside(shared) else study.seeds[:1]
     found: dict[str, str] = {}
-    for cell in study.cells():
-        if cell.fold or cell.seed not in seeds or not (cell.first or _is_outside(study.variants[cell.variant])):
+    for cell in (cell for cell in study.cells() if not cell.fold):
+        own = study.variants.get(cell.variant.removeprefix(f"{UPSTREAM}-"), {})
+        overrides = {**study.shared, **study.settings[cell.setting], **own}
+        of_seed = _is_outside({key: value for key, value in overrides.items() if "{seed}" in str(value)})
+        if cell.seed != study.seeds[0] and not of_seed:
             continue
-        of_seed = f"/{cell.seed}" if _is_outside(shared) else ""
-        found[f"{cell.setting}/{cell.variant}{of_seed}"] = _basis(cell)
+        revision = None if cell.first else REVISIONS.get(own.get("student.model.method", ""))
+        shared = replace(study, basis=found).basis_of(cell)
+        basis = _basis(cell) if cell.first or _is_outside(own) else shared
+        if revision is not None:
+            basis = digest({"basis": basis, "revision": revision})
+        if basis != shared:
+            found[f"{cell.setting}/{cell.variant}" + (f"/{cell.seed}" if of_seed else "")] = basis
     return replace(study, basis=found)
 
 
@@ -37,15 +45,19 @@ def _basis(cell: Cell) -> str:
         jobs = make_jobs(experiment, wanted_stages(experiment, everything=True)[1])
     except UserError as error:
         raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
-    return digest({"stages": {name: job.stored.hash for name, job in jobs.items()}, "revisions": REVISIONS})
+    return digest({name: job.stored.hash for name, job in jobs.items()})
 
 
-def _is_outside(value: Any) -> bool:
-    """Whether an override names a file or a class."""
-    if isinstance(value, dict):
-        return any(map(_is_outside, value.values()))
+def _is_outside(overrides: Mapping[str, Any]) -> bool:
+    """Whether an override names a file or a class; a file of the data may have a name without any mark of one."""
+    return any(_names(value, key.startswith("data.")) for key, value in overrides.items())
+
+
+def _names(value: Any, anything: bool) -> bool:
+    if isinstance(value, Mapping):
+        return any(_names(item, anything) for item in value.values())
     if isinstance(value, list):
-        return any(map(_is_outside, value))
-    if not isinstance(value, str):
+        return any(_names(item, anything) for item in value)
+    if not isinstance(value, str) or value.replace("{seed}", "0").replace(".", "").isdecimal():
         return False
-    return any(mark in value for mark in "/.") and not value.replace(".", "").replace("{seed}", "").isdecimal()
+    return anything or any(mark in value for mark in "/.")

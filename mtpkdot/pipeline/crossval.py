@@ -1,6 +1,7 @@
 """Runs the cells of a study in parallel processes; whatever is finished is not run again."""
 
 import contextlib
+import hashlib
 import json
 import multiprocessing
 import os
@@ -13,13 +14,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from mtpkdot.errors import ConfigError, OtherRunError, RunError, UserError
 from mtpkdot.files import writing
-from mtpkdot.pipeline.store import write_json, write_text
+from mtpkdot.pipeline.results import discard_torn
+from mtpkdot.pipeline.store import StoredStage, read_json, write_json, write_text
 from mtpkdot.pipeline.study import CELL, Cell, Study
 
 if TYPE_CHECKING:
@@ -60,16 +62,18 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
     study.write()
     cells = list(study.cells(part))
     done = {cell.place for cell in cells if study.is_finished(cell)}
+    needed = {_key(cell) for cell in cells if cell.place not in done}
+    # What has been moved without its stages, or whose stages are damaged.
+    done -= {c.place for c in cells if c.first and c.place in done and _key(c) in needed and not _has_stages(study, c)}
     failures: list[Failure] = []
     waiting: dict[tuple[str, str, int, int], list[Cell]] = {}
     ready: list[Cell] = []
     for cell in (cell for cell in cells if cell.place not in done):
-        key = (cell.setting, cell.upstream, cell.fold, cell.seed)
         if cell.first:
             ready.append(cell)
-            waiting[key] = []
+            waiting[_key(cell)] = []
         else:
-            waiting.get(key, ready).append(cell)
+            waiting.get(_key(cell), ready).append(cell)
     bar = tqdm(total=len(cells), initial=len(done), desc=study.name, unit="cell", disable=None, smoothing=0.05)
     with bar, _workers(jobs, threads) as submit:
         running = {submit(study, cell): cell for cell in ready}
@@ -78,7 +82,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
             for future in finished:
                 cell = running.pop(future)
                 bar.update()
-                followers = waiting.pop((cell.setting, cell.upstream, cell.fold, cell.seed), []) if cell.first else []
+                followers = waiting.pop(_key(cell), []) if cell.first else []
                 reason = _result(future)
                 if reason is None:
                     running |= {submit(study, follower): follower for follower in followers}
@@ -87,6 +91,16 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
                 failures += [Failure(f.place, f"waits for {cell.place}, which failed") for f in followers]
                 bar.update(len(followers))
     return failures
+
+
+def _key(cell: Cell) -> tuple[str, str, int, int]:
+    """What a cell shares with those that wait for the same one."""
+    return cell.setting, cell.upstream, cell.fold, cell.seed
+
+
+def _has_stages(study: Study, cell: Cell) -> bool:
+    stages = read_json(study.folder / cell.place / "run.json", "Remove that folder.")["stages"]
+    return all(StoredStage(Path(study.root), name, job["hash"]).exists() for name, job in stages.items())
 
 
 def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
@@ -108,6 +122,7 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
     record = {"arguments": cell.arguments, "basis": basis}
     for name in (CELL, FAILED):  # of an earlier study: whatever happens now, it is out of date
         (folder / name).unlink(missing_ok=True)
+    discard_torn(folder)
     started = time.monotonic()
     with (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
@@ -137,7 +152,7 @@ def check(study: Study) -> None:
 
     settings, variants = list(study.settings), list(study.variants)
     predicted: dict[str, tuple[str, list[str], str]] = {}
-    of_settings: dict[str, list[Any]] = {}
+    of_settings: dict[str, str] = {}
     for cell in study.cells():
         once = cell.setting == settings[0] or cell.first or cell.variant == variants[0]
         if cell.fold or cell.seed != study.seeds[0] or not once or study.is_finished(cell):
@@ -150,8 +165,9 @@ def check(study: Study) -> None:
                 run.check()
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
             tested = run.data.positions("test")
-            judged = [run.data.samples.ids[tested].tolist(), run.data.samples.target[tested].tolist()]
-            if str(of_settings.setdefault(cell.setting, judged)) != str(judged):
+            judged = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())
+            judged.update(run.data.samples.target[tested].tobytes())
+            if of_settings.setdefault(cell.setting, judged.hexdigest()) != judged.hexdigest():
                 raise ConfigError(
                     "variants of one setting are tested on different samples or targets",
                     "Make settings of what changes the data.",

@@ -1,6 +1,8 @@
 """The results of a run: rows, predictions, and the table that is printed."""
 
+import contextlib
 import io
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -149,6 +152,19 @@ def write_results(folder: Path, rows: list[Row], predictions: pd.DataFrame, text
     write_whole(folder / PREDICTIONS, buffer.getbuffer())
 
 
+def discard_torn(folder: Path) -> None:
+    """Remove what cannot be read of an earlier evaluation, where all of it is made again."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            pq.read_metadata(folder / PREDICTIONS)
+        except pa.ArrowInvalid:
+            (folder / PREDICTIONS).unlink()
+        try:
+            json.loads((folder / "results.json").read_text())
+        except ValueError:
+            (folder / "results.json").unlink()
+
+
 def read_predictions(folder: Path) -> pd.DataFrame:
     """The predictions of an earlier evaluation.
 
@@ -163,7 +179,11 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows of an earlier evaluation, or none."""
+    """The rows of an earlier evaluation, or none.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     path = folder / "results.json"
     if not path.is_file():
         return []

@@ -110,7 +110,7 @@ class Run:
         changed = self._changed(self._before())
         if changed is not None:
             raise changed
-        self.evaluate(splits)
+        self.evaluate(splits, {stage.name for stage in self.wanted})
 
     def evaluate(self, splits: tuple[str, ...], stages: set[str] | None = None) -> None:
         """Evaluate stages of the run, or all, on some parts; rows of other stages and parts stay as they are."""

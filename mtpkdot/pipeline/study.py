@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtpkdot.errors import RunError
@@ -68,7 +67,7 @@ class Study:
         root: folder of runs.
         resample: what intervals are about: `subject`, other people of the test parts; `seed`, other seeds, for data
             that are generated anew for each.
-        shared: overrides of all cells, in which `{seed}` stands for the seed.
+        shared: overrides of all cells. In these and all others `{seed}` stands for the seed.
         basis: per setting/variant, or setting/variant/seed, what decides its cells beside their arguments; see
             `mtpkdot.pipeline.basis`.
     """
@@ -142,11 +141,11 @@ class Study:
         try:
             written = json.loads((folder / CELL).read_text())
             pq.read_metadata(folder / "predictions.parquet")
-        except (OSError, ValueError, pa.ArrowInvalid):
+        except (OSError, ValueError):
             return False  # not there, or damaged: it is run again
-        if not written.get("finished"):
+        if not isinstance(written, dict) or not written.get("finished"):
             return False
-        same = _lasting(written["arguments"]) == _lasting(cell.arguments)
+        same = _lasting(written.get("arguments", [])) == _lasting(cell.arguments)
         return same and written.get("basis", "") == self.basis_of(cell)
 
     def write(self) -> None:

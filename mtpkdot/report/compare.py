@@ -231,7 +231,9 @@ class Comparison:
         if self.resample == "seed":
             return self._points(method, cells)
         if (method, cells) not in self._replicates:
-            people = np.unique(np.concatenate([self.tests[method][cell].subjects for cell in cells]))
+            # The same ones for every method, so that differences are paired.
+            tested = [of[cell].subjects for of in self.tests.values() for cell in cells if cell in of]
+            people = np.unique(np.concatenate(tested))
             if len(people) not in self._draws:
                 self._draws[len(people)] = Draws(len(people), REPLICATES)
             found = [self._of(self._draws[len(people)].sums(sums)) for sums in self._sums(method, cells, people)]

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -129,17 +129,22 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
             prediction, p_<class>.
 
     Raises:
-        RunError: they predict different things.
+        RunError: they predict different things, or a file is damaged or has no predictions of a part.
     """
+    if into is None:
+        return _gather(entries, None)
+    with _Whole(into) as file:
+        return _gather(entries, file)
+
+
+def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
     found: Gathered | None = None
     names: dict[tuple[str, int, int, str, str], str] = {}  # of upstream models, by what identifies them
     groups: dict[tuple[str, str], dict[str, str]] = {}
     of_groups: dict[tuple[str, str], str] = {}
     of_cells: dict[Key, dict[str, str]] = {}
     sizes: dict[str, list[float]] = {}
-    missing, writer = [], None
-    # Of its own: the same command may run at the same time.
-    partial = into and into.with_name(f".{into.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    missing = []
     for entry in entries:
         if not entry.finished:
             missing.append(entry.place)
@@ -181,11 +186,8 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
                 raise RunError(what, "Call `mtpkdot validate` or `test` on it.")
             found.tallies[at] = {split: tally(part, found.task, found.targets) for split, part in parts.items()}
             found.models[at] = Model(str(stage), entry, record, hashes)
-            if partial is not None:
-                writer = _append(writer, partial, at, str(stage), table)
-    if into is not None and partial is not None and writer is not None:
-        writer.close()
-        partial.replace(into)
+            if into is not None:
+                into.append(at, str(stage), table)
     if found is not None:
         found.upstream = {key: groups[key[0], group] for key, group in of_groups.items()}
         found.test_to_train = {setting: sum(values) / len(values) for setting, values in sizes.items()}
@@ -199,16 +201,39 @@ def _name(stage: str, names: dict[str, str]) -> str:
     return stage + names[kind].removeprefix(kind)
 
 
-def _append(writer: Any, path: Path, key: Key, stage: str, table: pd.DataFrame) -> Any:
-    columns: dict[str, Any] = dict(zip(("setting", "method", "fold", "seed"), key, strict=True)) | {"stage": stage}
-    order = ["setting", "method", "stage", "fold", "seed", "split"]
-    whole = table.drop(columns="stage").assign(**columns)
-    whole = whole[[*order, *(name for name in whole.columns if name not in order)]]
-    rows = pa.Table.from_pandas(whole, preserve_index=False)
-    if writer is None:
-        writer = pq.ParquetWriter(path, rows.schema)
-    writer.write_table(rows.cast(writer.schema))
-    return writer
+class _Whole:
+    """One file of all predictions: whole, or the one before.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writer: Any = None
+        # Of its own: the same command may run at the same time.
+        self.beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            if kind is None:
+                self.beside.replace(self.path)
+        self.beside.unlink(missing_ok=True)
+
+    def append(self, key: Key, stage: str, table: pd.DataFrame) -> None:
+        """Add the predictions of a model."""
+        columns: dict[str, Any] = dict(zip(("setting", "method", "fold", "seed"), key, strict=True)) | {"stage": stage}
+        order = ["setting", "method", "stage", "fold", "seed", "split"]
+        whole = table.drop(columns="stage").assign(**columns)
+        whole = whole[[*order, *(name for name in whole.columns if name not in order)]]
+        rows = pa.Table.from_pandas(whole, preserve_index=False)
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.beside, rows.schema)
+        self.writer.write_table(rows.cast(self.writer.schema))
 
 
 def stages_of(entry: Entry, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:

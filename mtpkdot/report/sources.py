@@ -63,7 +63,8 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
         model = {key: value for key, value in student.items() if key.startswith("student.")}
         method = str(model.get("student.model.method", ""))
         if model:
-            free = method if method not in names.values() else _unlike(folder.name, names.values())
+            used = {*names.values(), *(entry.variant for entry in entries)}
+            free = method if method not in used else _unlike(folder.name, used)
             method = names.setdefault(json.dumps(model, sort_keys=True, default=str), free)
         labelled = keys.get("data.init_args.labelled_subjects", "all")
         setting = "all" if labelled == "all" else f"labelled_{labelled}"
@@ -71,28 +72,32 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
         place = (setting, method, fold, seed)
         taken[place] = taken.get(place, 0) + 1
         if taken[place] > 1:
-            method = _unlike(folder.name, {entry.variant for entry in entries})
+            method = _unlike(folder.name, {*names.values(), *(entry.variant for entry in entries)})
         own = json.dumps(_upstream(record), sort_keys=True, default=str)
-        group = groups.setdefault(own, _unlike(folder.name, groups.values()) if groups else "")
+        if own not in groups:
+            groups[own] = _unlike(folder.name, groups.values()) if groups else ""
+        group = groups[own]
         finished = (folder / "predictions.parquet").is_file()
         entries.append(Entry(setting, method, group, fold, seed, folder, root_of(folder), finished))
     return Source(", ".join(folder.name for folder, _ in runs), entries, "subject")
 
 
 def _unlike(name: str, taken: Collection[str]) -> str:
-    """A name that no other model has: this one, or with a number."""
-    names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
-    return next(free for free in names if free not in taken and free not in MODELS and not free.startswith(HEADS))
+    """A name that no other model has: this one, or with a mark or a number."""
+    if name in MODELS or name.startswith(HEADS):
+        name = f"run-{name}"
+    return next(free for free in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))) if free not in taken)
 
 
 def _upstream(record: dict[str, Any]) -> dict[str, Any]:
-    """What a run's upstream models are made of, whatever they are trained on."""
-    kept: dict[str, Any] = {}
-    for stage, job in record["stages"].items():
-        if stage != STUDENT:
-            keys = {key: value for key, value in job["keys"].items() if not key.startswith(("data.", "upstream."))}
-            kept[stage] = {key: value for key, value in keys.items() if key != "seed_everything"}
-    return kept
+    """What a run's upstream models are made of, whatever people and labels they are trained on."""
+    free = ("split.fold", "init_args.seed", "labelled_subjects", "num_workers", "seed_everything")
+    own = {job["hash"] for job in record["stages"].values()}
+    return {
+        stage: {key: v for key, v in job["keys"].items() if not key.endswith(free) and v not in own}
+        for stage, job in record["stages"].items()
+        if stage != STUDENT
+    }
 
 
 def _keys(record: dict[str, Any]) -> dict[str, Any]:

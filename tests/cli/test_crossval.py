@@ -300,6 +300,19 @@ def test_a_study_and_a_run_do_not_share_a_folder(root, tiny_config, tmp_path, co
     assert "stages" in complaint(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot", name="stages"))
 
 
+def test_a_torn_cell_is_run_again_and_stages_that_are_gone_are_trained_again(root, tiny_config, tmp_path, capsys):
+    shutil.copytree(root, tmp_path / "runs")
+    summary = (root / "s" / "summary.md").read_text()
+    cells = tmp_path / "runs" / "s" / "all"
+    for path in (cells / "pkdot/fold1-seed0/predictions.parquet", cells / "upstream/fold0-seed1/results.json"):
+        path.write_bytes(path.read_bytes()[:40])
+    (cells / "upstream/fold0-seed1/cell.json").write_text("{")
+    shutil.rmtree(cells / "none" / "fold1-seed1")
+    shutil.rmtree(tmp_path / "runs" / "stages" / "teacher")
+    assert main(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot")) == 0
+    assert summary in capsys.readouterr().out
+
+
 def test_a_cell_is_tested_again_as_a_run_is(root, tmp_path, capsys):
     shutil.copytree(root, tmp_path / "runs")
     cell = tmp_path / "runs" / "s" / "all" / "pkdot" / "fold1-seed0"
@@ -308,8 +321,7 @@ def test_a_cell_is_tested_again_as_a_run_is(root, tmp_path, capsys):
     assert main(["test", str(cell)]) == 0
     capsys.readouterr()
     # Predictions of the other part stay, whatever has become of the numbers.
-    after = pd.read_parquet(cell / "predictions.parquet")
-    both = (before, after[after["stage"] == "student"])  # the models that it is trained on are tested beside it
+    both = (before, pd.read_parquet(cell / "predictions.parquet"))
     pd.testing.assert_frame_equal(*(table.sort_values(["split", "id"], ignore_index=True) for table in both))
     (cell / "predictions.parquet").unlink()
     assert main(["test", str(cell)]) == 0

@@ -90,10 +90,26 @@ def test_more_of_the_same_leaves_what_is_finished(config):
     assert all(kept[cell.place] == before.basis_of(cell) for cell in before.cells())
 
 
-def test_a_revised_method_is_another_basis(config, monkeypatch):
-    before = bases(config)
+def test_a_revised_method_is_another_basis_of_its_own_cells(config, monkeypatch):
+    variants = {name: {"student.model.method": name} for name in ("none", "kd")}
+    before = bases(config, variants=variants)
     monkeypatch.setitem(REVISIONS, "kd", 7)
-    assert len(changed(before, bases(config))) == 4
+    first = changed(before, bases(config, variants=variants))
+    assert first == {"all/kd/0", "all/kd/1"}
+    monkeypatch.setitem(REVISIONS, "kd", 8)
+    assert changed(before, bases(config, variants=variants)) == first
+
+
+def test_seeds_in_a_setting_and_data_without_a_mark_of_a_file_are_seen(config):
+    settings = {"all": {"data.features.video": "w{seed}/video.csv"}}
+    before = bases(config, settings)
+    write(Path("w1"), 1)
+    assert changed(before, bases(config, settings)) == {"all/upstream/1", "all/none/1"}
+    for seed in (0, 1):
+        Path(f"m{seed}").write_bytes(Path("a/m.csv").read_bytes())
+    before = bases(config, shared={"data.manifest": "m{seed}"})
+    Path("m1").write_text(Path("m1").read_text().replace("k0", "k2"))
+    assert changed(before, bases(config, shared={"data.manifest": "m{seed}"})) == {"all/upstream/1", "all/none/1"}
 
 
 def test_numbers_and_names_are_not_outside(config):

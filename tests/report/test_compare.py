@@ -162,13 +162,15 @@ def test_ties_are_ties_whatever_the_rounding(made, monkeypatch):
     exact = found._points
 
     def rounded(method, cells):
-        return {metric: values + 1e-16 * (method == "pkdot") for metric, values in exact(method, cells).items()}
+        return {metric: values + 1e-15 * (method == "none") for metric, values in exact("pkdot", cells).items()}
 
     monkeypatch.setattr(found, "_points", rounded)
     monkeypatch.setattr(found, "_resampled", rounded)
-    points, resampled = found._both("pkdot", "pkdot", found.cells("pkdot"))
+    monkeypatch.setattr(found, "_cell", lambda method, cell: 0.5 + cell[0] + 1e-15 * cell[1] * (method == "none"))
+    points, resampled = found._both("none", "pkdot", found.cells("pkdot"))
     assert not points.any()
     assert not resampled.any()
+    assert found._tests("none", "pkdot") == (1.0, 1.0)
 
 
 def test_a_method_without_any_common_cell_is_not_compared(tmp_path):

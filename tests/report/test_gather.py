@@ -60,7 +60,8 @@ def test_a_part_without_predictions_is_told(tmp_path):
     table = pd.read_parquet(path)
     table[table["split"] == "test"].to_parquet(path)
     with pytest.raises(RunError, match="has no predictions of the validation part"):
-        gather(of_study(made))
+        gather(of_study(made), made.folder / "predictions.parquet")
+    assert not list(made.folder.glob("*predictions.parquet*"))
 
 
 def test_nothing_finished_is_nothing(tmp_path):

@@ -61,14 +61,16 @@ def test_folds_of_one_model_have_one_base_and_other_upstream_models_their_own(ru
     for name, keys in {
         "fold1": {"data.init_args.split.fold": 1, "seed_everything": 3},
         "other": {"teacher.model.dim": 32},
+        "batches": {"data.init_args.batch_size": 7},
     }.items():
         shutil.copytree(runs / "tiny", runs / name)
         change(runs / name, **keys)
-    (source,) = sources([runs / name for name in ("tiny", "fold1", "other")])
+    (source,) = sources([runs / name for name in ("tiny", "fold1", "other", "batches")])
     assert [(e.variant, e.group, e.fold) for e in source.entries] == [
         ("mtpkdot", "", 0),
         ("mtpkdot", "", 1),
         ("other", "other", 0),
+        ("batches", "batches", 0),
     ]
 
 
@@ -79,7 +81,7 @@ def test_runs_of_one_name_in_several_places_are_kept_apart(runs):
         change(runs / name / "teacher", **{"teacher.model.dim": dim})
         found.append(runs / name / "teacher")
     (source,) = sources(found)
-    assert [entry.variant for entry in source.entries] == ["mtpkdot", "teacher-2", "teacher-3"]
+    assert [entry.variant for entry in source.entries] == ["mtpkdot", "run-teacher", "run-teacher-2"]
     assert len({entry.group for entry in source.entries}) == 3
 
 
