@@ -52,9 +52,8 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     # The run may have been moved together with its root since it was trained.
     root = root_of(folder)
     place = [f"--pipeline.root={root}", f"--pipeline.name={folder.relative_to(root)}"]
-    if not (
-        folder / CELL
-    ).is_file():  # a cell's models are those of its config alone, the others have cells of their own
+    # The models of a study's cell are those of its config alone: the others have cells of their own.
+    if not (folder / CELL).is_file():
         stages = read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")
     Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))

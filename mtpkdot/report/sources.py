@@ -92,7 +92,7 @@ def _unlike(name: str, taken: Collection[str]) -> str:
 def _upstream(record: dict[str, Any]) -> dict[str, Any]:
     """What a run's upstream models are made of, whatever people and labels they are trained on."""
     free = ("split.fold", "init_args.seed", "labelled_subjects", "num_workers", "seed_everything")
-    own = {job["hash"] for job in record["stages"].values()}
+    own = [job["hash"] for job in record["stages"].values()]
     return {
         stage: {key: v for key, v in job["keys"].items() if not key.endswith(free) and v not in own}
         for stage, job in record["stages"].items()

@@ -14,7 +14,10 @@ def change(run, **keys):
     for stage in record["stages"].values():
         stage["keys"] |= {key: value for key, value in keys.items() if key in stage["keys"]}
         stage["hash"] = f"{stage['hash'][:8]}-{abs(hash(str(sorted(keys.items()))))}"
-    (run / "run.json").write_text(json.dumps(record))
+    text = json.dumps(record)
+    for name, stage in json.loads((run / "run.json").read_text())["stages"].items():
+        text = text.replace(f'"{stage["hash"]}"', f'"{record["stages"][name]["hash"]}"')  # where it is upstream
+    (run / "run.json").write_text(text)
 
 
 @pytest.fixture
