@@ -159,6 +159,7 @@ def discard_torn(folder: Path) -> None:
             pq.read_metadata(folder / PREDICTIONS)
         except pa.ArrowInvalid:
             (folder / PREDICTIONS).unlink()
+    with contextlib.suppress(FileNotFoundError):
         try:
             json.loads((folder / "results.json").read_text())
         except ValueError:
