@@ -69,9 +69,7 @@ class OwnTeacher(BackboneTeacher):
     """Self-training: the better of the prevalent backbone and the student after its warm-up, on held-out people."""
 
     @torch.no_grad()
-    def meet(
-        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
-    ) -> Found:
+    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool) -> Found:
         """The student's answers for the training part, if they are the likelier ones once both are calibrated.
 
         Returns:
@@ -138,9 +136,7 @@ class SpreadLabels(BackboneTeacher):
         )
         self.found = {}  # the student has no say in them
 
-    def meet(
-        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
-    ) -> Found:
+    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool) -> Found:
         """Nothing more to know."""
         return {}
 

@@ -43,9 +43,7 @@ class PooledTeachers(Prepared):
         return self.adapted.frozen_encoders(fitting)
 
     @torch.no_grad()
-    def meet(
-        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
-    ) -> Found:
+    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool) -> Found:
         """The evidence of the held-out part, by the names of `Evidence`."""
         return asdict(weigh(self.adapted.task, *compared(held_out, student, self._members)))
 

@@ -42,9 +42,7 @@ class Prepared(nn.Module):
         """Look at the training part, in order, before the training starts."""
 
     @abstractmethod
-    def meet(
-        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool = True
-    ) -> Found:
+    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool) -> Found:
         """Compare themselves with the student that they will teach.
 
         Args:

@@ -372,3 +372,10 @@ def test_a_folder_that_is_no_run_cannot_be_evaluated(tmp_path, complaint):
 def test_a_config_that_is_no_yaml_is_one_line(tmp_path, complaint):
     (tmp_path / "bad.yaml").write_text("data: [unclosed\n  student: {")
     assert complaint(call("fit", tmp_path / "bad.yaml", tmp_path))
+
+
+@pytest.mark.parametrize("written", [["--config", "{}"], ["--config={}"]], ids=["two words", "one"])
+def test_a_config_that_is_no_text_is_one_line(written, tmp_path, complaint):
+    (tmp_path / "bad.yaml").write_bytes("protocol: clean  # caf\u00e9\n".encode("latin-1"))
+    line = complaint(["fit", *(word.format(tmp_path / "bad.yaml") for word in written)])
+    assert "bad.yaml is no text in UTF-8" in line

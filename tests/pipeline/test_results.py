@@ -6,7 +6,16 @@ import torch
 from mtpkdot.data import PlantedData
 from mtpkdot.data.splits import Split
 from mtpkdot.losses.task import class_probabilities
-from mtpkdot.pipeline.results import Row, markdown, prediction_table, read_rows, score, table, write_results
+from mtpkdot.pipeline.results import (
+    Row,
+    discard_torn,
+    markdown,
+    prediction_table,
+    read_rows,
+    score,
+    table,
+    write_results,
+)
 
 
 @pytest.fixture(params=["classification", "ordinal", "regression"])
@@ -74,3 +83,17 @@ def test_written_results_are_read_back(tmp_path):
     assert read_rows(tmp_path) == rows
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.parquet", "results.json", "results.md"]
     assert read_rows(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("gone", [None, "predictions.parquet", "results.json"])
+@pytest.mark.parametrize("torn", ["predictions.parquet", "results.json"])
+def test_a_torn_file_is_discarded_whatever_becomes_of_the_other(gone, torn, tmp_path):
+    write_results(
+        tmp_path, [Row("student", "face", "test", "accuracy", "state", 0.25, 8)], pd.DataFrame({"id": ["a"]}), ""
+    )
+    whole = {"predictions.parquet", "results.json"} - {torn, gone}
+    (tmp_path / torn).write_bytes((tmp_path / torn).read_bytes()[:-9])
+    if gone is not None:
+        (tmp_path / gone).unlink()
+    discard_torn(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {"results.md"} == whole
