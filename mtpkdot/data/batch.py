@@ -147,6 +147,10 @@ class Samples:
         known = self.labelled.any(axis=1) if self.per_step else self.labelled
         return np.asarray(known)
 
+    def present(self, modality: str) -> BoolArray:
+        """(n,), or (n, T) where every step has a target: what the modality has a recorded step for."""
+        return self.masks[modality] if self.per_step else np.asarray(self.masks[modality].any(axis=1))
+
     def rows(self, index: IntArray) -> Rows:
         """What the rows `index` (m,) of the data set are; row `i * T + t` is step t of sample i."""
         if not self.per_step:

@@ -53,7 +53,7 @@ WEIGHTS: dict[Method, dict[Term, float]] = {
 }
 
 # Raise it where the same settings train another student than before: what was trained earlier is not taken for it.
-REVISIONS: dict[Method, int] = {"selftraining": 1}
+REVISIONS: dict[Method, int] = {"selftraining": 1, "mtpkdot_plus": 1}
 
 TeacherKind = Literal["joint", "adapted", "pooled", "own", "spread"]
 
@@ -73,6 +73,22 @@ def term_weights(method: Method, weights: Mapping[Term, float] | None) -> dict[T
     """The method's weights, with the user's in place of its own; terms without weight are left out."""
     merged: dict[Term, float] = {**WEIGHTS[method], **(weights or {})}
     return {name: weight for name, weight in merged.items() if weight}
+
+
+def level_weights(weights: Mapping[Term, float], labelled: int, unlabelled: int) -> dict[Term, float]:
+    """Raise the weight of `output` until a row without a label counts no less than one with.
+
+    A term is a mean over the rows that it speaks of: where few have a label, each of those would outweigh the many that
+    only teachers know.
+
+    Args:
+        weights: of the loss terms.
+        labelled: rows with a label, which `task` speaks of.
+        unlabelled: rows without, which `output` speaks of.
+    """
+    if "output" not in weights or not labelled:
+        return dict(weights)
+    return {**weights, "output": max(weights["output"], weights.get("task", 0.0) * unlabelled / labelled)}
 
 
 def needs_teachers(method: Method, weights: Mapping[Term, float] | None) -> bool:

@@ -12,7 +12,7 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import STUDENT, Distillation, Teacher
 from mtpkdot.losses.gather import gather_rows
-from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, term_weights
+from mtpkdot.losses.methods import Method, Term, level_weights, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import Rule, TeacherSelection
@@ -59,7 +59,8 @@ class StudentModule(StageModule):
             literature that is taught by the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`,
             `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
-            makes the teacher's predictions targets (soft labels, or values), on all samples that they teach.
+            makes the teacher's predictions targets (soft labels, or values), on all samples that they teach; the own
+            one of mtpkdot_plus is raised until a sample without a label counts no less than one with.
         weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
         ramp: share of the training in which weights rise or fall.
         rival: the rival's class with its settings, in place of the method's own.
@@ -155,6 +156,7 @@ class StudentModule(StageModule):
         check_settings(method, weights, weighting, margin, queue, rival is not None)
         self.weights = term_weights(method, weights)
         self.term_weights = TermWeights(self.weights, weighting, ramp)
+        self.levelled = method == "mtpkdot_plus" and "output" not in (weights or {})
         # The fusion is built once the sizes of the T-Nets are known; its settings are judged now.
         if dim % heads or not 0 <= dropout < 1:
             raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
@@ -225,8 +227,13 @@ class StudentModule(StageModule):
             raise ValueError(f"{self.method} looks at its data before it teaches: fit it with a BaseData as datamodule")
         teachers.prepare(self._moved(data.evaluation_loader("train")))
         if isinstance(teachers, PooledTeachers):
-            if data.samples.labelled[data.positions("train")].all() and self.trainer.is_global_zero:
+            rows, samples = data.positions("train"), data.samples
+            if samples.labelled[rows].all() and self.trainer.is_global_zero:
                 print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
+            if self.levelled:
+                seen, known = samples.present(self.prevalent)[rows], samples.labelled[rows]
+                counts = int((seen & known).sum()), int((seen & ~known).sum())
+                self.term_weights.weights = level_weights(self.weights, *counts)
             backbone, metrics = self._trained_backbone(), task_metrics(self.task, self.num_outputs)
             held_out = self._moved(data.selecting_loader())
             self.start.judge(backbone.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))
@@ -389,7 +396,7 @@ class StudentModule(StageModule):
         if "rival" in self.weights:
             # A batch that no teacher sees has a gradient of zero for them: a distributed step waits for it.
             loss = loss + 0.0 * sum(p.sum() for p in self.distillation.parameters() if p.requires_grad)
-        if self.term_weights.weighting != "fixed":
+        if self.term_weights.weighting != "fixed" or self.levelled:
             record |= {f"weight_{name}": weight for name, weight in weights.items()}
         return {"loss": loss, **{f"loss_{name}": terms[name] for name in weights}, **record}
 

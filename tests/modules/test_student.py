@@ -5,6 +5,7 @@ import sys
 from functools import partial
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -532,6 +533,21 @@ def test_every_training_sample_is_taught_where_evaluations_drop_the_last_batch(f
     assert len(rows) % 25
     student, _ = fit("short", on=short, **POOLED | {"method": method})
     assert student.frozen["teachers"].table[rows].abs().sum(dim=1).min() > 0
+
+
+@pytest.mark.parametrize(("weights", "expected"), [(None, 10.0), ({"transport": 0.0}, 10.0), ({"output": 3.0}, 3.0)])
+def test_answers_weigh_more_the_fewer_rows_have_a_label_unless_their_weight_is_given(fit, weights, expected):
+    few = PlantedData(
+        subjects=50, samples_per_subject=4, steps=2, batch_size=32, split=Split("kfold", folds=5), labelled_subjects=3
+    )
+    few.setup("fit")
+    samples, rows = few.samples, few.positions("train")
+    # What the student does not see counts on neither side.
+    known, others = rows[samples.labelled[rows]], rows[~samples.labelled[rows]]
+    samples.masks["video"][np.concatenate([known[10:], others[100:]])] = False
+    assert (len(known), len(others)) == (12, 116)
+    student, _ = fit("few", epochs=1, on=few, **POOLED | {"weights": weights})
+    assert student.term_weights.weights["output"] == expected
 
 
 def test_with_all_labels_nothing_is_left_to_teach(fit):
