@@ -75,22 +75,6 @@ def term_weights(method: Method, weights: Mapping[Term, float] | None) -> dict[T
     return {name: weight for name, weight in merged.items() if weight}
 
 
-def level_weights(weights: Mapping[Term, float], labelled: int, unlabelled: int) -> dict[Term, float]:
-    """Raise the weight of `output` until a row without a label counts no less than one with.
-
-    A term is a mean over the rows that it speaks of: where few have a label, each of those would outweigh the many that
-    only teachers know.
-
-    Args:
-        weights: of the loss terms.
-        labelled: rows with a label, which `task` speaks of.
-        unlabelled: rows without, which `output` speaks of.
-    """
-    if "output" not in weights or not labelled:
-        return dict(weights)
-    return {**weights, "output": max(weights["output"], weights.get("task", 0.0) * unlabelled / labelled)}
-
-
 def needs_teachers(method: Method, weights: Mapping[Term, float] | None) -> bool:
     """Whether a student is trained with teachers at hand; with `none` never."""
     return method != "none" and any(name != "task" for name in term_weights(method, weights))

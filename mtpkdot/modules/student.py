@@ -12,7 +12,7 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import STUDENT, Distillation, Teacher
 from mtpkdot.losses.gather import gather_rows
-from mtpkdot.losses.methods import Method, Term, level_weights, needs_teachers, teachers_of, term_weights
+from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import Rule, TeacherSelection
@@ -29,6 +29,7 @@ from mtpkdot.models.head import Head
 from mtpkdot.models.tnet import TNet
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
+from mtpkdot.modules.level import level_weights
 from mtpkdot.modules.pooled import PooledTeachers
 from mtpkdot.modules.prepared import Prepared
 from mtpkdot.modules.settings import check_settings
@@ -60,7 +61,8 @@ class StudentModule(StageModule):
             `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
             makes the teacher's predictions targets (soft labels, or values), on all samples that they teach; the own
-            one of mtpkdot_plus is raised until a sample without a label counts no less than one with.
+            one of mtpkdot_plus is raised until a sample without a label counts no less than one with, times the trust
+            in its teachers (`mtpkdot.modules.level`).
         weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
         ramp: share of the training in which weights rise or fall.
         rival: the rival's class with its settings, in place of the method's own.
@@ -227,13 +229,10 @@ class StudentModule(StageModule):
             raise ValueError(f"{self.method} looks at its data before it teaches: fit it with a BaseData as datamodule")
         teachers.prepare(self._moved(data.evaluation_loader("train")))
         if isinstance(teachers, PooledTeachers):
-            rows, samples = data.positions("train"), data.samples
-            if samples.labelled[rows].all() and self.trainer.is_global_zero:
+            if data.samples.labelled[data.positions("train")].all() and self.trainer.is_global_zero:
                 print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
             if self.levelled:
-                seen, known = samples.present(self.prevalent)[rows], samples.labelled[rows]
-                counts = int((seen & known).sum()), int((seen & ~known).sum())
-                self.term_weights.weights = level_weights(self.weights, *counts)
+                self.term_weights.weights = level_weights(self.weights, data, self.prevalent, self.chosen)
             backbone, metrics = self._trained_backbone(), task_metrics(self.task, self.num_outputs)
             held_out = self._moved(data.selecting_loader())
             self.start.judge(backbone.to(self.head.weight), self.prevalent, held_out, metrics.to(self.device))

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,11 +196,22 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
         told = f"{message.partition(':')[0]}: {_reason(message)}" if of_many else _one_line(message)
         raise ConfigError(told, "Run with --print_config to see all keys.") from error
     except UnicodeDecodeError as error:
-        files = [value for flag, value in pairwise(argv) if flag == "--config"]
-        files += [argument.partition("=")[2] for argument in argv if argument.startswith("--config=")]
-        raise ConfigError(f"{' or '.join(files)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
+        raise ConfigError(f"{_no_text(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
     finally:
         vars(parser).pop("print_config", None)  # asked for by a line that failed, it would be of the next one
+
+
+def _no_text(argv: Sequence[str]) -> str:
+    """The file among the arguments that is not UTF-8."""
+    for word in argv:
+        path = Path(word.rpartition("=")[2])
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(path)
+        except OSError:
+            continue
+    return "a file"
 
 
 def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:

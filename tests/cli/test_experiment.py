@@ -374,8 +374,8 @@ def test_a_config_that_is_no_yaml_is_one_line(tmp_path, complaint):
     assert complaint(call("fit", tmp_path / "bad.yaml", tmp_path))
 
 
-@pytest.mark.parametrize("written", [["--config", "{}"], ["--config={}"]], ids=["two words", "one"])
-def test_a_config_that_is_no_text_is_one_line(written, tmp_path, complaint):
-    (tmp_path / "bad.yaml").write_bytes("protocol: clean  # caf\u00e9\n".encode("latin-1"))
-    line = complaint(["fit", *(word.format(tmp_path / "bad.yaml") for word in written)])
+@pytest.mark.parametrize("written", [["--config", "{}"], ["--config={}"], ["--student.fit", "{}"]], ids=" ".join)
+def test_a_file_that_is_no_text_is_one_line(written, tiny_config, tmp_path, complaint):
+    (tmp_path / "bad.yaml").write_bytes("max_epochs: 2  # caf\u00e9\n".encode("latin-1"))
+    line = complaint([*call("fit", tiny_config, tmp_path), *(word.format(tmp_path / "bad.yaml") for word in written)])
     assert "bad.yaml is no text in UTF-8" in line

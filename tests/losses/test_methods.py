@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from mtpkdot.losses.methods import WEIGHTS, Method, Term, level_weights, needs_teachers, term_weights
+from mtpkdot.losses.methods import WEIGHTS, Method, Term, needs_teachers, term_weights
 from mtpkdot.losses.rivals import RIVALS
 
 PAPERS = {
@@ -55,16 +55,3 @@ def test_methods_without_a_term_of_a_teacher_need_none():
     assert needs_teachers("pkdot", {"transport": 0.0, "output": 1.0})
     assert needs_teachers("kd", {"task": 0.0})
     assert not needs_teachers("kd", {"rival": 0.0})
-
-
-@pytest.mark.parametrize(("labelled", "unlabelled", "output"), [(10, 110, 11.0), (35, 70, 3.0), (20, 0, 3.0)])
-def test_a_row_without_a_label_counts_no_less_than_one_with(labelled, unlabelled, output):
-    found = level_weights(term_weights("mtpkdot_plus", None), labelled, unlabelled)
-    assert found == {"task": 1.0, "output": output, "transport": 0.2}
-    assert found["output"] * labelled >= found["task"] * unlabelled
-
-
-def test_weights_are_level_where_there_is_nothing_to_level():
-    assert level_weights({"task": 1.0}, 1, 99) == {"task": 1.0}
-    assert level_weights({"output": 3.0}, 1, 99) == {"output": 3.0}  # labels do not count
-    assert level_weights({"task": 1.0, "output": 3.0}, 0, 99) == {"task": 1.0, "output": 3.0}
