@@ -127,8 +127,7 @@ def test_every_variant_and_setting_of_an_ablation_can_be_built(path, imported, t
     name = IMPORTS[Path(yaml.safe_load(path.read_text())["config"]).stem]
     monkeypatch.chdir(tmp_path if name is None else imported(name))
     study = Plan(None, path, [], None, 1, [], [], None, [f"--pipeline.root={tmp_path}"]).study()
-    assert len(study.variants) > 1
-    assert len(study.variants) * max(len(study.settings), 1) > 2
+    assert len(study.variants) > 2
     check(study)
 
 
