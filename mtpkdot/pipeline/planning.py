@@ -79,8 +79,6 @@ class Plan:
             check_name(name, "the study")
         if taken := [name for name in study.variants if name in MODELS or name.startswith(HEADS)]:
             raise ConfigError(f"a variant is named {taken[0]}, as the tables name another model", "Name it otherwise.")
-        if study.name == "stages":
-            raise ConfigError("stages is the folder of all trained stages", "Name the study otherwise with --name.")
         return founded(study)
 
 
@@ -136,7 +134,9 @@ def read_study_file(path: Path) -> dict[str, Any]:
 
 
 def check_name(name: str, where: str) -> None:
-    """Stop at a name that cannot be a folder."""
+    """Stop at a name that cannot be a folder of the study."""
+    if name == "stages":
+        raise ConfigError(f"{where}: stages is the folder of all trained stages", "Name it otherwise.")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name) or name.startswith(UPSTREAM):
         raise ConfigError(
             f"{where}: the name {name!r} cannot be used", f"Use letters, digits and _.+-, and not {UPSTREAM}."

@@ -155,3 +155,13 @@ def test_names_are_folders():
     for name in ("", "..", "a b", "a/b", "-x", "upstream-x", "a\n"):
         with pytest.raises(ConfigError, match="cannot be used"):
             check_name(name, "here")
+
+
+@pytest.mark.parametrize("where", ["settings", "variants"])
+def test_no_setting_or_variant_is_named_as_the_store_of_stages(where, tmp_path, tiny_config):
+    """A run looks for its stages in the nearest such folder above."""
+    path = tmp_path / "a.yaml"
+    text = {"config": str(tiny_config), "variants": {"none": {}}} | {where: {"stages": {}}}
+    path.write_text(yaml.safe_dump(text))
+    with pytest.raises(ConfigError, match=f"{where}: stages is the folder of all trained stages"):
+        plan(ablation=path).study()
