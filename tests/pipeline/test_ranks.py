@@ -128,6 +128,15 @@ def test_parts_that_go_on_training_and_a_shuffled_control_are_those_of_one_proce
         assert curve(two, stage, "mtpkdot")[0] == pytest.approx(curve(one, stage, "mtpkdot")[0], rel=0, abs=1e-8), stage
 
 
+def test_a_weight_raised_for_few_labels_is_that_of_one_process(tmp_path):
+    one, two = (fit(tmp_path, world, ("mtpkdot_plus",), "--data.labelled=0.15") for world in (1, 2))
+    folders = [stage_folder(root, "student", "mtpkdot_plus") for root in (one, two)]
+    logged = [pd.read_csv(next(folder.rglob("metrics.csv")))["train/weight_output"].dropna() for folder in folders]
+    assert logged[0].iloc[-1] > 3.5
+    assert logged[1].to_numpy() == pytest.approx(logged[0].to_numpy(), rel=1e-9)
+    assert curves(folders[1])[0] == pytest.approx(curves(folders[0])[0], rel=0, abs=1e-8)
+
+
 def test_the_program_starts_its_processes_itself_and_so_does_torchrun(tmp_path):
     config = tmp_path / "exact.yaml"
     config.write_text(yaml.safe_dump(EXACT, sort_keys=False))
