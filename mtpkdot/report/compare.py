@@ -9,6 +9,7 @@ from mtpkdot.data.batch import StrArray
 from mtpkdot.pipeline.study import Resample
 from mtpkdot.report.gather import Gathered, Model
 from mtpkdot.report.statistics import (
+    ROUNDING,
     Draws,
     bootstrap_p,
     corrected_t,
@@ -25,7 +26,6 @@ REPLICATES = 2000
 Metric = tuple[str, str]
 Cells = tuple[tuple[int, int], ...]  # (fold, seed)
 _NAN = (float("nan"),) * 3
-_ROUNDING = 1e-12  # of differences
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,16 @@ class Difference:
     Attributes:
         setting: the setting.
         method: the method.
-        reference: what it is compared with; `base` is that of the method's own upstream models.
+        reference: what it is compared with; `base` is that of the method's own upstream models, see Comparison.
         value: difference of the values.
         low: lower end of the interval of paired differences.
         high: upper end.
         p_bootstrap: two-sided, by the bootstrap over subjects, corrected (Holm); NaN if seeds are resampled.
         p_t: two-sided, by the corrected resampled t-test over folds, or by the t-test over seeds if those are
             resampled, corrected (Holm); NaN for a single fold.
+        seeds_low: lower end of Student's interval over seeds, whose test parts are the same: other weights, orders and
+            labelled people. NaN for a single seed, and if seeds are resampled, where it is `low`.
+        seeds_high: upper end.
         gap_closed: share of the gap between base and teacher; NaN for another reference, or without a clear gap.
         gap_low: lower end of its interval.
         gap_high: upper end.
@@ -84,6 +87,8 @@ class Difference:
     high: float
     p_bootstrap: float
     p_t: float
+    seeds_low: float = float("nan")
+    seeds_high: float = float("nan")
     gap_closed: float = float("nan")
     gap_low: float = float("nan")
     gap_high: float = float("nan")
@@ -93,7 +98,9 @@ class Comparison:
     """All methods of one setting, and the lower bound `base`.
 
     `base` is in every cell the better one, on the validation part, of the prevalent backbone and the student without
-    teachers, where the study has one. Each set of upstream models that differs in what these are made of has its own.
+    teachers. Each set of upstream models with such a student has its own; students of another set are compared with
+    that of the same prevalent backbone. Without any, the lower bound is the backbone, by its own name, and no gap is
+    closed.
 
     Args:
         gathered: what was found.
@@ -111,7 +118,10 @@ class Comparison:
             if of == setting:
                 self.tests.setdefault(method, {})[cell[0], cell[1]] = parts["test"]
         self.origins: dict[str, dict[tuple[int, int], str]] = {}  # what the base is, per cell
-        self.bases = {variant: self._base(variant) for variant in self.students}
+        alone = [v for v in self.students if (setting, v) in gathered.alone and v in self.tests]
+        for student in alone:
+            self._add_base(student)
+        self.bases = {variant: self._base(variant, alone) for variant in self.students}
         upstream = [method for method in self.tests if method not in self.students]
         self.methods = [*upstream, *(student for student in self.students if student in self.tests)]
         everyone = [tally.subjects for tallies in self.tests.values() for tally in tallies.values()]
@@ -124,20 +134,32 @@ class Comparison:
         return [value for method in self.methods for value in self._values(method)]
 
     def differences(self, references: Sequence[str]) -> list[Difference]:
-        """Every student against every reference that is there; p corrected for their number, reference by reference."""
+        """Every student against every reference that is there; p corrected for their number, reference by reference.
+
+        Where `base` is asked for, students without one are compared with their backbone.
+        """
         found = []
-        for reference in references:
-            pairs = {method: self.bases[method] if reference == BASE else reference for method in self.students}
+        for reference in dict.fromkeys([*references, *(self.backbones if BASE in references else ())]):
+            if reference == BASE:
+                pairs = {method: base for method, base in self.bases.items() if base in self.origins}
+            elif reference in self.backbones:
+                pairs = {method: base for method, base in self.bases.items() if base == reference}
+            else:
+                pairs = dict.fromkeys(self.students, reference)
             pairs = {m: r for m, r in pairs.items() if m != r and r in self.tests and self.common(m, r)}
             tests = {method: self._tests(method, other) for method, other in pairs.items()}
             p_bootstrap, p_t = (holm({method: test[i] for method, test in tests.items()}) for i in (0, 1))
             for method, other in pairs.items():
                 gap = self._gap(method, other) if reference == BASE else _NAN
-                difference = self._difference(method, other)
-                found.append(
-                    Difference(self.setting, method, reference, *difference, p_bootstrap[method], p_t[method], *gap)
-                )
+                p = p_bootstrap[method], p_t[method]
+                known = (*self._difference(method, other), *p, *self._over_seeds(method, other), *gap)
+                found.append(Difference(self.setting, method, reference, *known))
         return found
+
+    @property
+    def backbones(self) -> list[str]:
+        """Lower bounds of students for which there is no `base`."""
+        return list(dict.fromkeys(base for base in self.bases.values() if base not in self.origins))
 
     def models(self, method: str) -> list[Model]:
         """The models behind a method, one per fold and seed."""
@@ -187,6 +209,11 @@ class Comparison:
         points, resampled = self._both(method, reference, self.common(method, reference))
         return (float(points.mean()), *self._interval(resampled))
 
+    def _over_seeds(self, method: str, reference: str) -> tuple[float, float]:
+        if self.resample == "seed":
+            return _NAN[:2]
+        return mean_interval(self._both(method, reference, self.common(method, reference))[0])
+
     def _both(self, method: str, reference: str, cells: Cells) -> tuple[Array, Array]:
         """Differences of the primary metric, (seeds,) and resampled."""
         points = self._points(method, cells)[self.primary] - self._points(reference, cells)[self.primary]
@@ -204,7 +231,8 @@ class Comparison:
         for cell in cells:
             of_folds.setdefault(cell[0], []).append(self._cell(method, cell) - self._cell(reference, cell))
         folds = _tied(np.array([np.mean(values) for values in of_folds.values()]))
-        p = float("nan") if np.isnan(resampled).any() else bootstrap_p(resampled)
+        people = len(np.unique(np.concatenate([self.tests[method][cell].subjects for cell in cells])))
+        p = float("nan") if np.isnan(resampled).any() else bootstrap_p(resampled, people)
         return p, corrected_t(folds, self.gathered.test_to_train[self.setting])
 
     def _gap(self, method: str, base: str) -> tuple[float, float, float]:
@@ -247,23 +275,30 @@ class Comparison:
             return mean_interval(resampled)
         return percentile_interval(resampled)
 
-    def _base(self, student: str) -> str:
-        """Name of the lower bound of a student's upstream models, which is added to the methods once."""
-        names = self.gathered.upstream[self.setting, student]
+    def _base(self, student: str, alone: Sequence[str]) -> str:
+        """Name of a student's lower bound."""
+        own = self._base_of(student)
+        if own in self.origins:
+            return own
+        backbone = self._backbone(student)
+        return next((self._base_of(other) for other in alone if self._backbone(other) == backbone), backbone)
+
+    def _base_of(self, student: str) -> str:
         # The hallucinator is trained on the backbones: whoever shares it shares these too.
-        own = names.get("hallucinator", "")
-        base = BASE + own.removeprefix("hallucinator")
-        backbone = names.get(f"backbone.{self.gathered.prevalent}", "")
-        alone = [v for v in self.students if (self.setting, v) in self.gathered.alone]
-        alone = [v for v in alone if self.gathered.upstream[self.setting, v].get("hallucinator", "") == own][:1]
-        options = [method for method in (backbone, *alone) if method in self.tests]
-        if base in self.tests or not options:
-            return base
+        return BASE + self.gathered.upstream[self.setting, student].get("hallucinator", "").removeprefix("hallucinator")
+
+    def _backbone(self, student: str) -> str:
+        return self.gathered.upstream[self.setting, student].get(f"backbone.{self.gathered.prevalent}", "")
+
+    def _add_base(self, student: str) -> None:
+        """Add the lower bound of the upstream models of a student without teachers to the methods."""
+        base, options = self._base_of(student), [m for m in (self._backbone(student), student) if m in self.tests]
+        if base in self.tests:
+            return
         self.tests[base], self.origins[base] = {}, {}
         for cell in self.common(*options):
             best = max(options, key=lambda method: self._cell(method, cell, "validation"))
             self.tests[base][cell], self.origins[base][cell] = self.tests[best][cell], best
-        return base
 
     def _cell(self, method: str, cell: tuple[int, int], split: str = "test") -> float:
         """Primary metric of a cell."""
@@ -287,4 +322,4 @@ class Comparison:
 
 def _tied(differences: Array) -> Array:
     """Without those that are of rounding alone."""
-    return np.asarray(np.where(np.abs(differences) < _ROUNDING, 0.0, differences))
+    return np.asarray(np.where(np.abs(differences) < ROUNDING, 0.0, differences))

@@ -9,6 +9,7 @@ from scipy import stats
 from mtpkdot.report.tallies import Array
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # of differences
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _ROWS = 100  # replicates multiplied at a time: with one cluster per sample, all of them would fill the memory
 
@@ -73,10 +74,13 @@ def ratio_mean_interval(numerator: Array, denominator: Array) -> tuple[float, fl
     return float((b - half) / a), float((b + half) / a)
 
 
-def bootstrap_p(differences: Array) -> float:
-    """Two-sided p value of no difference, from the replicates (R,) of a difference; at least 2 / (R + 1)."""
+def bootstrap_p(differences: Array, clusters: int) -> float:
+    """Two-sided p value of no difference, from the replicates (R,) of a difference; at least 2 / (R + 1).
+
+    Nor is it below 2^(1 - clusters), what an exact test by the signs of so many clusters could show.
+    """
     below, above = (differences <= 0).sum(), (differences >= 0).sum()
-    return float(min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1)))
+    return float(min(1.0, max(2 * (min(below, above) + 1) / (len(differences) + 1), 2.0 ** (1 - clusters))))
 
 
 def mean_interval(values: Array) -> tuple[float, float]:
@@ -96,14 +100,15 @@ def corrected_t(differences: Array, test_to_train: float) -> float:
             parts overlap; 0 for independent data, which is the paired t-test.
 
     Returns:
-        p; NaN for fewer than two values, 1 where all differences are 0.
+        p; 1 where all differences are 0. NaN for fewer than two values, and where they are otherwise all the same:
+        nothing is known of their spread.
     """
     count = len(differences)
     if count < 2:
         return float("nan")
+    if np.ptp(differences) < ROUNDING:
+        return 1.0 if abs(differences.mean()) < ROUNDING else float("nan")
     variance = differences.var(ddof=1) * (1 / count + test_to_train)
-    if variance == 0:
-        return 1.0 if differences.mean() == 0 else 0.0
     return float(2 * stats.t.sf(abs(differences.mean()) / np.sqrt(variance), count - 1))
 
 

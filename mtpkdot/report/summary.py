@@ -14,10 +14,11 @@ from mtpkdot.report.gather import gather, of_study
 from mtpkdot.report.page import table
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
+FEW = 10  # subjects
 
 
 def summarise(folder: Path) -> str:
-    """Gather a study, write `summary.md`, `results.csv` and `comparisons.csv` into its folder, and return the first.
+    """Gather a study, write `summary.md`, `results.csv`, `comparisons.csv` and `bases.csv` into its folder; the first is returned.
 
     Raises:
         RunError: the folder holds no study.
@@ -35,20 +36,33 @@ def summarise(folder: Path) -> str:
         values += of_setting
         differences += against
         parts += [f"## {comparison.setting}", "", *table(rows(comparison, of_setting, against)), ""]
+        parts += remarks(comparison)
     if len(comparisons) > 1:
         lines, caption = side_by_side(values, comparisons[0].primary)
         parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
     protocols = sorted({str(model.record["protocol"]) for model in gathered.models.values()})
-    parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *parts]
-    parts += [f"{note(study.resample, len(study.folds), len(study.seeds))} All metrics are in results.csv, and both "]
-    parts[-1] += "tests in comparisons.csv."
-    if gathered.missing:
-        parts += ["", f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}"]
+    missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
+    parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *missing, *parts]
+    folds, seeds = (len({key[place] for key in gathered.models}) for place in (2, 3))
+    parts += [f"{note(study.resample, folds, seeds)} All metrics are in results.csv; comparisons.csv has the "]
+    parts[-1] += "intervals of differences over seeds as well."
     text = "\n".join(parts) + "\n"
     write_text(folder / "summary.md", text)
     write_text(folder / "results.csv", pd.DataFrame([asdict(v) for v in values]).to_csv(index=False))
     write_text(folder / "comparisons.csv", pd.DataFrame([asdict(d) for d in differences]).to_csv(index=False))
+    write_text(folder / "bases.csv", bases(comparisons).to_csv(index=False))
     return text
+
+
+def bases(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """Which model is the base: setting, base, fold, seed, method."""
+    chosen = [
+        (comparison.setting, base, *cell, method)
+        for comparison in comparisons
+        for base, origin in comparison.origins.items()
+        for cell, method in origin.items()
+    ]
+    return pd.DataFrame(chosen, columns=["setting", "base", "fold", "seed", "method"])
 
 
 def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[Difference]) -> list[list[str]]:
@@ -57,12 +71,13 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
     primary = {v.method: v for v in values if (v.metric, v.target) == comparison.primary}
     references = list(dict.fromkeys(d.reference for d in differences))
     of = {(d.method, d.reference): d for d in differences}
-    header = ["method", metric, "95 %", "sd", *(f"vs {r} [95 %], p" for r in references)]
+    tests = "p" if comparison.resample == "seed" else "p bootstrap / t"
+    header = ["method", metric, "95 %", "sd", *(f"vs {r} [95 %], {tests}" for r in references)]
     closed = any(not math.isnan(d.gap_closed) for d in differences)
     found = [[*header, "gap closed"] if closed else header]
     for method, value in primary.items():
         cells = [method, number(value.value), interval(value.low, value.high), number(value.sd)]
-        cells += [_against(of.get((method, reference))) for reference in references]
+        cells += [_against(of.get((method, reference)), comparison.resample) for reference in references]
         found.append([*cells, *([share(of.get((method, BASE)))] if closed else [])])
     return found
 
@@ -90,13 +105,31 @@ def side_by_side(values: Sequence[Value], metric: tuple[str, str]) -> tuple[list
     return found, caption
 
 
-def _against(difference: Difference | None) -> str:
+def remarks(comparison: Comparison) -> list[str]:
+    """What to beware of in a setting, each followed by an empty line."""
+    found = []
+    if comparison.resample == "subject" and len(comparison.subjects) < FEW:
+        found.append(
+            f"Only {len(comparison.subjects)} subjects are tested: a bootstrap over so few has intervals that are too "
+            "narrow."
+        )
+    if backbones := comparison.backbones:
+        students = [student for student in comparison.students if comparison.bases[student] in backbones]
+        found.append(
+            f"No base for {', '.join(students)}: there is no student without teachers (method none) on the same "
+            "prevalent backbone. They are compared with that backbone, and no share of a gap is told."
+        )
+    return [line for remark in found for line in (remark, "")]
+
+
+def _against(difference: Difference | None, resample: Resample) -> str:
     if difference is None:
         return ""
     d = difference
-    p = d.p_t if math.isnan(d.p_bootstrap) else d.p_bootstrap
     ends = "" if math.isnan(d.low) else f" [{d.low:+.4f}, {d.high:+.4f}]"
-    return f"{d.value:+.4f}{ends}" + ("" if math.isnan(p) else f", {p:.3f}")
+    of = (d.p_t,) if resample == "seed" else (d.p_bootstrap, d.p_t)
+    told = " / ".join("-" if math.isnan(p) else f"{p:.3f}" for p in of)
+    return f"{d.value:+.4f}{ends}" + (f", {told}" if told.strip("-/ ") else "")
 
 
 def share(difference: Difference | None) -> str:
@@ -120,7 +153,8 @@ def interval(low: float, high: float) -> str:
 def note(resample: Resample, folds: int, seeds: int) -> str:
     """How the numbers were made."""
     about = (
-        "Intervals: bootstrap over subjects, paired between methods, the seeds being what they are; p: the same, "
+        "Intervals: bootstrap over subjects, paired between methods, the seeds (weights, orders, labelled people) "
+        "being what they are; p: the same / the corrected resampled t-test over folds (- for a single one), both "
         "corrected for the number of methods (Holm), each reference for itself. Resampling raises calibration errors: "
         "their intervals lie high."
         if resample == "subject"

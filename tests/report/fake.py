@@ -96,7 +96,9 @@ def write(made: Study, skill=None, task="classification", targets=CLASSES, skip=
         key = f"{cell.setting}-{cell.upstream if cell.first else cell.variant}"
         place = f"{cell.setting}-{cell.fold}-{cell.seed}"
         own = sorted(a for a in cell.arguments if a.startswith("--backbone."))
-        stages = {name: f"{name}-{place}-{own}" for name in ("backbone.video", "backbone.audio", "hallucinator")}
+        stages = {name: f"{name}-{place}-{own}" for name in ("backbone.video", "backbone.audio")}
+        made_up = sorted(a for a in cell.arguments if a.startswith(("--backbone.", "--hallucinator.")))
+        stages["hallucinator"] = f"hallucinator-{place}-{made_up}"
         group = sorted(a for a in cell.arguments if a.startswith(("--teacher.", "--adapted.", "--backbone.")))
         if cell.first:
             stages |= {name: f"{name}-{place}-{group}" for name in ("teacher", "adapted")}

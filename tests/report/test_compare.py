@@ -185,8 +185,20 @@ def test_no_reference_is_no_comparison_and_no_error(tmp_path):
     fake.write(made)
     found = comparison(made)
     assert found.differences(["pkdot", "selftraining"]) == []
-    # Without a student that has no teachers, the backbone alone is the base.
-    assert set(found.origins[BASE].values()) == {"backbone.video"}
+
+
+def test_without_a_student_that_has_no_teachers_the_backbone_is_no_base(tmp_path):
+    made = fake.study(tmp_path / "s", ("kd",))
+    fake.write(made)
+    found = comparison(made)
+    assert found.bases == {"kd": "backbone.video"}
+    assert not found.origins
+    assert BASE not in found.methods
+    (difference,) = found.differences([BASE])
+    assert difference.reference == "backbone.video"
+    assert np.isnan(difference.gap_closed)
+    values = {v.method: v.value for v in found.values() if v.metric == "accuracy"}
+    assert difference.value == pytest.approx(values["kd"] - values["backbone.video"])
 
 
 def test_every_student_is_compared_with_the_base_of_its_own_upstream_models(tmp_path):
@@ -198,12 +210,58 @@ def test_every_student_is_compared_with_the_base_of_its_own_upstream_models(tmp_
     made = fake.study(tmp_path / "s", variants_of=variants)
     fake.write(made)
     found = comparison(made)
-    assert found.bases == {"none": BASE, "wide": BASE, "other": "base@other"}
-    assert set(found.origins["base@other"].values()) == {"backbone.video@other"}
+    assert found.bases == {"none": BASE, "wide": BASE, "other": "backbone.video@other"}
     assert found.teacher("wide") == "teacher@wide"
     values = {v.method: v.value for v in found.values() if v.metric == "accuracy"}
-    difference = by_method(found.differences([BASE]))["other"]
-    assert difference.value == pytest.approx(values["other"] - values["base@other"])
+    differences = {(d.method, d.reference): d for d in found.differences([BASE])}
+    assert differences.keys() == {("none", BASE), ("wide", BASE), ("other", "backbone.video@other")}
+    difference = differences["other", "backbone.video@other"]
+    assert difference.value == pytest.approx(values["other"] - values["backbone.video@other"])
+
+
+def test_upstream_models_with_a_student_without_teachers_have_a_base_of_their_own(tmp_path):
+    own = {"backbone.video.model.lr": 0.1}
+    variants = {
+        "none": {"student.model.method": "none"},
+        "other": own,
+        "bare": {**own, "student.model.method": "none"},
+    }
+    made = fake.study(tmp_path / "s", variants_of=variants)
+    fake.write(made)
+    found = comparison(made)
+    assert found.bases == {"none": BASE, "other": "base@other", "bare": "base@other"}
+    assert set(found.origins["base@other"].values()) <= {"backbone.video@other", "bare"}
+
+
+def test_another_hallucinator_of_the_same_backbone_shares_the_base(tmp_path):
+    """Two bases of one backbone would tell of the same accuracy as a loss and as a gain."""
+    variants = {"none": {"student.model.method": "none"}, "mmd": {"hallucinator.model.discrepancy": "mmd"}}
+    made = fake.study(tmp_path / "s", variants_of=variants)
+    fake.write(made)
+    found = comparison(made)
+    assert found.gathered.upstream["all", "mmd"]["hallucinator"] == "hallucinator@mmd"
+    assert found.gathered.upstream["all", "mmd"]["backbone.video"] == "backbone.video"
+    assert found.bases == {"none": BASE, "mmd": BASE}
+
+
+def test_differences_have_an_interval_over_seeds(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "pkdot"), seeds=4)
+    fake.write(made, {"none": 0.5, "pkdot": 0.7})
+    found = comparison(made)
+    difference = by_method(found.differences([BASE]))["pkdot"]
+    points = found._points("pkdot", found.cells("pkdot")), found._points(BASE, found.cells("pkdot"))
+    gains = points[0][found.primary] - points[1][found.primary]
+    assert len(gains) == 4
+    expected = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    assert (difference.seeds_low, difference.seeds_high) == pytest.approx(expected)
+    one = by_method(comparison(fake_of_one_seed(tmp_path)).differences([BASE]))["pkdot"]
+    assert np.isnan([one.seeds_low, one.seeds_high]).all()
+
+
+def fake_of_one_seed(folder):
+    made = fake.study(folder / "one", ("none", "pkdot"), seeds=1)
+    fake.write(made)
+    return made
 
 
 def test_seeds_of_data_of_their_own_are_resampled_as_such(tmp_path):

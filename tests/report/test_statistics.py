@@ -56,15 +56,20 @@ def test_the_p_value_is_right_where_nothing_differs():
     for trial in range(400):
         sums = np.stack([random.normal(size=40), np.ones(40)], axis=1)
         drawn = Draws(40, 400, seed=trial).sums(sums)
-        found.append(bootstrap_p(drawn[:, 0] / drawn[:, 1]))
+        found.append(bootstrap_p(drawn[:, 0] / drawn[:, 1], 30))
     assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.09
 
 
 def test_p_values_of_plain_cases():
-    assert bootstrap_p(np.zeros(99)) == 1.0
-    assert bootstrap_p(np.ones(99)) == pytest.approx(0.02)
-    assert bootstrap_p(-np.ones(99)) == pytest.approx(0.02)
-    assert bootstrap_p(np.r_[-np.ones(9), np.ones(90)]) == pytest.approx(0.2)
+    assert bootstrap_p(np.zeros(99), 30) == 1.0
+    assert bootstrap_p(np.ones(99), 30) == pytest.approx(0.02)
+    assert bootstrap_p(-np.ones(99), 30) == pytest.approx(0.02)
+    assert bootstrap_p(np.r_[-np.ones(9), np.ones(90)], 30) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("people", "least"), [(1, 1.0), (2, 0.5), (3, 0.25), (6, 1 / 32), (12, 2 / 2001)])
+def test_few_people_show_no_more_than_their_signs_could(people, least):
+    assert bootstrap_p(np.ones(2000), people) == pytest.approx(least)
 
 
 def test_the_corrected_t_test_against_a_hand_computation():
@@ -92,7 +97,8 @@ def test_too_few_values_have_no_interval_and_no_test():
     for found in (corrected_t(one, 0.0), *mean_interval(one), *ratio_mean_interval(one, one)):
         assert np.isnan(found)
     assert corrected_t(np.zeros(3), 0.2) == 1.0
-    assert corrected_t(np.ones(3), 0.2) == 0.0
+    assert np.isnan(corrected_t(np.ones(3), 0.2))  # no spread is known: that would be p = 0 of two equal folds
+    assert np.isnan(corrected_t(np.array([0.05, 0.05 + 1e-17, 0.1 - 0.05]), 0.2))
 
 
 def test_holm_by_hand():

@@ -14,17 +14,40 @@ def test_the_summary_has_a_row_per_method_and_a_column_per_reference(tmp_path):
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
     assert lines[0] == [
         *("method", "accuracy", "95 %", "sd"),
-        *(f"vs {name} [95 %], p" for name in ("base", "pkdot", "selftraining")),
+        *(f"vs {name} [95 %], p bootstrap / t" for name in ("base", "pkdot", "selftraining")),
         "gap closed",
     ]
     rows = {line[0]: line[1:] for line in lines[1:]}
     assert list(rows)[-5:] == ["base", "none", "pkdot", "selftraining", "mtpkdot"]
-    assert re.fullmatch(r"[+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\], [01]\.\d{3}", rows["mtpkdot"][3])
+    assert re.fullmatch(r"[+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\], [01]\.\d{3} / [01]\.\d{3}", rows["mtpkdot"][3])
     assert re.fullmatch(r"-?\d+% \[-?\d+%, -?\d+%\]", rows["mtpkdot"][6])
     assert rows["pkdot"][4] == rows["teacher"][3] == ""
     assert "Protocol: clean." in text
     assert "3 folds, 2 seeds" in text
-    assert "Not finished: 1 cells: s/all/mtpkdot/fold0-seed0" in text
+    assert text.index("Not finished: 1 cells: s/all/mtpkdot/fold0-seed0") < text.index("| method")
+
+
+def test_folds_that_did_not_run_are_not_counted(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "kd"), folds=3)
+    fake.write(made, skip={f"all/{name}/fold2-seed{seed}" for name in ("upstream", "none", "kd") for seed in range(2)})
+    assert "2 folds, 2 seeds" in summarise(made.folder)
+
+
+def test_a_study_without_a_student_that_has_no_teachers_says_so(tmp_path):
+    made = fake.study(tmp_path / "s", ("kd", "sp"))
+    fake.write(made)
+    text = summarise(made.folder)
+    assert "vs backbone.video [95 %]" in text
+    assert "No base for kd, sp" in text
+    assert "vs base" not in text
+    assert "gap closed" not in text
+
+
+def test_few_people_are_told_of(tmp_path):
+    for people, told in ((6, True), (12, False)):
+        made = fake.study(tmp_path / str(people), folds=1)
+        fake.write(made, people=people)
+        assert ("subjects are tested" in summarise(made.folder)) is told
 
 
 def test_settings_stand_side_by_side_with_what_they_change(tmp_path):
@@ -58,7 +81,11 @@ def test_numbers_are_in_files_as_well(tmp_path):
     values, differences = (pd.read_csv(made.folder / f"{name}.csv") for name in ("results", "comparisons"))
     assert set(values["metric"]) == {"accuracy", "macro_f1", "balanced_accuracy", "ece"}
     assert set(differences["reference"]) == {"base", "pkdot"}
-    assert {"p_bootstrap", "p_t", "gap_closed", "gap_low", "gap_high"} <= set(differences)
+    assert {"p_bootstrap", "p_t", "seeds_low", "seeds_high", "gap_closed", "gap_low", "gap_high"} <= set(differences)
+    bases = pd.read_csv(made.folder / "bases.csv")
+    assert bases[["fold", "seed"]].to_numpy().tolist() == [[fold, seed] for fold in range(3) for seed in range(2)]
+    assert set(bases["base"]) == {"base"}
+    assert set(bases["method"]) <= {"none", "backbone.video"}
 
 
 def test_many_names_are_the_first_and_a_number():
