@@ -18,7 +18,7 @@ FEW = 10  # subjects
 
 
 def summarise(folder: Path) -> str:
-    """Gather a study, write `summary.md`, `results.csv`, `comparisons.csv` and `bases.csv` into its folder; the first is returned.
+    """Gather a study; write `summary.md`, which is returned, and all numbers as csv into its folder.
 
     Raises:
         RunError: the folder holds no study.

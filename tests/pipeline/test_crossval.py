@@ -90,7 +90,7 @@ def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_p
     process = start(tiny_config, killed, "--jobs", "2")
     printed, complaint = process.communicate(timeout=400)
     assert process.returncode == 0, complaint
-    for name in ("summary.md", "results.csv", "comparisons.csv"):
+    for name in ("summary.md", "results.csv", "comparisons.csv", "bases.csv"):
         assert (killed / "s" / name).read_bytes() == (whole / "s" / name).read_bytes(), name
     tables = [pd.read_parquet(root / "s" / "predictions.parquet") for root in (whole, killed)]
     pd.testing.assert_frame_equal(*tables)
