@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
 from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
-from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts
+from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts, folds_of
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataError
 from mtpkdot.losses.task import Task
@@ -156,15 +156,9 @@ class BaseData(L.LightningDataModule):
         return self.samples.class_names or self.samples.target_names
 
     @property
-    def fold_count(self) -> int:
-        """How many folds the split has; 1 for one that is given once and for all."""
-        if self.split.scheme == "kfold":
-            return self.split.folds
-        if self.split.scheme == "loso":
-            return len(np.unique(self._loaded.subjects))
-        if self.split.scheme == "fold_column" and self._loaded.split_column is not None:
-            return len(np.unique(self._loaded.split_column))
-        return 1
+    def folds(self) -> list[int]:
+        """Values that `split.fold` can have; none for a split that is given once and for all."""
+        return folds_of(self.split, self._loaded, self.source)
 
     def check_modalities(self) -> None:
         """Stop at names of modalities that cannot be used, without reading a file."""

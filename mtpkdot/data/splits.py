@@ -31,9 +31,9 @@ class Split:
         scheme: `column`: the manifest's split column says train, validation or test. `fold_column`: the manifest
             numbers the folds; fold `fold` is the test part. `kfold`: subject k-fold. `loso`: leave one subject out,
             subjects in sorted order. `holdout`: `test_subjects`, or a random share of the subjects. `official`: those
-            whom the data set's authors test.
+            whom the data set's authors test. Whoever has no label at all cannot be judged on, and is always trained on.
         folds: number of folds of `kfold`.
-        fold: which fold (kfold, fold_column) or subject (loso) is tested, from 0.
+        fold: which fold or subject (loso) is tested, from 0; for `fold_column` a number of that column.
         validation: share of the remaining subjects that selects the epoch; disjoint from both other parts.
         test: share of the subjects tested, for `holdout` without `test_subjects`.
         test_subjects: subjects tested, for `holdout`.
@@ -102,6 +102,29 @@ def _from_column(samples: Samples, source: str) -> StrArray:
     return np.array(parts, dtype=np.str_)
 
 
+def folds_of(split: Split, samples: Samples, source: str) -> list[int]:
+    """Values of `fold` that a split has; none for one that is given once and for all.
+
+    Raises:
+        DataError: a fold column whose values are no numbers.
+    """
+    if split.scheme == "kfold":
+        return list(range(split.folds))
+    if split.scheme == "loso":
+        return list(range(len(_judged(samples, samples.subjects))))
+    if split.scheme != "fold_column" or samples.split_column is None:
+        return []
+    names = np.unique(samples.split_column).tolist()
+    if unknown := [name for name in names if not name.isdecimal()]:
+        raise DataError(f"{source}: the fold {unknown[0]!r} is no number", "Number the folds in that column.")
+    return sorted(int(name) for name in names)
+
+
+def _judged(samples: Samples, subjects: StrArray) -> StrArray:
+    """Subjects with labels; all where nobody has one, which is told of elsewhere."""
+    return np.unique(subjects[samples.known] if samples.known.any() else subjects)
+
+
 def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> StrArray:
     everyone = np.unique(subjects)
     tested = _tested(split, samples, subjects, everyone, source)
@@ -111,11 +134,12 @@ def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> St
     if split.scheme == "official":
         assert samples.split_column is not None
         parts[samples.split_column == UNJUDGED] = UNJUDGED
-        # Whoever is trained on without labels (transductive) can select nothing.
         remaining = np.intersect1d(remaining, subjects[(parts == "train") & samples.known])
     if split.validation_subjects:
         chosen = _named(split.validation_subjects, remaining, "validation_subjects", source)
     else:
+        # Whoever is trained on without labels can select nothing.
+        remaining = np.intersect1d(remaining, subjects[(parts == "train") & samples.known])
         count = min(max(1, round(split.validation * len(remaining))), len(remaining))
         chosen = np.random.default_rng([split.seed, split.fold]).permutation(remaining)[:count]
     parts[np.isin(subjects, chosen) & (parts == "train")] = "validation"
@@ -126,10 +150,11 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
     if split.scheme == "fold_column":
         if samples.split_column is None:
             raise DataError(f"{source} has no fold column", "Name it with data.init_args.split_column.")
-        folds = np.unique(samples.split_column)
-        if str(split.fold) not in folds:
-            raise DataError(f"{source} has no fold {split.fold}, only {', '.join(folds)}", "Choose another split.fold.")
-        return np.asarray(samples.split_column == str(split.fold))
+        folds = np.array([int(name) if name.isdecimal() else -1 for name in samples.split_column.tolist()])
+        if split.fold < 0 or split.fold not in folds:
+            known = ", ".join(np.unique(samples.split_column))
+            raise DataError(f"{source} has no fold {split.fold}, only {known}", "Choose another split.fold.")
+        return np.asarray(folds == split.fold)
     if split.scheme == "official":
         if samples.split_column is None or not np.any(samples.split_column == "test"):
             raise DataError(f"{source} has no official test part", "Choose another split.scheme.")
@@ -137,24 +162,29 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
     if split.scheme == "holdout":
         if split.test_subjects:
             return np.isin(subjects, _named(split.test_subjects, everyone, "test_subjects", source))
-        count = max(1, round(split.test * len(everyone)))
-        return np.isin(subjects, np.random.default_rng([split.seed]).permutation(everyone)[:count])
-    folds_wanted = len(everyone) if split.scheme == "loso" else split.folds
-    if not 2 <= folds_wanted <= len(everyone):
+        judged = _judged(samples, subjects)
+        count = max(1, round(split.test * len(judged)))
+        return np.isin(subjects, np.random.default_rng([split.seed]).permutation(judged)[:count])
+    judged = _judged(samples, subjects)
+    folds_wanted = len(judged) if split.scheme == "loso" else split.folds
+    if not 2 <= folds_wanted <= len(judged):
+        labelled = " with labels" if len(judged) < len(everyone) else ""
         raise DataError(
-            f"{source} has {len(everyone)} subjects: {folds_wanted} folds cannot be made", "Choose another split.folds."
+            f"{source} has {len(judged)} subjects{labelled}: {folds_wanted} folds cannot be made",
+            "Choose another split.folds.",
         )
     if not 0 <= split.fold < folds_wanted:
         raise DataError(
             f"fold {split.fold} does not exist among {folds_wanted}", f"Choose split.fold in 0..{folds_wanted - 1}."
         )
     if split.scheme == "loso":
-        return np.asarray(subjects == everyone[split.fold])
+        return np.asarray(subjects == judged[split.fold])
     from sklearn.model_selection import GroupKFold
 
-    folds_of = GroupKFold(split.folds, shuffle=True, random_state=split.seed).split(subjects, groups=subjects)
+    rows = np.flatnonzero(np.isin(subjects, judged))
+    made = GroupKFold(split.folds, shuffle=True, random_state=split.seed).split(rows, groups=subjects[rows])
     tested = np.zeros(len(subjects), dtype=np.bool_)
-    tested[list(folds_of)[split.fold][1]] = True
+    tested[rows[list(made)[split.fold][1]]] = True
     return tested
 
 

@@ -166,10 +166,10 @@ def folds_of(folds: str, data: BaseData) -> tuple[Overrides, ...]:
         ConfigError: none of these.
     """
     if folds == "given":
-        return tuple({"data.split.fold": fold} for fold in range(data.fold_count)) if data.fold_count > 1 else ({},)
+        return tuple({"data.split.fold": fold} for fold in data.folds) or ({},)
     if folds == "loso":
         data.split = Split(scheme="loso")
-        return tuple({"data.split.scheme": "loso", "data.split.fold": fold} for fold in range(data.fold_count))
+        return tuple({"data.split.scheme": "loso", "data.split.fold": fold} for fold in data.folds)
     if not folds.isdecimal() or int(folds) < 2:
         raise ConfigError(f"folds is {folds!r}", "Choose a number from 2, loso, or given.")
     count = int(folds)

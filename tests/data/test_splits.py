@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mtpkdot.data.splits import PARTS, Split, assign_parts
+from mtpkdot.data.splits import PARTS, Split, assign_parts, folds_of
 from mtpkdot.errors import DataError, UserError
 from tests.data.helpers import cohort, complaint, quick
 
@@ -90,6 +90,65 @@ def test_leave_one_out_tests_the_subjects_one_by_one_in_sorted_order(sizes):
     for fold, subject in enumerate(sorted(set(samples.subjects.tolist()))):
         parts = assign_parts(Split(scheme="loso", fold=fold), samples, SOURCE)
         np.testing.assert_array_equal(parts == "test", samples.subjects == subject)
+
+
+@st.composite
+def partly_labelled(draw):
+    """A cohort of which some people have no label at all, and others only some."""
+    sizes = draw(st.lists(st.integers(1, 4), min_size=8, max_size=14))
+    samples = cohort(sizes)
+    people = np.unique(samples.subjects)
+    without = people[: draw(st.integers(1, len(people) - 5))]
+    labelled = ~np.isin(samples.subjects, without)
+    for subject in people[len(without) :]:
+        rows = np.flatnonzero(samples.subjects == subject)
+        labelled[rows[: draw(st.integers(0, len(rows) - 1))]] = False
+    return replace(samples, labelled=labelled), set(without.tolist())
+
+
+@quick
+@given(partly_labelled(), SEEDS, st.sampled_from(["kfold", "loso"]))
+def test_whoever_has_no_label_is_trained_on_in_every_fold(case, seed, scheme):
+    samples, without = case
+    split = Split(scheme=scheme, folds=3, seed=seed)
+    tested = np.zeros(len(samples), dtype=int)
+    folds = folds_of(split, samples, SOURCE)
+    for fold in folds:
+        parts = assign_parts(replace(split, fold=fold), samples, SOURCE)
+        assert set(parts[np.isin(samples.subjects, list(without))].tolist()) == {"train"}
+        tested += parts == "test"
+    np.testing.assert_array_equal(tested, ~np.isin(samples.subjects, list(without)))
+    assert len(folds) == (3 if scheme == "kfold" else len(np.unique(samples.subjects)) - len(without))
+
+
+@quick
+@given(partly_labelled(), SEEDS)
+def test_a_hold_out_is_of_people_with_labels(case, seed):
+    samples, without = case
+    parts = assign_parts(Split(scheme="holdout", test=0.4, seed=seed), samples, SOURCE)
+    assert set(parts[np.isin(samples.subjects, list(without))].tolist()) == {"train"}
+
+
+def test_people_without_labels_cannot_make_folds():
+    samples = replace(cohort([2] * 6), labelled=np.repeat([True, False], [4, 8]))
+    message = complaint(lambda: assign_parts(Split(scheme="kfold", folds=3), samples, SOURCE))
+    assert "2 subjects with labels: 3 folds cannot be made" in message
+
+
+@pytest.mark.parametrize("names", [["1", "2", "3"], ["0", "1", "2"], ["2", "10", "03"]])
+def test_the_folds_of_a_column_are_its_numbers(names):
+    samples = cohort([1] * 9, split_column=np.array(names * 3))
+    split = Split(scheme="fold_column")
+    folds = folds_of(split, samples, SOURCE)
+    assert folds == sorted(map(int, names))
+    for fold in folds:
+        parts = assign_parts(replace(split, fold=fold), samples, SOURCE)
+        np.testing.assert_array_equal(parts == "test", np.array([int(name) == fold for name in names * 3]))
+
+
+def test_a_fold_column_of_words_is_told_of():
+    samples = cohort([1] * 3, split_column=np.array(["1", "two", "3"]))
+    assert "the fold 'two' is no number" in complaint(lambda: folds_of(Split(scheme="fold_column"), samples, SOURCE))
 
 
 def test_another_seed_makes_another_k_fold():

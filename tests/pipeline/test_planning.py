@@ -83,6 +83,12 @@ def test_folds_are_given_made_or_one_per_person():
             folds_of(wrong, data)
 
 
+def test_given_folds_are_the_numbers_of_the_fold_column(monkeypatch):
+    data = PlantedData(subjects=6, samples_per_subject=2)
+    monkeypatch.setattr(PlantedData, "folds", [1, 2, 3])
+    assert folds_of("given", data) == ({"data.split.fold": 1}, {"data.split.fold": 2}, {"data.split.fold": 3})
+
+
 def test_a_split_that_is_given_is_one_fold():
     data = PlantedData(subjects=6, samples_per_subject=2)
     data.split.scheme = "holdout"
