@@ -194,10 +194,10 @@ class BaseData(L.LightningDataModule):
             seen = set(np.unique(self.samples.target[train][self.samples.labelled[train]]).tolist())
             for index, name in enumerate(self.samples.class_names):
                 if index not in seen:
-                    raise DataError(
-                        f"{self.source}: no training sample has the class {name!r}",
-                        "Change the split, or remove the samples of that class.",
-                    )
+                    step = "Change the split, or remove the samples of that class."
+                    if self.labelled_subjects != "all":
+                        step = f"Set labelled_subjects higher than {self.labelled_subjects}, or change the split."
+                    raise DataError(f"{self.source}: no training sample has the class {name!r}", step)
         for name in self.modality_names:
             steps = self.samples.masks[name].shape[1]
             if self.per_step and steps != self.samples.labelled.shape[1]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from mtpkdot.data.batch import Samples, StrArray
+from mtpkdot.data.batch import BoolArray, Samples, StrArray
 from mtpkdot.errors import DataError
 
 LabelledSubjects = Literal["all"] | int | float
@@ -28,7 +28,8 @@ def check_labelled_subjects(value: LabelledSubjects) -> None:
 def hide_labels(samples: Samples, parts: StrArray, labelled: LabelledSubjects, seed: tuple[int, ...]) -> Samples:
     """The data set with labels of some training subjects alone; validation and test keep theirs, for they judge.
 
-    Those who keep their labels with a small number are among those who keep them with a larger one.
+    Those who keep their labels with a small number are among those who keep them with a larger one, unless so few would
+    leave out a class: then people with the classes that are left out come first.
 
     Args:
         samples: the data set. Where subjects are unknown, every sample is one of its own.
@@ -49,9 +50,33 @@ def hide_labels(samples: Samples, parts: StrArray, labelled: LabelledSubjects, s
             f"labelled_subjects is {count}, but the training part has labels of {len(people)} subjects",
             f"Set data.init_args.labelled_subjects to {len(people)} or less, or to all.",
         )
-    kept = np.random.default_rng(list(seed)).permutation(people)[:count]
+    order = np.random.default_rng(list(seed)).permutation(people)
+    kept = order[:count]
+    if np.issubdtype(samples.target.dtype, np.integer):
+        some = _classes(samples, training & np.isin(samples.subjects, kept))
+        if some < _classes(samples, training):
+            kept = np.array(_covering(samples, training, order.tolist())[:count], dtype=people.dtype)
     hidden = training & ~np.isin(samples.subjects, kept)
     target, known = samples.target.copy(), samples.labelled.copy()
     known[hidden] = False
     target[hidden] = -1 if np.issubdtype(target.dtype, np.integer) else np.nan
     return replace(samples, target=target, labelled=known)
+
+
+def _classes(samples: Samples, rows: BoolArray) -> set[int]:
+    return set(samples.target[rows][samples.labelled[rows]].tolist())
+
+
+def _covering(samples: Samples, rows: BoolArray, order: list[str]) -> list[str]:
+    """These people, whoever has a class that nobody before them has first."""
+    of_people: dict[str, set[int]] = {}
+    for row in np.flatnonzero(rows):
+        known = samples.target[row][samples.labelled[row]]
+        of_people.setdefault(str(samples.subjects[row]), set()).update(known.reshape(-1).tolist())
+    first: dict[str, None] = {}
+    seen: set[int] = set()
+    for person in order:
+        if of_people[person] - seen:
+            first[person] = None
+            seen |= of_people[person]
+    return [*first, *(person for person in order if person not in first)]

@@ -261,6 +261,13 @@ def test_a_class_that_no_training_sample_has_is_an_error_that_names_it(task):
     assert "no training sample has the class 'severe'" in message
 
 
+def test_a_class_without_a_label_among_few_people_is_told_with_their_number():
+    data = make(target=np.array([0, 0, 0, 1] * 3))
+    data.labelled_subjects = 1
+    data.given.labelled[:4] = data.given.target[:4] == 0
+    assert "Set labelled_subjects higher than 1" in complaint(data.check)
+
+
 def test_a_class_that_only_unlabelled_training_samples_have_is_absent():
     target = np.array([0, 0, 0, 1] * 3)
     message = complaint(make(target=target, labelled=np.arange(12) != 3).check)

@@ -1,12 +1,16 @@
 """Labels of some people alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtpkdot.cli.main import main
 from mtpkdot.data import PlantedData, Split
 from mtpkdot.data.labels import hide_labels
-from tests.data.helpers import complaint
+from tests.data.helpers import cohort, complaint, quick
 
 SMALL = {"subjects": 20, "samples_per_subject": 6, "steps": 1, "split": Split("kfold", folds=4)}
 
@@ -37,6 +41,46 @@ def test_parts_and_the_labels_that_judge_are_the_same_whatever_is_hidden(wanted)
 def test_who_is_labelled_with_few_is_labelled_with_more():
     few, more = (labelled_people(PlantedData(**SMALL, labelled_subjects=n)) for n in (3, 7))
     assert few < more
+
+
+@st.composite
+def people_with_classes(draw):
+    """People of whom some have only some of three classes."""
+    sizes = draw(st.lists(st.integers(1, 3), min_size=5, max_size=10))
+    samples = cohort(sizes, class_names=["a", "b", "c"])
+    target = np.array(draw(st.lists(st.integers(0, 2), min_size=len(samples), max_size=len(samples))))
+    return replace(samples, target=target)
+
+
+@quick
+@given(people_with_classes(), st.integers(1, 5), st.integers(0, 99))
+def test_every_class_has_a_label_where_so_many_people_can_give_it(samples, count, seed):
+    parts = np.full(len(samples), "train")
+    hidden = hide_labels(samples, parts, count, (seed,))
+    people = np.unique(samples.subjects)
+    classes = [set(samples.target[samples.subjects == person].tolist()) for person in people]
+    kept = {person for person in people if hidden.labelled[hidden.subjects == person].all()}
+    assert len(kept) == count
+    assert hidden.labelled.sum() == np.isin(samples.subjects, list(kept)).sum()
+    found = set(samples.target[hidden.labelled].tolist())
+    if count >= 3:  # one person for each class is always enough
+        assert found == set().union(*classes)
+    plain = set(np.random.default_rng([seed]).permutation(people)[:count].tolist())
+    of_plain = set(samples.target[np.isin(samples.subjects, list(plain))].tolist())
+    assert (kept == plain) or of_plain < set().union(*classes)
+
+
+def test_labels_of_steps_count_one_by_one():
+    samples = cohort([1] * 6)
+    target = np.zeros((6, 2), dtype=int)
+    target[4, 1] = 1
+    labelled = np.ones((6, 2), dtype=bool)
+    steps = replace(samples, target=target, labelled=labelled)
+    for seed in range(6):
+        hidden = hide_labels(steps, np.full(6, "train"), 2, (seed,))
+        assert set(hidden.target[hidden.labelled].tolist()) == {0, 1}
+        hidden = hide_labels(replace(steps, labelled=labelled & (target == 0)), np.full(6, "train"), 2, (seed,))
+        assert hidden.labelled.any(axis=1).sum() == 2
 
 
 def test_every_fold_and_seed_has_a_draw_of_its_own():
