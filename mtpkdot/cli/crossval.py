@@ -49,11 +49,11 @@ def crossval(argv: Sequence[str]) -> int | None:
     plan = Plan(
         options.config,
         options.ablation,
-        _listed(options.methods),
+        _listed("methods", options.methods),
         options.folds,
         options.seeds,
-        _listed(options.labelled),
-        _listed(options.protocols),
+        _listed("labelled", options.labelled),
+        _listed("protocols", options.protocols),
         options.name,
         tuple(rest),
     )
@@ -94,5 +94,8 @@ def _setting(pair: str) -> tuple[str, str | int | float]:
     return key, value
 
 
-def _listed(text: str | None) -> list[str]:
-    return [item.strip() for item in (text or "").split(",") if item.strip()]
+def _listed(option: str, text: str | None) -> list[str]:
+    items = [item.strip() for item in (text or "").split(",") if item.strip()]
+    if twice := [item for item in items if items.count(item) > 1]:
+        raise ConfigError(f"--{option} names {twice[0]} twice", "Name it once.")
+    return items

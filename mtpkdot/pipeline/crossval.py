@@ -88,7 +88,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
                     running |= {submit(study, follower): follower for follower in followers}
                     continue
                 failures.append(Failure(cell.place, reason))
-                failures += [Failure(f.place, f"waits for {cell.place}, which failed") for f in followers]
+                failures += [Failure(f.place, "its upstream stages failed") for f in followers]
                 bar.update(len(followers))
     return failures
 

@@ -144,7 +144,14 @@ def check_name(name: str, where: str) -> None:
 
 
 def settings_of(labelled: Sequence[str], protocols: Sequence[str]) -> dict[str, Overrides]:
-    """Settings of every combination of labelled subjects and protocols; one without overrides if there are none."""
+    """Settings of every combination of labelled subjects and protocols; one without overrides if there are none.
+
+    Raises:
+        ConfigError: labelled subjects that are neither `all` nor a number.
+    """
+    for count in labelled:
+        if count != "all" and not re.fullmatch(r"\d+|\d*\.\d+", count):
+            raise ConfigError(f"--labelled {count} is no number of people", "Write all, a number, or a share as 0.5.")
     settings: dict[str, Overrides] = {}
     for protocol in protocols or [""]:
         for count in labelled or [""]:

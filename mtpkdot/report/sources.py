@@ -1,8 +1,9 @@
 """What a report is made of: studies, and single runs that are put together where their data agree."""
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ class Source:
     """Runs that are compared with each other.
 
     Attributes:
-        name: heading.
+        name: heading; the folder's name, or its path where two have the same.
+        folder: of the study, or of the first run.
         entries: the runs.
         resample: see Study.
     """
 
     name: str
+    folder: Path
     entries: list[Entry]
     resample: Resample
 
@@ -38,7 +41,7 @@ def sources(folders: Sequence[Path]) -> list[Source]:
     for folder in dict.fromkeys(path.resolve() for path in folders):
         if (folder / RECORD).is_file():
             study = Study.read(folder)
-            found.append(Source(study.name, of_study(study), study.resample))
+            found.append(Source(study.name, folder, of_study(study), study.resample))
         elif (folder / "run.json").is_file():
             record = read_json(folder / "run.json", "Remove that folder, and run it again.")
             if "targets" not in record:
@@ -48,7 +51,9 @@ def sources(folders: Sequence[Path]) -> list[Source]:
             raise RunError(
                 f"{folder} is neither a study nor a run", "Name folders that `mtpkdot crossval` or `fit` has written."
             )
-    return found + [_of_runs(group) for group in runs.values()]
+    found += [_of_runs(group) for group in runs.values()]
+    names = Counter(source.name for source in found)
+    return [replace(source, name=str(source.folder)) if names[source.name] > 1 else source for source in found]
 
 
 def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
@@ -79,7 +84,7 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
         group = groups[own]
         finished = (folder / "predictions.parquet").is_file()
         entries.append(Entry(setting, method, group, fold, seed, folder, root_of(folder), finished))
-    return Source(", ".join(folder.name for folder, _ in runs), entries, "subject")
+    return Source(", ".join(folder.name for folder, _ in runs), runs[0][0], entries, "subject")
 
 
 def _unlike(name: str, taken: Collection[str]) -> str:

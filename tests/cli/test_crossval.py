@@ -248,6 +248,8 @@ def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path, labell
         (["--folds", "11"], ["11", "10 subjects"]),
         (["--folds", "many"], ["folds", "many"]),
         (["--labelled", "30"], ["labelled_subjects", "30"]),
+        (["--labelled", "50%"], ["50%", "0.5"]),
+        (["--methods", "none,pkdot,none"], ["--methods", "none twice"]),
         (["--seeds", "0"], ["seeds is 0"]),
         (["--jobs", "0"], ["--jobs"]),
         (["--protocols", "dirty"], ["protocol", "dirty"]),

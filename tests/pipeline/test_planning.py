@@ -71,6 +71,12 @@ def test_settings_are_every_combination_of_labels_and_protocols():
     }
 
 
+@pytest.mark.parametrize("wrong", ["50%", "ten", "-1", "1e3", "0.5x"])
+def test_labelled_people_are_a_number(wrong):
+    with pytest.raises(ConfigError, match="no number of people"):
+        settings_of(["10", wrong], [])
+
+
 def test_folds_are_given_made_or_one_per_person():
     data = PlantedData(subjects=6, samples_per_subject=2)
     assert [fold["data.split.fold"] for fold in folds_of("given", data)] == [0, 1, 2, 3, 4]

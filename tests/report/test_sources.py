@@ -6,6 +6,7 @@ import pytest
 from mtpkdot.errors import RunError
 from mtpkdot.report.gather import gather
 from mtpkdot.report.sources import labelled_of, root_of, sources
+from tests.report import fake
 
 
 def change(run, **keys):
@@ -122,3 +123,13 @@ def test_settings_are_alike_that_differ_in_labels_folds_and_seeds_alone(runs):
     assert of(**{"data.init_args.nuisance": 3.0})[1] != rest
     assert of(**{"teacher.model.dim": 8})[1] != rest
     assert of(**{"student.model.top_k": 3})[1] == rest
+
+
+def test_studies_of_the_same_name_are_told_apart(tmp_path):
+    made = [fake.study(tmp_path / place / "s") for place in ("one", "two")]
+    for study in made:
+        fake.write(study)
+    other = fake.study(tmp_path / "one" / "t")
+    fake.write(other)
+    names = [source.name for source in sources([*(study.folder for study in made), other.folder])]
+    assert names == [str(tmp_path / "one" / "s"), str(tmp_path / "two" / "s"), "t"]
