@@ -128,7 +128,12 @@ class BaseData(L.LightningDataModule):
     @cached_property
     def parts(self) -> StrArray:
         """(n,) part of every sample; the same whichever labels are hidden."""
-        return assign_parts(self.split, self._loaded, self.source, self.clip_splits)
+        return assign_parts(self.split, self._divided, self.source, self.clip_splits)
+
+    @property
+    def _divided(self) -> Samples:
+        """What is divided into parts: those with labels can be tested."""
+        return self._loaded
 
     @property
     def modalities(self) -> dict[str, list[int]]:
@@ -158,7 +163,7 @@ class BaseData(L.LightningDataModule):
     @property
     def folds(self) -> list[int]:
         """Values that `split.fold` can have; none for a split that is given once and for all."""
-        return folds_of(self.split, self._loaded, self.source)
+        return folds_of(self.split, self._divided, self.source)
 
     def check_modalities(self) -> None:
         """Stop at names of modalities that cannot be used, without reading a file."""
@@ -190,6 +195,11 @@ class BaseData(L.LightningDataModule):
                 f"views is {self.views}, but {self.source} has nothing to augment", "Set data.init_args.views to 1."
             )
         train = (self.parts == "train") & self.samples.known
+        if not train.any():
+            raise DataError(
+                f"{self.source}: no sample of the train part has a target",
+                "Give targets to some of them, or change the split.",
+            )
         if self.task != "regression":
             seen = set(np.unique(self.samples.target[train][self.samples.labelled[train]]).tolist())
             for index, name in enumerate(self.samples.class_names):

@@ -14,6 +14,7 @@ takes many labels to be read, while the signal still takes few:
 Regression uses h[:2] squashed to [-1, 1] as `valence` and `arousal`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,11 @@ class PlantedData(BaseData):
         if self.label_noise:
             self._mislabel(samples, (parts != "test") & samples.labelled, random)
         return samples
+
+    @property
+    def _divided(self) -> Samples:
+        # Labels are hidden once it is known who is trained on.
+        return replace(self._loaded, labelled=np.ones(len(self._loaded), dtype=np.bool_))
 
     def _entangled(self, state: Values, who: IntArray, dim: int, random: np.random.Generator) -> Values:
         """State and person (n, dim), seen through one another."""

@@ -139,6 +139,17 @@ def test_hiding_targets_changes_nothing_else():
     np.testing.assert_array_equal(full.features["signal"], hidden.features["signal"])
 
 
+def test_people_all_of_whose_labels_are_hidden_change_no_part():
+    split = Split("kfold", folds=5)
+    full = PlantedData(**{**SMALL, "samples_per_subject": 2, "split": split})
+    hidden = PlantedData(**{**SMALL, "samples_per_subject": 2, "split": split}, labelled=0.1)
+    people = np.unique(full.samples.subjects)
+    assert any(not hidden.samples.labelled[hidden.samples.subjects == person].any() for person in people)
+    np.testing.assert_array_equal(hidden.parts, full.parts)
+    loso = PlantedData(**{**SMALL, "samples_per_subject": 2, "split": Split("loso")}, labelled=0.1)
+    assert loso.folds == list(range(10))
+
+
 def test_hiding_every_target_is_an_error():
     assert "no sample of the train part has a target" in complaint(PlantedData(**SMALL, labelled=0.0).check)
 
