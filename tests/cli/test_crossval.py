@@ -15,6 +15,7 @@ from mtpkdot.losses.methods import REVISIONS, WEIGHTS
 from mtpkdot.losses.rivals import Rival
 from mtpkdot.pipeline import runner
 from mtpkdot.pipeline.study import Study
+from tests.benchmarks import linear_control
 from tests.conftest import TINY
 
 VALUES_ALONE = ("m2pkd",)  # methods that are not defined for classes
@@ -61,6 +62,18 @@ def test_upstream_stages_are_trained_once_per_fold_and_seed(root):
     counts = {path.name: len(list(path.iterdir())) for path in (root / "stages").iterdir()}
     upstream = ("backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator")
     assert counts == dict.fromkeys(upstream, 4) | {"student": 8}
+
+
+def test_a_linear_model_can_be_set_beside_what_a_study_has_kept(root, table, capsys):
+    judged = linear_control.linear(Study.read(root / "s"))
+    test = table[(table["split"] == "test") & (table["method"] == "none")]
+    keys = ["fold", "seed", "id"]
+    assert sorted(judged[keys].itertuples(index=False)) == sorted(test[keys].itertuples(index=False))
+    linear_control.main(root / "s")
+    told = dict(re.findall(r"linear - (\w+) \((\d\.\d{3})\)", capsys.readouterr().out))
+    results = pd.read_csv(root / "s" / "results.csv").query("metric == 'accuracy'").set_index("method")["value"]
+    expected = {method: results[method] for method in ("none", "pkdot", "base")}
+    assert {method: float(value) for method, value in told.items()} == pytest.approx(expected, abs=6e-4)
 
 
 def test_every_prediction_is_kept_with_what_it_is_of(table):
