@@ -20,8 +20,13 @@ def crossval(argv: Sequence[str]) -> int | None:
     parser = Parser(prog="mtpkdot crossval", description=_TEXT)
     parser.add_argument("--config", type=Path, help="experiment file; an ablation may name its own")
     parser.add_argument("--ablation", type=Path, help="file with settings and variants, see configs/ablations")
-    parser.add_argument("--methods", help="names separated by commas, instead of the ablation's variants")
-    parser.add_argument("--folds", help="number of subject folds, loso, or given: those of the config's split")
+    parser.add_argument(
+        "--methods",
+        help="names separated by commas, instead of the ablation's variants; without either, none,pkdot,mtpkdot",
+    )
+    parser.add_argument(
+        "--folds", help="number of subject folds, loso, or given: those of the config's split, which is the default"
+    )
     parser.add_argument("--seeds", type=int, help="number of seeds, from the config's own on")
     parser.add_argument("--labelled", default="", help="labelled people, separated by commas: all,20,10 or 0.1")
     parser.add_argument("--protocols", default="", help="clean, released or a switch, separated by commas")

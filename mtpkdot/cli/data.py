@@ -7,7 +7,7 @@ from mtpkdot.errors import ConfigError
 
 # Verb -> (module and function, help line).
 VERBS: dict[str, tuple[str, str]] = {
-    "check": ("mtpkdot.cli.data_media:check", "say what of a raw data set is there, missing or broken"),
+    "check": ("mtpkdot.cli.data_media:check", "say what of a data set is there, missing or broken"),
     "prepare": ("mtpkdot.cli.data_media:prepare", "read raw recordings once, into a compact store"),
     "synthesize": ("mtpkdot.cli.data_synthesize:synthesize", "write a generated twin of a gated data set"),
     "import": ("mtpkdot.cli.data_import:convert", "make manifest and feature files from a known data set"),

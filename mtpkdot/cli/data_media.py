@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mtpkdot.cli.arguments import Parser, part_of
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.media import MediaData
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.config import parse_data
@@ -23,14 +24,22 @@ NAME is biovid or affwild2, FOLDER the downloaded data. The keys are those of th
 def check(argv: Sequence[str]) -> int | None:
     """Report; 0 if the data set is ready to be prepared, 1 if not."""
     if _asks_for_help(argv):
-        text = "Walk a raw data set and decode everything in it. Exit code 0: ready, 1: not."
+        text = (
+            "Walk a raw data set and decode everything in it, or read feature files whole. Exit code 0: ready, 1: not."
+        )
         options = "--quick looks at names, counts and text files only; --all lists every problem."
         print(_HELP.format(verb="check", text=text, options=options))
         return None
     from mtpkdot.data.check import check as inspect
 
     flags = {"--quick", "--all"} & set(argv)
-    data = _media("check", [argument for argument in argv if argument not in flags])
+    data = _named("check", [argument for argument in argv if argument not in flags])
+    if not isinstance(data, MediaData):
+        if flags:
+            raise ConfigError(f"{min(flags)} is for data sets of media, not for {data.source}", "Leave it out.")
+        data.check()
+        print(f"ready: {data.source}: {data.summary()}")
+        return None
     report = inspect(data, decode="--quick" not in flags)
     print(f"{data.source} ({type(data).__name__})")
     for line in report.lines(most=10**9 if "--all" in flags else 40):
@@ -79,6 +88,15 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def _media(verb: str, argv: Sequence[str]) -> MediaData:
+    data = _named(verb, argv)
+    if not isinstance(data, MediaData):
+        raise ConfigError(
+            f"{type(data).__name__} has no raw recordings", f"`mtpkdot data {verb}` is for data sets of media."
+        )
+    return data
+
+
+def _named(verb: str, argv: Sequence[str]) -> BaseData:
     named = list(argv)
     if named and not named[0].startswith("-"):
         if named[0] not in DATA_SETS:
@@ -88,9 +106,4 @@ def _media(verb: str, argv: Sequence[str]) -> MediaData:
         named = ["--data", DATA_SETS[named[0]], "--data.root", named[1], *named[2:]]
     elif not named:
         raise ConfigError("no data set is named", f"Call `mtpkdot data {verb} NAME FOLDER`; see --help.")
-    data = parse_data(f"data {verb}", named)
-    if not isinstance(data, MediaData):
-        raise ConfigError(
-            f"{type(data).__name__} has no raw recordings", f"`mtpkdot data {verb}` is for data sets of media."
-        )
-    return data
+    return parse_data(f"data {verb}", named)

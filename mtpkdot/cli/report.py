@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtpkdot.cli.arguments import Parser
+from mtpkdot.errors import ConfigError
 
 
 def report(argv: Sequence[str]) -> None:
@@ -20,6 +21,11 @@ def report(argv: Sequence[str]) -> None:
         help="also log tables, figures and files to this W&B project, offline where there is no account or network",
     )
     options = parser.parse_args(list(argv))
+    if (options.out / "study.json").exists() or (options.out / "run.json").exists():
+        raise ConfigError(
+            f"--out {options.out} is the folder of a study or run, whose results.csv the report would replace",
+            "Name another one.",
+        )
     from mtpkdot.pipeline.notices import quieten
     from mtpkdot.report.build import compose, write
 

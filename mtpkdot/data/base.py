@@ -230,7 +230,11 @@ class BaseData(L.LightningDataModule):
             counts.append(f"{rows.sum()} {part}" + (f" ({known} labelled)" if known < rows.sum() else ""))
         people = f" of {len(np.unique(self.samples.subjects))} subjects" if self.samples.knows_subjects else ""
         shapes = {name: "x".join(map(str, values.shape[1:])) for name, values in self.samples.features.items()}
-        modalities = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        lacking = {name: int((~mask.any(axis=1)).sum()) for name, mask in self.samples.masks.items()}
+        modalities = ", ".join(
+            f"{name} {shape}" + (f" absent from {lacking[name]} samples" if lacking[name] else "")
+            for name, shape in shapes.items()
+        )
         return f"{len(self.samples)} samples{people}: {', '.join(counts)}; {modalities} (steps x features)"
 
     def adopt(self, other: "BaseData") -> None:

@@ -139,6 +139,12 @@ class FeatureData(BaseData):
         place = np.searchsorted(file.ids, manifest.ids, sorter=order).clip(max=len(order) - 1)
         rows = order[place]
         found: BoolArray = file.ids[rows] == manifest.ids
+        if not found.any():
+            raise DataError(
+                f"{path} and {self.manifest} have no id in common: the one has {str(file.ids[0])!r}, the other "
+                f"{str(manifest.ids[0])!r}",
+                "Write the same ids in both.",
+            )
         if self.missing == "error" and not found.all():
             lost = manifest.ids[~found]
             raise DataError(

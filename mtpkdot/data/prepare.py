@@ -15,7 +15,6 @@ from threading import Thread
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from mtpkdot.data.prepared import (
     FORMAT,
@@ -30,6 +29,7 @@ from mtpkdot.data.prepared import (
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
 from mtpkdot.files import remove_torn
+from mtpkdot.progress import progress
 
 OnError = Literal["raise", "skip"]
 Convert = Callable[[Recording], Content]
@@ -240,8 +240,7 @@ def _converted(
     """Convert recordings in parallel and store them; yields each with its problem, if it has one."""
     if not wanted:
         return
-    bar = tqdm(total=total, initial=total - len(wanted), desc="preparing", unit="recording", disable=None)
-    with bar:
+    with progress(total, total - len(wanted), "preparing", "recording") as bar:
         if preparation.workers <= 1:
             for recording in wanted:
                 problem = _convert_one(preparation, recording, sources[recording.id])

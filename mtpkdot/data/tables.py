@@ -39,7 +39,8 @@ def read_table(path: Path, text_columns: Sequence[str] | None = None) -> pd.Data
     except (ValueError, OSError, OverflowError, NotImplementedError, pd.errors.ParserWarning) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{path} cannot be read as a table ({message})", "Repair the file: CSV in UTF-8 with a header, or Parquet."
+            f"{path} cannot be read as a table ({message})",
+            "Repair the file: CSV in UTF-8 with a header and commas, or Parquet.",
         ) from error
 
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning.pytorch import Trainer
 
@@ -192,22 +193,24 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
         return parser.parse_args(argv)
     except ArgumentError as error:
         message = str(error)
+        if "Problems parsing config" in message:
+            raise ConfigError(f"{_unreadable(argv)} is no YAML ({_one_line(message)})", "Correct it.") from error
         of_many = "Union subtypes" in message
         told = f"{message.partition(':')[0]}: {_reason(message)}" if of_many else _one_line(message)
         raise ConfigError(told, "Run with --print_config to see all keys.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{_no_text(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
+        raise ConfigError(f"{_unreadable(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
     finally:
         vars(parser).pop("print_config", None)  # asked for by a line that failed, it would be of the next one
 
 
-def _no_text(argv: Sequence[str]) -> str:
-    """The file among the arguments that is not UTF-8."""
+def _unreadable(argv: Sequence[str]) -> str:
+    """The file among the arguments that is no YAML in UTF-8."""
     for word in argv:
         path = Path(word.rpartition("=")[2])
         try:
-            path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
+            yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError):
             return str(path)
         except OSError:
             continue

@@ -16,13 +16,12 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from mtpkdot.errors import ConfigError, OtherRunError, RunError, UserError
 from mtpkdot.files import writing
 from mtpkdot.pipeline.results import discard_torn
 from mtpkdot.pipeline.store import StoredStage, read_json, write_json, write_text
 from mtpkdot.pipeline.study import CELL, Cell, Study
+from mtpkdot.progress import progress
 
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
@@ -74,8 +73,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
             waiting[_key(cell)] = []
         else:
             waiting.get(_key(cell), ready).append(cell)
-    bar = tqdm(total=len(cells), initial=len(done), desc=study.name, unit="cell", disable=None, smoothing=0.05)
-    with bar, _workers(jobs, threads) as submit:
+    with progress(len(cells), len(done), study.name, "cell") as bar, _workers(jobs, threads) as submit:
         running = {submit(study, cell): cell for cell in ready}
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mtpkdot.data.splits import Split
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.study import HEADS, MODELS, UPSTREAM, Overrides, Study, option
 
 _METHODS = ("none", "pkdot", "mtpkdot")
@@ -147,18 +148,21 @@ def settings_of(labelled: Sequence[str], protocols: Sequence[str]) -> dict[str, 
     """Settings of every combination of labelled subjects and protocols; one without overrides if there are none.
 
     Raises:
-        ConfigError: labelled subjects that are neither `all` nor a number.
+        ConfigError: labelled subjects that are neither `all` nor a number, or no such protocol.
     """
     for count in labelled:
         if count != "all" and not re.fullmatch(r"\d+|\d*\.\d+", count):
             raise ConfigError(f"--labelled {count} is no number of people", "Write all, a number, or a share as 0.5.")
+    names = ("clean", "released", *(switch.name for switch in fields(Protocol)))
+    if unknown := [protocol for protocol in protocols if protocol not in names]:
+        raise ConfigError(f"there is no protocol {unknown[0]!r}", f"Choose from {', '.join(names)}.")
     settings: dict[str, Overrides] = {}
     for protocol in protocols or [""]:
         for count in labelled or [""]:
-            names = [protocol] * bool(protocol) + [f"labelled_{count}"] * bool(count)
+            parts = [protocol] * bool(protocol) + [f"labelled_{count}"] * bool(count)
             named = protocol in ("", "clean", "released")
             overrides: Overrides = {"protocol": protocol if named else {protocol: True}} if protocol else {}
-            settings["-".join(names) or "all"] = overrides | ({"data.labelled_subjects": count} if count else {})
+            settings["-".join(parts) or "all"] = overrides | ({"data.labelled_subjects": count} if count else {})
     return settings
 
 

@@ -105,6 +105,13 @@ class Study:
             for variant, group in groups.items():
                 yield self._cell(setting, variant, fold, seed, group)
 
+    @property
+    def others(self) -> list[str]:
+        """`setting/variant` of the students that earlier calls have run and this study does not name."""
+        places = (path.parent.parent for path in self.folder.glob(f"*/*/*/{CELL}"))
+        found = {f"{place.parent.name}/{place.name}" for place in places if not place.name.startswith(UPSTREAM)}
+        return sorted(found - {f"{setting}/{variant}" for setting, variant in product(self.settings, self.variants)})
+
     def upstream(self, variant: str) -> str:
         """Name of the upstream stages that a student is trained on."""
         own = {key: value for key, value in self.variants[variant].items() if not key.startswith("student.")}

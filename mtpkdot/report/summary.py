@@ -42,6 +42,8 @@ def summarise(folder: Path) -> str:
         parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
     protocols = sorted({str(model.record["protocol"]) for model in gathered.models.values()})
     missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
+    if others := study.others:
+        missing += [f"Run before and not asked for now, so not in these tables: {few(others)}", ""]
     parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *missing, *parts]
     folds, seeds = (len({key[place] for key in gathered.models}) for place in (2, 3))
     parts += [f"{note(study.resample, folds, seeds)} All metrics are in results.csv; comparisons.csv has the "]

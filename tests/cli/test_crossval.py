@@ -266,7 +266,7 @@ def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path, labell
         (["--methods", "none,pkdot,none"], ["--methods", "none twice"]),
         (["--seeds", "0"], ["seeds is 0"]),
         (["--jobs", "0"], ["--jobs"]),
-        (["--protocols", "dirty"], ["protocol", "dirty"]),
+        (["--protocols", "dirty"], ["protocol", "dirty", "released", "clip_splits"]),
         (["--name", "a/b"], ["a/b"]),
         (["--studnet.lr", "1"], ["studnet"]),
         (["--ablation", "nowhere.yaml"], ["nowhere.yaml"]),
@@ -277,6 +277,14 @@ def test_a_mistake_is_one_line_before_anything_is_trained(more, words, tiny_conf
     line = complaint(["crossval", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), *more])
     assert all(word in line for word in words), line
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_asked_for_again_is_named(root, tiny_config, tmp_path, capsys):
+    shutil.copytree(root, tmp_path / "runs")
+    assert main(call(tiny_config, tmp_path / "runs", "--methods", "none")) == 0
+    assert "Run before and not asked for now, so not in these tables: all/pkdot\n" in capsys.readouterr().out
+    assert main(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot")) == 0
+    assert "Run before" not in capsys.readouterr().out
 
 
 def test_another_configuration_under_the_same_name_is_one_line(root, tiny_config, complaint):

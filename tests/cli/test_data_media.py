@@ -123,7 +123,9 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
         (["check", "biovid", "."], "holds no BioVid"),
         (["check", "affwild2", "."], "holds no folder VA_Estimation_Challenge/"),
         (["check", "biovid", ".", "--data.frames", "0"], "frames is 1 or more"),
-        (["check", "--data", "PlantedData"], "has no raw recordings"),
+        (["prepare", "--data", "PlantedData"], "has no raw recordings"),
+        (["check", "--data", "PlantedData", "--quick"], "--quick is for data sets of media"),
+        (["check", "--data", "PlantedData", "--data.subjects", "1"], "subjects"),
         (["prepare", "biovid", ".", "--data.part", "PartC"], "PartC"),
     ],
 )
@@ -131,6 +133,11 @@ def test_mistakes_are_told_in_one_line(argv, says, complaint, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert says in complaint(["data", *argv])
     assert not list(tmp_path.iterdir())
+
+
+def test_data_without_raw_recordings_are_read_whole(capsys):
+    assert main(["data", "check", "--data", "PlantedData"]) == 0
+    assert capsys.readouterr().out.startswith("ready: PlantedData: 1200 samples of 40 subjects: 780 train")
 
 
 def test_a_store_that_cannot_be_written_is_told(biovid, complaint):

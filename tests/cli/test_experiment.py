@@ -371,7 +371,9 @@ def test_a_folder_that_is_no_run_cannot_be_evaluated(tmp_path, complaint):
 
 def test_a_config_that_is_no_yaml_is_one_line(tmp_path, complaint):
     (tmp_path / "bad.yaml").write_text("data: [unclosed\n  student: {")
-    assert complaint(call("fit", tmp_path / "bad.yaml", tmp_path))
+    line = complaint(call("fit", tmp_path / "bad.yaml", tmp_path))
+    assert f"{tmp_path / 'bad.yaml'} is no YAML" in line
+    assert "line 2" in line
 
 
 @pytest.mark.parametrize("written", [["--config", "{}"], ["--config={}"], ["--student.fit", "{}"]], ids=" ".join)

@@ -44,6 +44,13 @@ def test_a_mistake_is_one_line(argv, words, complaint, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_report_does_not_take_the_place_of_a_runs_own_tables(trained_root, complaint):
+    folder = trained_root / "tiny"
+    before = sorted(path.name for path in folder.iterdir())
+    assert f"--out {folder} is the folder of a study or run" in complaint(["report", str(folder), "--out", str(folder)])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_help_draws_nothing():
     import subprocess
 

@@ -150,13 +150,15 @@ def test_samples_without_features_can_be_kept_with_the_modality_absent(study):
     assert data.samples.masks["video"].all()
     np.testing.assert_array_equal(data.samples.features["signal"][2:, 0], study.features["signal"][2:])
     assert np.isfinite(data.samples.features["signal"]).all()
+    assert data.summary().endswith("video 1x3, signal 1x2 absent from 2 samples (steps x features)")
 
 
-@pytest.mark.parametrize("missing", ["drop", "mask"])
+@pytest.mark.parametrize("missing", ["error", "drop", "mask"])
 def test_a_feature_file_of_other_samples_altogether_is_an_error(study, missing):
     ids = [f"other{number}" for number in range(24)]
     study.paths["signal"] = write_features(study.folder / "signal.csv", ids, study.features["signal"])
-    assert "manifest.csv" in complaint(study.data(missing=missing).check)
+    message = complaint(study.data(missing=missing).check)
+    assert "manifest.csv have no id in common: the one has 'other0', the other '000'" in message
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

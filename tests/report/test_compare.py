@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 from mtpkdot.report import compare
 from mtpkdot.report.compare import BASE, Comparison
 from mtpkdot.report.gather import gather, of_study
+from mtpkdot.report.sections.results import people
 from mtpkdot.report.statistics import Draws
 from tests.report import fake
 
@@ -293,6 +294,16 @@ def test_gains_per_subject_are_those_of_the_subject_alone(made, table):
     np.testing.assert_allclose(found.per_subject("pkdot"), expected[found.subjects])
     part = found.per_subject("pkdot", ((0, 0),))
     assert np.isnan(part).sum() == 8
+
+
+def test_rounding_is_no_gain_of_a_subject(made, monkeypatch):
+    found = comparison(made)
+    of = {"pkdot": 0.1 + 0.2, "mtpkdot": 0.4}
+    monkeypatch.setattr(found, "per_subject", lambda method, _: np.full(len(found.subjects), of.get(method, 0.3)))
+    figure = people(found, ["pkdot", "mtpkdot"])[0]
+    everybody = len(found.subjects)
+    assert f"pkdot better for 0 of {everybody}; mtpkdot better for {everybody} of {everybody}" in figure.alt
+    assert "pkdot: mean +0.000, 0 better, 0 worse" in figure.svg
 
 
 def test_values_have_the_metrics_of_regression(tmp_path):

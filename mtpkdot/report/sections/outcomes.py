@@ -20,14 +20,13 @@ def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     shown = [method for method in dict.fromkeys([*outer[:1], *students[:4], *outer[1:]]) if method in comparison.tests]
     shown = shown[:_MOST]
     left = [name for name in students if name not in shown]
-    blocks: list[Block] = [Text(f"Not drawn, for want of room: {', '.join(left)}.")] if left else []
     if gathered.task == "regression":
-        return [*blocks, *_values(comparison, shown)]
+        return _values(comparison, shown, left)
     count = len(gathered.targets)
     sums = {method: comparison.total(method) for method in shown}
     bins = {method: calibration(of, count) for method, of in sums.items()}
     errors = {m: abs(b[:, 1] - b[:, 2]).sum() / max(b[:, 0].sum(), 1) for m, b in bins.items()}
-    blocks += [Heading("Confusion of the classes", 3)]
+    blocks: list[Block] = [Heading("Confusion of the classes", 3), *_undrawn("confusion and calibration", left)]
     if count <= 30:
         counts = {method: confusion(of, count) for method, of in sums.items()}
         told = "; ".join(f"{m}: {c.trace() / max(c.sum(), 1):.0%} of the answers are right" for m, c in counts.items())
@@ -53,12 +52,17 @@ def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     ]
 
 
-def _values(comparison: Comparison, shown: Sequence[str]) -> list[Block]:
+def _undrawn(what: str, methods: Sequence[str]) -> list[Block]:
+    return [Text(f"For want of room {what} are not drawn of {', '.join(methods)}.")] if methods else []
+
+
+def _values(comparison: Comparison, shown: Sequence[str], left: Sequence[str]) -> list[Block]:
     tables = {method: predictions(comparison, method) for method in shown[:3]}
     targets = comparison.gathered.targets
     some = f" The first 4 of {len(targets)} targets." if len(targets) > 4 else ""
     blocks: list[Block] = [
         Heading("Predictions and truths", 3),
+        *_undrawn("predictions and traces", [*shown[3:], *left]),
         Figure(
             outcomes.scatter(tables, targets),
             f"Predictions against truths, of {', '.join(tables)} on {', '.join(targets[:4])}",

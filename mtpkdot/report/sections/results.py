@@ -9,6 +9,7 @@ from mtpkdot.report.compare import BASE, TEACHER, Comparison, Difference, Value
 from mtpkdot.report.figures import gains
 from mtpkdot.report.page import Block, Figure, Heading, Table, Text
 from mtpkdot.report.sources import labelled_of
+from mtpkdot.report.statistics import ROUNDING
 from mtpkdot.report.summary import interval, number, remarks, share
 from mtpkdot.report.tallies import Array
 
@@ -76,7 +77,8 @@ def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     for method in students:
         base = comparison.bases[method]
         if base in comparison.tests and (cells := comparison.common(method, base)):
-            found[method] = comparison.per_subject(method, cells) - comparison.per_subject(base, cells)
+            gain = comparison.per_subject(method, cells) - comparison.per_subject(base, cells)
+            found[method] = np.where(abs(gain) < ROUNDING, 0.0, gain)
             bounds.append(base)
     if not found:
         return []
@@ -87,7 +89,8 @@ def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
             f"Gain over {over} for every subject: "
             + "; ".join(f"{method} better for {(gain > 0).sum()} of {len(names)}" for method, gain in found.items()),
             f"Gain in {comparison.primary[0]} over {over}, subject by subject (mean over seeds), sorted by the first "
-            "method. Where subjects are unknown, every sample is one.",
+            "method. Means are over subjects, those of the tables over samples. Where subjects are unknown, every "
+            "sample is one.",
         )
     ]
 
