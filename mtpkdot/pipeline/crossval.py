@@ -20,13 +20,12 @@ from mtpkdot.errors import ConfigError, OtherRunError, RunError, UserError
 from mtpkdot.files import writing
 from mtpkdot.pipeline.results import discard_torn
 from mtpkdot.pipeline.store import StoredStage, read_json, write_json, write_text
-from mtpkdot.pipeline.study import CELL, Cell, Study
+from mtpkdot.pipeline.study import CELL, FAILED, Cell, Study
 from mtpkdot.progress import progress
 
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
 
-FAILED = "failed.txt"
 _read: "list[tuple[str, BaseData]]" = []  # what this process has read last
 
 

@@ -18,7 +18,7 @@ Resample = Literal["subject", "seed"]
 UPSTREAM = "upstream"
 # Names that the tables give to models before any student.
 MODELS, HEADS = ("base", "teacher", "hallucinator"), ("backbone.", "adapted.")
-RECORD, CELL = "study.json", "cell.json"
+RECORD, CELL, FAILED = "study.json", "cell.json", "failed.txt"
 _UPSTREAM_STAGES = "[backbone,teacher,adapted,hallucinator]"
 
 

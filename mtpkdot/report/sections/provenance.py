@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mtpkdot.pipeline.study import FAILED, UPSTREAM
 from mtpkdot.report.gather import Entry, Gathered
 from mtpkdot.report.page import Block, Heading, Listing, Table, Text
 from mtpkdot.report.sections.training import Trainings
@@ -52,14 +53,21 @@ def absent(entries: Iterable[Entry]) -> list[Block]:
     """What has no results, by name, and why."""
     of_reasons: dict[str, list[str]] = {}
     for entry in (entry for entry in entries if not entry.finished):
-        told = entry.folder / "failed.txt"
-        account = told.read_text().strip().splitlines() if told.is_file() else []
-        of_reasons.setdefault(account[-1] if account else "not run to its end", []).append(entry.place)
+        of_reasons.setdefault(_reason(entry), []).append(entry.place)
     if not of_reasons:
         return [Heading("What is missing", 3), Text("Nothing: every run is finished.")]
     lines = [[place, reason] for reason, places in of_reasons.items() for place in places]
     caption = f"{len(lines)} runs without results. All numbers above are without them."
     return [Heading("What is missing", 3), Table([["run", "reason"], *lines], caption)]
+
+
+def _reason(entry: Entry) -> str:
+    told = entry.folder / FAILED
+    account = told.read_text().strip().splitlines() if told.is_file() else []
+    waited_for = "-".join([UPSTREAM, *([entry.group] if entry.group else [])])
+    if not account and (entry.folder.parents[1] / waited_for / entry.folder.name / FAILED).is_file():
+        return "its upstream stages failed"
+    return account[-1] if account else "not run to its end"
 
 
 def _range(numbers: Sequence[int]) -> str:

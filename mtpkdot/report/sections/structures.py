@@ -31,7 +31,10 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
         found = spaces(models, taught[0])
     except UserError as error:
         return [*title, Text(f"Similarity matrices, maps and transport plan are left out: {error}")]
-    place = f"fold {cells[0][0]}, seed {cells[0][1]}, {len(found.labels)} samples of the test part"
+    place = (
+        f"fold {cells[0][0]}, seed {cells[0][1]}, {len(found.labels)} samples of the test part that have a label and "
+        "all modalities"
+    )
     after = {f"adapted {name}" if name != "joint" else "joint teacher": v for name, v in found.after.items()}
     matrices = {name: _similar(value) for name, value in [*after.items(), *_named(found.students)]}
     joint = matrices["joint teacher"]

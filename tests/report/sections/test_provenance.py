@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from mtpkdot.report.build import build
-from mtpkdot.report.sections.provenance import _energy
+from mtpkdot.report.gather import of_study
+from mtpkdot.report.sections.provenance import _energy, absent
+from tests.report import fake
 
 
 def record(joules):
@@ -25,6 +27,22 @@ def record(joules):
 )
 def test_energy_is_summed_where_all_of_it_is_known(records, told):
     assert _energy(records) == told
+
+
+def test_what_is_missing_is_told_with_its_reason(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "pkdot"), folds=1)
+    gone = {"all/upstream/fold0-seed1", "all/none/fold0-seed1", "all/pkdot/fold0-seed0", "all/pkdot/fold0-seed1"}
+    folder = fake.write(made, skip=gone)
+    for place, account in {"upstream/fold0-seed1": "the dose is wrong", "pkdot/fold0-seed1": "no luck"}.items():
+        (folder / "all" / place).mkdir(parents=True)
+        (folder / "all" / place / "failed.txt").write_text(f"Traceback\n{account}\n")
+    _, table = absent(of_study(made))
+    assert dict(table.rows[1:]) == {
+        "s/all/upstream/fold0-seed1": "the dose is wrong",
+        "s/all/none/fold0-seed1": "its upstream stages failed",
+        "s/all/pkdot/fold0-seed0": "not run to its end",
+        "s/all/pkdot/fold0-seed1": "no luck",
+    }
 
 
 def test_the_report_tells_the_energy_of_each_stage(trained_root, tmp_path):
