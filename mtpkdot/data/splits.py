@@ -114,7 +114,8 @@ def folds_of(split: Split, samples: Samples, source: str) -> list[int]:
         return list(range(len(_judged(samples, samples.subjects))))
     if split.scheme != "fold_column" or samples.split_column is None:
         return []
-    names = np.unique(samples.split_column).tolist()
+    judged = np.isin(samples.subjects, _judged(samples, samples.subjects))
+    names = np.unique(samples.split_column[judged]).tolist()
     if unknown := [name for name in names if not name.isdecimal()]:
         raise DataError(f"{source}: the fold {unknown[0]!r} is no number", "Number the folds in that column.")
     return sorted(int(name) for name in names)
@@ -154,7 +155,7 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
         if split.fold < 0 or split.fold not in folds:
             known = ", ".join(np.unique(samples.split_column))
             raise DataError(f"{source} has no fold {split.fold}, only {known}", "Choose another split.fold.")
-        return np.asarray(folds == split.fold)
+        return np.asarray((folds == split.fold) & np.isin(subjects, _judged(samples, subjects)))
     if split.scheme == "official":
         if samples.split_column is None or not np.any(samples.split_column == "test"):
             raise DataError(f"{source} has no official test part", "Choose another split.scheme.")

@@ -9,7 +9,7 @@ from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
 from mtpkdot.pipeline.store import digest
-from mtpkdot.pipeline.study import UPSTREAM, Cell, Study
+from mtpkdot.pipeline.study import UPSTREAM, Cell, Overrides, Study
 
 
 def founded(study: Study) -> Study:
@@ -29,7 +29,7 @@ def founded(study: Study) -> Study:
         of_seed = _is_outside({key: value for key, value in overrides.items() if "{seed}" in str(value)})
         if cell.seed != study.seeds[0] and not of_seed:
             continue
-        revision = None if cell.first else REVISIONS.get(own.get("student.model.method", ""))
+        revision = None if cell.first else next((n for m, n in REVISIONS.items() if m == _method(own)), None)
         shared = replace(study, basis=found).basis_of(cell)
         basis = _basis(cell) if cell.first or _is_outside(own) else shared
         if revision is not None:
@@ -46,6 +46,13 @@ def _basis(cell: Cell) -> str:
     except UserError as error:
         raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
     return digest({name: job.stored.hash for name, job in jobs.items()})
+
+
+def _method(own: Overrides) -> str:
+    """The method that a variant names; that of all cells is part of the upstream stages' basis."""
+    section = own.get("student.model")
+    named = section.get("method") if isinstance(section, Mapping) else None
+    return str(own.get("student.model.method", named))
 
 
 def _is_outside(overrides: Mapping[str, Any]) -> bool:

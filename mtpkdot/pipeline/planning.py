@@ -57,7 +57,8 @@ class Plan:
             raise ConfigError("no experiment is named", "Name it with --config FILE, or an ablation's with --ablation.")
         shared = file.get("set", {})
         arguments = [f"--config={config}", *self.overrides]
-        experiment = parse("crossval", [*arguments, *(option(key, value, 0) for key, value in shared.items())])
+        of_file = [option(key, value, 0) for key, value in shared.items()]
+        experiment = parse("crossval", [arguments[0], *of_file, *self.overrides])
         count: int = self.seeds if self.seeds is not None else file.get("seeds", 1)
         if count < 1:
             raise ConfigError(f"seeds is {count}", "Set it to 1 or more.")
@@ -78,9 +79,24 @@ class Plan:
         )
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")
+        _check_overrides(self.overrides, {**study.settings, **study.variants})
         if taken := [name for name in study.variants if name in MODELS or name.startswith(HEADS)]:
             raise ConfigError(f"a variant is named {taken[0]}, as the tables name another model", "Name it otherwise.")
         return founded(study)
+
+
+def _check_overrides(said: Sequence[str], own: Mapping[str, Overrides]) -> None:
+    """Stop where the command line says what a setting or variant has a value of its own for."""
+    for word in (word for word in said if word.startswith("--")):
+        key = _plain(word[2:].partition("=")[0])
+        for name, overrides in own.items():
+            for other in map(_plain, overrides):
+                if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                    raise ConfigError(f"{word} has no effect on {name}, which sets {other} itself", "Leave it out.")
+
+
+def _plain(key: str) -> str:
+    return key.replace("data.init_args.", "data.")
 
 
 def _combined(first: dict[str, Overrides], second: dict[str, Overrides]) -> dict[str, Overrides]:

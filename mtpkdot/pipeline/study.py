@@ -59,7 +59,7 @@ class Study:
 
     Attributes:
         name: folder of the study below the folder of runs.
-        arguments: command line of `mtpkdot fit` that all cells share.
+        arguments: command line of `mtpkdot fit` that all cells share, the experiment file first.
         settings: overrides per setting. Each has upstream stages of its own.
         variants: overrides per student.
         folds: overrides per fold.
@@ -126,15 +126,20 @@ class Study:
         of_variant = self.variants.get(variant.removeprefix(f"{UPSTREAM}-"), {}) if variant != UPSTREAM else {}
         if first:
             of_variant = {key: value for key, value in of_variant.items() if not key.startswith("student.")}
-        overrides = {**self.shared, **self.settings[setting], **of_variant, **self.folds[fold], "seed_everything": seed}
+        own = {**self.settings[setting], **of_variant, **self.folds[fold], "seed_everything": seed}
         cell = Cell(setting, variant, fold, seed, (), upstream)
         place = {
             "pipeline.root": self.root,
             "pipeline.name": f"{self.name}/{cell.place}",
             "pipeline.stages": _UPSTREAM_STAGES if first else "[student]",
         }
-        given = tuple(option(key, value, seed) for key, value in {**overrides, **place}.items())
-        return Cell(setting, variant, fold, seed, (*self.arguments, *given), upstream)
+        shared, given = (
+            tuple(option(key, value, seed) for key, value in overrides.items())
+            for overrides in ({k: v for k, v in self.shared.items() if k not in own}, {**own, **place})
+        )
+        # What is said last holds: the command line over what a file sets for all cells.
+        config, said = self.arguments[:1], self.arguments[1:]
+        return Cell(setting, variant, fold, seed, (*config, *shared, *said, *given), upstream)
 
     def basis_of(self, cell: Cell) -> str:
         """What decides a cell beside its arguments: its own, or that of its upstream stages."""

@@ -49,6 +49,8 @@ def linear(study: Study) -> pd.DataFrame:
     without: dict[tuple[str, int, int], Cell] = {(c.setting, c.fold, c.seed): c for c in study.cells() if not c.first}
     for (setting, fold, seed), cell in without.items():
         data = parse("crossval", cell.arguments).data
+        if data.task == "regression":
+            raise SystemExit("A logistic regression is for classes.")
         data.seed = seed
         rows, right = answers(data)
         columns = {"id": data.samples.ids[rows], "subject": data.samples.subjects[rows], "linear": right.astype(float)}
@@ -70,7 +72,9 @@ def students(folder: Path) -> pd.DataFrame:
 
 def main(folder: Path) -> None:
     """Print how the linear model compares with every method."""
-    both = linear(Study.read(folder)).merge(students(folder), on=SAMPLE)
+    judged = linear(Study.read(folder))
+    both = judged.merge(students(folder), on=SAMPLE, validate="one_to_one")
+    assert len(both) == len(judged), "not every recording was tested by both"
     for setting, part in both.groupby("setting", sort=False):
         print(f"{setting}: linear {part['linear'].mean():.3f}")
         for method in part.columns.difference([*SAMPLE, "linear"], sort=False):

@@ -202,6 +202,16 @@ def test_a_fold_column_is_obeyed():
     np.testing.assert_array_equal(parts == "test", folds == "10")
 
 
+def test_who_has_no_label_is_trained_on_whatever_the_fold_column_says():
+    folds = np.array(["0", "0", "1", "1", "3", "2", "2"])
+    samples = cohort([1] * 7, split_column=folds)
+    samples.labelled[[3, 4]] = False
+    assert folds_of(Split(scheme="fold_column"), samples, SOURCE) == [0, 1, 2]
+    parts = assign_parts(Split(scheme="fold_column", fold=1), samples, SOURCE)
+    assert np.flatnonzero(parts == "test").tolist() == [2]
+    assert parts[[3, 4]].tolist() == ["train", "train"]
+
+
 def test_a_split_column_is_read_in_the_usual_spellings():
     names = ["train", "Training", " TRAIN ", "val", "valid", "dev", "Validation", "test", "Testing"]
     parts = assign_parts(Split(), cohort([1] * len(names), split_column=np.array(names)), SOURCE)

@@ -100,6 +100,25 @@ def test_a_revised_method_is_another_basis_of_its_own_cells(config, monkeypatch)
     assert changed(before, bases(config, variants=variants)) == first
 
 
+@pytest.mark.parametrize(
+    "own",
+    [{"student.model": {"method": "kd", "eps": 0.5}}, {"student.model": {"eps": 0.5}, "student.model.method": "kd"}],
+)
+def test_a_revised_method_is_seen_under_whichever_key(own, config, monkeypatch):
+    variants = {"none": {"student.model.method": "none"}, "other": own}
+    before = bases(config, variants=variants)
+    monkeypatch.setitem(REVISIONS, "kd", 7)
+    assert changed(before, bases(config, variants=variants)) == {"all/other/0", "all/other/1"}
+
+
+def test_a_revised_method_of_all_cells_is_seen(config, monkeypatch):
+    variants = {"a": {"student.model.eps": 0.5}, "b": {"student.model.eps": 0.6}}
+    before = bases(config, variants=variants, shared={"student.model.method": "kd"})
+    monkeypatch.setitem(REVISIONS, "kd", 7)
+    found = changed(before, bases(config, variants=variants, shared={"student.model.method": "kd"}))
+    assert {"all/a/0", "all/b/1"} <= found
+
+
 def test_seeds_in_a_setting_and_data_without_a_mark_of_a_file_are_seen(config):
     settings = {"all": {"data.features.video": "w{seed}/video.csv"}}
     before = bases(config, settings)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import yaml
 
 from mtpkdot.data.synthetic.planted import PlantedData
 from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.planning import Plan, check_name, folds_of, read_study_file, settings_of
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -159,6 +161,31 @@ def test_a_missing_file_and_a_missing_experiment_are_told(tmp_path):
 def test_no_seed_is_no_study(seeds, tiny_config):
     with pytest.raises(ConfigError, match="seeds is"):
         plan(tiny_config, seeds=seeds).study()
+
+
+def test_the_command_line_holds_over_what_a_file_sets_for_all_cells(tiny_config, tmp_path):
+    path = tmp_path / "a.yaml"
+    shared = {"student.fit.max_epochs": 77, "student.model.lr": 0.002, "teacher.model": {"lr": 0.003, "dropout": 0.25}}
+    variants = {"kd": {"student.model.method": "kd"}, "slow": {"student.model.weight_decay": 0.5}}
+    path.write_text(yaml.safe_dump({"config": str(tiny_config), "set": shared, "variants": variants}))
+    said = ("--student.fit.max_epochs", "5", "--teacher.model.lr=0.5")
+    for cell in plan(ablation=path, given=said).study().cells():
+        found = parse("crossval", cell.arguments).config
+        assert (found["student"]["fit"]["max_epochs"], found["student"]["model"]["lr"]) == (5, 0.002)
+        assert (found["teacher"]["model"]["lr"], found["teacher"]["model"]["dropout"]) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        (("--student.model.method", "kd"), "none"),
+        (("--student.model={method: kd}",), "none"),
+        (("--data.init_args.labelled_subjects=3",), "labelled_2"),
+    ],
+)
+def test_what_a_setting_or_variant_would_override_is_told(said, name, tiny_config):
+    with pytest.raises(ConfigError, match=rf"^{re.escape(said[0])} has no effect on {name}, which sets .* itself"):
+        plan(tiny_config, methods=["none"], labelled=["2", "all"], given=said).study()
 
 
 def test_names_are_folders():
