@@ -22,7 +22,7 @@ from mtpkdot.files import write_whole
 
 CHECKPOINT = "model.ckpt"
 RECORD = "stage.json"
-_FORMAT = 6  # raise it when the same configuration trains something else (of one method alone: REVISIONS there)
+_FORMAT = 7  # raise it when the same configuration trains something else (of one method alone: REVISIONS there)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
