@@ -32,6 +32,12 @@ def crossval(argv: Sequence[str]) -> int | None:
     parser.add_argument("--protocols", default="", help="clean, released or a switch, separated by commas")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--threads", type=int, default=1, help="threads of each; another number may round otherwise")
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation"),
+        default="test",
+        help="part that the tables are of: choose settings by validation, tell the test part",
+    )
     parser.add_argument("--name", help="folder of the study; by default named after its files")
     parser.add_argument("--part", default="1/1", help="run one of several parts of the study, e.g. 3/10, and no tables")
     parser.add_argument("--submit", type=int, help="submit this many jobs to Slurm instead, each a part of the study")
@@ -69,7 +75,11 @@ def crossval(argv: Sequence[str]) -> int | None:
         return None
     part = part_of(options.part)
     failures = run(study, options.jobs, options.threads, part)
-    print(summarise(study.folder) if part[1] == 1 else f"Part {options.part} of the study is in {study.folder}")
+    print(
+        summarise(study.folder, options.split)
+        if part[1] == 1
+        else f"Part {options.part} of the study is in {study.folder}"
+    )
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")
     return FAILED if failures else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pandas as pd
@@ -15,7 +15,8 @@ from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.results import Row, prediction_table, score
 from mtpkdot.pipeline.stages import Stage
 
-SPLITS = ("validation", "test")
+Split = Literal["validation", "test"]
+SPLITS: tuple[Split, ...] = ("validation", "test")
 
 
 def evaluate_stage(

@@ -104,7 +104,7 @@ def _of_setting(block: Block, setting: str) -> Block:
 
 def _in_order(comparison: Comparison) -> list[str]:
     """Students with results, the project's own first."""
-    known = [student for student in comparison.students if student in comparison.tests]
+    known = [student for student in comparison.students if student in comparison.tallies]
     return sorted(known, key=lambda name: _OURS.index(name) if name in _OURS else len(_OURS))
 
 

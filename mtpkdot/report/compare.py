@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtpkdot.data.batch import StrArray
+from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.study import Resample
 from mtpkdot.report.gather import Gathered, Model
 from mtpkdot.report.statistics import (
@@ -106,25 +107,26 @@ class Comparison:
         gathered: what was found.
         setting: the setting.
         resample: see Study.
+        split: the part that all is told of: `test`, or `validation` to choose by.
     """
 
-    def __init__(self, gathered: Gathered, setting: str, resample: Resample = "subject") -> None:
-        self.gathered, self.setting, self.resample = gathered, setting, resample
+    def __init__(self, gathered: Gathered, setting: str, resample: Resample = "subject", split: Split = "test") -> None:
+        self.gathered, self.setting, self.resample, self.split = gathered, setting, resample, split
         name = METRICS[gathered.task][0]
         self.primary: Metric = (name, "mean" if gathered.task == "regression" else "")
         self.students = [variant for of, variant in gathered.upstream if of == setting]
-        self.tests: dict[str, dict[tuple[int, int], Tally]] = {}
+        self.tallies: dict[str, dict[tuple[int, int], Tally]] = {}
         for (of, method, *cell), parts in gathered.tallies.items():
             if of == setting:
-                self.tests.setdefault(method, {})[cell[0], cell[1]] = parts["test"]
+                self.tallies.setdefault(method, {})[cell[0], cell[1]] = parts[split]
         self.origins: dict[str, dict[tuple[int, int], str]] = {}  # what the base is, per cell
-        alone = [v for v in self.students if (setting, v) in gathered.alone and v in self.tests]
+        alone = [v for v in self.students if (setting, v) in gathered.alone and v in self.tallies]
         for student in alone:
             self._add_base(student)
         self.bases = {variant: self._base(variant, alone) for variant in self.students}
-        upstream = [method for method in self.tests if method not in self.students]
-        self.methods = [*upstream, *(student for student in self.students if student in self.tests)]
-        everyone = [tally.subjects for tallies in self.tests.values() for tally in tallies.values()]
+        upstream = [method for method in self.tallies if method not in self.students]
+        self.methods = [*upstream, *(student for student in self.students if student in self.tallies)]
+        everyone = [tally.subjects for tallies in self.tallies.values() for tally in tallies.values()]
         self.subjects = np.unique(np.concatenate(everyone))
         self._draws: dict[int, Draws] = {}
         self._replicates: dict[tuple[str, Cells], dict[Metric, Array]] = {}
@@ -146,7 +148,7 @@ class Comparison:
                 pairs = {method: base for method, base in self.bases.items() if base == reference}
             else:
                 pairs = dict.fromkeys(self.students, reference)
-            pairs = {m: r for m, r in pairs.items() if m != r and r in self.tests and self.common(m, r)}
+            pairs = {m: r for m, r in pairs.items() if m != r and r in self.tallies and self.common(m, r)}
             tests = {method: self._tests(method, other) for method, other in pairs.items()}
             p_bootstrap, p_t = (holm({method: test[i] for method, test in tests.items()}) for i in (0, 1))
             for method, other in pairs.items():
@@ -168,20 +170,20 @@ class Comparison:
         return [self.gathered.models[self.setting, origin.get(cell, method), *cell] for cell in cells]
 
     def cells(self, method: str) -> Cells:
-        """Folds and seeds that a method was tested on."""
-        return tuple(sorted(self.tests[method]))
+        """Folds and seeds of a method."""
+        return tuple(sorted(self.tallies[method]))
 
     def common(self, *methods: str) -> Cells:
-        """Folds and seeds that all of these were tested on."""
-        return tuple(sorted(set.intersection(*(set(self.tests[method]) for method in methods))))
+        """Folds and seeds that all of these have."""
+        return tuple(sorted(set.intersection(*(set(self.tallies[method]) for method in methods))))
 
     def teacher(self, student: str) -> str:
         """Name of the multimodal teacher of a student's upstream models."""
         return self.gathered.upstream[self.setting, student].get(TEACHER, "")
 
     def total(self, method: str) -> Array:
-        """(n,) sums over all that a method was tested on."""
-        return np.asarray(sum(tally.sums.sum(axis=0) for tally in self.tests[method].values()))
+        """(n,) sums over all cells of a method."""
+        return np.asarray(sum(tally.sums.sum(axis=0) for tally in self.tallies[method].values()))
 
     def per_subject(self, method: str, cells: Cells | None = None) -> Array:
         """(S,) primary metric of every subject alone, mean over seeds; NaN where it was not tested."""
@@ -196,8 +198,8 @@ class Comparison:
     def _values(self, method: str) -> list[Value]:
         cells = self.cells(method)
         points, resampled = self._points(method, cells), self._resampled(method, cells)
-        of_cells = [self._of(self.tests[method][cell].sums.sum(axis=0)) for cell in cells]
-        people = len(np.unique(np.concatenate([tally.subjects for tally in self.tests[method].values()])))
+        of_cells = [self._of(self.tallies[method][cell].sums.sum(axis=0)) for cell in cells]
+        people = len(np.unique(np.concatenate([tally.subjects for tally in self.tallies[method].values()])))
         found = []
         for metric, point in points.items():
             sd = float(np.std([of[metric] for of in of_cells], ddof=1)) if len(cells) > 1 else float("nan")
@@ -231,13 +233,13 @@ class Comparison:
         for cell in cells:
             of_folds.setdefault(cell[0], []).append(self._cell(method, cell) - self._cell(reference, cell))
         folds = _tied(np.array([np.mean(values) for values in of_folds.values()]))
-        people = len(np.unique(np.concatenate([self.tests[method][cell].subjects for cell in cells])))
+        people = len(np.unique(np.concatenate([self.tallies[method][cell].subjects for cell in cells])))
         p = float("nan") if np.isnan(resampled).any() else bootstrap_p(resampled, people)
-        return p, corrected_t(folds, self.gathered.test_to_train[self.setting])
+        return p, corrected_t(folds, self.gathered.to_train[self.setting, self.split])
 
     def _gap(self, method: str, base: str) -> tuple[float, float, float]:
         teacher = self.teacher(method)
-        if teacher not in self.tests or not self.common(method, base, teacher):
+        if teacher not in self.tallies or not self.common(method, base, teacher):
             return _NAN
         cells = self.common(method, base, teacher)
         (gain, gains), (gap, gaps) = self._both(method, base, cells), self._both(teacher, base, cells)
@@ -260,7 +262,7 @@ class Comparison:
             return self._points(method, cells)
         if (method, cells) not in self._replicates:
             # The same ones for every method, so that differences are paired.
-            tested = [of[cell].subjects for of in self.tests.values() for cell in cells if cell in of]
+            tested = [of[cell].subjects for of in self.tallies.values() for cell in cells if cell in of]
             people = np.unique(np.concatenate(tested))
             if len(people) not in self._draws:
                 self._draws[len(people)] = Draws(len(people), REPLICATES)
@@ -292,25 +294,25 @@ class Comparison:
 
     def _add_base(self, student: str) -> None:
         """Add the lower bound of the upstream models of a student without teachers to the methods."""
-        base, options = self._base_of(student), [m for m in (self._backbone(student), student) if m in self.tests]
-        if base in self.tests:
+        base, options = self._base_of(student), [m for m in (self._backbone(student), student) if m in self.tallies]
+        if base in self.tallies:
             return
-        self.tests[base], self.origins[base] = {}, {}
+        self.tallies[base], self.origins[base] = {}, {}
         for cell in self.common(*options):
-            best = max(options, key=lambda method: self._cell(method, cell, "validation"))
-            self.tests[base][cell], self.origins[base][cell] = self.tests[best][cell], best
+            best = max(options, key=lambda method: self._on_validation(method, cell))
+            self.tallies[base][cell], self.origins[base][cell] = self.tallies[best][cell], best
 
-    def _cell(self, method: str, cell: tuple[int, int], split: str = "test") -> float:
+    def _cell(self, method: str, cell: tuple[int, int]) -> float:
         """Primary metric of a cell."""
-        if split == "test":
-            tally = self.tests[method][cell]
-        else:
-            tally = self.gathered.tallies[self.setting, method, *cell][split]
+        return float(self._of(self.tallies[method][cell].sums.sum(axis=0))[self.primary])
+
+    def _on_validation(self, method: str, cell: tuple[int, int]) -> float:
+        tally = self.gathered.tallies[self.setting, method, *cell]["validation"]
         return float(self._of(tally.sums.sum(axis=0))[self.primary])
 
     def _sums(self, method: str, cells: Cells, subjects: StrArray | None = None) -> list[Array]:
         """(S, n) per seed, over its folds, of these subjects or all."""
-        tallies, people = self.tests[method], self.subjects if subjects is None else subjects
+        tallies, people = self.tallies[method], self.subjects if subjects is None else subjects
         return [
             np.asarray(sum(tallies[cell].aligned(people) for cell in cells if cell[1] == seed))
             for seed in sorted({seed for _, seed in cells})

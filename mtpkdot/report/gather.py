@@ -83,7 +83,7 @@ class Gathered:
         models: the same keys.
         upstream: per (setting, variant), the names of its upstream models by stage.
         alone: (setting, variant) of the students that are trained without teachers.
-        test_to_train: per setting, mean size of the test part over that of the training part.
+        to_train: per setting and part, mean size of the part over that of the training part.
         missing: places without results.
     """
 
@@ -94,7 +94,7 @@ class Gathered:
     models: dict[Key, Model] = field(default_factory=dict)
     upstream: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     alone: set[tuple[str, str]] = field(default_factory=set)
-    test_to_train: dict[str, float] = field(default_factory=dict)
+    to_train: dict[tuple[str, str], float] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -143,7 +143,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
     groups: dict[tuple[str, str], dict[str, str]] = {}
     of_groups: dict[tuple[str, str], str] = {}
     of_cells: dict[Key, dict[str, str]] = {}
-    sizes: dict[str, list[float]] = {}
+    sizes: dict[tuple[str, str], list[float]] = {}
     missing = []
     for entry in entries:
         if not entry.finished:
@@ -169,7 +169,8 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
                 key = (entry.setting, entry.fold, entry.seed, stage, job["hash"])
                 of_entry[stage] = names.setdefault(key, f"{stage}{suffix}")
         samples = record["samples"]
-        sizes.setdefault(entry.setting, []).append(samples["test"] / samples["train"])
+        for split in SPLITS:
+            sizes.setdefault((entry.setting, split), []).append(samples[split] / samples["train"])
         if entry.variant:
             of_groups[entry.setting, entry.variant] = entry.group
             if record["stages"][STUDENT]["keys"].get("student.model.method") == "none":
@@ -190,7 +191,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
                 into.append(at, str(stage), table)
     if found is not None:
         found.upstream = {key: groups[key[0], group] for key, group in of_groups.items()}
-        found.test_to_train = {setting: sum(values) / len(values) for setting, values in sizes.items()}
+        found.to_train = {key: sum(values) / len(values) for key, values in sizes.items()}
         found.missing = missing
     return found
 

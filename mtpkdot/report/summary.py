@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.store import write_text
 from mtpkdot.pipeline.study import Resample, Study
 from mtpkdot.report.compare import BASE, Comparison, Difference, Value
@@ -15,10 +16,19 @@ from mtpkdot.report.page import table
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # subjects
+VALIDATION = (
+    "Of the validation parts, to choose by: they have selected the epochs and the base, so that values lie high. What "
+    "is chosen is told on test parts that the choice has not seen."
+)
 
 
-def summarise(folder: Path) -> str:
+def summarise(folder: Path, split: Split = "test") -> str:
     """Gather a study; write `summary.md`, which is returned, and all numbers as csv into its folder.
+
+    Args:
+        folder: of the study.
+        split: the part that the tables are of. Those of validation are `summary.validation.md` and so on, and leave
+            the others as they are.
 
     Raises:
         RunError: the folder holds no study.
@@ -30,7 +40,7 @@ def summarise(folder: Path) -> str:
     values: list[Value] = []
     differences: list[Difference] = []
     parts: list[str] = []
-    comparisons = [Comparison(gathered, setting, study.resample) for setting in gathered.settings]
+    comparisons = [Comparison(gathered, setting, study.resample, split) for setting in gathered.settings]
     for comparison in comparisons:
         of_setting, against = comparison.values(), comparison.differences(REFERENCES)
         values += of_setting
@@ -44,14 +54,16 @@ def summarise(folder: Path) -> str:
     missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
     if others := study.others:
         missing += [f"Run before and not asked for now, so not in these tables: {few(others)}", ""]
-    parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *missing, *parts]
+    chosen = [VALIDATION, ""] if split == "validation" else []
+    parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *chosen, *missing, *parts]
     folds, seeds = (len({key[place] for key in gathered.models}) for place in (2, 3))
-    parts += [f"{note(study.resample, folds, seeds)} All metrics are in results.csv; comparisons.csv has the "]
+    of = "" if split == "test" else f".{split}"
+    parts += [f"{note(study.resample, folds, seeds)} All metrics are in results{of}.csv; comparisons{of}.csv has the "]
     parts[-1] += "intervals of differences over seeds as well."
     text = "\n".join(parts) + "\n"
-    write_text(folder / "summary.md", text)
-    write_text(folder / "results.csv", pd.DataFrame([asdict(v) for v in values]).to_csv(index=False))
-    write_text(folder / "comparisons.csv", pd.DataFrame([asdict(d) for d in differences]).to_csv(index=False))
+    write_text(folder / f"summary{of}.md", text)
+    write_text(folder / f"results{of}.csv", pd.DataFrame([asdict(v) for v in values]).to_csv(index=False))
+    write_text(folder / f"comparisons{of}.csv", pd.DataFrame([asdict(d) for d in differences]).to_csv(index=False))
     write_text(folder / "bases.csv", bases(comparisons).to_csv(index=False))
     return text
 

@@ -58,6 +58,17 @@ def test_the_same_command_gives_the_same_table_and_trains_nothing(root, tiny_con
     assert len([*root.rglob("cell.json")]) == 12
 
 
+def test_the_validation_parts_can_be_chosen_by_without_a_look_at_the_test_parts(root, tiny_config, table, capsys):
+    summary = (root / "s" / "summary.md").read_bytes()
+    assert main(call(tiny_config, root, "--methods", "none,pkdot", "--split", "validation")) == 0
+    printed = capsys.readouterr().out
+    validation = table[(table["split"] == "validation") & (table["method"] == "pkdot")]
+    right = (validation["truth"] == validation["prediction"]).groupby(validation["seed"]).mean()
+    assert re.search(rf"\| pkdot +\| {right.mean():.4f} ", printed)
+    assert printed.strip() == (root / "s" / "summary.validation.md").read_text().strip()
+    assert (root / "s" / "summary.md").read_bytes() == summary
+
+
 def test_upstream_stages_are_trained_once_per_fold_and_seed(root):
     counts = {path.name: len(list(path.iterdir())) for path in (root / "stages").iterdir()}
     upstream = ("backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator")

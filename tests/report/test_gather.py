@@ -25,7 +25,7 @@ def test_all_predictions_are_in_one_file_with_what_they_are_of(tmp_path):
     assert not table.duplicated(["setting", "method", "fold", "seed", "split", "id", "target"]).any()
     assert set(table["method"]) == {*fake.SKILL, "none", "pkdot", "mtpkdot"}
     assert len(table) == 8 * 3 * 2 * 2 * 24
-    assert gathered.test_to_train == {"all": 0.5}
+    assert gathered.to_train == {("all", "validation"): 0.5, ("all", "test"): 0.5}
     assert gathered.alone == {("all", "none")}
     assert gathered.missing == []
 

@@ -1,6 +1,7 @@
 import re
 
 import pandas as pd
+import pytest
 
 from mtpkdot.report.summary import few, summarise
 from tests.report import fake
@@ -25,6 +26,28 @@ def test_the_summary_has_a_row_per_method_and_a_column_per_reference(tmp_path):
     assert "Protocol: clean." in text
     assert "3 folds, 2 seeds" in text
     assert text.index("Not finished: 1 cells: s/all/mtpkdot/fold0-seed0") < text.index("| method")
+
+
+def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_test_parts(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "kd"))
+    fake.write(made, {"kd": 0.8})
+    summarise(made.folder)
+    names = ("summary.md", "results.csv", "comparisons.csv")
+    before = {name: (made.folder / name).read_bytes() for name in names}
+    text = summarise(made.folder, "validation")
+    assert {name: (made.folder / name).read_bytes() for name in names} == before
+    assert text == (made.folder / "summary.validation.md").read_text()
+    assert "Of the validation parts, to choose by" in text
+    assert "results.validation.csv" in text
+    values = pd.read_csv(made.folder / "results.validation.csv").query("metric == 'accuracy'").set_index("method")
+    everything = pd.read_parquet(made.folder / "predictions.parquet").query("split == 'validation' and method == 'kd'")
+    of_seeds = everything.assign(right=everything["truth"] == everything["prediction"]).groupby("seed")["right"].mean()
+    assert float(values.loc["kd", "value"]) == pytest.approx(of_seeds.mean())
+    # The better one of every cell is at least as good as either on the very parts that it is chosen by.
+    assert values.loc["base", "value"] >= max(values.loc["none", "value"], values.loc["backbone.video", "value"])
+    differences = pd.read_csv(made.folder / "comparisons.validation.csv").set_index(["method", "reference"])
+    gain = values.loc["kd", "value"] - values.loc["base", "value"]
+    assert float(differences.loc[("kd", "base"), "value"]) == pytest.approx(gain)
 
 
 def test_folds_that_did_not_run_are_not_counted(tmp_path):

@@ -17,7 +17,9 @@ def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     gathered = comparison.gathered
     first = students[0] if students else ""
     outer = [comparison.bases[first], comparison.teacher(first)] if first else comparison.methods
-    shown = [method for method in dict.fromkeys([*outer[:1], *students[:4], *outer[1:]]) if method in comparison.tests]
+    shown = [
+        method for method in dict.fromkeys([*outer[:1], *students[:4], *outer[1:]]) if method in comparison.tallies
+    ]
     shown = shown[:_MOST]
     left = [name for name in students if name not in shown]
     if gathered.task == "regression":

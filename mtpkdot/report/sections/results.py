@@ -76,7 +76,7 @@ def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     bounds: list[str] = []
     for method in students:
         base = comparison.bases[method]
-        if base in comparison.tests and (cells := comparison.common(method, base)):
+        if base in comparison.tallies and (cells := comparison.common(method, base)):
             gain = comparison.per_subject(method, cells) - comparison.per_subject(base, cells)
             found[method] = np.where(abs(gain) < ROUNDING, 0.0, gain)
             bounds.append(base)
