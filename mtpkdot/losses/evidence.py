@@ -4,6 +4,7 @@ Teachers are trained on the labels that they are to pass on, so that their train
 that no stage was trained on, those that select the epoch, say more.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,12 +54,17 @@ def weigh(task: Task, own: Teacher, teachers: Mapping[str, Teacher], target: Ten
         labelled: (N,) bool.
 
     Returns:
-        The evidence; equal shares and a trust of a half if no labelled row is seen by all.
+        The evidence; equal shares, a trust of a half and a warning if fewer than two labelled rows are seen by all.
     """
     members = list(teachers.values())
     seen = labelled & own.valid & torch.stack([member.valid for member in members]).all(dim=0)
     rows = int(seen.sum())
     if rows < 2:
+        warnings.warn(
+            f"Of the held-out samples {rows} are labelled and seen by the student and all of {', '.join(teachers)}: "
+            "the teachers are pooled in equal shares, and trusted by a half.",
+            stacklevel=2,
+        )
         return Evidence(torch.ones(len(members)), torch.full((len(members),), 1 / len(members)), 0.5, 0.5)
     truth = target[seen]
     temperatures = torch.stack([_temperature(task, member.output[seen], truth) for member in members])

@@ -117,10 +117,11 @@ def test_nothing_is_likelier_without_evidence_or_where_it_is_not_finite(task):
 
 
 @pytest.mark.parametrize("labelled", [0, 1])
-def test_without_evidence_all_count_alike(labelled):
+def test_without_evidence_all_count_alike_and_a_warning_says_so(labelled):
     target = truth("classification")
     teachers = {name: model("classification", target, 1.0, seed) for seed, name in enumerate("abc")}
-    evidence = weigh("classification", teachers["a"], teachers, target, torch.arange(ROWS) < labelled)
+    with pytest.warns(UserWarning, match=f"held-out samples {labelled} are labelled .* all of a, b, c: "):
+        evidence = weigh("classification", teachers["a"], teachers, target, torch.arange(ROWS) < labelled)
     assert evidence.shares.tolist() == pytest.approx([1 / 3] * 3)
     assert (evidence.output, evidence.structure) == (0.5, 0.5)
 
