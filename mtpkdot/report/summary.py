@@ -99,7 +99,7 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
 def side_by_side(values: Sequence[Value], metric: tuple[str, str]) -> tuple[list[list[str]], str]:
     """One metric (and target) of every method in every setting, with its difference from the first, and the caption.
 
-    The first row is the header.
+    The first row is the header. Of settings and methods the more numerous go down, for tables are read on pages.
     """
     values = [value for value in values if (value.metric, value.target) == metric]
     of = {(value.setting, value.method): value.value for value in values}
@@ -112,6 +112,9 @@ def side_by_side(values: Sequence[Value], metric: tuple[str, str]) -> tuple[list
             change = "" if setting == settings[0] or math.isnan(value - first) else f" ({value - first:+.4f})"
             line.append(f"{number(value)}{change}")
         found.append(line)
+    if len(methods) > len(settings):
+        found = [list(column) for column in zip(*found, strict=True)]
+        found[0][0] = "method"
     caption = (
         f"{metric[0]} of every method in every setting; in brackets the difference from {settings[0]}, without an "
         "interval: people and labels may be others."

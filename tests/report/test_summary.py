@@ -73,8 +73,12 @@ def test_few_people_are_told_of(tmp_path):
         assert ("subjects are tested" in summarise(made.folder)) is told
 
 
-def test_settings_stand_side_by_side_with_what_they_change(tmp_path):
-    made = fake.study(tmp_path / "s", ("none", "kd"), settings={"clean": {}, "released": {"protocol": "released"}})
+@pytest.mark.parametrize("many", [False, True])
+def test_settings_stand_side_by_side_with_what_they_change(tmp_path, many):
+    settings = {"clean": {}, "released": {"protocol": "released"}}
+    if many:
+        settings |= {f"s{index}": {"data.batch_size": index} for index in range(8)}
+    made = fake.study(tmp_path / "s", ("none", "kd"), settings=settings)
     fake.write(made, skip={f"released/kd/fold{fold}-seed{seed}" for fold in range(3) for seed in range(2)})
     text = summarise(made.folder)
     assert text.index("## Settings side by side") < text.index("## clean")
@@ -83,11 +87,13 @@ def test_settings_stand_side_by_side_with_what_they_change(tmp_path):
     assert clean != released
     assert "accuracy of every method in every setting; in brackets the difference from clean" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
-    header, first, second = (dict(zip(lines[0], line, strict=True)) for line in lines[:3])
-    assert next(iter(header)) == "setting"
+    # The more numerous go down.
+    assert lines[0][0] == ("setting" if many else "method")
+    rows = lines[: len(settings) + 1] if many else list(zip(*lines[:9], strict=True))  # eight methods
+    header, first, second = (dict(zip(rows[0], row, strict=True)) for row in rows[:3])
     assert list(header)[-3:] == ["base", "none", "kd"]
-    assert (first["setting"], first["none"]) == ("clean", f"{clean:.4f}")
-    assert (second["setting"], second["none"]) == ("released", f"{released:.4f} ({released - clean:+.4f})")
+    assert (next(iter(first.values())), first["none"]) == ("clean", f"{clean:.4f}")
+    assert (next(iter(second.values())), second["none"]) == ("released", f"{released:.4f} ({released - clean:+.4f})")
     assert second["kd"] == ""
 
 
