@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtpkdot.losses import evidence
 from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.evidence import likelier, pool, weigh
 from mtpkdot.losses.task import class_probabilities
@@ -52,6 +53,29 @@ def test_a_teacher_that_knows_nothing_has_hardly_a_share_and_the_pool_is_trusted
     assert evidence.shares.sum().item() == pytest.approx(1.0)
     assert evidence.output > 0.99
     assert evidence.structure > 0.99
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_structure_is_judged_on_so_many_rows_evenly_over_all(task, monkeypatch):
+    target = truth(task)
+    own, teachers = model(task, target, 1.0, 3), {"a": model(task, target, 1.3, 1)}
+    third = torch.arange(ROWS) % 3 == 0
+    expected = weigh(task, own, teachers, target, third)
+    everything = weigh(task, own, teachers, target, everyone())
+    monkeypatch.setattr(evidence, "_JUDGED", 150)
+    found = weigh(task, own, teachers, target, everyone())
+    assert found.structure == expected.structure != everything.structure
+    assert found.output == everything.output != expected.output
+
+
+def test_many_held_out_rows_can_be_judged():
+    rows = 40_000  # of a matrix of all pairs 13 GB
+    target = torch.arange(rows) % CLASSES
+    known = torch.nn.functional.one_hot(target, CLASSES).float()
+    good = Teacher(known + 0.1, 3 * known, torch.ones(rows, dtype=torch.bool))
+    blind = Teacher(torch.ones_like(known), 0 * known, good.valid)
+    found = weigh("classification", blind, {"good": good}, target, good.valid)
+    assert found.structure > 0.99
 
 
 @pytest.mark.parametrize("task", TASKS)

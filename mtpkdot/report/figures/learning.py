@@ -40,7 +40,7 @@ def curves(models: Curves, monitors: Mapping[str, str]) -> str:
 
 
 def teachers(models: Curves) -> str:
-    """Share of the rows that each teacher taught, over the epochs, of every student."""
+    """Share of each teacher over the epochs, of every student; frames as for `curves`, by the teachers' names."""
     columns = min(2, len(models))
     rows = math.ceil(len(models) / columns)
     names = list(dict.fromkeys(str(value) for frame in models.values() for value in frame.columns.unique(0)))
@@ -51,13 +51,13 @@ def teachers(models: Curves) -> str:
             for index, name in enumerate(names):
                 if name in frame:
                     style = mark(index) | {"markevery": max(1, len(frame) // 8)}
-                    ax.plot(frame.index, frame[name, "mean"], label=name.removeprefix("train/teacher_"), **style)
+                    ax.plot(frame.index, frame[name, "mean"], label=name, **style)
             ax.set_title(shorten(model, 30))
             ax.set_xlabel("epoch")
             ax.locator_params(axis="x", integer=True)
             ax.set_ylim(-0.03, 1.03)
             ax.grid(axis="y")
-        axes[0][0].set_ylabel("share of the rows taught")
+        axes[0][0].set_ylabel("share")
         legend(figure, max(flat[: len(models)], key=lambda ax: len(ax.lines)))
         return svg(figure)
 

@@ -1,7 +1,7 @@
 """Training: learning curves, and which teacher was followed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -48,18 +48,57 @@ def learnt(found: Trainings, students: Sequence[str]) -> list[Block]:
                 "range over folds and seeds.",
             )
         )
-    chosen = {name: summary(logs[name], re.escape("train/teacher_")) for name in students if logs.get(name)}
+    return [*blocks, *_teachers({name: logs[name] for name in students if logs.get(name)})]
+
+
+def _teachers(logs: Mapping[str, Sequence[pd.DataFrame]]) -> list[Block]:
+    """Whom students with more than one teacher have followed, and how far teachers were trusted."""
+    chosen = {name: _followed(of) for name, of in logs.items()}
     several = {name: frame for name, frame in chosen.items() if frame.shape[1] > 3}  # three columns per teacher
-    if several:
-        told = "; ".join(f"{name}: {_shares(frame)}" for name, frame in several.items())
-        caption = "Share of the training rows that each teacher taught, by epoch, mean over folds and seeds."
-        blocks += [
-            Heading("Which teacher was chosen", 3),
-            Figure(learning.teachers(several), f"Shares of the teachers, mean over the epochs. {told}", caption),
-        ]
-    elif chosen:
-        blocks.append(Text("No student had a choice of teachers: each was taught by the joint one, or by none."))
+    if not several:
+        told = "No student had a choice of teachers: each was taught by the joint one, or by none."
+        return [Text(told)] if chosen else []
+    told = "; ".join(f"{name}: {_shares(frame)}" for name, frame in several.items())
+    blocks: list[Block] = [
+        Heading("Which teacher was chosen", 3),
+        Figure(
+            learning.teachers(several),
+            f"Shares of the teachers, mean over the epochs. {told}",
+            "Share of each teacher by epoch, mean over folds and seeds: of the training rows that it taught; of the "
+            "pool, where held-out evidence weighs teachers after a warm-up (mtpkdot_plus); or of the folds and seeds, "
+            "where it chooses one (selftraining).",
+        ),
+    ]
+    if trusted := [line for name, of in logs.items() if (line := _trust(of, name))]:
+        blocks.append(
+            Text(
+                "Trust in the teachers over the student, from held-out evidence (mean, lowest and highest over folds "
+                f"and seeds): {'; '.join(trusted)}."
+            )
+        )
     return blocks
+
+
+def _followed(logs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Shares by teacher; those of a pool are told apart from the one space that it teaches by."""
+    for prefix in ("train/share_", "train/teacher_"):
+        frame = summary(logs, re.escape(prefix))
+        if frame.notna().any(axis=None):
+            return frame.rename(columns={n: str(n).removeprefix(prefix) for n in frame.columns.unique(0)}, level=0)
+    return pd.DataFrame()
+
+
+def _trust(logs: Sequence[pd.DataFrame], name: str) -> str:
+    """What is trusted how far; nothing for a student whose teachers are not weighed."""
+    found = []
+    for what in ("output", "structure"):
+        column = f"train/trust_{what}"
+        # Weighed once: all epochs from then on say the same.
+        known = [log[column].dropna() for log in logs if column in log]
+        ends = [float(values.iloc[-1]) for values in known if len(values)]
+        if ends:
+            found.append(f"{what} {sum(ends) / len(ends):.2f} ({min(ends):.2f} to {max(ends):.2f})")
+    return f"{name} {', '.join(found)}" if found else ""
 
 
 def _monitor(of: Sequence[Training]) -> str:
@@ -68,4 +107,4 @@ def _monitor(of: Sequence[Training]) -> str:
 
 def _shares(frame: pd.DataFrame) -> str:
     means = {str(name): frame[name, "mean"].mean() for name in frame.columns.unique(0)}
-    return ", ".join(f"{name.removeprefix('train/teacher_')} {share:.0%}" for name, share in means.items())
+    return ", ".join(f"{name} {share:.0%}" for name, share in means.items())
