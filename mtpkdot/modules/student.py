@@ -335,18 +335,21 @@ class StudentModule(StageModule):
             mask: (B, T) bool.
 
         Returns:
-            The student's feature (N, dim) and output (N, num_outputs); N = B, or B * T per step.
+            The student's feature (N, dim) and output (N, num_outputs); N = B, or B * T per step. Both are the
+            backbone's where no epoch was better than it (mtpkdot_plus).
         """
         return self.answer(*self.backbone.features(x, mask))
 
     def answer(self, feature: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, from the prevalent backbone's feature sequence (B, T', dim) and its mask (B, T')."""
+        if self.by_backbone:
+            return self.backbone.read(feature, steps)
         features, masks = {self.prevalent: feature}, {self.prevalent: steps}
         for name, tnet in zip(self.privileged, self.tnets, strict=True) if self.hallucination != "none" else ():
             made = tnet(feature)
             features[name], masks[name] = made if self.hallucination == "tnet" else torch.zeros_like(made), steps
         joint, _ = self.fusion(features, masks)
-        return joint, self.backbone.read(feature, steps)[1] if self.by_backbone else self.head(joint)
+        return joint, self.head(joint)
 
     @property
     def modalities(self) -> list[str]:

@@ -12,6 +12,7 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch, IntArray
 from mtpkdot.errors import RunError
 from mtpkdot.losses.gromov import gromov_wasserstein
+from mtpkdot.losses.methods import teachers_of
 from mtpkdot.losses.similarity import anchored, choose_anchors, similarity_matrix
 from mtpkdot.losses.structure import StructuralTransport
 from mtpkdot.models.attention import rows
@@ -37,7 +38,8 @@ class Spaces:
         before: (n, D) per modality, the teacher's backbones.
         after: (n, D) per space of the adapted teachers, the joint one last.
         students: (n, D) per student.
-        plan: (n, n) mass between the rows of the teacher's and the student's structure; None where there is none.
+        plan: (n, n) mass between the rows of the joint teacher's and the student's structure; None where no student
+            is compared with that teacher.
         planned: the student of the plan.
     """
 
@@ -59,7 +61,8 @@ def spaces(students: Mapping[str, Model], first: str) -> Spaces:
 
     Args:
         students: per name, trained on the same upstream models.
-        first: the one whose run is read. The plan is that of the first whose loss compares structures.
+        first: the one whose run is read. The plan is that of the first whose loss compares its structure with the
+            joint teacher's, which that of pooled teachers is not.
 
     Raises:
         UserError: data or checkpoints are no longer at hand, or have changed.
@@ -91,7 +94,8 @@ def spaces(students: Mapping[str, Model], first: str) -> Spaces:
         with torch.inference_mode():
             seen = student.see(_batch(run, student, chosen))[0][order].float()
         found.students[name] = seen.numpy()
-        if found.plan is None and student.weights.keys() & {"transport", "centroid"}:
+        compares = student.weights.keys() & {"transport", "centroid"} and teachers_of(student.method) != "pooled"
+        if found.plan is None and compares:
             joint = torch.from_numpy(list(found.after.values())[-1])
             found.plan, found.planned = transport_plan(student.structure, seen, joint), name
     return found

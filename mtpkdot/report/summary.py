@@ -16,9 +16,14 @@ from mtpkdot.report.page import table
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # subjects
-VALIDATION = (
-    "Of the validation parts, to choose by: they have selected the epochs and the base, so that values lie high. What "
-    "is chosen is told on test parts that the choice has not seen."
+CHOOSING = (
+    "Of the validation parts, to choose by. They have selected the epochs, so that values lie high; base, the better "
+    "of two on these very parts, lies higher still, and so does mtpkdot_plus, which is weighed by them and may fall "
+    "back on the backbone: compare variants of one kind, or with the student without teachers. What is chosen is told "
+    "on test parts that the choice has not seen."
+)
+ON_TEST = (
+    "Where the protocol selects the epoch on the test part, these parts have selected nothing: it is no blind choice."
 )
 
 
@@ -34,15 +39,19 @@ def summarise(folder: Path, split: Split = "test") -> str:
         RunError: the folder holds no study.
     """
     study = Study.read(folder)
-    gathered = gather(of_study(study), folder / "predictions.parquet")
+    # Tables of both parts beside each other follow from the same file.
+    gathered = gather(of_study(study), folder / "predictions.parquet" if split == "test" else None)
     if gathered is None:
         return f"{folder}: no cell is finished."
     values: list[Value] = []
     differences: list[Difference] = []
     parts: list[str] = []
     comparisons = [Comparison(gathered, setting, study.resample, split) for setting in gathered.settings]
+    protocols = sorted({str(model.record["protocol"]) for model in gathered.models.values()})
+    alone = [name for name in study.variants if any(name == variant for _, variant in gathered.alone)]
+    references = REFERENCES if split == "test" else (BASE, *alone[:1], *REFERENCES[1:])
     for comparison in comparisons:
-        of_setting, against = comparison.values(), comparison.differences(REFERENCES)
+        of_setting, against = comparison.values(), comparison.differences(references)
         values += of_setting
         differences += against
         parts += [f"## {comparison.setting}", "", *table(rows(comparison, of_setting, against)), ""]
@@ -50,11 +59,12 @@ def summarise(folder: Path, split: Split = "test") -> str:
     if len(comparisons) > 1:
         lines, caption = side_by_side(values, comparisons[0].primary)
         parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
-    protocols = sorted({str(model.record["protocol"]) for model in gathered.models.values()})
     missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
     if others := study.others:
         missing += [f"Run before and not asked for now, so not in these tables: {few(others)}", ""]
-    chosen = [VALIDATION, ""] if split == "validation" else []
+    chosen = [CHOOSING, ""] if split == "validation" else []
+    if chosen and any(protocol == "released" or "select_on_test" in protocol for protocol in protocols):
+        chosen += [ON_TEST, ""]
     parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *chosen, *missing, *parts]
     folds, seeds = (len({key[place] for key in gathered.models}) for place in (2, 3))
     of = "" if split == "test" else f".{split}"
@@ -64,7 +74,8 @@ def summarise(folder: Path, split: Split = "test") -> str:
     write_text(folder / f"summary{of}.md", text)
     write_text(folder / f"results{of}.csv", pd.DataFrame([asdict(v) for v in values]).to_csv(index=False))
     write_text(folder / f"comparisons{of}.csv", pd.DataFrame([asdict(d) for d in differences]).to_csv(index=False))
-    write_text(folder / "bases.csv", bases(comparisons).to_csv(index=False))
+    if split == "test":
+        write_text(folder / "bases.csv", bases(comparisons).to_csv(index=False))
     return text
 
 
@@ -127,7 +138,7 @@ def remarks(comparison: Comparison) -> list[str]:
     found = []
     if comparison.resample == "subject" and len(comparison.subjects) < FEW:
         found.append(
-            f"Only {len(comparison.subjects)} subjects are tested: a bootstrap over so few has intervals that are too "
+            f"Only {len(comparison.subjects)} subjects are judged: a bootstrap over so few has intervals that are too "
             "narrow."
         )
     if backbones := comparison.backbones:

@@ -45,6 +45,11 @@ def test_the_plan_moves_all_mass_once(models):
     np.testing.assert_allclose(found.plan.sum(axis=1), 1 / 24, atol=1e-5)
 
 
+def test_a_student_of_pooled_teachers_has_no_plan_of_the_joint_one(models, monkeypatch):
+    monkeypatch.setattr("mtpkdot.report.spaces.teachers_of", {"mtpkdot": "pooled"}.__getitem__)
+    assert spaces(models, "mtpkdot").plan is None
+
+
 @pytest.mark.parametrize("mode", ["rows", "paired", "gromov", "fused"])
 def test_every_mode_has_a_plan(mode):
     features = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))

@@ -32,13 +32,14 @@ def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_te
     made = fake.study(tmp_path / "s", ("none", "kd"))
     fake.write(made, {"kd": 0.8})
     summarise(made.folder)
-    names = ("summary.md", "results.csv", "comparisons.csv")
+    names = ("summary.md", "results.csv", "comparisons.csv", "bases.csv", "predictions.parquet")
     before = {name: (made.folder / name).read_bytes() for name in names}
     text = summarise(made.folder, "validation")
     assert {name: (made.folder / name).read_bytes() for name in names} == before
     assert text == (made.folder / "summary.validation.md").read_text()
     assert "Of the validation parts, to choose by" in text
     assert "results.validation.csv" in text
+    assert "have selected nothing" not in text
     values = pd.read_csv(made.folder / "results.validation.csv").query("metric == 'accuracy'").set_index("method")
     everything = pd.read_parquet(made.folder / "predictions.parquet").query("split == 'validation' and method == 'kd'")
     of_seeds = everything.assign(right=everything["truth"] == everything["prediction"]).groupby("seed")["right"].mean()
@@ -46,8 +47,19 @@ def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_te
     # The better one of every cell is at least as good as either on the very parts that it is chosen by.
     assert values.loc["base", "value"] >= max(values.loc["none", "value"], values.loc["backbone.video", "value"])
     differences = pd.read_csv(made.folder / "comparisons.validation.csv").set_index(["method", "reference"])
-    gain = values.loc["kd", "value"] - values.loc["base", "value"]
-    assert float(differences.loc[("kd", "base"), "value"]) == pytest.approx(gain)
+    for reference in ("base", "none"):
+        gain = values.loc["kd", "value"] - values.loc[reference, "value"]
+        assert float(differences.loc[("kd", reference), "value"]) == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(("protocol", "told"), [("clean", False), ("select_on_test", True), ("released", True)])
+def test_who_selects_on_the_test_part_has_nothing_to_choose_by(tmp_path, monkeypatch, protocol, told):
+    of = fake.record
+    monkeypatch.setattr(fake, "record", lambda *arguments: of(*arguments) | {"protocol": protocol})
+    made = fake.study(tmp_path / "s", ("none", "kd"), folds=1)
+    fake.write(made)
+    assert ("these parts have selected nothing" in summarise(made.folder, "validation")) is told
+    assert "these parts have selected nothing" not in summarise(made.folder)
 
 
 def test_folds_that_did_not_run_are_not_counted(tmp_path):
@@ -70,7 +82,7 @@ def test_few_people_are_told_of(tmp_path):
     for people, told in ((6, True), (12, False)):
         made = fake.study(tmp_path / str(people), folds=1)
         fake.write(made, people=people)
-        assert ("subjects are tested" in summarise(made.folder)) is told
+        assert ("subjects are judged" in summarise(made.folder)) is told
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -60,7 +60,7 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
         ),
     ]
     if found.plan is None:
-        return [*blocks, Text("No student here compares structures, so there is no transport to show.")]
+        return [*blocks, Text("No student here is compared with the joint teacher's structure, so no plan is drawn.")]
     own = float(found.plan.trace() / found.plan.sum())
     blocks.append(
         Figure(
