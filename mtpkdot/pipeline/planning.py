@@ -17,6 +17,7 @@ from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.study import HEADS, MODELS, UPSTREAM, Overrides, Study, option
 
 _METHODS = ("none", "pkdot", "mtpkdot")
+_OF_CELLS = ("pipeline.name", "pipeline.stages")  # of every cell its own
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ class Plan:
             raise ConfigError(f"seeds is {count}", "Set it to 1 or more.")
         first = experiment.config["seed_everything"]
         folds = self.folds or str(file.get("folds", "given"))
+        settings = settings_of(self.labelled, self.protocols)
         study = Study(
             self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
             tuple(arguments),
-            _combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
+            _combined(file.get("settings") or {"all": {}}, settings),
             {name: {"student.model.method": name} for name in self.methods}
             or file.get("variants")
             or {name: {"student.model.method": name} for name in _METHODS},
@@ -79,17 +81,27 @@ class Plan:
         )
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")
-        _check_overrides(self.overrides, {**study.settings, **study.variants})
+        said = {f"--labelled {self.labelled[0]}": "data.labelled_subjects"} if self.labelled else {}
+        said |= {f"--protocols {self.protocols[0]}": "protocol"} if self.protocols else {}
+        _check_collisions(said, [*file.get("settings", {}).items(), *study.variants.items()])
+        said = {word: word[2:].partition("=")[0] for word in self.overrides if word.startswith("--")}
+        own = [("the study", dict.fromkeys(_OF_CELLS)), *(("a fold", fold) for fold in study.folds)]
+        _check_collisions(said, [*study.settings.items(), *study.variants.items(), *own])
         if taken := [name for name in study.variants if name in MODELS or name.startswith(HEADS)]:
             raise ConfigError(f"a variant is named {taken[0]}, as the tables name another model", "Name it otherwise.")
         return founded(study)
 
 
-def _check_overrides(said: Sequence[str], own: Mapping[str, Overrides]) -> None:
-    """Stop where the command line says what a setting or variant has a value of its own for."""
-    for word in (word for word in said if word.startswith("--")):
-        key = _plain(word[2:].partition("=")[0])
-        for name, overrides in own.items():
+def _check_collisions(said: Mapping[str, str], own: Sequence[tuple[str, Overrides]]) -> None:
+    """Stop where the command line says what a setting, a variant or the study has a value of its own for.
+
+    Args:
+        said: key per word of the command line.
+        own: who has which overrides.
+    """
+    for word, key in said.items():
+        key = _plain(key)
+        for name, overrides in own:
             for other in map(_plain, overrides):
                 if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
                     raise ConfigError(f"{word} has no effect on {name}, which sets {other} itself", "Leave it out.")

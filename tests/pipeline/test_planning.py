@@ -181,11 +181,32 @@ def test_the_command_line_holds_over_what_a_file_sets_for_all_cells(tiny_config,
         (("--student.model.method", "kd"), "none"),
         (("--student.model={method: kd}",), "none"),
         (("--data.init_args.labelled_subjects=3",), "labelled_2"),
+        (("--data.split.fold=1",), "a fold"),
+        (("--data.init_args.split.folds", "3"), "a fold"),
+        (("--pipeline.name=other",), "the study"),
+        (("--pipeline.stages=[backbone]",), "the study"),
+        (("--pipeline={name: other}",), "the study"),
     ],
 )
 def test_what_a_setting_or_variant_would_override_is_told(said, name, tiny_config):
     with pytest.raises(ConfigError, match=rf"^{re.escape(said[0])} has no effect on {name}, which sets .* itself"):
-        plan(tiny_config, methods=["none"], labelled=["2", "all"], given=said).study()
+        plan(tiny_config, methods=["none"], labelled=["2", "all"], folds="2", given=said).study()
+
+
+@pytest.mark.parametrize(
+    ("own", "said", "key"),
+    [
+        ({"settings": {"few": {"data.labelled_subjects": 2}}}, {"labelled": ["3"]}, "data.labelled_subjects"),
+        ({"variants": {"few": {"data.init_args.labelled_subjects": 2}}}, {"labelled": ["3"]}, "data.labelled_subjects"),
+        ({"settings": {"few": {"protocol": {"clip_splits": True}}}}, {"protocols": ["released"]}, "protocol"),
+    ],
+)
+def test_what_an_ablation_says_of_labels_and_protocols_is_not_said_again(own, said, key, tiny_config, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"config": str(tiny_config), "variants": {"few": {}}, **own}))
+    option = f"--{next(iter(said))} {next(iter(said.values()))[0]}"
+    with pytest.raises(ConfigError, match=f"^{option} has no effect on few, which sets {key} itself"):
+        plan(ablation=path, **said).study()
 
 
 def test_names_are_folders():

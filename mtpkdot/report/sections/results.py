@@ -105,7 +105,7 @@ def labels(comparisons: Sequence[Comparison], found: Mapping[str, Found]) -> lis
     blocks: list[Block] = []
     for group in groups.values():
         if len(group) > 1:
-            blocks.append(_curve(dict(sorted(group.items(), key=_amount)), found))
+            blocks.append(_curve(dict(sorted(group.items(), key=lambda item: _samples(item[1]))), found))
     return [Heading("Gain against the number of labelled people", 3), *blocks] if blocks else []
 
 
@@ -123,10 +123,9 @@ def _curve(group: Mapping[str, Comparison], found: Mapping[str, Found]) -> Figur
         for difference in differences:
             if difference.reference == BASE and difference.method in wanted:
                 gained.setdefault(difference.method, {})[labelled] = difference
-        records = [model.record for key, model in comparison.gathered.models.items() if key[0] == comparison.setting]
-        counts[labelled] = f"{labelled}\n({np.mean([record['labelled']['train'] for record in records]):.0f} samples)"
+        counts[labelled] = f"{labelled}\n({_samples(comparison):.0f} samples)"
     told = "; ".join(
-        f"{method}: " + ", ".join(f"{labelled} people {point.value:+.4f}" for labelled, point in points.items())
+        f"{method}: " + ", ".join(f"{_people(labelled)} {point.value:+.4f}" for labelled, point in points.items())
         for method, points in gained.items()
     )
     controls = [name for name in _CONTROLS if name in values]
@@ -138,8 +137,14 @@ def _curve(group: Mapping[str, Comparison], found: Mapping[str, Found]) -> Figur
     )
 
 
-def _amount(item: tuple[str, Comparison]) -> float:
-    return float("inf") if item[0] == "all" else float(item[0])
+def _samples(comparison: Comparison) -> float:
+    """Labelled samples of the training part, mean over folds and seeds."""
+    records = [model.record for key, model in comparison.gathered.models.items() if key[0] == comparison.setting]
+    return float(np.mean([record["labelled"]["train"] for record in records]))
+
+
+def _people(labelled: str) -> str:
+    return f"{float(labelled):.0%} of the people" if "." in labelled else f"{labelled} people"
 
 
 def _everything(values: Sequence[Value]) -> list[list[str]]:
