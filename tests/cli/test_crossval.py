@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from mtpkdot.cli.main import main
@@ -19,6 +20,7 @@ from tests.benchmarks import linear_control
 from tests.conftest import TINY
 
 VALUES_ALONE = ("m2pkd",)  # methods that are not defined for classes
+OF_CLASSES = [name for name in WEIGHTS if name not in ("rival", *VALUES_ALONE)]
 METHODS = ["backbone.video", "backbone.signal", "teacher", "adapted.video", "adapted.signal", "none", "pkdot"]
 
 
@@ -196,7 +198,7 @@ def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path,
     few = {"few": {"data.labelled_subjects": 2}}
     students = {
         "mtpkdot": {"student.model.method": "mtpkdot", "student.model.weights": {"output": 1.0}},
-        **{name: {"student.model.method": name} for name in ("mtpkdot_plus", "selftraining", "labelprop")},
+        **{name: {"student.model.method": name} for name in OF_CLASSES if name != "mtpkdot"},
     }
     made = Study("s", (f"--config={tiny_config}",), few, students, folds, (0,), str(tmp_path))
     for fold in (0, 1):
@@ -217,51 +219,118 @@ def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path,
         selecting = set(tables.loc[tables["split"] == "validation", "subject"])
         counts = {name.split(maxsplit=1)[1]: len({who for _, who in rows} - selecting) for name, rows in read.items()}
         assert (counts["backbone.video"], counts["teacher"], counts["hallucinator"]) == (2, 2, 4)
-        assert {counts[f"student {method}"] for method in students} == {4}
+        assert {counts[f"student {method}"] for method in students if method != "none"} == {4}
+        assert counts["student none"] == 2
+
+
+def recordings(folder, random, task="classification", n=480):
+    """Twenty people with labels that are chance, and an experiment on them."""
+    ids = [f"c{index}" for index in range(n)]
+    classes = np.array([f"k{label}" for label in random.permutation(np.arange(n) % 4)])
+    target = classes if task == "classification" else random.normal(size=n)
+    pd.DataFrame({"id": ids, "subject": np.arange(n) // 24, "y": target}).to_csv(folder / "m.csv", index=False)
+    # What identifies a person and a recording is there to be learnt by heart.
+    person = np.repeat(random.normal(size=(n // 24, 12)), 24, axis=0)
+    for name in ("video", "signal"):
+        pd.DataFrame(person + random.normal(size=(n, 12))).assign(id=ids).to_csv(folder / f"{name}.csv", index=False)
+    arguments = {
+        "manifest": str(folder / "m.csv"),
+        "features": {name: str(folder / f"{name}.csv") for name in ("video", "signal")},
+        "target": "y",
+        "task": task,
+        "prevalent": "video",
+        "batch_size": 64,
+    }
+    config = {key: value for key, value in TINY.items() if key not in ("data", "pipeline")}
+    config |= {"data": {"class_path": "FeatureData", "init_args": arguments}}
+    (folder / "c.yaml").write_text(yaml.safe_dump(config))
+    return folder / "c.yaml"
+
+
+LEARNING = [
+    f"--{stage}.{key}={value}"
+    for stage in ("backbone.video", "backbone.signal", "teacher", "student")
+    for key, value in (("fit.max_epochs", 8), ("model.lr", 0.01))
+]
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("labelled", "methods"),
-    [("4", [name for name in WEIGHTS if name not in ("rival", *VALUES_ALONE)]), ("all", ["none", "mtpkdot", "kd"])],
-    ids=["every method, 4 people labelled", "all labelled"],
+    ("task", "labelled", "methods"),
+    [
+        ("classification", "4", OF_CLASSES),
+        ("classification", "all", ["none", "mtpkdot", "kd"]),
+        ("regression", "4", [*METHODS[-2:], "mtpkdot", "mtpkdot_plus", "selftraining", "labelprop", *VALUES_ALONE]),
+    ],
+    ids=["every method, 4 people labelled", "all labelled", "values"],
 )
-def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path, labelled, methods):
-    random = np.random.default_rng(0)
-    n, classes = 480, 4
-    ids = [f"c{index}" for index in range(n)]
-    labels = random.permutation(np.arange(n) % classes)
-    manifest = pd.DataFrame({"id": ids, "subject": np.arange(n) // 24, "y": [f"k{label}" for label in labels]})
-    manifest.to_csv(tmp_path / "m.csv", index=False)
-    # What identifies a person and a recording is there to be learnt by heart.
-    person = np.repeat(random.normal(size=(n // 24, 12)), 24, axis=0)
-    for name in ("video", "signal"):
-        pd.DataFrame(person + random.normal(size=(n, 12))).assign(id=ids).to_csv(tmp_path / f"{name}.csv", index=False)
-    config = {key: value for key, value in TINY.items() if key not in ("data", "pipeline")} | {
-        "data": {
-            "class_path": "FeatureData",
-            "init_args": {
-                "manifest": str(tmp_path / "m.csv"),
-                "features": {name: str(tmp_path / f"{name}.csv") for name in ("video", "signal")},
-                "target": "y",
-                "prevalent": "video",
-                "batch_size": 64,
-            },
-        }
-    }
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
-    fits = [f"--{stage}.fit.max_epochs=8" for stage in ("backbone.video", "backbone.signal", "teacher", "student")]
-    rates = [f"--{stage}.model.lr=0.01" for stage in ("backbone.video", "backbone.signal", "teacher", "student")]
+def test_shuffled_labels_give_chance_for_every_method_and_stage(tmp_path, task, labelled, methods):
+    n = 480
+    config = recordings(tmp_path, np.random.default_rng(0), task, n)
     more = ["--methods", ",".join(methods), "--labelled", labelled]
-    assert main(call(tmp_path / "c.yaml", tmp_path / "runs", *more, *fits, *rates, seeds="1")) == 0
+    assert main(call(config, tmp_path / "runs", *more, *LEARNING, seeds="1")) == 0
     test = pd.read_parquet(tmp_path / "runs" / "s" / "predictions.parquet").query("split == 'test'")
-    right = test["truth"] == test["prediction"]
-    found = right.groupby(test["method"]).mean()
+    # Four standard deviations of a binomial, or of a correlation: one of 23 models lies outside once in 700 trials.
+    if task == "classification":
+        found, bound = (
+            (test["truth"] == test["prediction"]).groupby(test["method"]).mean() - 0.25,
+            4 * np.sqrt(0.1875 / n),
+        )
+    else:
+        found = test.groupby("method").apply(
+            lambda of: np.corrcoef(of["truth"], of["prediction"])[0, 1], include_groups=False
+        )
+        bound = 4 / np.sqrt(n)
     assert len(found) == 5 + len(methods)
     assert len(test) == len(found) * n
-    # Four standard deviations of a binomial: one of 23 models lies outside once in 700 trials.
-    bound = 4 * np.sqrt(0.25 * 0.75 / n)
-    assert (found - 0.25).abs().max() < bound, found
+    assert found.abs().max() < bound, found
+
+
+def test_a_leak_would_be_seen_where_labels_are_chance(tmp_path):
+    """The same data and bound, with a fault of the released code: backbones that have seen the test clips."""
+    config = recordings(tmp_path, np.random.default_rng(0))
+    more = ["--methods", "none", "--protocols", "shared_backbone"]
+    assert main(call(config, tmp_path / "runs", *more, *LEARNING, seeds="1")) == 0
+    test = pd.read_parquet(tmp_path / "runs" / "s" / "predictions.parquet").query("split == 'test'")
+    found = (test["truth"] == test["prediction"]).groupby(test["method"]).mean()
+    assert found["backbone.video"] - 0.25 > 4 * np.sqrt(0.1875 / 480)
+
+
+def test_no_weight_depends_on_who_is_tested(tmp_path):
+    """Statistics are read past the items of the DataModule: other features and labels of the tested change nothing."""
+    config, runs = recordings(tmp_path, np.random.default_rng(0)), []
+    methods = ["none", "pkdot", "mtpkdot", "mtpkdot_plus", "selftraining", "labelprop"]
+    for name in ("as it is", "changed"):
+        root = tmp_path / name
+        more = ["--methods", ",".join(methods), "--labelled", "4", *LEARNING]
+        assert main(call(config, root, *more, seeds="1")) == 0
+        folder = root / "s" / "labelled_4"
+        records = [json.loads((folder / m / "fold0-seed0" / "run.json").read_text()) for m in ("upstream", *methods)]
+        stages = {
+            (m, stage): job["hash"]
+            for m, r in zip(("", *methods), records, strict=True)
+            for stage, job in r["stages"].items()
+        }
+        runs.append((root, stages))
+        table = pd.read_parquet(folder / "upstream" / "fold0-seed0" / "predictions.parquet").query("split == 'test'")
+        tested = set(table["id"])
+        for path in (tmp_path / f"{file}.csv" for file in ("m", "video", "signal")):
+            content = pd.read_csv(path)
+            rows = content["id"].isin(tested)
+            for column in [column for column in content if column not in ("id", "subject")]:
+                content.loc[rows, column] = content.loc[rows, column].sample(frac=1, random_state=1).to_numpy()
+                if path.stem != "m":
+                    content.loc[rows, column] *= 10
+            content.to_csv(path, index=False)
+    (first, before), (second, after) = runs
+    assert before.keys() == after.keys()
+    for (method, stage), value in before.items():
+        assert value != after[method, stage]  # trained anew
+        states = [
+            torch.load(root / "stages" / stage / of[method, stage] / "model.ckpt", weights_only=True)["state_dict"]
+            for root, of in ((first, before), (second, after))
+        ]
+        assert all(torch.equal(weight, states[1][key]) for key, weight in states[0].items()), (method, stage)
 
 
 @pytest.mark.parametrize(
