@@ -16,7 +16,9 @@ def level_weights(
     """Raise the weight of `output` until a row without a label counts no less in it than one with counts in `task`.
 
     A term is a mean over those rows of a batch that it speaks of: where few have a label, each would outweigh the
-    many that only teachers know. A batch without any label has no `task`, which is allowed for by their expected share.
+    many that only teachers know. A batch without any label has no `task`, which is allowed for by the share of batches
+    that can have one. Labels that fall together leave fewer: where they are as many as batches, the expected share is
+    0.63 of it, and the weight as much higher than level.
 
     Args:
         weights: of the loss terms; trust and schedules come on top of them.

@@ -68,8 +68,10 @@ def summarise(folder: Path, split: Split = "test") -> str:
     parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *chosen, *missing, *parts]
     folds, seeds = (len({key[place] for key in gathered.models}) for place in (2, 3))
     of = "" if split == "test" else f".{split}"
-    parts += [f"{note(study.resample, folds, seeds)} All metrics are in results{of}.csv; comparisons{of}.csv has the "]
-    parts[-1] += "intervals of differences over seeds as well."
+    parts += [f"{note(study.resample, folds, seeds)} All metrics are in results{of}.csv, all differences in "]
+    parts[-1] += f"comparisons{of}.csv" + (
+        ", with intervals over seeds as well." if study.resample == "subject" else "."
+    )
     text = "\n".join(parts) + "\n"
     write_text(folder / f"summary{of}.md", text)
     write_text(folder / f"results{of}.csv", pd.DataFrame([asdict(v) for v in values]).to_csv(index=False))
