@@ -17,7 +17,7 @@ def test_a_single_run_has_a_report_with_every_figure(trained_root, tmp_path, cap
     assert [line.removeprefix("### ") for line in text.splitlines() if line.startswith("### ")] == wanted
     assert "left out" not in text
     assert "Nothing: every run is finished." in text
-    for words in ("sorted by class", "t-SNE", "of the mass stays", "Share of the training rows"):
+    for words in ("sorted by class", "t-SNE", "of the mass stays", "Share of each teacher by epoch"):
         assert words in text
     outline = Outline((tmp_path / "out" / "report.html").read_text())
     assert outline.tags.count("figure") == 9
