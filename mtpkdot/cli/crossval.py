@@ -17,32 +17,7 @@ run again: the same command goes on after any interruption. Every other option i
 
 def crossval(argv: Sequence[str]) -> int | None:
     """Run a study and print its tables; 1 if a cell failed."""
-    parser = Parser(prog="mtpkdot crossval", description=_TEXT)
-    parser.add_argument("--config", type=Path, help="experiment file; an ablation may name its own")
-    parser.add_argument("--ablation", type=Path, help="file with settings and variants, see configs/ablations")
-    parser.add_argument(
-        "--methods",
-        help="names separated by commas, instead of the ablation's variants; without either, none,pkdot,mtpkdot",
-    )
-    parser.add_argument(
-        "--folds", help="number of subject folds, loso, or given: those of the config's split, which is the default"
-    )
-    parser.add_argument("--seeds", type=int, help="number of seeds, from the config's own on")
-    parser.add_argument("--labelled", default="", help="labelled people, separated by commas: all,20,10 or 0.1")
-    parser.add_argument("--protocols", default="", help="clean, released or a switch, separated by commas")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each; another number may round otherwise")
-    parser.add_argument(
-        "--split",
-        choices=("test", "validation"),
-        default="test",
-        help="part that the tables are of: choose settings by validation, tell the test part",
-    )
-    parser.add_argument("--name", help="folder of the study; by default named after its files")
-    parser.add_argument("--part", default="1/1", help="run one of several parts of the study, e.g. 3/10, and no tables")
-    parser.add_argument("--submit", type=int, help="submit this many jobs to Slurm instead, each a part of the study")
-    parser.add_argument("--slurm", action="append", default=[], help="KEY=VALUE of submitit, e.g. timeout_min=60")
-    options, rest = parser.parse_known_args(list(argv))
+    options, rest = _parser().parse_known_args(list(argv))
     if options.jobs < 1 or options.threads < 1:
         raise ConfigError("--jobs and --threads are 1 or more", "Correct them.")
     if options.submit is None and options.slurm:
@@ -75,14 +50,40 @@ def crossval(argv: Sequence[str]) -> int | None:
         return None
     part = part_of(options.part)
     failures = run(study, options.jobs, options.threads, part)
-    print(
-        summarise(study.folder, options.split)
-        if part[1] == 1
-        else f"Part {options.part} of the study is in {study.folder}"
-    )
+    whole = part[1] == 1
+    print(summarise(study.folder, options.split) if whole else f"Part {options.part} of the study is in {study.folder}")
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")
     return FAILED if failures else None
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="mtpkdot crossval", description=_TEXT)
+    parser.add_argument("--config", type=Path, help="experiment file; an ablation may name its own")
+    parser.add_argument("--ablation", type=Path, help="file with settings and variants, see configs/ablations")
+    parser.add_argument(
+        "--methods",
+        help="names separated by commas, instead of the ablation's variants; without either, none,pkdot,mtpkdot",
+    )
+    parser.add_argument(
+        "--folds", help="number of subject folds, loso, or given: those of the config's split, which is the default"
+    )
+    parser.add_argument("--seeds", type=int, help="number of seeds, from the config's own on")
+    parser.add_argument("--labelled", default="", help="labelled people, separated by commas: all,20,10 or 0.1")
+    parser.add_argument("--protocols", default="", help="clean, released or a switch, separated by commas")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each; another number may round otherwise")
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation"),
+        default="test",
+        help="part that the tables are of: choose settings by validation, tell the test part",
+    )
+    parser.add_argument("--name", help="folder of the study; by default named after its files")
+    parser.add_argument("--part", default="1/1", help="run one of several parts of the study, e.g. 3/10, and no tables")
+    parser.add_argument("--submit", type=int, help="submit this many jobs to Slurm instead, each a part of the study")
+    parser.add_argument("--slurm", action="append", default=[], help="KEY=VALUE of submitit, e.g. timeout_min=60")
+    return parser
 
 
 def _submit(argv: Sequence[str], parts: int, pairs: Sequence[str], folder: Path) -> None:

@@ -65,11 +65,10 @@ class Plan:
             raise ConfigError(f"seeds is {count}", "Set it to 1 or more.")
         first = experiment.config["seed_everything"]
         folds = self.folds or str(file.get("folds", "given"))
-        settings = settings_of(self.labelled, self.protocols)
         study = Study(
             self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
             tuple(arguments),
-            _combined(file.get("settings") or {"all": {}}, settings),
+            _combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
             {name: {"student.model.method": name} for name in self.methods}
             or file.get("variants")
             or {name: {"student.model.method": name} for name in _METHODS},
