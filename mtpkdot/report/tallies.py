@@ -14,6 +14,7 @@ import pandas as pd
 from mtpkdot.losses.task import Task
 
 Array = npt.NDArray[np.float64]
+_ROUNDING = 64 * np.finfo(np.float64).eps
 BINS = 15  # of equal width, as Guo et al. (ICML 2017) use
 
 METRICS: dict[Task, tuple[str, ...]] = {
@@ -43,14 +44,25 @@ class Tally:
         return out
 
 
-def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str]) -> Tally:
+def centre_of(predictions: pd.DataFrame, targets: Sequence[str]) -> Array:
+    """Return the mean truth of every target, (K,); 0 for a target without one."""
+    means = predictions.groupby("target")["truth"].mean().reindex(list(targets))
+    return means.fillna(0.0).to_numpy(float)
+
+
+def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre: Array | None = None) -> Tally:
     """Sum up predictions of one model.
+
+    Sums of a subject with a prediction that is not finite are NaN, and so are all metrics that they enter.
 
     Args:
         predictions: columns subject, target, truth, prediction, and p_<class> for classes; rows without truth do not
             count.
         task: the task.
         targets: class names in order, or target names.
+        centre: (K,) values about which the moments of a regression are taken; the mean truths of these predictions if
+            None. Tallies are only to be added where it is the same: moments about 0 lose the spread of values whose
+            mean is far from it.
     """
     # Arrays at once: frames that are filtered and typed anew for every model would cost most of a report's time.
     truths = predictions["truth"].to_numpy()
@@ -60,22 +72,28 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str]) -> Tall
     codes = {name: index for index, name in enumerate(targets)}
     if task == "regression":
         column = np.array([codes[name] for name in predictions["target"].to_numpy()[known]], dtype=np.int64)
-        p, t = answers.astype(float), truths.astype(float)
+        about = (centre_of(predictions, targets) if centre is None else centre)[column]
+        answered = answers.astype(float)
+        p, t = np.where(np.isfinite(answered), answered, np.nan) - about, truths.astype(float) - about
         sums = np.zeros((len(subjects), len(targets), 7))
         for index, value in enumerate((np.ones_like(p), p, t, p * p, t * t, p * t, np.abs(p - t))):
             np.add.at(sums[:, :, index], (place, column), value)
         return Tally(subjects, sums.reshape(len(subjects), -1))
     count = len(targets)
-    truth, answer = (np.array([codes[str(name)] for name in of], dtype=np.int64) for of in (truths, answers))
+    probabilities = predictions[[f"p_{name}" for name in targets]].to_numpy(float)[known]
+    lost = pd.isna(answers) | ~np.isfinite(probabilities).all(axis=1)
+    truth = np.array([codes[str(name)] for name in truths], dtype=np.int64)
+    answer = np.array([0 if gone else codes[str(name)] for name, gone in zip(answers, lost, strict=True)], np.int64)
     counts = np.zeros((len(subjects), count, count))
     np.add.at(counts, (place, truth, answer), 1.0)
-    probabilities = predictions[[f"p_{name}" for name in targets]].to_numpy(float)[known]
-    confidence = probabilities[np.arange(len(answer)), answer]
+    confidence = np.where(lost, 0.0, probabilities[np.arange(len(answer)), answer])
     bins = np.zeros((len(subjects), BINS, 3))
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
     for index, value in enumerate((np.ones_like(confidence), (truth == answer).astype(float), confidence)):
         np.add.at(bins[:, :, index], (place, where), value)
-    return Tally(subjects, np.concatenate([counts.reshape(len(subjects), -1), bins.reshape(len(subjects), -1)], 1))
+    sums = np.concatenate([counts.reshape(len(subjects), -1), bins.reshape(len(subjects), -1)], 1)
+    sums[place[lost]] = np.nan
+    return Tally(subjects, sums)
 
 
 def confusion(sums: Array, classes: int) -> Array:
@@ -121,7 +139,7 @@ def _of_classes(counts: Array) -> dict[str, Array]:
         "accuracy": hits.sum(-1) / total,
         "macro_f1": (2 * hits / _some(truths + answers)).sum(-1) / _some(seen.sum(-1)),
         "balanced_accuracy": (hits / _some(truths)).sum(-1) / _some(present.sum(-1)),
-        "qwk": np.where(by_chance > 0, 1 - disagreement / _some(by_chance), 0.0),
+        "qwk": np.where(by_chance == 0, 0.0, 1 - disagreement / _some(by_chance)),
         "mae": (counts * distance).sum((-2, -1)) / total,
     }
 
@@ -130,13 +148,13 @@ def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], 
     n, p, t, pp, tt, pt, absolute = (moments[..., index] for index in range(7))
     n = _some(n)
     mean_p, mean_t = p / n, t / n
-    var_p, var_t = np.maximum(pp / n - mean_p**2, 0), np.maximum(tt / n - mean_t**2, 0)
+    var_p, var_t = _variance(pp / n, mean_p), _variance(tt / n, mean_t)
     covariance, product = pt / n - mean_p * mean_t, np.sqrt(var_p * var_t)
     apart = var_p + var_t + (mean_p - mean_t) ** 2
-    tiny = 1e-12 * (pp + tt) / n
+    # Asked whether it is nothing, not whether it is something: NaN fails both, and is to stay NaN.
     found = {
-        "ccc": np.where(apart > tiny, 2 * covariance / np.where(apart > tiny, apart, 1), 0.0),
-        "pearson": np.where(product > tiny, covariance / np.where(product > tiny, product, 1), 0.0),
+        "ccc": np.where(apart == 0, 0.0, 2 * covariance / np.where(apart == 0, 1.0, apart)),
+        "pearson": np.where(product == 0, 0.0, covariance / np.where(product == 0, 1.0, product)),
         "mae": absolute / n,
     }
     rows: dict[tuple[str, str], Array] = {}
@@ -144,6 +162,12 @@ def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], 
         rows |= {(name, target): value[..., index] for index, target in enumerate(targets)}
         rows[name, "mean"] = value.mean(-1)
     return rows
+
+
+def _variance(square: Array, mean: Array) -> Array:
+    """Return the variance from the mean square and the mean; 0 where it is no more than their rounding."""
+    variance = square - mean**2
+    return np.asarray(np.where(variance <= _ROUNDING * square, 0.0, variance))
 
 
 def _some(value: Array) -> Array:
