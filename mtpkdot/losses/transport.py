@@ -102,8 +102,8 @@ class SinkhornDivergence(nn.Module):
 
         Returns:
             The divergence, in float32, or float64 for such clouds. It is 0 with zero gradient for identical clouds, up
-            to rounding and `tol`, and for a cloud without weight. Between clouds with a point that is not finite, value,
-            plan and error are NaN.
+            to rounding and `tol`, and for a cloud without weight. Value, plan and error are NaN where a point is not
+            finite.
 
         Raises:
             ValueError: shapes that do not fit.
