@@ -18,6 +18,7 @@ from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.models.encoder import Encoder
 from mtpkdot.modules import BackboneModule
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
+from mtpkdot.pipeline.complaints import reason
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
 from mtpkdot.pipeline.jobs import Job, section_of
 from mtpkdot.pipeline.preemption import Preemption
@@ -25,7 +26,7 @@ from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.stages import Stage
 from mtpkdot.pipeline.tracking import Tracking
-from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_trainer
+from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_setup, check_trainer
 from mtpkdot.pipeline.training import StageCLI
 
 _PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -192,10 +193,11 @@ def check_modules(
             ) as error:
                 if _is_ours(error):
                     raise
-                message = " ".join(str(error).split())
+                message = reason(str(error))
                 raise ConfigError(f"{name} cannot be built: {message}", "Correct its section.") from error
         check_plugins(cli.config_init.trainer.plugins)
         check_callbacks(cli.chosen, cli.model, name, job.fit["accumulate_grad_batches"])
+        check_setup(cli.chosen, cli.trainer, cli.model)
         if isinstance(cli.model, BackboneModule):
             _try_encoder(cli.model, data, name)
         if features.compiled and media_encoders(cli.model):

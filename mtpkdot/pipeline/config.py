@@ -9,17 +9,18 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
-from lightning.pytorch import Trainer
 
 # Imported so that a config can name them by their class alone.
 from mtpkdot.data import affwild2, biovid, feature_data  # noqa: F401
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.synthetic import planted  # noqa: F401
-from mtpkdot.errors import ConfigError
+from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.pipeline.complaints import keys, objection, one_line, reason, unknown_sections
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.stages import KINDS, filled
 from mtpkdot.pipeline.tracking import sweep_run
+from mtpkdot.pipeline.trainer import BatchTrainer
 
 # What the pipeline decides itself: by stage (`<stage>.fit`), or because a stage has a folder of its own.
 _NOT_SHARED = {
@@ -100,12 +101,14 @@ class Experiment:
         data: the DataModule, not yet read.
         text: the config as YAML, to be run again.
         source: name of the config file without suffix, or `run`.
+        defaulted: modalities without a backbone section, which run on defaults.
     """
 
     config: dict[str, Any]
     data: BaseData
     text: str
     source: str
+    defaulted: list[str] = field(default_factory=list)
 
 
 def parse(verb: str, argv: Sequence[str]) -> Experiment:
@@ -124,6 +127,12 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     if sweep_run() is not None:
         # The agent writes values in Python's words, of which YAML does not know this one.
         argv = [f"{word[:-4]}null" if re.fullmatch(r"--[^=]+=None", word) else word for word in argv]
+    words = [argument.partition("=")[0] for argument in argv]
+    if "--config" not in words and not any(word.startswith(("--data", "-h", "--help")) for word in words):
+        raise ConfigError(
+            "no experiment is named",
+            f"Call `mtpkdot {verb} --config FILE`, e.g. with configs/planted.yaml, which needs no data.",
+        )
     # The backbones' keys are the data's modalities, so the data section is read first.
     first = [argument for argument in argv if not argument.startswith("--print_config")]
     parser = _parser(verb, None)
@@ -132,22 +141,36 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     data.check_modalities()
     named = {str(key).split(".")[0] for key in (parsed.get("backbone") or {})}
     for name in sorted(named - set(data.modality_names)):
+        meant = nearest(name, data.modality_names)
         raise ConfigError(
             f"the backbone section names the modality {name!r}, the data have {', '.join(data.modality_names)}",
-            "Correct the name, or add the modality to the data section.",
+            f"{meant}Correct the name, or add the modality to the data section.",
         )
     parser = _parser(verb, tuple(data.modality_names))
     namespace = _run(parser, list(argv))
+    known = keys(parser)
+    for path in parsed.get("config") or []:
+        for key in unknown_sections(yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")), known):
+            raise ConfigError(
+                f"{path} has a section {key!r}, which is no key",
+                f"{nearest(key, _prefixes(known))}Run with --print_config to see all keys.",
+            )
     if verb == "fit" and (trial := sweep_run()) is not None:
         # Trials side by side share trained stages, and nothing else.
         namespace.pipeline.name = trial
     config: dict[str, Any] = namespace.clone(with_meta=False).as_dict()
     source = Path(str(parsed.config[0])).stem if parsed.get("config") else "run"
     del config["config"]
-    text = parser.dump(namespace, skip_unset=False, format="yaml")
+    try:
+        text = parser.dump(namespace, skip_unset=False, format="yaml")
+    except ValueError as error:
+        raise ConfigError(
+            f"the config cannot be written down, so no run could be repeated: {reason(str(error))}",
+            "Leave that class out, or set its arguments; for a limit of time there is trainer.max_time.",
+        ) from error
     protocol = config["protocol"]
     config["protocol"] = Protocol(**protocol) if isinstance(protocol, dict) else protocol
-    return Experiment(config, data, text, source)
+    return Experiment(config, data, text, source, [name for name in data.modality_names if name not in named])
 
 
 def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
@@ -170,7 +193,7 @@ def _parser(verb: str, modalities: tuple[str, ...] | None) -> ArgumentParser:
     parser.add_argument("--seed_everything", type=int, default=0, help="seed of weights, order of samples and dropout")
     parser.add_argument("--protocol", type=ProtocolName | Protocol, default="clean", help="clean, released or switches")
     parser.add_subclass_arguments(BaseData, "data", skip=_PROTOCOL_DATA, required=True)
-    parser.add_class_arguments(Trainer, "trainer", skip=_NOT_SHARED, instantiate=False, fail_untyped=False)
+    parser.add_class_arguments(BatchTrainer, "trainer", skip=_NOT_SHARED, instantiate=False, fail_untyped=False)
     parser.set_defaults({"trainer.enable_model_summary": False, "trainer.devices": 1, "trainer.deterministic": True})
     if modalities is None:
         parser.add_argument("--backbone", type=dict[str, Any], default={})
@@ -185,6 +208,12 @@ def _parser(verb: str, modalities: tuple[str, ...] | None) -> ArgumentParser:
     return parser
 
 
+def _prefixes(known: Sequence[str]) -> set[str]:
+    """Return the sections of dotted keys."""
+    parts = [key.split(".") for key in known]
+    return {".".join(part[:size]) for part in parts for size in range(1, len(part) + 1)}
+
+
 _HELP = "Every key of the config can be overridden: --student.model.lr 1e-3, --backbone.<modality>.fit.max_epochs 5."
 
 
@@ -194,10 +223,9 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except ArgumentError as error:
         message = str(error)
         if "Problems parsing config" in message:
-            raise ConfigError(f"{_unreadable(argv)} is no YAML ({_one_line(message)})", "Correct it.") from error
-        of_many = "Union subtypes" in message
-        told = f"{message.partition(':')[0]}: {_reason(message)}" if of_many else _one_line(message)
-        raise ConfigError(told, "Run with --print_config to see all keys.") from error
+            raise ConfigError(f"{_unreadable(argv)} is no YAML ({one_line(message)})", "Correct it.") from error
+        told, guess = objection(message, parser)
+        raise ConfigError(told, f"{guess}Run with --print_config to see all keys.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{_unreadable(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
     finally:
@@ -222,32 +250,6 @@ def _instantiate_data(parser: ArgumentParser, namespace: Namespace) -> BaseData:
         # Namespace has no annotations.
         data = parser.instantiate(Namespace(data=namespace.data)).data  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"the data section cannot be used: {_reason(str(error))}", "Correct it.") from error
+        raise ConfigError(f"the data section cannot be used: {reason(str(error))}", "Correct it.") from error
     assert isinstance(data, BaseData)
     return data
-
-
-def _reason(message: str) -> str:
-    """What is innermost in jsonargparse's account of all that it tried: the others only say that it does not fit."""
-    tried: list[str] = []
-    value = ""
-    for line in (line.strip() for line in message.splitlines()):
-        if line.startswith("Given value: "):
-            value = line.removeprefix("Given value: ")
-            break
-        if line.startswith("- "):
-            tried.append(line.removeprefix("- "))
-        elif tried and not line.startswith(("Given value", "Subtypes", "Errors", "Does not validate")):
-            tried[-1] += f" {line}"
-    if not tried:
-        return _one_line(message)
-    objection = next((text for text in reversed(tried) if "NoneType" not in text), tried[-1])
-    holders = [text for text in tried if "Parser key" in text and text != objection]
-    where = f"{holders[-1].partition('Parser key')[2].strip().rstrip(':')}: " if holders else ""
-    got = f", not {value}" if objection.startswith("Expected") and "Got value" not in objection else ""
-    return _one_line(f"{where}{objection}{got}")
-
-
-def _one_line(message: str) -> str:
-    """The message of jsonargparse, which explains over several lines."""
-    return " ".join(line.strip() for line in message.splitlines() if line.strip())

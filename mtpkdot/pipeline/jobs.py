@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtpkdot.errors import ConfigError
+from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.protocol import Protocol, expand
@@ -76,7 +76,9 @@ def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[lis
     for name in config["pipeline"]["stages"]:
         if name not in KINDS and name not in names:
             choices = [*KINDS, *(known for known in names if known not in KINDS)]
-            raise ConfigError(f"there is no stage {name!r}", f"Choose from {', '.join(choices)}.")
+            raise ConfigError(
+                f"there is no stage {name!r}", f"{nearest(name, choices)}Choose from {', '.join(choices)}."
+            )
     chosen = set(config["pipeline"]["stages"])
     wanted = [stage for stage in stages if everything or {stage.name, stage.kind} & chosen]
     return wanted, needed(wanted, stages)

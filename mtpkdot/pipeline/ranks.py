@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
 
-from mtpkdot.errors import ConfigError, UserError
+from mtpkdot.errors import ConfigError, DivergedError, UserError
 
 T = TypeVar("T")
 # Processes wait for the first one while another run trains the stage that they need.
@@ -41,7 +41,7 @@ class Ranks:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-        except (ValueError, RuntimeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", "Correct it.") from error
         self._strategy: Any = probe.strategy
         self._told: UserError | None = None
@@ -77,7 +77,7 @@ class Ranks:
                 yield
                 dist.barrier(self._group)
             except (UserError, SystemExit) as end:
-                if not self.first and (end is self._told or isinstance(end, SystemExit)):
+                if not self.first and (end is self._told or isinstance(end, SystemExit | DivergedError)):
                     sys.exit(0)  # the first process tells it; the one that has started the others would be killed
                 raise
             finally:

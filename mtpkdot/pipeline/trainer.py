@@ -6,22 +6,60 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import (
     BaseFinetuning,
     BasePredictionWriter,
     BatchSizeFinder,
     Callback,
+    Checkpoint,
     GradientAccumulationScheduler,
     LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
     Timer,
+    WeightAveraging,
 )
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.plugins import CheckpointIO
 
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.modules import StageModule
+
+
+class BatchTrainer(Trainer):
+    """Lightning's Trainer, with limits that are whole numbers where they can be: 1 is one batch, 1.0 is all of them.
+
+    Its own signature names `float` first, and a parser then takes 1 for all batches.
+
+    Args:
+        limit_train_batches: batches of an epoch, or a share of them.
+        limit_val_batches: batches of the validation, or a share of them.
+        limit_test_batches: not heeded here, and refused.
+        limit_predict_batches: not heeded here, and refused.
+        arguments: see Lightning's Trainer.
+        options: see Lightning's Trainer.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            *arguments,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            **options,
+        )
+
 
 Use = Literal["training", "everywhere", "refused"]
 
@@ -97,11 +135,32 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
     """
     for key, (unset, reason) in _REFUSED.items():
         value = trainer[key]
-        whole = key.startswith("limit_") and isinstance(value, float) and value == 1.0
-        if value not in (None, unset) and not whole:
+        whole = key.startswith("limit_") and isinstance(value, float) and value == 1
+        if value is not None and value is not unset and not whole:
             raise ConfigError(f"trainer.{key} is {value!r}, but {reason}", f"Leave trainer.{key} out.")
     if trainer["limit_val_batches"] == 0:
         raise ConfigError("trainer.limit_val_batches is 0, so no epoch can be chosen", "Remove it.")
+    check_loggers(trainer["logger"])
+
+
+def check_loggers(section: Any) -> None:
+    """Stop at loggers that would delete what was logged before.
+
+    Args:
+        section: `trainer.logger`, as plain data.
+
+    Raises:
+        ConfigError: a CSVLogger with a version of its own.
+    """
+    for logger in section if isinstance(section, list) else [section]:
+        if isinstance(logger, Mapping) and issubclass(_class_of(logger["class_path"]), CSVLogger):
+            version = (logger.get("init_args") or {}).get("version")
+            if version is not None:
+                raise ConfigError(
+                    f"trainer.logger: CSVLogger with the version {version!r} deletes what an earlier stage, run or attempt "
+                    "has logged there",
+                    "Leave its version out; every stage also keeps its own logs/metrics.csv.",
+                )
 
 
 def check_plugins(plugins: Any) -> None:
@@ -160,6 +219,27 @@ def check_callbacks(callbacks: Iterable[Callback], module: StageModule, stage: s
                 "batches make a step",
                 "Leave one of them out.",
             )
+
+
+def check_setup(callbacks: Iterable[Callback], trainer: Trainer, module: StageModule) -> None:
+    """Let callbacks of Lightning look for what they need, as they do when a training starts.
+
+    Args:
+        callbacks: the user's; classes of his own are left alone.
+        trainer: of the stage.
+        module: of the stage.
+
+    Raises:
+        ConfigError: a package is missing, or the Trainer has not what a callback needs.
+    """
+    for callback in callbacks:
+        if isinstance(callback, WeightAveraging | Checkpoint) or not type(callback).__module__.startswith("lightning."):
+            continue  # the one copies all weights, the others make folders
+        try:
+            callback.setup(trainer, module, "fit")
+        except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+            what = f"trainer.callbacks: {type(callback).__name__} cannot be used: {' '.join(str(error).split())}"
+            raise ConfigError(what, "Correct it, or leave it out.") from error
 
 
 def _is_unused(callback: Callback) -> bool:

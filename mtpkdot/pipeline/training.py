@@ -36,6 +36,7 @@ from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT
 from mtpkdot.pipeline.tracking import Tracking
+from mtpkdot.pipeline.trainer import BatchTrainer
 
 LINKED = ("task", "targets", "modalities", "prevalent", "rates", "per_step")
 
@@ -79,6 +80,7 @@ class StageCLI(LightningCLI):
             super().__init__(
                 module,
                 BaseData,
+                trainer_class=BatchTrainer,
                 subclass_mode_data=True,
                 save_config_callback=None,
                 seed_everything_default=0,

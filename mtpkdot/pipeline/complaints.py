@@ -1,0 +1,126 @@
+"""What jsonargparse objects to, in one line, with the word that was probably meant."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from torch.optim import Optimizer
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.errors import nearest
+from mtpkdot.losses.rivals import Rival
+from mtpkdot.models.encoder import Encoder
+
+_NAMED: tuple[type[Any], ...] = (
+    BaseData,
+    Encoder,
+    Rival,
+    Callback,
+    Logger,
+    Optimizer,
+)  # classes that a config names by their class alone
+
+
+def objection(message: str, parser: ArgumentParser) -> tuple[str, str]:
+    """Return the message of a failed parsing in one line, and a guess at what was meant, which may be empty.
+
+    Args:
+        message: jsonargparse's, which explains over several lines.
+        parser: whose keys are known.
+    """
+    of_many = "Union subtypes" in message
+    told = f"{message.partition(':')[0]}: {reason(message)}" if of_many else one_line(message)
+    return told, _guess(told, keys(parser))
+
+
+def keys(parser: ArgumentParser) -> list[str]:
+    """Return every key of a parser, dotted."""
+    return [action.dest for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
+
+
+def unknown_sections(content: Any, known: Iterable[str]) -> Iterator[str]:
+    """Yield the empty sections of a config that no key belongs to: jsonargparse passes over them.
+
+    Args:
+        content: the config, as plain data.
+        known: every key, dotted.
+    """
+    known = list(known)
+    for key in _empty(content):
+        if not any(f"{k}.".startswith(f"{key}.") or f"{key}.".startswith(f"{k}.") for k in known):
+            yield key
+
+
+def _empty(content: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _empty(value, f"{prefix}.{key}" if prefix else str(key))
+        if not content and prefix:
+            yield prefix
+    elif content is None and prefix:
+        yield prefix
+
+
+def _guess(message: str, known: list[str]) -> str:
+    if option := re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message):
+        return nearest(option[1], known)
+    if option := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        prefix = f"{option[1]}."
+        return nearest(option[2], [key.removeprefix(prefix) for key in known if key.startswith(prefix)])
+    if option := re.search(r"given class_path '([^']+)': (?:Option|Key) '([^']+)' is not", message):
+        return nearest(option[2], _arguments(option[1]))
+    if choice := re.search(r"Literal\[([^\]]+)\]\.? Got value: (\S+)", message):
+        return nearest(choice[2].rstrip("."), re.findall(r"'([^']+)'", choice[1]))
+    if named := re.search(r"Expected a dot import path string: (\S+?)[,\s]", f"{message} "):
+        names = {kind.__name__ for base in _NAMED for kind in _kinds(base)}
+        return nearest(named[1].rpartition(".")[2], names)
+    if named := re.search(r"(?:does not accept|not expected|is not accepted).*?'([^']+)'", message):
+        return nearest(named[1], [key.rpartition(".")[2] for key in known])
+    return ""
+
+
+def _arguments(path: str) -> list[str]:
+    """Return the arguments of a class and of those that it hands options on to."""
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    of_bases = [inspect.signature(base.__init__).parameters for base in getattr(found, "__mro__", ())[:-1]]
+    return [argument for parameters in of_bases for argument in parameters]
+
+
+def _kinds(base: type[Any]) -> Iterator[type[Any]]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from _kinds(kind)
+
+
+def reason(message: str) -> str:
+    """Return what is innermost in jsonargparse's account of all that it tried; the rest says that it does not fit."""
+    tried: list[str] = []
+    value = ""
+    for line in (line.strip() for line in message.splitlines()):
+        if line.startswith("Given value: "):
+            value = line.removeprefix("Given value: ")
+            break
+        if line.startswith("- "):
+            tried.append(line.removeprefix("- "))
+        elif tried and not line.startswith(("Given value", "Subtypes", "Errors", "Does not validate")):
+            tried[-1] += f" {line}"
+    if not tried:
+        return one_line(message)
+    # What is wrong with the class that was named says more than that it is no number, and no switch.
+    named = [text for text in tried if "given class_path" in text]
+    told = next((text for text in reversed(named or tried) if "NoneType" not in text), tried[-1])
+    holders = [text for text in tried if "Parser key" in text and text != told]
+    where = f"{holders[-1].partition('Parser key')[2].strip().rstrip(':')}: " if holders else ""
+    got = f", not {value}" if told.startswith("Expected") and "Got value" not in told else ""
+    return one_line(f"{where}{told}{got}")
+
+
+def one_line(message: str) -> str:
+    """Return a message of several lines as one."""
+    return " ".join(line.strip() for line in message.splitlines() if line.strip())
