@@ -237,6 +237,22 @@ class BaseData(L.LightningDataModule):
         )
         return f"{len(self.samples)} samples{people}: {', '.join(counts)}; {modalities} (steps x features)"
 
+    def undefined(self) -> list[str]:
+        """Return a sentence for every target whose agreement cannot be measured on the validation or test part."""
+        found = []
+        for part in PARTS[1:]:
+            rows = self.parts == part
+            known = self.samples.target[rows][self.samples.labelled[rows]]
+            columns = known if self.task == "regression" else known[:, None]
+            metric = {"regression": "ccc", "ordinal": "qwk"}.get(self.task)
+            for name, values in zip(self.samples.target_names, columns.T, strict=True):
+                if metric is not None and len(np.unique(values)) < 2:
+                    found.append(
+                        f"{name} has one value in all {len(values)} labelled rows of the {part} part: {metric} is 0 there, "
+                        "whatever is predicted"
+                    )
+        return found
+
     def adopt(self, other: "BaseData") -> None:
         """Share what another DataModule of the same arguments has read."""
         self._loaded = other._loaded

@@ -144,6 +144,15 @@ class StageModule(L.LightningModule):
         judged = [] if cls.monitors_loss else metric_names(task)
         return [*(f"val/{name}" for name in [*judged, "loss"]), "train/loss"]
 
+    @classmethod
+    def notes(cls, checkpoint: Path) -> list[str]:
+        """Return sentences on a trained stage that a user would not expect.
+
+        Args:
+            checkpoint: its weights.
+        """
+        return []
+
     # Lightning's hooks, in the order of their calls.
 
     def train(self, mode: bool = True) -> Self:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -259,6 +260,13 @@ class StudentModule(StageModule):
             monitor = chosen.monitor if isinstance(chosen, ModelCheckpoint) else None
             self.start.compare(means, monitor if monitor in self.start.scores else self.monitors(self.task)[0])
         return means
+
+    @classmethod
+    def notes(cls, checkpoint: Path) -> list[str]:
+        """Say where the student answers as the prevalent backbone does."""
+        if torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["blueprint"].get("by_backbone"):
+            return ["hands on the prevalent backbone, for no epoch of the student was better on held-out people"]
+        return []
 
     def _data(self) -> BaseData | None:
         """The data that teachers may look at."""

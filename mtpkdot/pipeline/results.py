@@ -3,7 +3,8 @@
 import contextlib
 import io
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Row:
         target: the target's name; `mean` over the targets of a regression.
         value: the metric.
         n: samples it was computed on.
+        note: what is to be known of the model; results.json has it where there is one.
     """
 
     stage: str
@@ -46,6 +48,11 @@ class Row:
     target: str
     value: float
     n: int
+    note: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the row of results.json."""
+        return {key: value for key, value in asdict(self).items() if key != "note" or value}
 
 
 def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, output: Tensor) -> list[Row]:
@@ -112,8 +119,16 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
     return wide.reindex(index=frame["model"].unique(), columns=frame["column"].unique())
 
 
-def markdown(rows: list[Row], prevalent: str, protocol: str, title: str) -> str:
-    """The table as Markdown, with the gap that distillation has to close."""
+def markdown(rows: list[Row], prevalent: str, protocol: str, title: str, notes: Sequence[str] = ()) -> str:
+    """Return the table as Markdown, with the gap that distillation has to close.
+
+    Args:
+        rows: of the results.
+        prevalent: the student's modality.
+        protocol: name of the protocol.
+        title: heading.
+        notes: sentences to add.
+    """
     frame = table(rows)
     counts = {row.split: row.n for row in rows}
     cells = [["model", *map(str, frame.columns)]]
@@ -127,17 +142,16 @@ def markdown(rows: list[Row], prevalent: str, protocol: str, title: str) -> str:
     lines = [f"| {' | '.join(line)} |" for line in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     size = ", ".join(f"{n} labelled samples in {split}" for split, n in counts.items())
-    return "\n".join([f"# {title}", "", f"Protocol: {protocol}. {size}.", "", *lines, "", *_gaps(rows, prevalent), ""])
+    return "\n".join(
+        [f"# {title}", "", f"Protocol: {protocol}. {size}.", "", *lines, "", *_gaps(rows, prevalent), *notes, ""]
+    )
 
 
 def _gaps(rows: list[Row], prevalent: str) -> list[str]:
     """Sentences on lower bound, teacher and student, per part, in the primary metric."""
     sentences = []
     for split in dict.fromkeys(row.split for row in rows):
-        values: dict[str, float] = {}
-        for row in rows:
-            if row.split == split and row.metric == rows[0].metric:
-                values["lower bound" if (row.stage, row.modality) == ("backbone", prevalent) else row.stage] = row.value
+        values = _primary(rows, prevalent, split)
         if {"lower bound", "teacher", "student"} <= set(values):
             low, high, mid = values["lower bound"], values["teacher"], values["student"]
             sentences.append(
@@ -147,9 +161,43 @@ def _gaps(rows: list[Row], prevalent: str) -> list[str]:
     return sentences
 
 
+def _primary(rows: Iterable[Row], prevalent: str, split: str) -> dict[str, float]:
+    """Return the primary metric per stage on a part; that of the prevalent backbone is the `lower bound`."""
+    rows = list(rows)
+    values: dict[str, float] = {}
+    for row in rows:
+        if row.split == split and row.metric == rows[0].metric:
+            values["lower bound" if (row.stage, row.modality) == ("backbone", prevalent) else row.stage] = row.value
+    return values
+
+
+def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
+    """Return a sentence with what to try if the student is below its lower bound on validation.
+
+    Args:
+        rows: of the results.
+        prevalent: the student's modality.
+        method: the student's.
+    """
+    values = _primary(rows, prevalent, "validation")
+    if not values.get("student", math.inf) < values.get("lower bound", -math.inf):
+        return []
+    others = [
+        "`--student.model.method mtpkdot_plus`, which hands on the backbone where no epoch is better"
+        if method != "mtpkdot_plus"
+        else "more labelled people on the validation part, by which teachers are weighed",
+        "a lower `--student.model.lr`",
+        "recordings without a label beside the labelled ones",
+    ]
+    return [
+        f"On validation the student ({values['student']:.4f}) is below its lower bound, {prevalent} alone "
+        f"({values['lower bound']:.4f}): distillation does not pay here. Try {', '.join(others[:-1])} or {others[-1]}."
+    ]
+
+
 def write_results(folder: Path, rows: list[Row], predictions: pd.DataFrame, text: str) -> None:
     """Write results.json, results.md and predictions.parquet; each file is whole or the one before."""
-    write_json(folder / "results.json", [asdict(row) for row in rows])
+    write_json(folder / "results.json", [row.plain() for row in rows])
     write_text(folder / "results.md", text)
     buffer = io.BytesIO()
     predictions.to_parquet(buffer, index=False)

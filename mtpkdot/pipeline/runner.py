@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,15 @@ from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
-from mtpkdot.pipeline.results import PREDICTIONS, Row, markdown, read_predictions, read_rows, write_results
+from mtpkdot.pipeline.results import (
+    PREDICTIONS,
+    Row,
+    below_bound,
+    markdown,
+    read_predictions,
+    read_rows,
+    write_results,
+)
 from mtpkdot.pipeline.stages import KINDS
 from mtpkdot.pipeline.store import digest, first_difference, read_json, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
@@ -86,6 +94,11 @@ class Run:
         self._check_modules()
         self._claim_folder()
         print(self.data.summary(), flush=True)
+        for name in self.experiment.defaulted:
+            if any(stage.name == f"backbone.{name}" for stage in self.wanted):
+                print(f"backbone.{name} has no section in the config, and runs on defaults")
+        for sentence in self.data.undefined():
+            print(f"{sentence}.", flush=True)
 
     def check(self) -> None:
         """Stop at what `fit` would stop at before it trains anything.
@@ -109,6 +122,7 @@ class Run:
         """Evaluate stages of the run, or all, on some parts; rows of other stages and parts stay as they are."""
         rows: list[Row] = []
         tables: list[pd.DataFrame] = []
+        notes = {name: job.stored.notes() for name, job in self.jobs.items()}
         for name, job in self.jobs.items():
             if stages is not None and name not in stages:
                 continue
@@ -118,7 +132,7 @@ class Run:
             found = evaluate_stage(
                 job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], splits, self.features
             )
-            rows += found[0]
+            rows += [replace(row, note="; ".join(notes.get(name, []))) for row in found[0]]
             tables += found[1]
         new = {(row.stage, row.modality, row.split) for row in rows}
         if not rows:
@@ -133,7 +147,10 @@ class Run:
         else:
             kept = []  # no number without its predictions
         rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), list(KINDS).index(row.stage)))
-        text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name)
+        told = [f"{name} {note}." for name, found in notes.items() for note in found]
+        told += [f"{sentence}." for sentence in self.data.undefined()]
+        told += below_bound(rows, self.data.prevalent, self.config["student"]["model"]["method"])
+        text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name, told)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         self.tracking.results(rows, self.folder)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
@@ -177,7 +194,8 @@ class Run:
                         "stage": job.stage.name,
                         "hash": stored.hash,
                         "protocol": self.protocol.name,
-                        "trained": asdict(trained),
+                        "trained": {key: value for key, value in asdict(trained).items() if key != "notes"},
+                        "notes": trained.notes,
                         "versions": versions(),
                         "keys": job.keys,
                     }
@@ -185,7 +203,8 @@ class Run:
             )
         self.tracking.stage(job.stage.name, stored.checkpoint)
         best = "" if trained.score is None else f", best {trained.monitor} {trained.score:.4f}"
-        print(f"{title}: {trained.epochs} epochs in {trained.seconds:.1f} s{resumed}{best}", flush=True)
+        told = "".join(f", {note}" for note in trained.notes)
+        print(f"{title}: {trained.epochs} epochs in {trained.seconds:.1f} s{resumed}{best}{told}", flush=True)
         self.preemption.stop_if_asked()
 
     def _must_train(self, job: Job, title: str, alone: ExitStack) -> bool:

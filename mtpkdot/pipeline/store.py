@@ -93,6 +93,11 @@ class StoredStage:
         found: dict[str, Any] = read_json(self.folder / RECORD, f"Remove {self.folder} to train it again.")
         return found
 
+    def notes(self) -> list[str]:
+        """Return what is to be known of the finished stage; nothing if it is not finished."""
+        found: list[str] = self.record().get("notes", []) if self.exists() else []
+        return found
+
     @contextmanager
     def exclusively(self, announce: str) -> Iterator[None]:
         """Be the only process that trains this stage; waits for another one, saying so."""

@@ -157,8 +157,8 @@ def check_loggers(section: Any) -> None:
             version = (logger.get("init_args") or {}).get("version")
             if version is not None:
                 raise ConfigError(
-                    f"trainer.logger: CSVLogger with the version {version!r} deletes what an earlier stage, run or attempt "
-                    "has logged there",
+                    f"trainer.logger: CSVLogger with the version {version!r} deletes what earlier stages and attempts "
+                    "have logged there",
                     "Leave its version out; every stage also keeps its own logs/metrics.csv.",
                 )
 

@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 
@@ -148,6 +149,7 @@ class Trained:
         epochs: epochs trained.
         seconds: wall time, that of processes it was resumed from included.
         joules: of the processors and cards it ran on, where they tell it; see `Energy`.
+        notes: sentences on what a user would not expect: a training cut short, another model handed on.
     """
 
     monitor: str
@@ -155,6 +157,7 @@ class Trained:
     epochs: int
     seconds: float
     joules: dict[str, float]
+    notes: list[str]
 
 
 def train(
@@ -196,7 +199,11 @@ def train(
     with preemption.heeded():
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
     if not (folder / "best.ckpt").is_file():
-        raise RunError(f"{title} finished no epoch", "Set the stage's fit.max_epochs to 1 or more.")
+        limit = config["trainer"]["max_time"]
+        if limit is not None:
+            raise RunError(f"{title} scored no epoch within trainer.max_time {limit}", "Raise trainer.max_time.")
+        raise RunError(f"{title} scored no epoch", "Raise the stage's fit.max_epochs, or validate more often.")
+    notes = [*_cut_short(cli, fit["max_epochs"], config["trainer"]["max_time"]), *module.notes(folder / "best.ckpt")]
     cli.trainer.strategy.barrier()
     if first:
         last.unlink(missing_ok=True)  # first: a process killed between these lines only trains again
@@ -208,7 +215,19 @@ def train(
         cli.trainer.current_epoch,
         cli.stopwatch.seconds,
         cli.energy.read(),
+        notes,
     )
+
+
+def _cut_short(cli: StageCLI, epochs: int, limit: Any) -> list[str]:
+    """Return a sentence if something else than patience has ended a training before its last epoch."""
+    trainer = cli.trainer
+    stops = [stop for stop in trainer.early_stopping_callbacks if isinstance(stop, EarlyStopping)]
+    patience = any(stop.stopping_reason is not EarlyStoppingReason.NOT_STOPPED for stop in stops)
+    if trainer.current_epoch >= epochs or patience:
+        return []
+    by = "a callback" if limit is None else f"trainer.max_time {limit}"
+    return [f"cut short by {by} after {trainer.current_epoch} of {epochs} epochs"]
 
 
 def versions() -> dict[str, str]:

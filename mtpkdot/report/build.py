@@ -81,7 +81,7 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
     if left := [comparison.setting for comparison in comparisons[_DRAWN:]]:
         text = f"Answers, gains per subject and spaces are drawn of the first {_DRAWN} settings only, not of "
         blocks.append(Text(f"{text}{', '.join(left)}; tables and results.csv have all."))
-    blocks += [*ran(gathered, of_settings), *absent(source.entries)]
+    blocks += [*ran(gathered, of_settings), *absent(source.entries, of_settings)]
     return blocks, _table(found)
 
 

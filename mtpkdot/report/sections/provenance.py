@@ -7,7 +7,7 @@ from typing import Any
 from mtpkdot.pipeline.study import FAILED, UPSTREAM
 from mtpkdot.report.gather import Entry, Gathered
 from mtpkdot.report.page import Block, Heading, Listing, Table, Text
-from mtpkdot.report.sections.training import Trainings
+from mtpkdot.report.sections.training import Trainings, noted, without_log
 
 
 def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
@@ -21,6 +21,7 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
         f"{gathered.prevalent}. Folds: {_range(folds)}. Seeds: {_range(seeds)}.",
         "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in json.loads(text).items()) for text in versions) + ".",
     ]
+    told += noted(of_settings)
     blocks: list[Block] = [Heading("What ran", 3), *(Text(text) for text in told)]
     sizes = [["setting", "part", "samples", "labelled"]]
     for setting in gathered.settings:
@@ -49,16 +50,24 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
     return blocks
 
 
-def absent(entries: Iterable[Entry]) -> list[Block]:
-    """What has no results, by name, and why."""
+def absent(entries: Iterable[Entry], of_settings: Mapping[str, Trainings] | None = None) -> list[Block]:
+    """What has no results, by name, and why; and which trainings have no curves.
+
+    Args:
+        entries: the runs.
+        of_settings: their trainings, by setting.
+    """
     of_reasons: dict[str, list[str]] = {}
     for entry in (entry for entry in entries if not entry.finished):
         of_reasons.setdefault(_reason(entry), []).append(entry.place)
-    if not of_reasons:
-        return [Heading("What is missing", 3), Text("Nothing: every run is finished.")]
+    blocks: list[Block] = [Heading("What is missing", 3)]
     lines = [[place, reason] for reason, places in of_reasons.items() for place in places]
-    caption = f"{len(lines)} runs without results. All numbers above are without them."
-    return [Heading("What is missing", 3), Table([["run", "reason"], *lines], caption)]
+    if lines:
+        caption = f"{len(lines)} runs without results. All numbers above are without them."
+        blocks.append(Table([["run", "reason"], *lines], caption))
+    if gone := [f"{name} ({setting})" for setting, name in without_log(of_settings or {})]:
+        blocks.append(Text(f"Learning curves without some of their trainings, whose logs are gone: {', '.join(gone)}."))
+    return blocks if len(blocks) > 1 else [*blocks, Text("Nothing: every run is finished.")]
 
 
 def _reason(entry: Entry) -> str:

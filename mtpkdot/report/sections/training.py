@@ -1,6 +1,7 @@
 """Training: learning curves, and which teacher was followed."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -31,12 +32,10 @@ def trainings(comparison: Comparison) -> Trainings:
 def learnt(found: Trainings, students: Sequence[str]) -> list[Block]:
     """Curves of every model, and the teachers that students with a choice have followed."""
     logs = {name: [t.log for t in of if t.log is not None] for name, of in found.items()}
-    gone = [name for name, of in logs.items() if not of]
     curves = {name: summary(of) for name, of in logs.items() if of}
-    blocks: list[Block] = [Heading("Learning curves", 3)]
-    if gone:
-        blocks.append(Text(f"No log is at hand of {', '.join(gone)}; their curves are left out."))
+    blocks: list[Block] = []
     if curves:
+        blocks.append(Heading("Learning curves", 3))
         monitors = {name: _monitor(found[name]) for name in curves}
         last = {name: frame["train/loss", "mean"].dropna() for name, frame in curves.items() if "train/loss" in frame}
         told = "; ".join(f"{name} from {of.iloc[0]:.3g} to {of.iloc[-1]:.3g}" for name, of in last.items() if len(of))
@@ -49,6 +48,26 @@ def learnt(found: Trainings, students: Sequence[str]) -> list[Block]:
             )
         )
     return [*blocks, *_teachers({name: logs[name] for name in students if logs.get(name)})]
+
+
+def without_log(found: Mapping[str, Trainings]) -> list[tuple[str, str]]:
+    """Return setting and model of all trainings whose logs are gone, so that they have no curves."""
+    return [
+        (setting, name)
+        for setting, of in found.items()
+        for name, all_of in of.items()
+        if any(t.log is None for t in all_of)
+    ]
+
+
+def noted(found: Mapping[str, Trainings]) -> list[str]:
+    """Return sentences on trainings that were cut short, or that hand on another model than their own."""
+    sentences = []
+    for setting, of in found.items():
+        for name, all_of in of.items():
+            counts = Counter(note for training in all_of for note in training.record.get("notes", []))
+            sentences += [f"{setting}, {name}: {n} of {len(all_of)} trainings {note}." for note, n in counts.items()]
+    return sentences
 
 
 def _teachers(logs: Mapping[str, Sequence[pd.DataFrame]]) -> list[Block]:
