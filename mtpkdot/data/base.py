@@ -247,10 +247,8 @@ class BaseData(L.LightningDataModule):
             metric = {"regression": "ccc", "ordinal": "qwk"}.get(self.task)
             for name, values in zip(self.samples.target_names, columns.T, strict=True):
                 if metric is not None and len(np.unique(values)) < 2:
-                    found.append(
-                        f"{name} has one value in all {len(values)} labelled rows of the {part} part: {metric} is 0 there, "
-                        "whatever is predicted"
-                    )
+                    where = f"all {len(values)} labelled rows of the {part} part"
+                    found.append(f"{name} has one value in {where}: {metric} is 0 there, whatever is predicted")
         return found
 
     def adopt(self, other: "BaseData") -> None:

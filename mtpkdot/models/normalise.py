@@ -23,17 +23,18 @@ class Standardize(nn.Module):
         self.clip = clip
         self.register_buffer("mean", torch.zeros(step_shape))
         self.register_buffer("scale", torch.ones(step_shape))
-        self.register_buffer("fitted", torch.tensor(False))
+        # A number and no bool, for callbacks that average all buffers.
+        self.register_buffer("fitted", torch.tensor(0, dtype=torch.uint8))
         self.fitted: Tensor
 
     def fit(self, mean: Tensor, scale: Tensor) -> None:
         """Adopt statistics of shape `step_shape`; `scale` must be positive."""
         self.mean.copy_(mean)
         self.scale.copy_(scale)
-        self.fitted.fill_(True)
+        self.fitted.fill_(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise (B, T, *step_shape)."""
         x = (x - self.mean) / self.scale
         x = torch.where(x.isnan(), torch.zeros_like(x), x)
-        return torch.where(self.fitted, x.clamp(-self.clip, self.clip), x)
+        return torch.where(self.fitted.bool(), x.clamp(-self.clip, self.clip), x)

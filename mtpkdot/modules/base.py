@@ -153,6 +153,15 @@ class StageModule(L.LightningModule):
         """
         return []
 
+    def reached(self, monitor: str, score: float | None) -> float | None:
+        """Return the score of what is handed on, which is that of the best epoch.
+
+        Args:
+            monitor: the value that has selected the epoch.
+            score: its best value.
+        """
+        return score
+
     # Lightning's hooks, in the order of their calls.
 
     def train(self, mode: bool = True) -> Self:

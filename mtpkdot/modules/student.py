@@ -22,7 +22,7 @@ from mtpkdot.losses.structure import Mode, StructuralTransport
 from mtpkdot.losses.task import task_loss
 from mtpkdot.losses.transport import Solver
 from mtpkdot.losses.weighting import TermWeights, Weighting
-from mtpkdot.metrics.collections import task_metrics
+from mtpkdot.metrics.collections import best_mode, task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.fusion import GatedFusion
@@ -267,6 +267,14 @@ class StudentModule(StageModule):
         if torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["blueprint"].get("by_backbone"):
             return ["hands on the prevalent backbone, for no epoch of the student was better on held-out people"]
         return []
+
+    def reached(self, monitor: str, score: float | None) -> float | None:
+        """Return the score of the prevalent backbone where that is handed on."""
+        start = self.start.scores.get(monitor)
+        if start is None or score is None:
+            return score
+        best = min if best_mode(monitor) == "min" else max
+        return best(score, float(start))
 
     def _data(self) -> BaseData | None:
         """The data that teachers may look at."""

@@ -15,14 +15,28 @@ from mtpkdot.modules import StageModule
 
 
 class Built(Callback):
-    """Sets the module up before the callbacks of the user, which may copy it (averages of weights) in their own setup.
+    """Prepares a module for callbacks of the user that copy it, as those do that average weights.
 
-    Lightning calls the module's `setup` after theirs; that is harmless a second time.
+    It is set up before their own setup; Lightning calls the module's `setup` after theirs, which is harmless a second
+    time. And the copy of a training that goes on gets the frozen models, which are in no checkpoint.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Build what only upstream models know the sizes of."""
         pl_module.setup(stage)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Complete the state of an average with that of the frozen models."""
+        if "averaging_state" not in checkpoint:
+            return
+        frozen = {
+            f"{name}.{key}": value
+            for name, part in pl_module.named_modules()
+            if name.startswith("frozen.")
+            for key, value in [*part._parameters.items(), *part._buffers.items()]
+            if value is not None and key not in part._non_persistent_buffers_set
+        }
+        checkpoint["state_dict"] = {**frozen, **checkpoint["state_dict"]}
 
 
 class Best(ModelCheckpoint):

@@ -16,7 +16,7 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtpkdot.errors import ConfigError, OtherRunError, RunError, UserError
+from mtpkdot.errors import ConfigError, DivergedError, OtherRunError, RunError, UserError
 from mtpkdot.files import writing
 from mtpkdot.pipeline.results import discard_torn
 from mtpkdot.pipeline.store import StoredStage, read_json, write_json, write_text
@@ -125,8 +125,9 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
         try:
             _fit(cell)
         except UserError as error:
-            write_text(folder / FAILED, f"{error}\n")
-            return str(error)
+            told = f"diverged: {error}" if isinstance(error, DivergedError) else str(error)
+            write_text(folder / FAILED, f"{told}\n")
+            return told
         except Exception:  # noqa: BLE001 - one cell of a thousand must not take the others down; the traceback is kept
             account = traceback.format_exc()
             write_text(folder / FAILED, account)

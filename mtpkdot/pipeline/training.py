@@ -211,7 +211,7 @@ def train(
     score = cli.best.best_model_score
     return Trained(
         str(cli.best.monitor),
-        None if score is None else float(score),
+        cli.model.reached(str(cli.best.monitor), None if score is None else float(score)),
         cli.trainer.current_epoch,
         cli.stopwatch.seconds,
         cli.energy.read(),

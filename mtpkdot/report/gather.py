@@ -17,7 +17,7 @@ from mtpkdot.losses.task import Task
 from mtpkdot.pipeline.evaluation import SPLITS
 from mtpkdot.pipeline.results import read_predictions
 from mtpkdot.pipeline.store import read_json
-from mtpkdot.pipeline.study import UPSTREAM, Study
+from mtpkdot.pipeline.study import FAILED, UPSTREAM, Study
 from mtpkdot.report.tallies import Array, Tally, centre_of, tally
 
 STUDENT = "student"
@@ -120,6 +120,16 @@ def of_study(study: Study) -> list[Entry]:
         )
         for cell in study.cells()
     ]
+
+
+def reason_of(entry: Entry) -> str:
+    """Return why an entry has no results, in one line; one that diverged begins with `diverged`."""
+    told = entry.folder / FAILED
+    account = told.read_text().strip().splitlines() if told.is_file() else []
+    waited_for = "-".join([UPSTREAM, *([entry.group] if entry.group else [])])
+    if not account and (entry.folder.parents[1] / waited_for / entry.folder.name / FAILED).is_file():
+        return "its upstream stages failed"
+    return account[-1] if account else "not run to its end"
 
 
 def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | None:

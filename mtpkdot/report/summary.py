@@ -11,7 +11,7 @@ from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.store import write_text
 from mtpkdot.pipeline.study import Resample, Study
 from mtpkdot.report.compare import BASE, Comparison, Difference, Value
-from mtpkdot.report.gather import gather, of_study
+from mtpkdot.report.gather import gather, of_study, reason_of
 from mtpkdot.report.page import table
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
@@ -40,7 +40,8 @@ def summarise(folder: Path, split: Split = "test") -> str:
     """
     study = Study.read(folder)
     # Tables of both parts beside each other follow from the same file.
-    gathered = gather(of_study(study), folder / "predictions.parquet" if split == "test" else None)
+    entries = of_study(study)
+    gathered = gather(entries, folder / "predictions.parquet" if split == "test" else None)
     if gathered is None:
         return f"{folder}: no cell is finished."
     values: list[Value] = []
@@ -60,6 +61,9 @@ def summarise(folder: Path, split: Split = "test") -> str:
         lines, caption = side_by_side(values, comparisons[0].primary)
         parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
     missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
+    diverged = [e.place for e in entries if not e.finished and reason_of(e).startswith("diverged")]
+    if diverged:
+        missing += [f"Diverged, and in no number of these tables: {few(diverged)}", ""]
     if others := study.others:
         missing += [f"Run before and not asked for now, so not in these tables: {few(others)}", ""]
     chosen = [CHOOSING, ""] if split == "validation" else []

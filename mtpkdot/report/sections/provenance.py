@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mtpkdot.pipeline.study import FAILED, UPSTREAM
-from mtpkdot.report.gather import Entry, Gathered
+from mtpkdot.report.gather import Entry, Gathered, reason_of
 from mtpkdot.report.page import Block, Heading, Listing, Table, Text
 from mtpkdot.report.sections.training import Trainings, noted, without_log
 
@@ -59,7 +58,7 @@ def absent(entries: Iterable[Entry], of_settings: Mapping[str, Trainings] | None
     """
     of_reasons: dict[str, list[str]] = {}
     for entry in (entry for entry in entries if not entry.finished):
-        of_reasons.setdefault(_reason(entry), []).append(entry.place)
+        of_reasons.setdefault(reason_of(entry), []).append(entry.place)
     blocks: list[Block] = [Heading("What is missing", 3)]
     lines = [[place, reason] for reason, places in of_reasons.items() for place in places]
     if lines:
@@ -68,15 +67,6 @@ def absent(entries: Iterable[Entry], of_settings: Mapping[str, Trainings] | None
     if gone := [f"{name} ({setting})" for setting, name in without_log(of_settings or {})]:
         blocks.append(Text(f"Learning curves without some of their trainings, whose logs are gone: {', '.join(gone)}."))
     return blocks if len(blocks) > 1 else [*blocks, Text("Nothing: every run is finished.")]
-
-
-def _reason(entry: Entry) -> str:
-    told = entry.folder / FAILED
-    account = told.read_text().strip().splitlines() if told.is_file() else []
-    waited_for = "-".join([UPSTREAM, *([entry.group] if entry.group else [])])
-    if not account and (entry.folder.parents[1] / waited_for / entry.folder.name / FAILED).is_file():
-        return "its upstream stages failed"
-    return account[-1] if account else "not run to its end"
 
 
 def _range(numbers: Sequence[int]) -> str:
