@@ -90,7 +90,7 @@ class Divergence(Callback):
             DivergedError: it is not finite.
         """
         if not bool(loss.isfinite()):
-            self._stop(trainer, f"the loss is {float(loss)}")
+            self._stop(trainer, f"the loss is {float(loss.detach())}")
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Look at the gradients of every step, before they are clipped.
