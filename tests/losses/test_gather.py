@@ -43,6 +43,7 @@ def assert_equal(found, gradients, expected, tolerance):
 # Many processes
 
 
+@pytest.mark.slow
 @over("world, number, case", [(w, number, case) for w in LAYOUTS for number in (0, 1) for case in cases_of(number)])
 def test_gathered_losses_and_their_mean_gradients_are_those_of_one_process(runs, world, number, case):
     for name in DTYPES[number]:
@@ -52,6 +53,7 @@ def test_gathered_losses_and_their_mean_gradients_are_those_of_one_process(runs,
         assert_equal(found, means, outcome(case, ALL, getattr(torch, name)), tolerance)
 
 
+@pytest.mark.slow
 @every_layout
 @over("mode", ["rows", "fused"])
 def test_replicas_have_the_gradient_of_one_process(runs, world, number, mode):
@@ -62,6 +64,7 @@ def test_replicas_have_the_gradient_of_one_process(runs, world, number, mode):
             assert_equal([found], found.gradients, expected, TOLERANCE[name])
 
 
+@pytest.mark.slow
 @every_layout
 @over("mode", ["rows", "paired"])
 def test_all_processes_have_the_same_random_anchors(runs, world, number, mode):
@@ -71,6 +74,7 @@ def test_all_processes_have_the_same_random_anchors(runs, world, number, mode):
     assert float(first.value) > 0
 
 
+@pytest.mark.slow
 @every_layout
 def test_tensors_of_every_type_come_back_whole_in_the_order_of_the_processes(runs, world, number):
     for found in runs[world, number]:

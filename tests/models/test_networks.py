@@ -41,6 +41,7 @@ def with_classifier(name=TINY):
     return seeded(lambda: timm.create_model(name, num_classes=7), seed=5)
 
 
+@pytest.mark.slow
 def test_the_libraries_are_loaded_only_when_a_network_is_built():
     modules = "visual, audio, signal, networks, weights"
     heavy = "{'timm', 'torchvision', 'torchaudio', 'huggingface_hub', 'lightning'}"

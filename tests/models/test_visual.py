@@ -59,6 +59,7 @@ def test_a_sample_depends_neither_on_its_batch_mates_nor_on_appended_masked_step
     assert float(together[mask_out].abs().max(dim=-1).values.min()) > 0
 
 
+@pytest.mark.slow
 @every_kind
 @over("garbage", [math.nan, math.inf])
 def test_masked_steps_reach_neither_output_nor_gradient_nor_batch_statistics(kind, garbage):
@@ -130,6 +131,7 @@ def test_a_step_of_several_frames_is_their_mean():
     assert_close(clips(x, mask)[0], single.view(2, 3, 2, 8).mean(dim=2))
 
 
+@pytest.mark.slow
 @over("name", ["r3d_18", "r2plus1d_18"])
 def test_a_clip_is_what_torchvision_makes_of_it(name):
     from torchvision.models import get_model, get_model_weights

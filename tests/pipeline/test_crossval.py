@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mtpkdot.cli.main import main
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline import crossval
 from mtpkdot.pipeline.study import Study
@@ -62,12 +63,10 @@ def is_running(pid):
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found by /proc")
-def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_path):
+def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_path, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(tiny_config, whole, "--jobs", "1")
-    printed, complaint = process.communicate(timeout=400)
-    assert process.returncode == 0, complaint
-    assert (whole / "s" / "summary.md").read_text() in printed
+    assert main(["crossval", *command(tiny_config, whole, "--jobs", "1")]) == 0
+    assert (whole / "s" / "summary.md").read_text() in capsys.readouterr().out
 
     # The program and all its processes at once.
     process = start(tiny_config, killed, "--jobs", "2")
@@ -88,7 +87,7 @@ def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_p
     assert not any(is_running(pid) for pid in found)
 
     process = start(tiny_config, killed, "--jobs", "2")
-    printed, complaint = process.communicate(timeout=400)
+    _, complaint = process.communicate(timeout=400)
     assert process.returncode == 0, complaint
     for name in ("summary.md", "results.csv", "comparisons.csv", "bases.csv"):
         assert (killed / "s" / name).read_bytes() == (whole / "s" / name).read_bytes(), name

@@ -149,6 +149,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of the peak memory differs")
 def test_a_batch_of_512_takes_less_than_a_gigabyte_forth_and_back():
     # One tensor of all angles alone has half a gigabyte, and several per model would live until the gradient.
