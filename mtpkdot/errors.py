@@ -3,6 +3,10 @@
 Everything else that goes wrong is our mistake and keeps its traceback.
 """
 
+import signal
+
+TERMINATED = 128 + signal.SIGTERM  # exit code
+
 
 class UserError(Exception):
     """Something only the user can mend.
@@ -36,3 +40,15 @@ class RunError(UserError):
 
 class OtherRunError(RunError):
     """A folder that holds a run of another configuration, of other data, or of a version that trained otherwise."""
+
+
+class Terminated(SystemExit):
+    """The end of a program that a signal has asked to end, with the exit code of a terminated one.
+
+    Args:
+        signum: the signal; None where another process of the run has received it.
+    """
+
+    def __init__(self, signum: int | None) -> None:
+        super().__init__(TERMINATED)
+        self.signum = signum
