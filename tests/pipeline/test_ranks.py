@@ -12,6 +12,7 @@ import yaml
 
 from tests.pipeline.processes import EPOCHS, EXACT, curves, run
 
+pytestmark = pytest.mark.slow
 WORLDS = (1, 2, 4)
 STAGES = ("backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator", "student")
 FEW = ("mtpkdot", "sp", "selftraining")
