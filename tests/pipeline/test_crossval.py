@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mtpkdot.cli.main import main
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline import crossval
 from mtpkdot.pipeline.study import Study
@@ -61,12 +60,15 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found by /proc")
-def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_path, capsys):
+def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(["crossval", *command(tiny_config, whole, "--jobs", "1")]) == 0
-    assert (whole / "s" / "summary.md").read_text() in capsys.readouterr().out
+    process = start(tiny_config, whole, "--jobs", "1")
+    printed, complaint = process.communicate(timeout=400)
+    assert process.returncode == 0, complaint
+    assert (whole / "s" / "summary.md").read_text() in printed
 
     # The program and all its processes at once.
     process = start(tiny_config, killed, "--jobs", "2")
@@ -87,7 +89,7 @@ def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_p
     assert not any(is_running(pid) for pid in found)
 
     process = start(tiny_config, killed, "--jobs", "2")
-    _, complaint = process.communicate(timeout=400)
+    printed, complaint = process.communicate(timeout=400)
     assert process.returncode == 0, complaint
     for name in ("summary.md", "results.csv", "comparisons.csv", "bases.csv"):
         assert (killed / "s" / name).read_bytes() == (whole / "s" / name).read_bytes(), name
@@ -98,6 +100,7 @@ def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_p
     assert len(list((killed / "stages" / "student").iterdir())) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found by /proc")
 def test_processes_end_with_a_program_that_was_killed(tiny_config, tmp_path):
     process = start(tiny_config, tmp_path, "--jobs", "1")
