@@ -8,16 +8,19 @@ export MTPKDOT_TEST_DATA ?= $(wildcard ../shared/data)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint types format clean
+.PHONY: help demo test test-quick bench lint types format clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed | data/biovid_twin ## Train the whole method on generated raw video and signals
 	$(BIN)/mtpkdot fit --config configs/demo.yaml
 
 test: lint types ## Lint, type-check and test
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-quick: $(VENV)/.installed-dev ## Test the parts, without the tests that run the whole program: under two minutes
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow and not slurm'
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

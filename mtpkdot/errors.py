@@ -3,9 +3,12 @@
 Everything else that goes wrong is our mistake and keeps its traceback.
 """
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
+
+TERMINATED = 128 + signal.SIGTERM  # exit code
 
 
 class UserError(Exception):
@@ -62,3 +65,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     found = get_close_matches(word, list(known), n=1)
     return f"Did you mean {found[0]}? " if found else ""
+
+
+class Terminated(SystemExit):
+    """The end of a program that a signal has asked to end, with the exit code of a terminated one.
+
+    Args:
+        signum: the signal; None where another process of the run has received it.
+    """
+
+    def __init__(self, signum: int | None) -> None:
+        super().__init__(TERMINATED)
+        self.signum = signum

@@ -40,6 +40,14 @@ TINY = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests of the whole program as slow: those of a trained run, and files that import the entry point."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if getattr(item.module, "main", None) is main or "trained_root" in item.fixturenames:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny experiment as a file."""

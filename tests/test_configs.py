@@ -101,7 +101,8 @@ def test_the_config_trains_every_stage(path, imported, tmp_path, monkeypatch):
     name = IMPORTS[path.stem]
     monkeypatch.chdir(tmp_path if name is None else imported(name))
     config = yaml.safe_load(path.read_text())
-    shrink = [argument for section in sections(config) for argument in (f"--{section}.fit.max_epochs", "2")]
+    shrink = [argument for section in sections(config) for argument in (f"--{section}.fit.max_epochs", "1")]
+    shrink += ["--trainer.limit_train_batches", "4"]
     assert main(["fit", "--config", str(path), "--pipeline.root", str(tmp_path / "runs"), *shrink]) == 0
     rows = json.loads((tmp_path / "runs" / config["pipeline"]["name"] / "results.json").read_text())
     prevalent = config["data"]["init_args"].get("prevalent", "video")

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-import pytest
+from tests.loops import over
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "mtpkdot").rglob("*.py"))
@@ -28,7 +28,7 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT / "mtpkdot").parts[0]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@over("path", SOURCES)
 def test_a_file_is_small_and_imports_nothing_from_above(path):
     assert len(path.read_text().splitlines()) <= 500
     if room(path) in WITHOUT_LIGHTNING:

@@ -7,6 +7,7 @@ import pytest
 
 import mtpkdot.cli.main
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

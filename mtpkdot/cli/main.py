@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from mtpkdot.errors import UserError, nearest
+from mtpkdot.errors import Terminated, UserError, nearest
 from mtpkdot.files import ADVICE
 
 Verb = Callable[[Sequence[str]], int | None]
@@ -30,7 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
 # Of errors that no part of the program has told of; the other ones keep their traceback.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
-USER_ERROR, TERMINATED = 2, 128 + signal.SIGTERM
+USER_ERROR = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,4 +114,4 @@ def _complain(message: str, code: int = USER_ERROR) -> int:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     """End at once; a training in its steps ends after the one it is in, see `mtpkdot.pipeline.preemption`."""
-    raise SystemExit(TERMINATED)
+    raise Terminated(signum)

@@ -10,10 +10,10 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from mtpkdot.errors import Terminated
 from mtpkdot.pipeline.ranks import Ranks
 
 LAST = "last.ckpt"
-TERMINATED = 128 + signal.SIGTERM
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm sends either before it takes a node away, as a job asks it to
 
 
@@ -30,7 +30,8 @@ class Preemption(Callback):
 
     def __init__(self, every: int | None, ranks: Ranks) -> None:
         self.every, self.ranks = every, ranks
-        self.asked, self.steps_saved = False, 0
+        self.signum: int | None = None  # that has asked this process to stop
+        self.steps_saved = 0
 
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
@@ -46,10 +47,10 @@ class Preemption(Callback):
         """End the program if a signal has asked any of its processes to.
 
         Raises:
-            SystemExit: with the code of a program that was terminated.
+            Terminated: with the signal, if this process has received it.
         """
-        if self.ranks.on_any(self.asked):
-            raise SystemExit(TERMINATED)
+        if self.ranks.on_any(self.signum is not None):
+            raise Terminated(self.signum)
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen; the Trainer's own handlers, set just before, would end the step."""
@@ -74,14 +75,14 @@ class Preemption(Callback):
         validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
         if done == trainer.num_training_batches or done % trainer.accumulate_grad_batches or validates:
             return
-        asked = self.ranks.on_any(self.asked)
+        asked = self.ranks.on_any(self.signum is not None)
         if asked or (self.every is not None and trainer.global_step - self.steps_saved >= self.every):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
             self.steps_saved = trainer.global_step
         if asked:
-            raise SystemExit(TERMINATED)
+            raise Terminated(self.signum)
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if not self.asked:
-            self.asked = True
+        if self.signum is None:
+            self.signum = signum
             self.ranks.signal(signum)

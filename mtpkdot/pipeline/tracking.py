@@ -6,6 +6,7 @@ Offline wherever online is not possible.
 import contextlib
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from mtpkdot.pipeline.preemption import TERMINATED
+from mtpkdot.errors import Terminated
 from mtpkdot.pipeline.results import Row
 from mtpkdot.pipeline.store import write_text
 
@@ -76,7 +77,7 @@ class Tracking:
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
-            if code == TERMINATED:
+            if isinstance(stop, Terminated) and not _ended_by_its_sweep(stop):
                 self.run.mark_preempting()
             raise
         finally:
@@ -169,6 +170,17 @@ class Tracking:
 def sweep_run() -> str | None:
     """Id of the trial, if this process runs one of a W&B sweep."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def _ended_by_its_sweep(stop: Terminated) -> bool:
+    """Return whether the agent of a sweep has ended this trial, which is to stay ended and not to be queued again.
+
+    An agent ends a trial by SIGTERM, whether the sweep stops it early or a user does. Slurm sends SIGTERM as well,
+    before it takes a node away, and an agent that forwards signals hands it on. Within Slurm a trial cannot tell
+    the two apart and is taken for pre-empted: a stopped trial that comes back costs time, a pre-empted one that
+    does not is lost. SIGUSR1 means pre-empted everywhere, for no agent sends it by itself.
+    """
+    return sweep_run() is not None and stop.signum == signal.SIGTERM and "SLURM_JOB_ID" not in os.environ
 
 
 def _unreachable(server: str) -> str | None:

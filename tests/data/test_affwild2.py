@@ -421,9 +421,10 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
-def test_three_million_frames_are_indexed_in_half_a_gigabyte(tmp_path):
-    random, videos, frames = np.random.default_rng(0), 600, 5000
+def test_a_million_frames_are_indexed_in_a_sixth_of_a_gigabyte(tmp_path):
+    random, videos, frames = np.random.default_rng(0), 200, 5000
     rows = []
     for number in range(videos):
         sizes = random.integers(2000, 4000, frames) * (random.random(frames) > 0.05)
@@ -455,4 +456,4 @@ def test_three_million_frames_are_indexed_in_half_a_gigabyte(tmp_path):
         text=True,
         env=dict(os.environ),
     )
-    assert 20 < float(run.stdout) < 500, run.stdout
+    assert 7 < float(run.stdout) < 167, run.stdout

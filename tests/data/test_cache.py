@@ -170,6 +170,7 @@ def test_an_interrupted_computation_leaves_nothing_that_counts_and_is_started_an
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_at_once_compute_once(tmp_path):
     program = textwrap.dedent(
         """
@@ -318,6 +319,7 @@ def test_it_pickles_as_paths_alone_even_after_reading(tmp_path):
     assert pickle.loads(pickled).read(np.array([1]), np.array([0]))[0].shape == (1, 2, 10_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "processes"), [("fork", 2), ("spawn", 1)])  # a spawned one imports for seconds
 def test_loader_processes_read_the_same(how, processes, tmp_path):
     data = FakeData(n=12)

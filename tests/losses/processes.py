@@ -24,14 +24,24 @@ LAYOUTS = {2: ((7, 4), (0, 11)), 4: ((5, 0, 2, 4), (3, 3, 3, 2))}
 DTYPES = (("float64", "float32"), ("float64",))
 OUTPUTS = {"classification": 4, "ordinal": 3, "regression": 2}
 
-STRUCTURES = {
-    f"{mode}-{kernel}-{anchors}": {"mode": mode, "kernel": kernel, "anchors": anchors}
-    for mode in ("rows", "paired", "gromov", "fused")
-    for kernel in ("cosine", "centred", "rbf")
-    for anchors in (("least", "most", "all") if mode in ("rows", "paired") else ("least",))
-}
+KERNELS, ANCHORS = ("cosine", "centred", "rbf"), ("least", "most", "all")
+# Every two values of mode, kernel and anchors meet.
+SETTINGS = [
+    *(
+        (("rows", "paired")[(i + j) % 2], kernel, anchors)
+        for i, kernel in enumerate(KERNELS)
+        for j, anchors in enumerate(ANCHORS)
+    ),
+    *((mode, kernel, "least") for mode in ("gromov", "fused") for kernel in KERNELS),
+]
+STRUCTURES = {"-".join(setting): dict(zip(("mode", "kernel", "anchors"), setting, strict=True)) for setting in SETTINGS}
 DIVERGENCES = {"euclidean": {}, "cosine": {"cost": "cosine"}, "relative": {"relative": True}, "reach": {"reach": 0.5}}
-RIVAL_CASES = [f"{name}-{task}" for name, rival in RIVALS.items() for task in rival.tasks]
+# Those that compare outputs do so differently for every task; of the others the task decides nothing.
+RIVAL_CASES = [
+    f"{name}-{task}"
+    for number, (name, rival) in enumerate(RIVALS.items())
+    for task in (rival.tasks if name in ("kd", "lupi") else (rival.tasks[number % len(rival.tasks)],))
+]
 # Of these the gradients are compared; `weighted` ones have weights that are 0 for a sample of the first process.
 CASES = [
     *(f"{name}-even" for name in STRUCTURES),

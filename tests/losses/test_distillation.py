@@ -9,6 +9,7 @@ from mtpkdot.losses.rivals import Rival, Seen
 from mtpkdot.losses.selection import TeacherSelection
 from mtpkdot.losses.structure import StructuralTransport
 from mtpkdot.losses.task import output_loss, row_losses
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals import cases
 
@@ -66,8 +67,8 @@ def assert_same(found, expected, student, **tolerance):
 # the papers'
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
-@pytest.mark.parametrize("mode", ["rows", "paired"])
+@over("rule", ["batch", "sample", "soft"])
+@over("mode", ["rows", "paired"])
 def test_one_teacher_teaches_what_the_structural_loss_says_of_the_batch(rule, mode):
     student, joint, loss = live(), teacher(5), structure(mode=mode)
     module = distillation(*STRUCTURAL, "output", rule=rule, structure=loss, temperature=3.0)
@@ -92,7 +93,7 @@ def test_the_chosen_teacher_of_a_batch_is_the_only_one_compared():
     assert {name: float(record[f"teacher_{name}"]) for name in teachers} == {"video": 1, "audio": 0, "joint": 0}
 
 
-@pytest.mark.parametrize("asked", [("transport",), ("centroid",), ("output",), ("transport", "output"), ()])
+@over("asked", [("transport",), ("centroid",), ("output",), ("transport", "output"), ()])
 def test_only_the_terms_that_are_asked_for_are_there(asked):
     terms, record = run(distillation(*asked), live(), {"joint": teacher(5)})
     assert terms.keys() == set(asked)
@@ -102,7 +103,7 @@ def test_only_the_terms_that_are_asked_for_are_there(asked):
 # several teachers of one batch
 
 
-@pytest.mark.parametrize("odd", [4, 3, 5])
+@over("odd", [4, 3, 5])
 def test_teachers_of_some_rows_each_add_up_by_their_numbers_of_rows(odd):
     student, mine = live(), torch.arange(N) < odd
     wrong = (TARGET + 1) % 4
@@ -124,7 +125,7 @@ def test_teachers_of_some_rows_each_add_up_by_their_numbers_of_rows(odd):
     assert float(record["ot_iterations"]) == max(of_video.iterations, of_joint.iterations)
 
 
-@pytest.mark.parametrize("mode", ["rows", "paired"])
+@over("mode", ["rows", "paired"])
 def test_soft_shares_weigh_the_rows_of_every_teacher(mode):
     student, loss = live(), structure(mode=mode)
     teachers = {"video": teacher(5), "joint": teacher(7)}
@@ -148,7 +149,7 @@ def test_soft_shares_weigh_the_rows_of_every_teacher(mode):
         assert_same(terms[term], value, student, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("rule", ["batch", "sample", "soft"])
 def test_teachers_that_are_the_same_teach_as_one(rule):
     student, joint = live(), teacher(5)
     alone, _ = run(distillation(*STRUCTURAL, "output", rule=rule), student, {"joint": joint})
@@ -160,8 +161,8 @@ def test_teachers_that_are_the_same_teach_as_one(rule):
 # rows that are not seen
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
-@pytest.mark.parametrize("blind", ["student", "teacher"])
+@over("rule", ["batch", "sample", "soft"])
+@over("blind", ["student", "teacher"])
 def test_rows_that_student_or_teacher_do_not_see_do_not_count_whatever_they_hold(rule, blind):
     seen = torch.arange(N) % 3 != 1
     student, joint = Seen(live().feature, knowing(*TARGET.tolist(), right=-1).requires_grad_()), teacher(5)
@@ -188,9 +189,9 @@ def test_rows_that_student_or_teacher_do_not_see_do_not_count_whatever_they_hold
         assert float(value.detach()) > 0
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
-@pytest.mark.parametrize("margin", [None, 0.0, 0.5])
-@pytest.mark.parametrize("labelled", [True, False])
+@over("rule", ["batch", "sample", "soft"])
+@over("margin", [None, 0.0, 0.5])
+@over("labelled", [True, False])
 def test_where_no_teacher_sees_anything_all_terms_are_zero_with_zero_gradient(rule, margin, labelled):
     student, nobody = live(), torch.zeros(N, dtype=torch.bool)
     teachers = {}
@@ -210,7 +211,7 @@ def test_where_no_teacher_sees_anything_all_terms_are_zero_with_zero_gradient(ru
     assert all(float(value) == 0 for value in record.values())
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("rule", ["batch", "sample", "soft"])
 def test_a_single_row_that_is_seen_has_no_structure_and_a_finite_gradient(rule):
     student = live()
     terms, _ = run(distillation(*STRUCTURAL, "output", rule=rule), student, {"joint": teacher(5)}, torch.arange(N) == 2)
@@ -220,7 +221,7 @@ def test_a_single_row_that_is_seen_has_no_structure_and_a_finite_gradient(rule):
         assert all(g.isfinite().all() for g in gradients(value, student))
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("rule", ["batch", "sample", "soft"])
 def test_a_batch_without_labels_is_taught_by_the_joint_teacher(rule):
     student, joint = live(), teacher(7)
     nothing = torch.full((N,), -1), ~EVERYTHING
@@ -233,8 +234,8 @@ def test_a_batch_without_labels_is_taught_by_the_joint_teacher(rule):
 # the guard
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
-@pytest.mark.parametrize("margin", [0.0, 0.5])
+@over("rule", ["batch", "sample", "soft"])
+@over("margin", [0.0, 0.5])
 def test_a_student_that_knows_more_than_its_teachers_is_left_alone(rule, margin):
     student = Seen(live().feature, knowing(*TARGET.tolist()).requires_grad_())
     module = distillation(
@@ -281,8 +282,8 @@ def test_the_guard_takes_out_the_rows_on_which_the_student_knows_more():
 # ordered classes and values
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
-@pytest.mark.parametrize("task", ["ordinal", "regression"])
+@over("rule", ["batch", "sample", "soft"])
+@over("task", ["ordinal", "regression"])
 def test_ordered_classes_and_values_are_distilled_as_well(rule, task):
     outputs = cases.OUTPUTS[task]
     target, labelled = cases.labels(task, N)
@@ -327,7 +328,7 @@ def test_the_queue_holds_the_rows_that_the_student_and_all_teachers_see():
         assert torch.equal(queue.past()[name], feature[[1, 2, 4, 6, 7]])
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("rule", ["batch", "sample", "soft"])
 def test_the_structure_of_a_batch_sees_the_past_and_not_itself_twice(rule):
     queue, student, joint = queued(5), live(), teacher(5)
     module = distillation(*STRUCTURAL, rule=rule, queue=queue).train()
@@ -376,7 +377,7 @@ def test_teachers_get_no_gradient():
     assert student.output.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("name", "task"), cases.CASES)
+@over("name, task", cases.CASES)
 def test_every_rival_is_asked_about_the_rows_that_both_see(name, task):
     outputs, seen = cases.OUTPUTS[task], torch.arange(N) != 6
     target, labelled = cases.labels(task, N)

@@ -1,7 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -11,24 +7,22 @@ from mtpkdot.losses.gather import gather_rows, own_rows, row_counts
 from mtpkdot.losses.rivals import Seen
 from mtpkdot.losses.selection import TeacherSelection
 from mtpkdot.losses.structure import StructuralTransport
-from tests.losses.processes import DTYPES, LAYOUTS, ROWS, cases_of, kinds, outcome, replicated
+from tests.loops import over
+from tests.losses.processes import DTYPES, LAYOUTS, ROWS, cases_of, kinds, outcome, replicated, start
 from tests.losses.reference import random
 
-ROOT = Path(__file__).parents[2]
 ALL = slice(0, ROWS)
 TOLERANCE = {"float64": 1e-8, "float32": 1e-5}
 # `output_loss`, of which this rival is made, is computed in float32 whatever it is given.
 SINGLE = "rival-kd-"
-every_layout = pytest.mark.parametrize(("world", "number"), [(world, n) for world in LAYOUTS for n in (0, 1)])
+every_layout = over("world, number", [(world, n) for world in LAYOUTS for n in (0, 1)])
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """What every process of every group found."""
     folder = tmp_path_factory.mktemp("processes")
-    command = f"from tests.losses.processes import start; start({str(folder)!r})"
-    started = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert started.returncode == 0, started.stderr
+    start(str(folder))
     return {
         (world, number): [torch.load(folder / f"{world}-{number}-{r}.pt", weights_only=False) for r in range(world)]
         for world, layouts in LAYOUTS.items()
@@ -49,9 +43,8 @@ def assert_equal(found, gradients, expected, tolerance):
 # Many processes
 
 
-@pytest.mark.parametrize(
-    ("world", "number", "case"), [(w, number, case) for w in LAYOUTS for number in (0, 1) for case in cases_of(number)]
-)
+@pytest.mark.slow
+@over("world, number, case", [(w, number, case) for w in LAYOUTS for number in (0, 1) for case in cases_of(number)])
 def test_gathered_losses_and_their_mean_gradients_are_those_of_one_process(runs, world, number, case):
     for name in DTYPES[number]:
         found = [result[case, name] for result in runs[world, number]]
@@ -60,8 +53,9 @@ def test_gathered_losses_and_their_mean_gradients_are_those_of_one_process(runs,
         assert_equal(found, means, outcome(case, ALL, getattr(torch, name)), tolerance)
 
 
+@pytest.mark.slow
 @every_layout
-@pytest.mark.parametrize("mode", ["rows", "fused"])
+@over("mode", ["rows", "fused"])
 def test_replicas_have_the_gradient_of_one_process(runs, world, number, mode):
     for name in DTYPES[number]:
         expected = replicated(mode, ALL, getattr(torch, name))
@@ -70,8 +64,9 @@ def test_replicas_have_the_gradient_of_one_process(runs, world, number, mode):
             assert_equal([found], found.gradients, expected, TOLERANCE[name])
 
 
+@pytest.mark.slow
 @every_layout
-@pytest.mark.parametrize("mode", ["rows", "paired"])
+@over("mode", ["rows", "paired"])
 def test_all_processes_have_the_same_random_anchors(runs, world, number, mode):
     first, *others = (found[f"random {mode}"] for found in runs[world, number])
     for other in others:
@@ -79,6 +74,7 @@ def test_all_processes_have_the_same_random_anchors(runs, world, number, mode):
     assert float(first.value) > 0
 
 
+@pytest.mark.slow
 @every_layout
 def test_tensors_of_every_type_come_back_whole_in_the_order_of_the_processes(runs, world, number):
     for found in runs[world, number]:

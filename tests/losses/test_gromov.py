@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mtpkdot.losses.gromov import gromov_wasserstein
 from mtpkdot.losses.similarity import similarity_matrix
+from tests.loops import over
 from tests.losses.reference import random
 
 property_test = settings(deadline=None, max_examples=25, derandomize=True)
@@ -115,8 +116,8 @@ def test_with_a_full_price_the_pairing_is_kept_for_nothing_whatever_the_structur
 # Structures that are the same
 
 
-@pytest.mark.parametrize("price", PRICES)
-@pytest.mark.parametrize("kernel", KERNELS)
+@over("price", PRICES)
+@over("kernel", KERNELS)
 def test_the_same_structure_is_at_distance_zero_with_zero_gradient(price, kernel):
     teacher, _ = structures(7, 1, kernel)
     for weights in (even(7), uneven(7)):
@@ -139,7 +140,7 @@ def test_a_structure_under_other_names_is_at_distance_zero_and_the_plan_tells_th
         torch.testing.assert_close(plan[order], torch.eye(batch, dtype=torch.float64) / batch)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@over("kernel", KERNELS)
 def test_a_structure_under_other_names_is_recognised_through_noise(kernel):
     for seed in range(20):
         features = random(10, 5, seed=seed, dtype=torch.float64) + 0.3
@@ -151,7 +152,7 @@ def test_a_structure_under_other_names_is_recognised_through_noise(kernel):
         assert float(value) <= known + 1e-12, f"seed {seed}"
 
 
-@pytest.mark.parametrize("price", [None, 0.3])
+@over("price", [None, 0.3])
 def test_a_common_relabelling_changes_nothing(price):
     teacher, student = structures(9, 5)
     weights = uneven(9)
@@ -187,8 +188,8 @@ def test_a_sample_of_double_weight_is_two():
 # Gradients
 
 
-@pytest.mark.parametrize("price", PRICES)
-@pytest.mark.parametrize("kernel", ["cosine", "centred"])
+@over("price", PRICES)
+@over("kernel", ["cosine", "centred"])
 def test_gradient_equals_finite_differences(price, kernel):
     teacher, _ = structures(6, 3, kernel)
     features = random(6, 3, seed=4, dtype=torch.float64).requires_grad_()
@@ -210,9 +211,9 @@ def test_the_teacher_receives_no_gradient():
 # Degenerate structures, precision and arguments
 
 
-@pytest.mark.parametrize("price", PRICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("batch", [1, 2, 3, 30])
+@over("price", PRICES)
+@over("dtype", [torch.float32, torch.float64])
+@over("batch", [1, 2, 3, 30])
 def test_structures_without_differences_have_finite_distances_and_gradients(price, dtype, batch):
     plain, _ = structures(batch, 1, dtype=dtype)
     flat = [
@@ -242,7 +243,7 @@ def test_single_precision_is_near_double_precision():
             assert single == pytest.approx(double, rel=1e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("price", [0.0, -0.5, 1.5])
+@over("price", [0.0, -0.5, 1.5])
 def test_a_price_outside_its_range_is_refused(price):
     with pytest.raises(ValueError, match=r"pairing must lie in \(0, 1\], not"):
         gromov_wasserstein(torch.eye(3), torch.eye(3), even(3), price)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.losses.hallucination import hallucination_loss, mmd
+from tests.loops import over
 from tests.losses.reference import random
 
 property_test = settings(deadline=None, max_examples=40, derandomize=True)
@@ -17,7 +18,7 @@ NONE = torch.zeros(5, dtype=torch.bool)
 # mmd
 
 
-@pytest.mark.parametrize("distance", [0.01, 1.0, 30.0])
+@over("distance", [0.01, 1.0, 30.0])
 def test_mmd_of_two_points_is_that_of_the_formula(distance):
     # The bandwidth is the mean squared distance, here the one that there is: each kernel is exp(-1 / scale).
     expected = sum(2 - 2 * math.exp(-1 / scale) for scale in SCALES)
@@ -45,7 +46,7 @@ def test_mmd_is_nonnegative_symmetric_and_blind_to_order(n, m, dim, seed):
     assert float(mmd(x, x.flip(0))) == pytest.approx(0.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("shift", [1.0, 100.0, 1000.0])
+@over("shift", [1.0, 100.0, 1000.0])
 def test_mmd_does_not_change_under_a_common_shift(shift):
     x, y = (torch.round(random(20, 8, seed=s) * 256) / 256 for s in (0, 1))  # exact after the shift
     torch.testing.assert_close(mmd(x + shift, y + shift), mmd(x, y), rtol=1e-3, atol=1e-4)
@@ -56,7 +57,7 @@ def test_mmd_of_tight_samples_far_from_the_origin_is_not_lost_to_rounding():
     torch.testing.assert_close(mmd(x, y), mmd(x.double(), y.double()).float(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("scale", [1e-2, 1e3])
+@over("scale", [1e-2, 1e3])
 def test_mmd_does_not_change_with_the_unit(scale):
     x, y = random(12, 4, seed=2), random(9, 4, seed=3) + 1
     torch.testing.assert_close(mmd(scale * x, scale * y), mmd(x, y), rtol=1e-4, atol=1e-5)
@@ -85,7 +86,7 @@ def test_the_bandwidth_is_a_constant_of_the_gradient():
     torch.testing.assert_close(torch.autograd.grad(mmd(x, y), x), torch.autograd.grad(fixed(x), x))
 
 
-@pytest.mark.parametrize("n", [1, 4])
+@over("n", [1, 4])
 def test_mmd_of_collapsed_samples_is_zero_with_finite_gradient(n):
     x = torch.ones(n, 3, requires_grad=True)
     value = mmd(x, torch.ones(n, 3))
@@ -110,7 +111,7 @@ def test_mmd_compares_the_distributions_where_both_are_present():
     torch.testing.assert_close(hallucination_loss("mmd", made, real[[3, 1, 2, 0, 4]], SOME), loss)
 
 
-@pytest.mark.parametrize("kind", ["mse", "mmd"])
+@over("kind", ["mse", "mmd"])
 def test_absent_samples_are_never_read_and_get_no_gradient(kind):
     made, real = random(5, 3, seed=12).requires_grad_(), random(5, 3, seed=13)
     clean = hallucination_loss(kind, made, real, SOME)
@@ -122,7 +123,7 @@ def test_absent_samples_are_never_read_and_get_no_gradient(kind):
     assert float(made.grad[SOME].abs().max()) > 0
 
 
-@pytest.mark.parametrize("kind", ["mse", "mmd"])
+@over("kind", ["mse", "mmd"])
 def test_a_batch_without_both_modalities_has_zero_loss_and_zero_gradient(kind):
     made = random(5, 3, seed=14).requires_grad_()
     loss = hallucination_loss(kind, made, torch.full((5, 3), math.nan), NONE)
@@ -131,8 +132,8 @@ def test_a_batch_without_both_modalities_has_zero_loss_and_zero_gradient(kind):
     assert torch.equal(made.grad, torch.zeros(5, 3))
 
 
-@pytest.mark.parametrize("kind", ["mse", "mmd"])
-@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+@over("kind", ["mse", "mmd"])
+@over("garbage", [math.nan, math.inf])
 def test_features_of_a_batch_without_both_modalities_are_never_read(kind, garbage):
     made = torch.full((5, 3), garbage, requires_grad=True)
     loss = hallucination_loss(kind, made, made.detach(), NONE)
@@ -146,8 +147,8 @@ def test_features_of_a_batch_without_both_modalities_may_be_too_large_to_sum():
     assert float(hallucination_loss("mse", made, made, torch.zeros(1000, dtype=torch.bool))) == 0.0
 
 
-@pytest.mark.parametrize("present", [SOME, NONE])
-@pytest.mark.parametrize("kind", ["mse", "mmd"])
+@over("present", [SOME, NONE])
+@over("kind", ["mse", "mmd"])
 def test_half_precision_features_give_a_single_precision_loss(kind, present):
     made, real = random(5, 3, seed=15, dtype=torch.bfloat16), random(5, 3, seed=16, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):

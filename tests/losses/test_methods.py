@@ -1,10 +1,9 @@
 import copy
 from typing import get_args
 
-import pytest
-
 from mtpkdot.losses.methods import WEIGHTS, Method, Term, needs_teachers, term_weights
 from mtpkdot.losses.rivals import RIVALS
+from tests.loops import over
 
 PAPERS = {
     "none": {"task": 1.0},
@@ -19,18 +18,18 @@ def test_every_method_has_weights_and_every_rival_is_a_method():
     assert {name for weights in WEIGHTS.values() for name in weights} <= set(get_args(Term))
 
 
-@pytest.mark.parametrize("method", PAPERS)
+@over("method", PAPERS)
 def test_the_papers_methods_have_the_papers_weights(method):
     assert term_weights(method, None) == PAPERS[method]
 
 
-@pytest.mark.parametrize("method", OWN)
+@over("method", OWN)
 def test_methods_for_samples_without_labels_pass_outputs_on(method):
     assert {"task", "output"} <= term_weights(method, None).keys()
     assert needs_teachers(method, None)
 
 
-@pytest.mark.parametrize("method", [*RIVALS, "rival"])
+@over("method", [*RIVALS, "rival"])
 def test_a_rival_is_learned_beside_the_task(method):
     weights = term_weights(method, None)
     assert weights.keys() == {"task", "rival"}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mtpkdot.losses.newton import newton
 from mtpkdot.losses.sinkhorn import between, kernel
+from tests.loops import over
 from tests.losses.reference import random, solve_transport
 
 property_test = settings(deadline=None, max_examples=40, derandomize=True)
@@ -64,8 +65,8 @@ def test_it_solves_what_it_is_given_to_the_tolerance(n, m, digits, spread, seed)
         np.testing.assert_allclose(plan(cost, g, a, b, eps)[0][i], exact.plan, atol=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("m", [30, 19])
+@over("seed", range(4))
+@over("m", [30, 19])
 def test_it_solves_in_few_steps_what_thousands_of_sweeps_do_not(seed, m):
     cost, a, b, eps = clustered(30, m, seed), even(1, 30), even(1, m), same(1e-3, 1)
     swept, _, _, _ = between(cost, a, b, eps, TOL, 2000)
@@ -77,7 +78,7 @@ def test_it_solves_in_few_steps_what_thousands_of_sweeps_do_not(seed, m):
     np.testing.assert_allclose(plan(cost, g, a, b, eps)[0][0], exact.plan, atol=1e-7)
 
 
-@pytest.mark.parametrize("distance", [1e1, 1e2, 1e3])
+@over("distance", [1e1, 1e2, 1e3])
 def test_a_far_point_is_no_obstacle(distance):
     x, y = (random(1, 15, 3, seed=seed, dtype=torch.float64) for seed in (0, 1))
     y[0, 0] *= distance
@@ -106,7 +107,7 @@ def test_tiny_weights_are_no_obstacle():
     assert error(costs(grid, grid), g, a, b, same(0.1, 1)) <= 2 * TOL
 
 
-@pytest.mark.parametrize("reach", [None, 0.5])
+@over("reach", [None, 0.5])
 def test_columns_without_weight_are_as_if_they_were_not_there(reach):
     cost, a, eps = clustered(30, 20), even(1, 30), same(1e-3, 1)
     b = torch.where(torch.arange(20) % 3 == 0, 0.0, weights(1, 20))
@@ -117,7 +118,7 @@ def test_columns_without_weight_are_as_if_they_were_not_there(reach):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("limit", [1, 5])
+@over("limit", [1, 5])
 def test_it_keeps_to_its_limit_and_leaves_a_finite_potential(limit):
     cost, a, b = clustered(30, 20), even(1, 30), even(1, 20)
     g, steps = newton(cost, a, b, same(1e-3, 1), TOL, limit)
@@ -151,7 +152,7 @@ def test_free_marginals_are_what_the_potentials_leave_of_the_weights(n, m, digit
     torch.testing.assert_close(found.sum(dim=1), b * torch.exp(-g / reach), rtol=0, atol=2 * TOL)
 
 
-@pytest.mark.parametrize("reach", [0.1, 10.0])
+@over("reach", [0.1, 10.0])
 def test_a_far_point_is_left_behind_where_that_is_cheaper(reach):
     x, y = random(1, 30, 3, seed=0, dtype=torch.float64), random(1, 20, 3, seed=1, dtype=torch.float64)
     y[0, 0] += 1e6
@@ -164,7 +165,7 @@ def test_a_far_point_is_left_behind_where_that_is_cheaper(reach):
     assert found[0, :, 0].sum() <= 1e-12
 
 
-@pytest.mark.parametrize("reach", [0.1, 10.0])
+@over("reach", [0.1, 10.0])
 def test_of_two_points_what_is_left_is_known(reach):
     cost, one, eps = torch.full((1, 1, 1), 2.5, dtype=torch.float64), even(1, 1), same(0.1, 1)
     g, _ = newton(cost, one, one, eps, TOL, 100, reach)
@@ -181,7 +182,7 @@ def test_a_start_near_the_solution_spares_the_way_there():
     torch.testing.assert_close(plan(problem[0], again, *problem[1:])[0], plan(problem[0], solved, *problem[1:])[0])
 
 
-@pytest.mark.parametrize(("bad", "off"), [(math.nan, 0.0), (math.inf, 0.0), (7.0, math.nan), (7.0, 1.0)])
+@over("bad, off", [(math.nan, 0.0), (math.inf, 0.0), (7.0, math.nan), (7.0, 1.0)])
 def test_a_start_that_is_none_is_not_taken(bad, off):
     x, y = (random(1, 20, 3, seed=k, dtype=torch.float64) for k in (0, 1))
     problem = costs(x, y), even(1, 20), even(1, 20), same(0.02, 1)

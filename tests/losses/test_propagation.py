@@ -1,9 +1,9 @@
 """Labels that spread along similarities."""
 
 import numpy as np
-import pytest
 
 from mtpkdot.losses.propagation import spread_labels
+from tests.loops import over
 
 
 def clusters(rows=60, seed=0):
@@ -59,7 +59,7 @@ def test_what_no_label_reaches_has_the_mean():
     np.testing.assert_allclose(answers[6:], 2.0)
 
 
-@pytest.mark.parametrize("rows", [2, 3])
+@over("rows", [2, 3])
 def test_a_few_samples_are_enough(rows):
     features, which = clusters(rows)
     answers = spread_labels(features, np.eye(3)[which], np.arange(rows) < 1, 10, 0.9)

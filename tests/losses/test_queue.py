@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.structure import StructuralTransport
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.test_structure import (
     assert_alike,
@@ -56,7 +57,7 @@ def test_a_new_queue_has_no_past_but_knows_the_sizes_of_the_spaces():
     }
 
 
-@pytest.mark.parametrize("rows", [2, 5, 9])
+@over("rows", [2, 5, 9])
 def test_a_state_dict_carries_the_queue(rows):
     queue, other = FeatureQueue(5, DIMS), FeatureQueue(5, DIMS)
     queue.push(batch(rows))
@@ -127,7 +128,7 @@ def test_spaces_that_saw_different_samples_are_refused_and_leave_the_queue_as_it
     assert_holds(queue, batch(2))
 
 
-@pytest.mark.parametrize("size", [0, -3])
+@over("size", [0, -3])
 def test_a_queue_of_nothing_is_refused(size):
     with pytest.raises(ValueError, match=f"the size of a queue is 1 or more, not {size}"):
         FeatureQueue(size, DIMS)

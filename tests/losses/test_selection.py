@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mtpkdot.losses.selection import TeacherSelection, select_teacher
 from mtpkdot.losses.task import row_losses, task_loss
+from tests.loops import over
 from tests.losses.reference import random
 
 property_test = settings(deadline=None, max_examples=60, derandomize=True)
@@ -89,8 +90,8 @@ def test_a_teacher_that_sees_no_labelled_row_does_not_keep_the_others_from_being
         assert found.trust.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
-@pytest.mark.parametrize("margin", [None, 1.0])
+@over("rule", ["batch", "sample", "soft"])
+@over("margin", [None, 1.0])
 def test_without_any_label_the_fallback_is_followed(rule, margin):
     teachers = {"video": sure(0.9, 0.9), "joint": sure(0.1, 0.1)}
     valid = [[True, True], [True, False]]
@@ -106,7 +107,7 @@ def test_the_fallback_is_the_users():
         assert found.chosen.tolist() == [[1, 0]]
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("rule", ["batch", "sample", "soft"])
 def test_the_only_teacher_teaches_all_that_it_sees(rule):
     valid = [[True], [False], [True]]
     found = choose(TeacherSelection(rule), {"joint": sure(0.5, 0.5, 0.01)}, valid=valid)
@@ -146,7 +147,7 @@ def test_a_row_without_label_has_the_fallback_where_that_sees_it():
 # soft: shares of all teachers
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@over("temperature", [0.5, 1.0, 2.0])
 def test_soft_shares_are_the_softmax_of_the_negative_losses(temperature):
     p = torch.tensor([[0.2, 0.4, 0.9], [0.7, 0.1, 0.1]])
     teachers = {name: sure(*column) for name, column in zip("abc", p.T.tolist(), strict=True)}
@@ -219,8 +220,8 @@ def test_values_of_a_batch_are_judged_by_their_concordance_and_not_by_their_erro
     torch.testing.assert_close(choose(half, teachers, **more).trust, torch.full((3,), 0.5))
 
 
-@pytest.mark.parametrize("garbage", [math.nan, math.inf, 1e30])
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("garbage", [math.nan, math.inf, 1e30])
+@over("rule", ["batch", "sample", "soft"])
 def test_targets_and_outputs_of_rows_without_label_are_not_read(rule, garbage):
     selection, labelled = TeacherSelection(rule, margin=0.1), [True, True, False, True]
     target, own = random(4, 2, seed=0), random(4, 2, seed=1)
@@ -241,7 +242,7 @@ def trusts(rule, margin, teacher, own, **more):
     return choose(TeacherSelection(rule, margin=margin), {"joint": sure(*teacher)}, own=sure(*own), **more).trust
 
 
-@pytest.mark.parametrize("rule", ["sample", "soft"])
+@over("rule", ["sample", "soft"])
 def test_the_trust_in_a_row_grows_linearly_from_no_gain_to_the_margin(rule):
     # Gains ln 4, ln 2, 0 and -ln 2.
     gain = ([0.8, 0.8, 0.8, 0.4], [0.2, 0.4, 0.8, 0.8])
@@ -251,7 +252,7 @@ def test_the_trust_in_a_row_grows_linearly_from_no_gain_to_the_margin(rule):
     assert trusts(rule, None, *gain).tolist() == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("own", "gain"), [(0.2, 2), (0.4, 1), (0.8, 0), (0.9, -1)])
+@over("own, gain", [(0.2, 2), (0.4, 1), (0.8, 0), (0.9, -1)])
 def test_the_trust_in_a_batch_is_that_of_its_mean_loss(own, gain):
     # The teacher's mean loss is -ln 0.8 over rows of 0.64 and 1.
     for margin, expected in ((2.0, min(max(gain / 2, 0.0), 1.0)), (0.0, float(gain > 0)), (None, 1.0)):
@@ -275,7 +276,7 @@ def test_the_guard_judges_soft_shares_by_their_mean_loss():
     torch.testing.assert_close(found.trust, torch.tensor([gain / 2]))
 
 
-@pytest.mark.parametrize("rule", ["sample", "soft"])
+@over("rule", ["sample", "soft"])
 def test_rows_without_label_are_trusted_as_the_mean_of_the_others(rule):
     labelled = [True, True, False, True]
     valid = [[True], [True], [True], [False]]
@@ -283,7 +284,7 @@ def test_rows_without_label_are_trusted_as_the_mean_of_the_others(rule):
     torch.testing.assert_close(found[:3], torch.tensor([1.0, 0.5, 0.75]))
 
 
-@pytest.mark.parametrize("rule", ["sample", "soft"])
+@over("rule", ["sample", "soft"])
 def test_a_row_that_no_teacher_sees_does_not_decide_how_others_are_trusted(rule):
     valid, labelled = [[True], [False], [True]], [True, True, False]
     found = trusts(rule, 0.0, [0.8, 0.8, 0.8], [0.2, 0.9, 0.5], labelled=labelled, valid=valid)
@@ -293,8 +294,8 @@ def test_a_row_that_no_teacher_sees_does_not_decide_how_others_are_trusted(rule)
 # losses that are not finite
 
 
-@pytest.mark.parametrize("broken", [math.nan, math.inf])
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("broken", [math.nan, math.inf])
+@over("rule", ["batch", "sample", "soft"])
 def test_a_teacher_whose_outputs_are_not_finite_is_not_followed(rule, broken):
     for name in ("joint", "video"):
         teachers = {"joint": sure(0.2, 0.2), "video": sure(0.3, 0.3)}
@@ -303,13 +304,13 @@ def test_a_teacher_whose_outputs_are_not_finite_is_not_followed(rule, broken):
         assert found.tolist() == [[float(name != "joint"), float(name != "video")]] * 2
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("rule", ["batch", "sample", "soft"])
 def test_a_student_whose_outputs_are_not_finite_gives_no_undefined_trust(rule):
     found = choose(TeacherSelection(rule, margin=0.5), {"joint": sure(0.5)}, own=torch.full((1, 2), math.nan))
     assert found.trust.tolist() == [0]
 
 
-@pytest.mark.parametrize("rule", ["batch", "sample", "soft"])
+@over("rule", ["batch", "sample", "soft"])
 def test_where_all_teachers_are_broken_the_guard_follows_none(rule):
     teachers = {"joint": torch.full((1, 2), math.nan), "video": torch.full((1, 2), math.nan)}
     found = choose(TeacherSelection(rule, margin=0.5), teachers)
@@ -392,7 +393,7 @@ def test_double_precision_is_kept():
     torch.testing.assert_close(found.chosen, torch.tensor([[1 / 3, 2 / 3]], dtype=torch.float64), atol=1e-7, rtol=1e-7)
 
 
-@pytest.mark.parametrize("setting", [{"temperature": 0.0}, {"temperature": -1.0}, {"margin": -0.1}])
+@over("setting", [{"temperature": 0.0}, {"temperature": -1.0}, {"margin": -0.1}])
 def test_a_setting_out_of_range_is_refused(setting):
     with pytest.raises(ValueError, match="temperature of the selection"):
         TeacherSelection("soft", **setting)

@@ -14,6 +14,7 @@ from mtpkdot.losses.similarity import (
     similarity_matrix,
     unit_rows,
 )
+from tests.loops import over
 from tests.losses.reference import random
 
 property_test = settings(deadline=None, max_examples=40, derandomize=True)
@@ -41,7 +42,7 @@ def test_gradient_of_the_cosine_matrix_equals_finite_differences():
     assert torch.autograd.gradcheck(cosine_matrix, features)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@over("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_a_zero_vector_is_similar_to_nothing_and_has_a_finite_gradient(dtype):
     features = random(4, 3, seed=2, dtype=dtype)
     features[1] = 0
@@ -82,7 +83,8 @@ def test_a_row_shorter_than_the_limit_has_no_direction_and_no_gradient():
 # similarity_matrix
 
 
-every_kernel = pytest.mark.parametrize("kernel", ["cosine", "centred", "rbf"])
+KERNELS = ("cosine", "centred", "rbf")
+every_kernel = over("kernel", KERNELS)
 
 
 def test_cosine_is_the_kernel_unless_another_is_asked_for():
@@ -115,9 +117,8 @@ def test_two_samples_are_each_others_unit_of_distance():
         assert float(similarity_matrix(random(2, 3, seed=1) * scale, "centred")[0, 1]) == pytest.approx(-1)
 
 
-@every_kernel
 @property_test
-@given(st.integers(1, 30), st.integers(1, 20), st.integers(0, 10_000))
+@given(st.sampled_from(KERNELS), st.integers(1, 30), st.integers(1, 20), st.integers(0, 10_000))
 def test_every_kernel_is_symmetric_bounded_and_positive_semidefinite(kernel, batch, dim, seed):
     matrix = similarity_matrix(random(batch, dim, seed=seed, dtype=torch.float64), kernel)
     torch.testing.assert_close(matrix, matrix.T)
@@ -132,8 +133,8 @@ def test_gradient_of_every_kernel_equals_finite_differences(kernel):
 
 
 @every_kernel
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@over("dtype", [torch.float32, torch.float64])
+@over("scale", [1e-3, 1.0, 1e3])
 def test_a_feature_space_has_no_unit_and_no_axes_and_but_for_cosines_no_origin(kernel, dtype, scale):
     features = random(8, 6, seed=2, dtype=torch.float64)
     rotation = torch.linalg.qr(random(6, 6, seed=3, dtype=torch.float64)).Q
@@ -145,9 +146,9 @@ def test_a_feature_space_has_no_unit_and_no_axes_and_but_for_cosines_no_origin(k
 
 
 @every_kernel
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("batch", [0, 1, 2, 3, 33, 100])
-@pytest.mark.parametrize("value", [0.0, 1e-30, 0.1, 1.0, 3.7, 1e3])
+@over("dtype", [torch.float32, torch.float64])
+@over("batch", [0, 1, 2, 3, 33, 100])
+@over("value", [0.0, 1e-30, 0.1, 1.0, 3.7, 1e3])
 def test_samples_without_differences_have_a_structure_without_differences_and_no_gradient(kernel, dtype, batch, value):
     features = torch.full((batch, 7), value, dtype=dtype, requires_grad=True)
     matrix = similarity_matrix(features, kernel)
@@ -159,7 +160,7 @@ def test_samples_without_differences_have_a_structure_without_differences_and_no
 
 
 @every_kernel
-@pytest.mark.parametrize("magnitude", [1e-30, 1e-12, 1e12, 1e25])
+@over("magnitude", [1e-30, 1e-12, 1e12, 1e25])
 def test_no_magnitude_of_the_features_makes_a_similarity_or_its_gradient_not_a_number(kernel, magnitude):
     features = (random(5, 4, seed=4) * magnitude).requires_grad_()
     matrix = similarity_matrix(features, kernel)
@@ -250,15 +251,15 @@ def test_no_other_column_is_better_than_the_anchors(batch, seed, which, data):
         assert which == "least" or i not in chosen
 
 
-@pytest.mark.parametrize("k", [0, -1, 4])
+@over("k", [0, -1, 4])
 def test_as_many_anchors_as_samples_is_the_limit(k):
     assert choose_anchors(torch.eye(3), 3).shape == (3, 3)
     with pytest.raises(ValueError, match=r"k must lie in 1\.\.3"):
         choose_anchors(torch.eye(3), k)
 
 
-@pytest.mark.parametrize("which", ["most", "random"])
-@pytest.mark.parametrize("k", [0, 3])
+@over("which", ["most", "random"])
+@over("k", [0, 3])
 def test_the_sample_itself_is_no_anchor_so_that_one_less_is_the_limit(which, k):
     assert choose_anchors(torch.eye(3), 2, which).shape == (3, 2)
     with pytest.raises(ValueError, match=r"k must lie in 1\.\.2 for a batch of 3"):
@@ -305,7 +306,7 @@ def test_gradient_of_the_centroid_distance_equals_finite_differences():
     assert torch.autograd.gradcheck(lambda s: centroid_distance(teacher, s), student)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@over("dtype", [torch.float32, torch.float64])
 def test_equal_matrices_are_at_distance_zero_with_zero_gradient(dtype):
     teacher = random(5, 5, seed=7, dtype=dtype)
     student = teacher.clone().requires_grad_()
@@ -315,7 +316,7 @@ def test_equal_matrices_are_at_distance_zero_with_zero_gradient(dtype):
     assert torch.equal(student.grad, torch.zeros(5, 5, dtype=dtype))
 
 
-@pytest.mark.parametrize("gap", [1e-30, 1e-20, 1e-10, 1e-3])
+@over("gap", [1e-30, 1e-20, 1e-10, 1e-3])
 def test_nearly_equal_matrices_have_a_bounded_gradient(gap):
     student = torch.full((3, 3), gap, requires_grad=True)
     centroid_distance(torch.zeros(3, 3), student).backward()

@@ -1,11 +1,11 @@
 import numpy as np
-import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.losses.newton import newton
 from mtpkdot.losses.sinkhorn import between, kernel, within
+from tests.loops import over
 from tests.losses.reference import random, solve_transport
 
 property_test = settings(deadline=None, max_examples=40, derandomize=True)
@@ -57,9 +57,9 @@ def test_rows_of_a_kernel_have_mass_one_and_its_potential_is_the_soft_minimum(n,
     torch.testing.assert_close(found * b[:, None], plan(cost, g, torch.ones(3, n), b, eps), rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize("tol", [1e-4, 1e-6])
-@pytest.mark.parametrize("eps", [0.2, 1.0])
-@pytest.mark.parametrize("m", [20, 13])
+@over("tol", [1e-4, 1e-6])
+@over("eps", [0.2, 1.0])
+@over("m", [20, 13])
 def test_sweeps_between_clouds_that_overlap_at_the_scale_of_eps_reach_the_converged_plan(tol, eps, m):
     cost, a, b, eps = costs(3, 20, m, spread=0.5), weights(3, 20), weights(3, m, seed=1), same(eps, 3)
     found, told, sweeps, _ = between(cost, a, b, eps, tol, 1000)
@@ -71,8 +71,8 @@ def test_sweeps_between_clouds_that_overlap_at_the_scale_of_eps_reach_the_conver
         np.testing.assert_allclose(found.plan[i], exact.plan, atol=10 * tol)
 
 
-@pytest.mark.parametrize("eps", [1e-3, 0.05, 1.0])
-@pytest.mark.parametrize("spread", [0.01, 1.0])
+@over("eps", [1e-3, 0.05, 1.0])
+@over("spread", [0.01, 1.0])
 def test_sweeps_within_a_cloud_reach_the_converged_plan_whatever_eps_is(eps, spread):
     cost, a, eps = costs_inside(3, 20, spread=spread), weights(3, 20), same(eps, 3)
     swept, _, sweeps, _ = within(cost, a, eps, TOL, 1000)
@@ -109,7 +109,7 @@ def test_no_error_is_larger_than_told(n, m, digits, seed, tol, limit):
         assert told.isnan() or (found.plan.sum(dim=1) - columns).abs().sum() <= told * (1 + 1e-6) + 1e-13
 
 
-@pytest.mark.parametrize("limit", [1, 7, 25])
+@over("limit", [1, 7, 25])
 def test_sweeps_keep_to_their_limit_and_leave_a_finite_potential_where_they_tell_an_error(limit):
     eps = same(1e-3, 2)
     for found, told, sweeps, _ in (

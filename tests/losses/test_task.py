@@ -16,6 +16,7 @@ from mtpkdot.losses.task import (
     row_losses,
     task_loss,
 )
+from tests.loops import over
 from tests.losses.reference import random
 
 property_test = settings(deadline=None, max_examples=40, derandomize=True)
@@ -46,7 +47,7 @@ def test_concordance_of_a_hand_computed_case():
     assert concordance(prediction, truth).tolist() == pytest.approx([2 / 3])
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1e-2, 1.0, 1e3])
+@over("scale", [1e-6, 1e-4, 1e-2, 1.0, 1e3])
 def test_concordance_does_not_depend_on_the_unit_of_the_targets(scale):
     truth, prediction = random(30, 2, seed=0), random(30, 2, seed=0) + 0.5 * random(30, 2, seed=1)
     torch.testing.assert_close(
@@ -54,8 +55,8 @@ def test_concordance_does_not_depend_on_the_unit_of_the_targets(scale):
     )
 
 
-@pytest.mark.parametrize("n", [1, 3, 7, 50])
-@pytest.mark.parametrize("constant", [0.0, 0.1, -0.7, 5.1, 100.1, 10_000.1])
+@over("n", [1, 3, 7, 50])
+@over("constant", [0.0, 0.1, -0.7, 5.1, 100.1, 10_000.1])
 def test_equal_constants_show_no_concordance_and_have_a_finite_gradient(n, constant):
     truth = torch.full((n, 1), constant)
     prediction = truth.clone().requires_grad_()
@@ -83,7 +84,7 @@ def test_gradient_of_concordance_equals_finite_differences():
 # what outputs mean
 
 
-@pytest.mark.parametrize(("task", "count"), [("classification", 5), ("ordinal", 4), ("regression", 5)])
+@over("task, count", [("classification", 5), ("ordinal", 4), ("regression", 5)])
 def test_ordered_classes_have_one_output_less(task, count):
     assert output_count(task, 5) == count
 
@@ -187,8 +188,8 @@ def test_the_gradient_of_the_ordinal_loss_equals_finite_differences():
     assert torch.autograd.gradcheck(lambda x: task_loss("ordinal", x, target, SOME), output)
 
 
-@pytest.mark.parametrize("garbage", [-100, 99, torch.iinfo(torch.int64).min])
-@pytest.mark.parametrize("task", ["classification", "ordinal"])
+@over("garbage", [-100, 99, torch.iinfo(torch.int64).min])
+@over("task", ["classification", "ordinal"])
 def test_unlabelled_classes_are_never_read(task, garbage):
     output, target = random(5, 3, seed=7).requires_grad_(), torch.tensor([2, 0, 1, 0, 1])
     clean = task_loss(task, output, target, SOME)
@@ -200,7 +201,7 @@ def test_unlabelled_classes_are_never_read(task, garbage):
     assert float(output.grad[SOME].abs().min()) > 0
 
 
-@pytest.mark.parametrize("garbage", [math.nan, math.inf, 1e30])
+@over("garbage", [math.nan, math.inf, 1e30])
 def test_unlabelled_values_are_never_read(garbage):
     output, target = random(5, 2, seed=8), random(5, 2, seed=9)
     clean = task_loss("regression", output, target, SOME)
@@ -213,8 +214,8 @@ def test_unlabelled_values_are_never_read(garbage):
     assert output.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@over("task", ["classification", "ordinal", "regression"])
 def test_a_batch_without_labels_has_zero_loss_and_zero_gradient(task, dtype):
     target = torch.full((5, 2), math.nan) if task == "regression" else torch.full((5,), -1)
     output = random(5, 2, seed=10, dtype=dtype).requires_grad_()
@@ -224,7 +225,7 @@ def test_a_batch_without_labels_has_zero_loss_and_zero_gradient(task, dtype):
     assert torch.equal(output.grad, torch.zeros(5, 2, dtype=dtype))
 
 
-@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+@over("garbage", [math.nan, math.inf])
 def test_outputs_of_a_batch_without_labels_are_never_read(garbage):
     output = torch.full((5, 2), garbage, requires_grad=True)
     for loss in (
@@ -246,7 +247,7 @@ def test_outputs_of_a_batch_without_labels_may_be_too_large_to_sum():
     assert float(output_loss("classification", output, output, nothing)) == 0.0
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@over("task", ["classification", "regression"])
 def test_a_single_labelled_sample_has_a_finite_loss_and_gradient(task):
     target = torch.tensor([1, 0]) if task == "classification" else torch.tensor([[1.0, 2.0], [0.0, 0.0]])
     output = random(2, 2, seed=11).requires_grad_()
@@ -257,9 +258,9 @@ def test_a_single_labelled_sample_has_a_finite_loss_and_gradient(task):
     assert task == "classification" or float(loss.detach()) == 1.0
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("labelled", [SOME, NONE])
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("dtype", [torch.bfloat16, torch.float16])
+@over("labelled", [SOME, NONE])
+@over("task", ["classification", "ordinal", "regression"])
 def test_half_precision_outputs_give_a_single_precision_loss(task, labelled, dtype):
     target = random(5, 2, seed=12) if task == "regression" else torch.tensor([1, 0, 1, 1, 0])
     output = random(5, 2, seed=13, dtype=dtype)
@@ -316,7 +317,7 @@ def test_values_are_compared_in_the_unit_of_each_target():
     torch.testing.assert_close(in_units, output_loss("regression", output, teacher, SOME))
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("task", ["classification", "ordinal", "regression"])
 def test_outputs_equal_to_the_teachers_cost_nothing(task):
     output = random(5, 3, seed=18).requires_grad_()
     loss = output_loss(task, output, output.detach().clone(), SOME)
@@ -325,7 +326,7 @@ def test_outputs_equal_to_the_teachers_cost_nothing(task):
     assert float(output.grad.abs().max()) < 1e-6
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("task", ["classification", "ordinal", "regression"])
 def test_samples_on_which_the_teacher_sees_nothing_are_left_out(task):
     output, teacher = random(5, 3, seed=19).requires_grad_(), random(5, 3, seed=20)
     clean = output_loss(task, output, teacher, SOME)
@@ -355,7 +356,7 @@ def test_weights_make_a_weighted_mean_of_the_losses_of_the_rows(task, seed):
     torch.testing.assert_close(even, output_loss(task, output, teacher, SOME, 3.0, scale))
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("task", ["classification", "ordinal", "regression"])
 def test_weights_scale_the_gradient_of_each_row(task):
     output, teacher = random(5, 3, seed=18).requires_grad_(), random(5, 3, seed=19)
     weights = torch.tensor([3.0, 5.0, 0.0, 1.0, 2.0])
@@ -365,7 +366,7 @@ def test_weights_scale_the_gradient_of_each_row(task):
     torch.testing.assert_close(output.grad, even * 3 * torch.tensor([0.75, 0.0, 0.0, 0.25, 0.0])[:, None])
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("task", ["classification", "ordinal", "regression"])
 def test_weights_that_are_all_zero_give_zero_with_zero_gradient(task):
     output = random(5, 3, seed=18).requires_grad_()
     loss = output_loss(task, output, random(5, 3, seed=19), SOME, weights=torch.zeros(5))
@@ -391,7 +392,7 @@ def test_the_loss_of_a_row_by_hand():
     assert values.tolist() == pytest.approx([1.0, 2.0])
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal"])
+@over("task", ["classification", "ordinal"])
 def test_the_losses_of_the_rows_have_the_loss_of_the_batch_as_their_mean(task):
     output, target = random(5, 3, seed=25), torch.tensor([2, 0, 1, 0, 1])
     losses = row_losses(task, output, target, SOME)
@@ -401,7 +402,7 @@ def test_the_losses_of_the_rows_have_the_loss_of_the_batch_as_their_mean(task):
         torch.testing.assert_close(alone[0], losses[row])
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("task", ["classification", "ordinal", "regression"])
 def test_a_row_without_label_has_no_loss_whatever_it_holds(task):
     output = random(5, 3, seed=26)
     target = random(5, 3, seed=27) if task == "regression" else torch.tensor([2, 0, 1, 0, 1])
@@ -415,10 +416,8 @@ def test_a_row_without_label_has_no_loss_whatever_it_holds(task):
     assert row_losses(task, output, target, NONE).tolist() == [0] * 5
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
-@pytest.mark.parametrize(
-    ("dtype", "kept"), [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)]
-)
+@over("task", ["classification", "ordinal", "regression"])
+@over("dtype, kept", [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)])
 def test_losses_of_rows_are_in_single_precision_or_better(task, dtype, kept):
     output = random(5, 3, seed=28, dtype=dtype)
     target = random(5, 3, seed=29) if task == "regression" else torch.tensor([2, 0, 1, 0, 1])

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.losses.weighting import TermWeights
+from tests.loops import over
 
 property_test = settings(deadline=None, max_examples=60, derandomize=True)
 WEIGHTS = {"task": 0.8, "transport": 0.2, "centroid": 3.0}
@@ -23,7 +24,7 @@ def in_use(weights, progress):
     return {name: float(value) for name, value in used.items()}
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
+@over("progress", [0.0, 0.3, 1.0])
 def test_fixed_weights_are_those_given_whatever_the_progress(progress):
     weights, terms = TermWeights(WEIGHTS), scalars(**TERMS)
     total, used = weights(terms, progress)
@@ -36,7 +37,7 @@ def test_fixed_weights_are_those_given_whatever_the_progress(progress):
     assert weights.state_dict() == {}
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "rise", "fall"])
+@over("weighting", ["fixed", "uncertainty", "rise", "fall"])
 def test_terms_that_a_batch_lacks_or_that_have_no_weight_are_left_out(weighting):
     terms = scalars(centroid=0.5, task=1.5, output=100.0)
     total, used = TermWeights(WEIGHTS, weighting)(terms, 0.5)
@@ -47,8 +48,8 @@ def test_terms_that_a_batch_lacks_or_that_have_no_weight_are_left_out(weighting)
     assert not any(value.requires_grad for value in used.values())
 
 
-@pytest.mark.parametrize(
-    ("weighting", "ramp", "shares"),
+@over(
+    "weighting, ramp, shares",
     [
         # Share of the weight at 0, 1/8, 1/4, 1/2, 3/4, 7/8 and 1: half a cosine.
         ("rise", 1.0, [0, 0.0380602, 0.1464466, 0.5, 0.8535534, 0.9619398, 1]),
@@ -110,7 +111,7 @@ def test_the_log_variance_of_an_absent_term_has_no_gradient_and_others_keep_thei
     assert list(used) == ["centroid"]
 
 
-@pytest.mark.parametrize("size", [0.1, 1.0, 10.0])
+@over("size", [0.1, 1.0, 10.0])
 def test_learning_finds_the_stationary_variance(size):
     weights = TermWeights({"task": 1.0}, "uncertainty")
     optimizer = torch.optim.Adam(weights.parameters(), 0.03)
@@ -143,7 +144,7 @@ def test_half_of_the_terms_may_be_in_another_precision():
         assert used["task"].dtype == torch.float32
 
 
-@pytest.mark.parametrize("ramp", [0.0, -0.5, 1.5])
+@over("ramp", [0.0, -0.5, 1.5])
 def test_a_ramp_out_of_range_is_refused(ramp):
     with pytest.raises(ValueError, match="ramp"):
         TermWeights(WEIGHTS, "rise", ramp)

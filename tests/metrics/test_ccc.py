@@ -7,6 +7,7 @@ from torchmetrics import ConcordanceCorrCoef
 
 from mtpkdot.losses.task import concordance
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from tests.loops import over
 
 property_test = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -53,7 +54,7 @@ def test_it_equals_a_hand_computed_case():
     assert measured((torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]]))).tolist() == pytest.approx([2 / 3])
 
 
-@pytest.mark.parametrize("n", [3, 10, 1000])
+@over("n", [3, 10, 1000])
 def test_it_differs_from_the_sample_variance_version_by_exactly_that(n):
     prediction, truth = pair(n, 1, seed=n)
     with_sample_variances = ConcordanceCorrCoef()(prediction[:, 0], truth[:, 0])
@@ -77,8 +78,8 @@ def test_perfect_reversed_and_shifted_predictions_score_as_they_should():
     torch.testing.assert_close(measured((truth + 2, truth)), 2 * variance / (2 * variance + 4))
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-@pytest.mark.parametrize("offset", [0.0, 10.0, 30_000.0])
+@over("scale", [1e-4, 1.0, 1e4])
+@over("offset", [0.0, 10.0, 30_000.0])
 def test_it_depends_neither_on_the_unit_nor_on_the_origin(scale, offset):
     prediction, truth = (x.double() for x in pair(60, 2, seed=2))
     shifted = measured((scale * (prediction + offset), scale * (truth + offset)))
@@ -92,12 +93,12 @@ def test_equal_constants_show_no_concordance(constant, sizes):
     assert float(measured(*batches)) == 0.0
 
 
-@pytest.mark.parametrize(("constant", "batches"), [(0.1, 50), (0.7, 200), (-3.3, 1000)])
+@over("constant, batches", [(0.1, 50), (0.7, 200), (-3.3, 1000)])
 def test_equal_constants_over_many_batches_show_no_concordance(constant, batches):
     assert float(measured(*[(torch.full((7, 1), constant),) * 2] * batches)) == 0.0
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.1, 5.0])
+@over("constant", [0.0, 0.1, 5.0])
 def test_a_constant_prediction_shows_no_concordance(constant):
     _, truth = pair(31, 2, seed=3)
     value = measured((torch.full_like(truth, constant), truth))

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_ab
 
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
 from mtpkdot.metrics.collections import best_mode, metric_names, score_rows, task_metrics
+from tests.loops import over
 
 property_test = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -48,8 +49,8 @@ def test_accuracy_and_macro_f1_equal_those_of_scikit_learn_over_any_batches(labe
     assert float(values["macro_f1"]) == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
 
 
-@pytest.mark.parametrize(
-    ("predicted", "truth", "expected"),
+@over(
+    "predicted, truth, expected",
     [
         ([0, 0, 1, 1], [0, 0, 1, 1], 1.0),  # class 2 is nowhere: it does not count
         ([0, 0, 0, 0], [0, 0, 1, 1], 1 / 3),  # F1 of 2/3 and 0
@@ -80,8 +81,8 @@ def test_ordinal_metrics_equal_those_of_scikit_learn_over_any_batches(labelling)
             assert float(values["qwk"]) == pytest.approx(kappa, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("task", "names"),
+@over(
+    "task, names",
     [("classification", ["accuracy", "macro_f1"]), ("ordinal", ["qwk", "accuracy", "mae"]), ("regression", ["ccc"])],
 )
 def test_the_collection_has_the_metrics_of_its_task_the_first_better_when_higher(task, names):
@@ -90,7 +91,7 @@ def test_the_collection_has_the_metrics_of_its_task_the_first_better_when_higher
     assert best_mode(f"val/{names[0]}") == "max"
 
 
-@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@over("task", ["classification", "ordinal", "regression"])
 def test_every_metric_is_selected_by_in_its_own_direction(task):
     for name, metric in task_metrics(task, 2).items():
         own = getattr(metric, "metric", metric)
@@ -146,7 +147,7 @@ def test_rows_hold_plain_numbers():
     assert all(type(value) is float for *_, value in rows)
 
 
-@pytest.mark.parametrize("targets", [["valence"], ["valence", "arousal", "dominance"]])
+@over("targets", [["valence"], ["valence", "arousal", "dominance"]])
 def test_rows_need_one_name_per_target(targets):
     with pytest.raises(ValueError, match="zip"):
         score_rows("regression", targets, torch.randn(5, 2), torch.randn(5, 2))

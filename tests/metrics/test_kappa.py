@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mtpkdot.metrics.kappa import QuadraticKappa
+from tests.loops import over
 
 
 def kappa(predicted, truth, classes=3):
@@ -20,7 +21,7 @@ def test_perfect_agreement_is_one_and_complete_reversal_minus_one():
     assert kappa([2, 1, 0], [0, 1, 2]) == pytest.approx(-1.0)
 
 
-@pytest.mark.parametrize("predicted", [[1, 1, 1], [2, 2, 2]])
+@over("predicted", [[1, 1, 1], [2, 2, 2]])
 def test_a_constant_answer_shows_no_agreement(predicted):
     assert kappa(predicted, [0, 1, 2]) == pytest.approx(0.0, abs=1e-6)
 

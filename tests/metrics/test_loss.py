@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from mtpkdot.losses.task import output_count, task_loss
 from mtpkdot.metrics.collections import task_metrics
 from mtpkdot.metrics.loss import MeanLoss
+from tests.loops import over
 
 property_test = settings(deadline=None, max_examples=30, derandomize=True)
 
@@ -51,7 +52,7 @@ def test_no_order_of_the_samples_changes_it(n, seed):
     assert torch.equal(once.compute(), again.compute())
 
 
-@pytest.mark.parametrize(("bad", "told"), [(float("nan"), False), (float("inf"), True)])
+@over("bad, told", [(float("nan"), False), (float("inf"), True)])
 def test_a_loss_that_is_none_is_not_passed_over(bad, told):
     metric = MeanLoss("classification")
     metric.update(torch.zeros(3, 2), torch.tensor([0, 1, 1]))

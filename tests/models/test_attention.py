@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.models.attention import AttentionBlock, masked_mean
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, built, random, random_mask
 
 property_test = settings(deadline=None, max_examples=25, derandomize=True)
@@ -85,7 +86,7 @@ def test_attention_across_the_batch_reads_the_batch_mates_and_not_the_other_step
     assert_close(model(other_step, other_step, mask)[:, 0], plain[:, 0])
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@over("batch", [1, 4])
 def test_attention_across_the_batch_is_finite_where_a_step_is_real_in_no_sample(batch):
     model, x = block(across_batch=True), random(batch, 3, 8)
     mask = torch.ones(batch, 3, dtype=torch.bool)
@@ -124,7 +125,7 @@ def test_masked_mean_of_nothing_is_zero_with_zero_gradient():
     torch.testing.assert_close(x.grad[1], torch.full((3, 4), 1 / 3))
 
 
-@pytest.mark.parametrize("garbage", [torch.nan, torch.inf, 1e30])
+@over("garbage", [torch.nan, torch.inf, 1e30])
 def test_masked_mean_never_reads_masked_steps(garbage):
     x, mask = random(5, 6, 3), random_mask(5, 6)
     clean = masked_mean(x, mask)
@@ -136,6 +137,6 @@ def test_masked_mean_never_reads_masked_steps(garbage):
     assert torch.equal(x.grad[~mask], torch.zeros_like(x.grad[~mask]))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@over("dtype", [torch.bfloat16, torch.float64])
 def test_masked_mean_keeps_the_precision_of_its_input(dtype):
     assert masked_mean(random(2, 3, 4).to(dtype), random_mask(2, 3)).dtype == dtype

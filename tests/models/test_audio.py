@@ -6,6 +6,7 @@ from torchaudio.functional import melscale_fbanks
 
 from mtpkdot.models.audio import LogMelEncoder
 from mtpkdot.models.encoder import Steps
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, gradients, random, random_mask
 
 RATE, LENGTH = 8000.0, 1600
@@ -27,15 +28,15 @@ def centres(n_mels=64, rate=RATE):
     return 700 * (10 ** (torch.linspace(0, top, n_mels + 2)[1:-1] / 2595) - 1)
 
 
-@pytest.mark.parametrize("frequency", [300.0, 1000.0, 2500.0, 3500.0])
-@pytest.mark.parametrize("rate", [8000.0, 16000.0, 44100.0])
+@over("frequency", [300.0, 1000.0, 2500.0, 3500.0])
+@over("rate", [8000.0, 16000.0, 44100.0])
 def test_a_tone_lies_in_its_band(frequency, rate):
     sound = tone(frequency, rate=rate, length=round(rate / 5))
     spectrum = encoder(rate, len(sound)).log_mel(sound[None])[0, 0, :, 5:-5].mean(dim=1)
     assert abs(int(spectrum.argmax()) - int((centres(rate=rate) - frequency).abs().argmin())) <= 1
 
 
-@pytest.mark.parametrize("rate", [8000.0, 16000.0, 44100.0])
+@over("rate", [8000.0, 16000.0, 44100.0])
 def test_full_scale_is_2_and_every_20_decibels_less_are_0_8_less_at_any_rate(rate):
     model = encoder(rate, round(rate / 5), n_mels=32)
     frequency = float(centres(32, rate)[20])
@@ -52,7 +53,7 @@ def test_silence_is_the_floor_with_a_finite_gradient():
     assert sound.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("rate", [8000.0, 16000.0, 22050.0, 44100.0, 48000.0])
+@over("rate", [8000.0, 16000.0, 22050.0, 44100.0, 48000.0])
 def test_no_band_is_empty(rate):
     model = encoder(rate, round(rate / 5))
     assert bool((model.spectrogram.mel_scale.fb > 0).any(dim=0).all())
@@ -74,7 +75,7 @@ def test_half_precision_does_not_reach_the_spectrogram():
         assert torch.equal(model.log_mel(sound), expected)
 
 
-@pytest.mark.parametrize("layers", [0, 1])
+@over("layers", [0, 1])
 def test_masked_steps_and_batch_mates_change_nothing(layers):
     model, x, mask = encoder(temporal_layers=layers), 0.1 * random(5, 3, LENGTH), random_mask(5, 3)
     mask[0], mask[1] = False, True
@@ -102,8 +103,8 @@ def test_a_transformer_takes_the_size_of_the_spectrogram():
     assert model(random(1, 1, 2480), torch.ones(1, 1, dtype=torch.bool))[0].shape == (1, 1, model.dim)
 
 
-@pytest.mark.parametrize(
-    ("steps", "settings", "message"),
+@over(
+    "steps, settings, message",
     [
         (Steps((1600,)), {}, "rate of the sound"),
         (Steps((2, 1600), RATE), {}, r"reads sound \(L,\)"),

@@ -1,12 +1,12 @@
 import math
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, built, gradients, random, random_mask
 
 property_test = settings(deadline=None, max_examples=25, derandomize=True)
@@ -46,7 +46,7 @@ def test_a_sample_depends_neither_on_its_batch_mates_nor_on_appended_masked_step
         assert_close(output[i], alone_output[0])
 
 
-@pytest.mark.parametrize("garbage", [1e6, math.nan, math.inf])
+@over("garbage", [1e6, math.nan, math.inf])
 def test_masked_steps_reach_neither_the_output_nor_the_gradient(garbage):
     model, x, mask = backbone(), random(6, 4, 5), random_mask(6, 4)
     clean = model(x, mask)
@@ -57,7 +57,7 @@ def test_masked_steps_reach_neither_the_output_nor_the_gradient(garbage):
         assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@over("batch", [1, 4])
 def test_fully_masked_samples_are_finite_and_all_the_same(batch):
     model = backbone()
     feature, output = model(random(batch, 4, 5), torch.zeros(batch, 4, dtype=torch.bool))

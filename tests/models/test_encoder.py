@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mtpkdot.models.attention import masked_mean
 from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps, sinusoids
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, built, gradients, random, random_mask
 
 property_test = settings(deadline=None, max_examples=25, derandomize=True)
@@ -16,7 +17,7 @@ KINDS = {
     "temporal": {"temporal_layers": 2},
     "both": {"hidden": 7, "temporal_layers": 1},
 }
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = over("kind", KINDS)
 
 
 def encoder(kind, size=5, dim=8):
@@ -48,7 +49,7 @@ def test_appended_masked_steps_change_nothing(kind, steps, extra, seed):
 
 
 @every_kind
-@pytest.mark.parametrize("garbage", [1e6, math.nan, math.inf])
+@over("garbage", [1e6, math.nan, math.inf])
 def test_masked_steps_may_hold_anything(kind, garbage):
     model, x, mask = encoder(kind), random(6, 4, 5), random_mask(6, 4)
     mask[0], mask[1] = False, True
@@ -69,8 +70,8 @@ def test_masked_steps_come_out_as_zeros(kind):
 
 
 @every_kind
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("training", [True, False])
+@over("batch", [1, 4])
+@over("training", [True, False])
 def test_fully_masked_samples_have_finite_features_and_gradients(kind, batch, training):
     model = encoder(kind).train(training)
     some = random_mask(batch, 3)
@@ -118,7 +119,7 @@ def test_an_encoder_of_ones_own_states_its_sizes_and_must_say_how_it_encodes():
 # sinusoids
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5, 8])
+@over("dim", [1, 2, 5, 8])
 def test_positions_are_the_sines_and_cosines_of_the_paper(dim):
     positions = sinusoids(6, dim)
     assert positions.shape == (6, dim)

@@ -1,17 +1,17 @@
 import math
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtpkdot.models.fusion import GatedFusion
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, built, gradients, random, random_mask
 
 property_test = settings(deadline=None, max_examples=25, derandomize=True)
 DIMS = {"a": 5, "b": 3, "c": 7, "d": 4}
 STEPS = {"a": 4, "b": 1, "c": 6, "d": 4}
-numbers_of_modalities = pytest.mark.parametrize("number", [1, 2, 3, 4])
+numbers_of_modalities = over("number", [1, 2, 3, 4])
 
 
 def fusion(number=2, seed=0, **settings):
@@ -63,8 +63,8 @@ def test_appended_masked_steps_change_nothing(number, extra, seed):
 
 
 @numbers_of_modalities
-@pytest.mark.parametrize("batch_attention", [False, True])
-@pytest.mark.parametrize("garbage", [1e6, math.inf, math.nan])
+@over("batch_attention", [False, True])
+@over("garbage", [1e6, math.inf, math.nan])
 def test_masked_steps_reach_neither_the_joint_feature_nor_the_gradient(number, batch_attention, garbage):
     model = fusion(number, batch_attention=batch_attention)
     features, masks = batch_of(model, 5)
@@ -104,7 +104,7 @@ def values_before_the_gate(model, features, masks):
     return seen[0].unflatten(1, (len(model.modalities), -1))
 
 
-@pytest.mark.parametrize("number", [2, 3, 4])
+@over("number", [2, 3, 4])
 def test_every_modality_reads_the_steps_of_all_others(number):
     model = fusion(number)
     features, masks = batch_of(model, 3)
@@ -181,9 +181,9 @@ def test_the_token_is_not_pooled_beside_real_steps():
 
 
 @numbers_of_modalities
-@pytest.mark.parametrize("batch_attention", [False, True])
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("training", [True, False])
+@over("batch_attention", [False, True])
+@over("batch", [1, 4])
+@over("training", [True, False])
 def test_absent_modalities_leave_features_and_gradients_finite(number, batch_attention, batch, training):
     model = fusion(number, batch_attention=batch_attention).train(training)
     features, masks = batch_of(model, batch)
@@ -220,7 +220,7 @@ def test_fusing_does_not_change_its_inputs():
 
 
 @numbers_of_modalities
-@pytest.mark.parametrize("steps", [STEPS, dict.fromkeys(DIMS, 3)])
+@over("steps", [STEPS, dict.fromkeys(DIMS, 3)])
 def test_attention_across_the_batch_makes_a_sample_depend_on_its_batch_mates(number, steps):
     model = fusion(number, batch_attention=True)
     features, masks = batch_of(model, 4, steps=steps)
@@ -292,7 +292,7 @@ def test_a_modality_masked_at_one_step_falls_out_of_the_gate_at_that_step_alone(
 
 
 @numbers_of_modalities
-@pytest.mark.parametrize("garbage", [1e6, math.inf, math.nan])
+@over("garbage", [1e6, math.inf, math.nan])
 def test_the_content_of_masked_steps_reaches_no_row_and_no_gradient(number, garbage):
     model, features, masks = stepwise(number)
     clean = model(features, masks)

@@ -1,7 +1,7 @@
-import pytest
 import torch
 
 from mtpkdot.models.head import Head
+from tests.loops import over
 from tests.models.helpers import assert_close, built, random
 
 
@@ -36,7 +36,7 @@ def test_statistics_of_the_targets_are_copies():
     assert model.mean.tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("scale", [0.01, 100.0])
+@over("scale", [0.01, 100.0])
 def test_weights_start_alike_in_every_unit(scale):
     model, feature = head(), random(50, 5)
     spread = model(feature).std(dim=0)

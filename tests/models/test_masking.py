@@ -1,10 +1,10 @@
 import math
 
-import pytest
 import torch
 from torch import nn
 
 from mtpkdot.models.masking import Temporal, by_length, encode_real, encode_sequences, nearest_real
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, built, random, random_mask
 
 
@@ -64,8 +64,8 @@ def test_a_sequence_is_read_up_to_its_last_real_step():
     assert torch.equal(encoded[2, 0], torch.zeros(2))
 
 
-@pytest.mark.parametrize(
-    ("mask", "expected"),
+@over(
+    "mask, expected",
     [([1, 1, 1], [0, 1, 2]), ([0, 1, 0, 0, 1, 0], [1, 1, 1, 1, 4, 4]), ([0, 0, 1], [2, 2, 2]), ([0, 0], [0, 0])],
 )
 def test_the_nearest_real_step_is_the_last_one_or_else_the_next(mask, expected):

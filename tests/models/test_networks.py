@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from mtpkdot.errors import ConfigError
 from mtpkdot.models.networks import image_network, video_network
 from mtpkdot.models.weights import without_pretrained
+from tests.loops import over
 from tests.models.helpers import assert_close, random
 
 TINY = "test_resnet"
@@ -40,6 +41,7 @@ def with_classifier(name=TINY):
     return seeded(lambda: timm.create_model(name, num_classes=7), seed=5)
 
 
+@pytest.mark.slow
 def test_the_libraries_are_loaded_only_when_a_network_is_built():
     modules = "visual, audio, signal, networks, weights"
     heavy = "{'timm', 'torchvision', 'torchaudio', 'huggingface_hub', 'lightning'}"
@@ -48,7 +50,7 @@ def test_the_libraries_are_loaded_only_when_a_network_is_built():
     assert ran.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("name", [TINY, "test_convnext", "mobilenetv3_small_050"])
+@over("name", [TINY, "test_convnext", "mobilenetv3_small_050"])
 def test_the_feature_size_is_that_of_the_output(name):
     network, size = image_network(name)
     assert network.eval()(random(2, 3, 32, 32)).shape == (2, size)
@@ -63,7 +65,7 @@ def test_a_network_for_one_size_takes_the_size_of_the_pictures_and_needs_it():
         image_network("test_vit", size=(64, 21))
 
 
-@pytest.mark.parametrize(("name", "message"), [("resnet999", "no model"), ("resnet18.nope", "no weights")])
+@over("name, message", [("resnet999", "no model"), ("resnet18.nope", "no weights")])
 def test_unknown_models_are_told(name, message):
     with pytest.raises(ConfigError, match=message):
         image_network(name)

@@ -1,9 +1,9 @@
 import math
 
-import pytest
 import torch
 
 from mtpkdot.models.normalise import Standardize
+from tests.loops import over
 from tests.models.helpers import random
 
 
@@ -23,7 +23,7 @@ def test_missing_values_become_the_training_mean():
     assert Standardize((2,))(torch.tensor([[[math.nan, 3.0]]])).tolist() == [[[0.0, 3.0]]]
 
 
-@pytest.mark.parametrize("clip", [1.0, 10.0])
+@over("clip", [1.0, 10.0])
 def test_values_far_off_are_clipped_to_the_bound(clip):
     x = torch.tensor([[[1e9, -1e9], [math.inf, -math.inf], [1.5, -2.1]]])
     expected = torch.tensor([[[clip, -clip], [clip, -clip], [0.25, -0.2]]])

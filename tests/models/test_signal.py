@@ -6,6 +6,7 @@ import torch
 from mtpkdot.errors import ConfigError
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.signal import SignalEncoder, SpectrogramEncoder, decibels
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, gradients, random, random_mask
 
 STEPS = Steps((2,), 64.0)
@@ -13,7 +14,7 @@ KINDS = {
     "spectrogram": lambda: SpectrogramEncoder(STEPS, model="test_resnet", dim=8),
     "convolutions": lambda: SignalEncoder(STEPS, channels=(4, 6), stride=3, dim=8),
 }
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = over("kind", KINDS)
 
 
 def seeded(build):
@@ -49,7 +50,7 @@ def test_a_sample_depends_neither_on_its_batch_mates_nor_on_appended_masked_step
 
 
 @every_kind
-@pytest.mark.parametrize("garbage", [1e6, math.nan, math.inf])
+@over("garbage", [1e6, math.nan, math.inf])
 def test_masked_samples_may_hold_anything(kind, garbage):
     model, x, mask = encoder(kind), random(6, 64, 2), gaps(6, 64)
     clean = model(x, mask)[0]
@@ -60,7 +61,7 @@ def test_masked_samples_may_hold_anything(kind, garbage):
 
 
 @every_kind
-@pytest.mark.parametrize("training", [True, False])
+@over("training", [True, False])
 def test_a_batch_without_a_real_sample_is_zero_with_finite_gradients(kind, training):
     model = encoder(kind).train(training)
     encoded, mask = model(random(3, 64, 2), torch.zeros(3, 64, dtype=torch.bool))
@@ -111,7 +112,7 @@ def test_the_picture_of_the_released_recipe_has_its_size_and_its_windows():
     assert model.spectrogram(signal[:, :9]).shape == (2, 1, 65, 1)
 
 
-@pytest.mark.parametrize("window", [1, 129])
+@over("window", [1, 129])
 def test_a_window_fits_into_its_transform(window):
     with pytest.raises(ValueError, match="too short, or longer"):
         SpectrogramEncoder(Steps((1,), 512.0), "test_resnet", n_fft=128, window=window)
@@ -139,7 +140,7 @@ def test_decibels_map_the_range_above_the_floor_to_that_of_a_picture():
     assert_close(decibels(power, -80.0), torch.tensor([-2.0, -2.0, -2.0, 0.0, 2.0, 2.5]))
 
 
-@pytest.mark.parametrize("length", [1, 3, 20])
+@over("length", [1, 3, 20])
 def test_signals_shorter_than_the_window_are_encoded(length):
     encoded, mask = encoder("spectrogram")(random(2, length, 2), torch.ones(2, length, dtype=torch.bool))
     assert encoded.isfinite().all()
@@ -162,7 +163,7 @@ def test_networks_for_one_size_are_refused():
 # convolutions
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(1, 1), (3, 1), (4, 2), (9, 1), (10, 2), (64, 8)])
+@over("steps, expected", [(1, 1), (3, 1), (4, 2), (9, 1), (10, 2), (64, 8)])
 def test_every_layer_divides_the_steps_and_rounds_up(steps, expected):
     layers = (4, 6) if steps > 4 else (4,)
     model = seeded(lambda: SignalEncoder(STEPS, layers, stride=3))
@@ -184,13 +185,13 @@ def test_every_real_sample_is_read():
     assert bool((x.grad.abs() > 0).all())
 
 
-@pytest.mark.parametrize("settings", [{"kernel": 6}, {"kernel": 5, "stride": 4}, {"channels": ()}])
+@over("settings", [{"kernel": 6}, {"kernel": 5, "stride": 4}, {"channels": ()}])
 def test_layers_that_would_skip_samples_are_refused(settings):
     with pytest.raises(ValueError, match="odd kernel"):
         SignalEncoder(STEPS, **settings)
 
 
-@pytest.mark.parametrize("cls", [SignalEncoder, SpectrogramEncoder])
+@over("cls", [SignalEncoder, SpectrogramEncoder])
 def test_other_steps_are_refused(cls):
     with pytest.raises(ValueError, match=r"reads signals \(C,\)"):
         cls(Steps((3, 4), 64.0))

@@ -1,8 +1,8 @@
-import pytest
 import torch
 from torch import nn
 
 from mtpkdot.models.tnet import TNet
+from tests.loops import over
 from tests.models.helpers import assert_close, built, random
 
 
@@ -10,8 +10,8 @@ def tnet(**settings):
     return built(lambda: TNet(5, 4, **settings))
 
 
-@pytest.mark.parametrize("activation", [True, False])
-@pytest.mark.parametrize("hidden", [(), (7,), (8, 3, 8)])
+@over("activation", [True, False])
+@over("hidden", [(), (7,), (8, 3, 8)])
 def test_every_time_step_is_mapped_by_itself_to_the_privileged_size(hidden, activation):
     model, x = tnet(hidden=hidden, activation=activation), random(2, 3, 5)
     made = model(x)
@@ -37,7 +37,7 @@ def test_with_activation_it_is_not_linear():
     assert not torch.allclose(model(-x) - origin, origin - model(x), atol=1e-3)
 
 
-@pytest.mark.parametrize("hidden", [(), (16,)])
+@over("hidden", [(), (16,)])
 def test_hallucinated_features_take_either_sign(hidden):
     made = tnet(hidden=hidden)(random(200, 5))
     assert float(made.detach().min()) < 0 < float(made.detach().max())

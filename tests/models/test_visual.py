@@ -8,6 +8,7 @@ from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.visual import FrameEncoder, Pictures, VideoEncoder
 from mtpkdot.models.weights import without_pretrained
+from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, gradients, random_mask
 
 PICTURE, CLIP = (3, 32, 32), (2, 3, 32, 32)
@@ -18,7 +19,7 @@ KINDS = {
     "one clip": (VideoEncoder, PICTURE, {"dim": 8}),
     "clips": (VideoEncoder, CLIP, {}),
 }
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = over("kind", KINDS)
 
 
 def seeded(build, seed=0):
@@ -58,8 +59,9 @@ def test_a_sample_depends_neither_on_its_batch_mates_nor_on_appended_masked_step
     assert float(together[mask_out].abs().max(dim=-1).values.min()) > 0
 
 
+@pytest.mark.slow
 @every_kind
-@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+@over("garbage", [math.nan, math.inf])
 def test_masked_steps_reach_neither_output_nor_gradient_nor_batch_statistics(kind, garbage):
     (x, mask), found = batch(kind), []
     x = x.float()
@@ -78,7 +80,7 @@ def test_masked_steps_reach_neither_output_nor_gradient_nor_batch_statistics(kin
 
 
 @every_kind
-@pytest.mark.parametrize("training", [True, False])
+@over("training", [True, False])
 def test_a_batch_without_a_real_step_is_zero_with_zero_gradients(kind, training):
     model, (x, mask) = encoder(kind).train(training), batch(kind)
     encoded, mask_out = model(x, torch.zeros_like(mask))
@@ -129,7 +131,8 @@ def test_a_step_of_several_frames_is_their_mean():
     assert_close(clips(x, mask)[0], single.view(2, 3, 2, 8).mean(dim=2))
 
 
-@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18"])
+@pytest.mark.slow
+@over("name", ["r3d_18", "r2plus1d_18"])
 def test_a_clip_is_what_torchvision_makes_of_it(name):
     from torchvision.models import get_model, get_model_weights
 
@@ -161,8 +164,8 @@ def test_a_vision_transformer_takes_the_size_of_the_steps():
     assert encoded.shape == (1, 2, model.dim)
 
 
-@pytest.mark.parametrize("cls", [FrameEncoder, VideoEncoder])
-@pytest.mark.parametrize("shape", [(512,), (1, 32, 32), (32, 32, 3), (2, 2, 3, 32, 32)])
+@over("cls", [FrameEncoder, VideoEncoder])
+@over("shape", [(512,), (1, 32, 32), (32, 32, 3), (2, 2, 3, 32, 32)])
 def test_other_steps_are_refused(cls, shape):
     with pytest.raises(ValueError, match="reads pictures"):
         cls(Steps(shape))

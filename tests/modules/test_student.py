@@ -55,6 +55,7 @@ def test_the_checkpoint_holds_no_weight_of_a_teacher(checkpoints):
     assert parts == {"backbone", "tnets", "fusion", "head"}
 
 
+@pytest.mark.slow
 def test_it_predicts_in_a_fresh_process_from_its_checkpoint_alone(checkpoints, tmp_path, batch, load):
     alone = tmp_path / "student.ckpt"
     alone.write_bytes(checkpoints["student"].read_bytes())

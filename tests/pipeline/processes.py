@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import traceback
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +87,21 @@ def run(world: int, *commands: list[str], log: Path, codes: tuple[int, ...] | No
         log: where the processes write, with their rank after it.
         codes: exit code that each must have; None for 0.
     """
+    processes = begin(world, *commands, log=log)
+    for process in processes:
+        process.join()
+    told = "\n".join(path.read_text() for path in sorted(log.parent.glob(f"{log.name}*")))
+    assert tuple(process.exitcode for process in processes) == (codes or (0,) * world), told
+
+
+def begin(world: int, *commands: list[str], log: Path) -> list[ForkProcess]:
+    """Start what `run` runs, and do not wait for it."""
     ports = [_free_port() for _ in commands]
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_start, args=(rank, world, commands, ports, log)) for rank in range(world)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join()
-    told = "\n".join(path.read_text() for path in sorted(log.parent.glob(f"{log.name}*")))
-    assert tuple(process.exitcode for process in processes) == (codes or (0,) * world), told
+    return processes
 
 
 def _start(rank: int, world: int, commands: tuple[list[str], ...], ports: list[int], log: Path) -> None:

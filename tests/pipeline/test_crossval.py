@@ -60,6 +60,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found by /proc")
 def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_path):
@@ -99,6 +100,7 @@ def test_a_study_that_was_killed_twice_ends_in_the_same_table(tiny_config, tmp_p
     assert len(list((killed / "stages" / "student").iterdir())) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found by /proc")
 def test_processes_end_with_a_program_that_was_killed(tiny_config, tmp_path):
     process = start(tiny_config, tmp_path, "--jobs", "1")

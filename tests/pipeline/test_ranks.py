@@ -12,9 +12,10 @@ import yaml
 
 from tests.pipeline.processes import EPOCHS, EXACT, curves, run
 
+pytestmark = pytest.mark.slow
 WORLDS = (1, 2, 4)
 STAGES = ("backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator", "student")
-FEW = ("mtpkdot", "kd", "sp", "mtpkdot_plus", "selftraining")
+FEW = ("mtpkdot", "sp", "selftraining")
 METHODS = {1: FEW, 2: FEW, 4: ("mtpkdot",)}
 
 
@@ -74,14 +75,13 @@ def test_every_step_has_the_loss_of_one_process(world, stage, method, roots):
 def test_over_two_hundred_steps_the_student_goes_the_way_of_one_process(roots):
     longer = ["--student.fit.max_epochs=34", "--pipeline.name=long", "--student.model.method=mtpkdot"]
     found = {}
-    for world in WORLDS:
+    for world in WORLDS[:2]:
         command = ["fit", "--config", str(roots.folder / "exact.yaml"), "--pipeline.root", str(roots[world])]
         run(world, [*command, *longer], log=roots.folder / f"long-{world}")
         assert (roots.folder / f"long-{world}-0").read_text().count("taken from") == 5
         found[world], _ = curve(roots[world], "student", "long")
     assert len(found[1]) > 200
-    for world in WORLDS[1:]:
-        assert found[world] == pytest.approx(found[1], rel=0, abs=1e-8)
+    assert found[2] == pytest.approx(found[1], rel=0, abs=1e-8)
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])
@@ -111,7 +111,7 @@ def test_one_process_writes_and_tells(world, roots):
 
 
 def test_the_first_steps_in_single_precision_differ_by_rounding(tmp_path):
-    of = {world: fit(tmp_path, world, ("mtpkdot",), "--trainer.precision", "32-true") for world in WORLDS}
+    of = {world: fit(tmp_path, world, ("mtpkdot",), "--trainer.precision", "32-true") for world in WORLDS[:2]}
     for stage in STAGES:
         expected, *others = (curve(root, stage, "mtpkdot")[0][:20] for root in of.values())
         assert len(expected) == 20

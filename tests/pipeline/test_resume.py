@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +13,9 @@ import yaml
 
 from mtpkdot.cli.main import main
 from tests.conftest import TINY
+from tests.pipeline.processes import begin
 
-EPOCHS = 40
+EPOCHS = 16
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +47,10 @@ def weights(root: Path) -> dict[str, torch.Tensor]:
 
 def interrupt(config: Path, root: Path, stage: str, how: signal.Signals, after_epochs: int) -> int:
     """Start a run and send a signal some checkpoints into a stage; the exit code."""
-    command = [sys.executable, "-m", "mtpkdot", "fit", "--config", str(config), "--pipeline.root", str(root)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    log = root.with_name(f"{root.name}.log")
+    (process,) = begin(1, ["fit", "--config", str(config), "--pipeline.root", str(root)], log=log)
     seen, last = 0, 0
-    while process.poll() is None and seen < after_epochs:
+    while process.is_alive() and seen < after_epochs:
         for path in (root / "stages" / stage).glob(".*.partial/last.ckpt"):
             try:
                 changed = path.stat().st_mtime_ns
@@ -61,10 +59,11 @@ def interrupt(config: Path, root: Path, stage: str, how: signal.Signals, after_e
             seen, last = seen + (changed != last), changed
         time.sleep(0.002)
     time.sleep(random.random() * 0.05)
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
-    assert b"Traceback" not in errors, errors.decode()
-    return process.returncode
+    os.kill(process.pid, how)
+    process.join(60)
+    told = Path(f"{log}-0").read_text()
+    assert "Traceback" not in told, told
+    return process.exitcode
 
 
 def test_a_terminated_and_then_killed_run_ends_in_the_same_weights(config, straight, tmp_path, capsys):

@@ -88,6 +88,7 @@ def test_a_record_that_cannot_be_read_says_what_to_remove(tmp_path):
         stored.record()
 
 
+@pytest.mark.slow
 def test_four_processes_train_a_shared_stage_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     log = tmp_path / "log"
@@ -100,6 +101,7 @@ def test_four_processes_train_a_shared_stage_once(tmp_path):
     assert log.read_text() == "trained\n"
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=train_slowly, args=(tmp_path, tmp_path / "log"))

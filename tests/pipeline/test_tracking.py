@@ -1,6 +1,8 @@
 """W&B: one run per fit, offline where it must be; trials of a sweep share the teacher and no folder."""
 
 import json
+import os
+import queue
 import random
 import shutil
 import signal
@@ -13,13 +15,16 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import wandb
+from wandb import wandb_agent
 
 from mtpkdot.cli.main import main
 from mtpkdot.pipeline import tracking
+from mtpkdot.pipeline.callbacks import StepSeed
 from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.runner import Run as Runner
 from tests.pipeline.sweeps import ROOT, command, drawn, environment, load
 
-TRIALS = 8
+TRIALS = 4
 WANDB = ["--trainer.logger", "WandbLogger"]
 
 
@@ -76,6 +81,58 @@ def test_a_fit_is_one_run_with_the_stages_before_its_values(tiny_config, trained
     assert first.ended == [0]
     plain = json.loads((trained_root / "tiny" / "run.json").read_text())["stages"]
     assert json.loads((tmp_path / "tiny" / "run.json").read_text())["stages"] == plain  # a logger changes no result
+
+
+@pytest.mark.parametrize(
+    ("variables", "signum", "queued"),
+    [
+        ({"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "t1"}, signal.SIGTERM, False),
+        ({"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "t1"}, signal.SIGUSR1, True),
+        ({"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "t1", "SLURM_JOB_ID": "7"}, signal.SIGTERM, True),
+        ({"WANDB_RUN_ID": "t1"}, signal.SIGTERM, True),
+    ],
+    ids=["stopped by its sweep", "pre-empted", "either, in a job of Slurm", "no trial"],
+)
+@pytest.mark.parametrize("when", ["in a step", "before"])
+def test_a_trial_is_queued_again_unless_its_sweep_has_stopped_it(
+    variables, signum, queued, when, tiny_config, tmp_path, runs, monkeypatch
+):
+    for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    place = (StepSeed, "on_train_batch_start") if when == "in a step" else (Runner, "_train")
+    plain = getattr(*place)
+
+    def signalled(self, *arguments):
+        os.kill(os.getpid(), signum)
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(*place, signalled)
+    line = [
+        "fit",
+        "--config",
+        str(tiny_config),
+        "--pipeline.root",
+        str(tmp_path),
+        "--pipeline.stages",
+        "[backbone.video]",
+    ]
+    assert main([*line, *WANDB, "--backbone.video.fit.max_epochs", "1", "--data.init_args.batch_size", "8"]) == 143
+    (run,) = runs
+    assert run.ended == (["preempting", 143] if queued else [143])
+    kept = list((tmp_path / "stages" / "backbone.video").glob(".*.partial/last.ckpt"))
+    assert len(kept) == (when == "in a step")
+
+
+def test_the_agent_of_wandb_ends_a_trial_by_sigterm(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    agent = wandb_agent.Agent(None, queue.Queue(), "s1")
+    trial = wandb_agent.AgentProcess(command=["sleep", "60"], env=dict(os.environ))
+    trial.last_sigterm_time = None
+    agent._run_processes["t1"] = trial
+    agent._process_command({"type": "stop", "run_id": "t1"})
+    assert trial.wait(timeout=30) == -signal.SIGTERM
 
 
 def test_weights_are_kept_with_the_run_if_asked_for(tiny_config, tmp_path, runs):
@@ -203,7 +260,7 @@ def test_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_pat
     trials = {
         f"trial{i}": {
             "student.model.top_k": 4 + i,
-            "student.model.train_tnet": i >= 4,
+            "student.model.train_tnet": i >= TRIALS // 2,
             "pipeline.root": str(tmp_path),
         }
         for i in range(TRIALS)

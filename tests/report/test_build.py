@@ -41,6 +41,7 @@ def study(tmp_path_factory):
     return fake.write(made, {"mtpkdot": 0.8}, skip={"labelled_5/none/fold1-seed1"})
 
 
+@pytest.mark.slow
 def test_a_report_has_all_that_can_be_told_without_the_data(study, tmp_path):
     (study / "labelled_5/none/fold1-seed1").mkdir(parents=True, exist_ok=True)
     (study / "labelled_5/none/fold1-seed1/failed.txt").write_text("Traceback\nValueError: no <luck>\n")

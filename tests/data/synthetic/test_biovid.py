@@ -120,6 +120,7 @@ def test_the_frames_layout_and_its_lists(tmp_path):
     assert cv2.imread(str(out / listed[0] / "img_00138.jpg")).shape == (48, 48, 3)
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(official, tmp_path):
     seen = []
     biovid.synthesize(tmp_path / "out", **SMALL, workers=2, progress=lambda *now: seen.append(now))
@@ -171,6 +172,7 @@ def features(subject, label, number):
     return moved, np.array([*skin, np.log(emg[-1500:].std() / emg[:300].std())])
 
 
+@pytest.mark.slow
 def test_the_body_tells_more_than_the_face_about_unseen_people():
     people = biovid.subject_ids(40)
     found = [(*features(s, c, i), c == "PA4", s) for s in people for c in ("BL1", "PA4") for i in range(1, 7)]

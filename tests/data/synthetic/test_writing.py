@@ -156,6 +156,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_the_bytes_of_a_video_do_not_depend_on_what_lay_in_memory(tmp_path):
     written = {".mp4": set(), ".avi": set()}
     for filling in ("1", "85"):  # glibc fills fresh memory with it; elsewhere the test is only weaker

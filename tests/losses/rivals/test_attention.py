@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_features, rival
 
@@ -24,8 +25,8 @@ def attention_loss(student, teacher, p):
     return np.mean(distances)
 
 
-@pytest.mark.parametrize("p", [1.0, 2.0, 3.5])
-@pytest.mark.parametrize(("student_dim", "teacher_dim"), [(6, 6), (8, 4), (4, 8), (7, 5), (5, 7), (6, 1)])
+@over("p", [1.0, 2.0, 3.5])
+@over("student_dim, teacher_dim", [(6, 6), (8, 4), (4, 8), (7, 5), (5, 7), (6, 1)])
 def test_the_loss_equals_its_formula(student_dim, teacher_dim, p):
     student, teacher = random(5, student_dim, seed=0), random(5, teacher_dim, seed=1)
     loss = rival("at", student_dim=student_dim, teacher_dim=teacher_dim, p=p)(*of_features(student, teacher))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_features, rival
 
@@ -37,7 +38,7 @@ def test_the_loss_of_a_hand_computed_case():
     assert float(loss.detach()) == pytest.approx(math.log(1 + math.exp(-2)))
 
 
-@pytest.mark.parametrize("n", [2, 5, 12])
+@over("n", [2, 5, 12])
 def test_samples_that_cannot_be_told_apart_cost_the_logarithm_of_the_batch(n):
     crd = rival("crd")
     loss = crd(*of_features(torch.ones(n, 6), torch.ones(n, 5)))

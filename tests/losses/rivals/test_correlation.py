@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_features, rival
 
@@ -16,7 +17,7 @@ def kernel(features, gamma, order):
     )
 
 
-@pytest.mark.parametrize(("gamma", "order"), [(0.4, 1), (0.4, 2), (0.4, 3), (1.5, 2)])
+@over("gamma, order", [(0.4, 1), (0.4, 2), (0.4, 3), (1.5, 2)])
 def test_the_loss_equals_its_formula(gamma, order):
     student, teacher = random(6, 6, seed=0), random(6, 5, seed=1)
     expected = ((kernel(student, gamma, order) - kernel(teacher, gamma, order)) ** 2).mean()

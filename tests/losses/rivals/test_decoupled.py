@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mtpkdot.losses.task import output_loss
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_outputs, rival
 
@@ -32,7 +33,7 @@ def published(student, teacher, target, temperature, alpha, beta):
     return temperature**2 * np.mean(terms)
 
 
-@pytest.mark.parametrize(("temperature", "alpha", "beta"), [(4.0, 1.0, 8.0), (1.0, 1.0, 0.0), (2.0, 0.0, 3.0)])
+@over("temperature, alpha, beta", [(4.0, 1.0, 8.0), (1.0, 1.0, 0.0), (2.0, 0.0, 3.0)])
 def test_the_loss_equals_its_formula_on_labelled_rows(temperature, alpha, beta):
     student, teacher = random(5, 4, seed=0) * 2, random(5, 4, seed=1) * 2
     loss = dkd(temperature=temperature, alpha=alpha, beta=beta)(*of_outputs(student, teacher, TARGET, SOME))
@@ -75,7 +76,7 @@ def test_the_gradient_of_unlabelled_rows_is_zero():
     assert (student.grad[SOME].abs().amax(dim=1) > 0).all()
 
 
-@pytest.mark.parametrize("sure", [1e3, 1e6])
+@over("sure", [1e3, 1e6])
 def test_models_that_are_very_sure_of_opposite_classes_have_a_finite_loss(sure):
     student = torch.tensor([[sure, 0.0, 0.0], [0.0, sure, -sure]], requires_grad=True)
     teacher = torch.tensor([[0.0, sure, 0.0], [sure, 0.0, -sure]])

@@ -3,11 +3,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_outputs, rival
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
+@over("temperature", [1.0, 2.0, 10.0])
 def test_classes_are_told_by_the_softened_teacher_to_the_student_as_it_is(temperature):
     student, teacher = random(5, 4, seed=0), random(5, 4, seed=1) * 3
     terms = []

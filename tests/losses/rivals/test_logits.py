@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from mtpkdot.losses.rivals.logits import unit
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_outputs, rival
 
@@ -49,7 +50,7 @@ def test_values_are_compared_in_units_of_the_teachers_spread():
     assert float(rival("kd", "regression")(*of_outputs(student, teacher))) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1e3])
+@over("scale", [1e-3, 1e3])
 def test_the_unit_of_the_values_does_not_matter(scale):
     student, teacher = random(6, 2, seed=4), random(6, 2, seed=5)
     kd, units = rival("kd", "regression"), torch.tensor([scale, 1.0])
@@ -58,7 +59,7 @@ def test_the_unit_of_the_values_does_not_matter(scale):
     )
 
 
-@pytest.mark.parametrize("constant", [0.0, 0.1, 100.1])
+@over("constant", [0.0, 0.1, 100.1])
 def test_a_teacher_that_answers_the_same_everywhere_is_followed_in_the_values_own_unit(constant):
     teacher = torch.full((7, 2), constant)
     loss = rival("kd", "regression")(*of_outputs(teacher + 2, teacher))
@@ -66,8 +67,8 @@ def test_a_teacher_that_answers_the_same_everywhere_is_followed_in_the_values_ow
     assert unit(teacher + 2, teacher).tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("n", [3, 7, 50])
-@pytest.mark.parametrize("constant", [0.1, 5.1, 100.1, 10_000.1])
+@over("n", [3, 7, 50])
+@over("constant", [0.1, 5.1, 100.1, 10_000.1])
 def test_what_rounding_leaves_of_a_constant_is_no_unit(constant, n):
     teacher = torch.full((n, 1), constant)
     assert unit(teacher, teacher).tolist() == [1.0]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mtpkdot.losses.rivals import Seen
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import rival
 
@@ -53,7 +54,7 @@ def test_a_target_on_which_the_teacher_is_opposed_to_the_truth_counts_zero_and_n
     assert float(m2pkd(*given(-target, target, SOME))) == 0.0
 
 
-@pytest.mark.parametrize("known", [0, 1])
+@over("known", [0, 1])
 def test_fewer_than_two_labels_show_nothing_of_the_teacher(known):
     target, labelled = random(N, 2, seed=7), torch.arange(N) < known
     answers, m2pkd = target.clone(), rival("m2pkd", teacher_dim=6)

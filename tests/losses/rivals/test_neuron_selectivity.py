@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_features, rival
 
@@ -15,7 +16,7 @@ def squared_mmd(student, teacher):
     return mean_kernel(s, s) + mean_kernel(t, t) - 2 * mean_kernel(s, t)
 
 
-@pytest.mark.parametrize(("n", "student_dim", "teacher_dim"), [(2, 6, 5), (7, 6, 5), (7, 3, 9), (4, 1, 1)])
+@over("n, student_dim, teacher_dim", [(2, 6, 5), (7, 6, 5), (7, 3, 9), (4, 1, 1)])
 def test_the_loss_is_the_squared_discrepancy_with_the_polynomial_kernel(n, student_dim, teacher_dim):
     student, teacher = random(n, student_dim, seed=0), random(n, teacher_dim, seed=1)
     loss = rival("nst", student_dim=student_dim, teacher_dim=teacher_dim)(*of_features(student, teacher))

@@ -4,6 +4,7 @@ from torch import nn
 
 from mtpkdot.losses.rivals import Seen
 from mtpkdot.losses.rivals.precision import FullPrecision, Linear, adapter, mean_over_rows
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import batch, of_features
 
@@ -16,8 +17,8 @@ class Product(FullPrecision):
         return (student.feature @ student.feature.T).sum()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "computed"),
+@over(
+    "dtype, computed",
     [
         (torch.float16, torch.float32),
         (torch.bfloat16, torch.float32),
@@ -53,8 +54,8 @@ def test_a_comparison_must_be_defined():
         FullPrecision("regression", 6, 5)(*batch("regression"))
 
 
-@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("given", [torch.float32, torch.float64])
+@over("kept", [torch.float32, torch.bfloat16, torch.float64])
+@over("given", [torch.float32, torch.float64])
 def test_a_linear_map_computes_in_the_precision_of_its_input(kept, given):
     layer, x = Linear(3, 2).to(kept), random(4, 3, seed=0, dtype=given)
     answer = layer(x)

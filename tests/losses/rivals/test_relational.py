@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mtpkdot.losses.rivals import relational
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_features, rival
 
@@ -33,8 +34,8 @@ def angle_term(student, teacher):
     return np.mean([huber(cosine(s, *triple) - cosine(t, *triple)) for triple in triples])
 
 
-@pytest.mark.parametrize("shift", [0.0, 30.0])
-@pytest.mark.parametrize("n", [3, 4, 7])
+@over("shift", [0.0, 30.0])
+@over("n", [3, 4, 7])
 def test_both_terms_equal_their_formulas(n, shift):
     student, teacher = random(n, 6, seed=0) + shift, random(n, 5, seed=1) * 10
     given = of_features(student, teacher)
@@ -68,7 +69,7 @@ def test_large_differences_of_angles_count_linearly():
     assert float(loss) == pytest.approx((1.5 + 1.5 + 0) / 3)
 
 
-@pytest.mark.parametrize("scale", [1e-9, 3.0, 1e9])
+@over("scale", [1e-9, 3.0, 1e9])
 def test_motions_reflections_and_the_scale_of_the_student_change_nothing(scale):
     student, teacher = random(6, 6, seed=4), random(6, 5, seed=5)
     rotation = torch.linalg.qr(random(6, 6, seed=6)).Q
@@ -84,7 +85,7 @@ def test_no_cosine_leaves_its_range_by_rounding():
     assert float(of_line.abs().max()) == 1.0
 
 
-@pytest.mark.parametrize("apart", [1e-18, 1e-12, 1e-8])
+@over("apart", [1e-18, 1e-12, 1e-8])
 def test_samples_that_nearly_coincide_have_no_direction_and_no_huge_gradient(apart):
     student = random(5, 6, seed=14)
     student[0] = 0
@@ -148,6 +149,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of the peak memory differs")
 def test_a_batch_of_512_takes_less_than_a_gigabyte_forth_and_back():
     # One tensor of all angles alone has half a gigabyte, and several per model would live until the gradient.

@@ -3,16 +3,17 @@ import math
 import pytest
 
 from mtpkdot.losses.rivals.settings import not_negative, positive
+from tests.loops import over
 from tests.losses.rivals.cases import rival
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+@over("value", [0.0, -1.0, math.inf, math.nan])
 def test_what_is_not_positive_and_finite_is_refused_by_name(value):
     with pytest.raises(ValueError, match=f"^wide must be positive and finite, not {value}$"):
         positive(fine=1.0, wide=value)
 
 
-@pytest.mark.parametrize("value", [-1e-9, math.inf, math.nan])
+@over("value", [-1e-9, math.inf, math.nan])
 def test_what_is_negative_or_not_finite_is_refused_by_name(value):
     with pytest.raises(ValueError, match=r"^wide must be finite and not negative, not "):
         not_negative(fine=0.0, wide=value)
@@ -23,8 +24,8 @@ def test_possible_values_pass():
     not_negative(a=0.0, b=1e9)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "told"),
+@over(
+    "name, settings, told",
     [
         ("kd", {"temperature": 0.0}, "temperature must be positive"),
         ("at", {"p": 0.5}, "p must be finite and at least 1, not 0.5"),
@@ -51,7 +52,7 @@ def test_impossible_settings_are_refused_in_one_line_before_any_batch_is_seen(na
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["kd", "at", "rkd", "cc", "vid", "crd", "dkd", "lupi"])
+@over("name", ["kd", "at", "rkd", "cc", "vid", "crd", "dkd", "lupi"])
 def test_settings_are_given_by_name(name):
     with pytest.raises(TypeError, match="positional"):
         type(rival(name, "classification"))("classification", 6, 5, 2)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from mtpkdot.losses.rivals.similarity_preserving import normalised_gram
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_features, rival
 
@@ -13,7 +14,7 @@ def gram(features):
     return np.array([row / np.linalg.norm(row) for row in matrix])
 
 
-@pytest.mark.parametrize("n", [1, 2, 6])
+@over("n", [1, 2, 6])
 def test_the_loss_is_the_squared_distance_of_the_normalised_gram_matrices_over_the_squared_batch(n):
     student, teacher = random(n, 6, seed=0), random(n, 5, seed=1)
     expected = ((gram(student) - gram(teacher)) ** 2).sum() / n**2
@@ -41,7 +42,7 @@ def test_the_row_of_a_zero_feature_is_zero_and_the_others_have_unit_length():
     torch.testing.assert_close(normalised_gram(features).norm(dim=1), torch.tensor([1.0, 1.0, 0.0, 1.0]))
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e12])
+@over("scale", [1e-12, 1e12])
 def test_the_gradient_is_that_of_the_formula_however_small_or_large_the_features_are(scale):
     student, teacher = random(5, 6, seed=6, dtype=torch.float64), random(5, 5, seed=7)
     small = student.float().mul(scale).requires_grad_()

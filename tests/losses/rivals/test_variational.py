@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.loops import over
 from tests.losses.reference import random
 from tests.losses.rivals.cases import of_features, rival
 
@@ -24,7 +25,7 @@ def test_the_loss_equals_the_mean_negative_log_likelihood_without_its_constant()
     assert float(vid(*of_features(student, teacher)).detach()) == pytest.approx(np.mean(terms), rel=1e-4)
 
 
-@pytest.mark.parametrize("variance", [2e-5, 0.01, 1.0, 5.0, 300.0])
+@over("variance", [2e-5, 0.01, 1.0, 5.0, 300.0])
 def test_the_variance_starts_where_it_is_told_to(variance):
     vid = rival("vid", variance=variance)
     torch.testing.assert_close(F.softplus(vid.alpha.detach()) + 1e-5, torch.full((5,), variance), rtol=1e-3, atol=0)
