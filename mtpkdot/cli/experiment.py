@@ -56,7 +56,8 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     if not (folder / CELL).is_file():
         stages = read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")
-    Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))
+    experiment = parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])
+    Run(experiment, trains=False).evaluate_again((split,))
 
 
 _HELP = {

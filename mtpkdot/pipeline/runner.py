@@ -23,7 +23,8 @@ from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.config import Experiment
-from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
+from mtpkdot.pipeline.elsewhere import as_trained, differences
+from mtpkdot.pipeline.evaluation import SPLITS, Evaluation
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
@@ -41,12 +42,13 @@ class Run:
 
     Args:
         experiment: the parsed config.
+        trains: false where the run is only evaluated.
 
     Raises:
         UserError: from the data or the config, before anything is trained or written.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, trains: bool = True) -> None:
         self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
         self.protocol = expand(self.config["protocol"])
         decided = {**self.protocol.data_arguments(""), "seed": self.config["seed_everything"]}
@@ -54,7 +56,9 @@ class Run:
             setattr(self.data, name, value)
         self.data.check()
         self.wanted, stages = wanted_stages(experiment)
+        self.trains = trains
         self.ranks = Ranks(self.config["trainer"])
+        self.config["trainer"] |= self.ranks.started
         self._check_config()
         self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
@@ -66,6 +70,7 @@ class Run:
             options["compile"],
             self.ranks,
         )
+        self.evaluation = Evaluation(self.data, self.config["trainer"], self.features, self.ranks)
         self.resume: bool = options["resume"]
         self.preemption = Preemption(options["checkpoint_every"], self.ranks)
         self.tracking = Tracking(self.config["trainer"]["logger"])
@@ -78,16 +83,13 @@ class Run:
         Args:
             everything: evaluate the stages that were taken from earlier runs as well.
         """
-        with ExitStack() as tracked:
-            with self.ranks.together():
-                self.ranks.decided(self._prepare)
-                if self.ranks.first:
-                    tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
-                for number, stage in enumerate(self.wanted, start=1):
-                    self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
+        with ExitStack() as tracked, self.ranks.together():
+            self.ranks.decided(self._prepare)
             if self.ranks.first:
-                # Alone, so that every sample counts once.
-                self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
+                tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
+            for number, stage in enumerate(self.wanted, start=1):
+                self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
+            self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
 
     def _prepare(self) -> None:
         self._check_modules()
@@ -106,31 +108,55 @@ class Run:
             raise changed
 
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
-        """Evaluate a finished run, if its configuration and data are those it was trained with."""
-        changed = self._changed(self._before())
+        """Evaluate a finished run, if its configuration and data are those it was trained with.
+
+        Devices, precision and paths are those of this machine, whatever it was trained on.
+        """
+        with self.ranks.together():
+            before = self.ranks.decided(self._before)
+            here, self.jobs = self.jobs, as_trained(self.jobs, before)
+            self.ranks.decided(lambda: self._compare(before, here))
+            self.evaluate(splits, {stage.name for stage in self.wanted})
+
+    def _compare(self, before: dict[str, Any], here: dict[str, Job]) -> None:
+        """Stop at another configuration than that of the training, and say what this machine does otherwise."""
+        changed = self._changed(before)
         if changed is not None:
             raise changed
-        self.evaluate(splits, {stage.name for stage in self.wanted})
+        for line in differences(here, self.jobs):
+            print(line, flush=True)
 
     def evaluate(self, splits: tuple[str, ...], stages: set[str] | None = None) -> None:
-        """Evaluate stages of the run, or all, on some parts; rows of other stages and parts stay as they are."""
+        """Evaluate stages of the run, or all, on some parts; rows of other stages and parts stay as they are.
+
+        All processes call it together, and share out the samples.
+        """
+        jobs = [job for name, job in self.jobs.items() if stages is None or name in stages]
+        self.ranks.decided(lambda: self._check_trained(jobs))
         rows: list[Row] = []
         tables: list[pd.DataFrame] = []
-        for name, job in self.jobs.items():
-            if stages is not None and name not in stages:
-                continue
+        with self.ranks.ending():
+            for job in jobs:
+                upstream = job.upstream if job.stage.kind == "adapted" else {}
+                found = self.evaluation.stage(job.stage, job.stored.checkpoint, upstream, splits)
+                rows += found[0]
+                tables += found[1]
+            told = self.ranks.decided(lambda: self._write(rows, tables))
+            if told and "test" in splits and "student" in self.jobs and len(self.data.submitted):
+                table = self.evaluation.submission(self.jobs["student"].stored.checkpoint)
+                self.ranks.decided(lambda: self._submit(table))
+
+    def _check_trained(self, jobs: list[Job]) -> None:
+        for job in jobs:
             if not job.stored.exists():
-                raise self._untrained(name)
-            upstream = job.upstream if job.stage.kind == "adapted" else {}
-            found = evaluate_stage(
-                job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], splits, self.features
-            )
-            rows += found[0]
-            tables += found[1]
+                raise self._untrained(job.stage.name)
+
+    def _write(self, rows: list[Row], tables: list[pd.DataFrame]) -> bool:
+        """Write the results beside those of other stages and parts, and print them; whether there are any."""
         new = {(row.stage, row.modality, row.split) for row in rows}
         if not rows:
             print("None of these stages predicts a target.")
-            return
+            return False
         kept = [row for row in read_rows(self.folder) if (row.stage, row.modality, row.split) not in new]
         if (self.folder / PREDICTIONS).is_file():
             made = {(table["stage"].iloc[0], table["split"].iloc[0]) for table in tables}
@@ -144,13 +170,11 @@ class Run:
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         self.tracking.results(rows, self.folder)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
-        if "test" in splits and "student" in self.jobs and len(self.data.submitted):
-            self._submit()
+        return True
 
-    def _submit(self) -> None:
+    def _submit(self, table: pd.DataFrame | None) -> None:
         """Write what the data set's authors ask for, as the student predicts it."""
-        job = self.jobs["student"]
-        table = submission(job.stored.checkpoint, self.data, self.config["trainer"], self.features)
+        assert table is not None  # on the first process
         write_text(self.folder / "submission.csv", table.to_csv(index=False))
         print(f"Predictions of {len(table)} rows to submit are in {self.folder / 'submission.csv'}", flush=True)
         if missing := self.data.unsubmitted:
@@ -175,7 +199,7 @@ class Run:
             if monitor is not None and monitor not in known:
                 raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"Choose from {', '.join(known)}.")
             size = section_of(self.config, stage)["fit"]["batch_size"] or self.data.batch_size
-            if size < self.ranks.size:
+            if self.trains and size < self.ranks.size:
                 raise ConfigError(
                     f"the batches of {stage.name} have {size} samples, for {self.ranks.size} devices together",
                     "Raise data.init_args.batch_size, or lower trainer.devices.",
