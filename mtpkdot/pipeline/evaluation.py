@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.models.weights import without_pretrained
-from mtpkdot.modules import StageModule, StudentModule
+from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import Row, prediction_table, score
@@ -24,6 +24,41 @@ from mtpkdot.progress import progress
 
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a stage predicts of a part.
+
+    Attributes:
+        stage: the stage.
+        split: the part.
+        index: (m,) rows of the data set, in its order.
+        outputs: per head (m, num_outputs), float32.
+    """
+
+    stage: Stage
+    split: str
+    index: Tensor
+    outputs: dict[str, Tensor]
+
+    def judged(self, data: BaseData) -> tuple[list[Row], list[pd.DataFrame]]:
+        """Rows of the results, and a table of predictions, of every head.
+
+        Metrics wait for the other processes wherever there are some: call it when they are gone.
+        """
+        rows, tables = [], []
+        for head, output in self.outputs.items():
+            rows += score(data, self.stage.kind, head, self.split, self.index, output)
+            name = f"{self.stage.kind}.{head}" if self.stage.kind == "adapted" else self.stage.name
+            tables.append(prediction_table(data, name, self.split, self.index, output))
+        return rows, tables
+
+    def submitted(self, data: BaseData) -> pd.DataFrame:
+        """The predictions of the first head in the form that the data set's authors ask for."""
+        output = next(iter(self.outputs.values()))
+        table = data.submission(self.index.numpy(), output)
+        return prediction_table(data, "student", self.split, self.index, output) if table is None else table
 
 
 @dataclass(frozen=True)
@@ -44,52 +79,28 @@ class Evaluation:
 
     def stage(
         self, stage: Stage, checkpoint: Path, upstream: dict[str, str], splits: Sequence[str]
-    ) -> tuple[list[Row], list[pd.DataFrame]]:
-        """Evaluate every head of a stage.
+    ) -> list[Prediction]:
+        """Predict some parts with every head of a stage.
 
         Args:
             stage: the stage.
             checkpoint: its weights.
             upstream: checkpoints of the stages it predicts with, by model argument: the folder of runs may have moved
                 since training.
-            splits: of `validation` and `test`.
+            splits: of `validation`, `test` and `submission` (the samples whose labels the data set's authors keep).
 
         Returns:
-            Rows of the results, and a table of predictions per part and head; both empty on all processes but the
-            first.
+            One per part; none on all processes but the first, and of a stage without heads.
         """
         overrides: dict[str, Any] = dict(upstream)
         with without_pretrained():
             module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **overrides)
-        rows, tables = [], []
+        found = []
         for split in splits if module.heads else ():
-            predictions = self.predict(module, split, f"{stage.name} on {split}")
-            if predictions is None:
-                continue
-            index = predictions["index"]
-            for head in module.heads:
-                rows += score(self.data, stage.kind, head, split, index, predictions[head])
-                name = f"{stage.kind}.{head}" if stage.kind == "adapted" else stage.name
-                tables.append(prediction_table(self.data, name, split, index, predictions[head]))
-        return rows, tables
-
-    def submission(self, checkpoint: Path) -> pd.DataFrame | None:
-        """Predict the samples whose labels the data set's authors keep, in the form they ask for.
-
-        Args:
-            checkpoint: weights of a student.
-
-        Returns:
-            The table; None on all processes but the first.
-        """
-        with without_pretrained():
-            module = StudentModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-        predictions = self.predict(module, "submission", "rows to submit")
-        if predictions is None:
-            return None
-        index, output = predictions["index"], predictions[module.heads[0]]
-        table = self.data.submission(index.numpy(), output)
-        return prediction_table(self.data, "student", "submission", index, output) if table is None else table
+            predicted = self.predict(module, split, f"{stage.name} on {split}")
+            if predicted is not None:
+                found.append(Prediction(stage, split, predicted.pop("index"), predicted))
+        return found
 
     def predict(self, module: StageModule, split: str, title: str) -> dict[str, Tensor] | None:
         """Compute the outputs of a module on a part.

@@ -24,7 +24,7 @@ from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.elsewhere import as_trained, differences
-from mtpkdot.pipeline.evaluation import SPLITS, Evaluation
+from mtpkdot.pipeline.evaluation import SPLITS, Evaluation, Prediction
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
@@ -83,13 +83,16 @@ class Run:
         Args:
             everything: evaluate the stages that were taken from earlier runs as well.
         """
-        with ExitStack() as tracked, self.ranks.together():
-            self.ranks.decided(self._prepare)
+        with ExitStack() as tracked:
+            with self.ranks.together():
+                self.ranks.decided(self._prepare)
+                if self.ranks.first:
+                    tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
+                for number, stage in enumerate(self.wanted, start=1):
+                    self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
+                found = self._predictions(SPLITS, None if everything else {stage.name for stage in self.wanted})
             if self.ranks.first:
-                tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
-            for number, stage in enumerate(self.wanted, start=1):
-                self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
-            self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
+                self._write(found)
 
     def _prepare(self) -> None:
         self._check_modules()
@@ -116,7 +119,9 @@ class Run:
             before = self.ranks.decided(self._before)
             here, self.jobs = self.jobs, as_trained(self.jobs, before)
             self.ranks.decided(lambda: self._compare(before, here))
-            self.evaluate(splits, {stage.name for stage in self.wanted})
+            found = self._predictions(splits, {stage.name for stage in self.wanted})
+        if self.ranks.first:
+            self._write(found)
 
     def _compare(self, before: dict[str, Any], here: dict[str, Job]) -> None:
         """Stop at another configuration than that of the training, and say what this machine does otherwise."""
@@ -126,37 +131,43 @@ class Run:
         for line in differences(here, self.jobs):
             print(line, flush=True)
 
-    def evaluate(self, splits: tuple[str, ...], stages: set[str] | None = None) -> None:
-        """Evaluate stages of the run, or all, on some parts; rows of other stages and parts stay as they are.
+    def _predictions(self, splits: tuple[str, ...], stages: set[str] | None = None) -> list[Prediction]:
+        """Predict some parts, and what is to be submitted with the test part, with stages of the run, or all.
 
-        All processes call it together, and share out the samples.
+        All processes call it together and share out the samples; the first one gets the predictions.
         """
         jobs = [job for name, job in self.jobs.items() if stages is None or name in stages]
         self.ranks.decided(lambda: self._check_trained(jobs))
-        rows: list[Row] = []
-        tables: list[pd.DataFrame] = []
+        submits = "test" in splits and len(self.data.submitted) > 0
+        found: list[Prediction] = []
         with self.ranks.ending():
-            for job in jobs:
+            for job in self.jobs.values():
+                wanted = [
+                    *(splits if job in jobs else ()),
+                    *(["submission"] * (submits and job.stage.kind == "student")),
+                ]
                 upstream = job.upstream if job.stage.kind == "adapted" else {}
-                found = self.evaluation.stage(job.stage, job.stored.checkpoint, upstream, splits)
-                rows += found[0]
-                tables += found[1]
-            told = self.ranks.decided(lambda: self._write(rows, tables))
-            if told and "test" in splits and "student" in self.jobs and len(self.data.submitted):
-                table = self.evaluation.submission(self.jobs["student"].stored.checkpoint)
-                self.ranks.decided(lambda: self._submit(table))
+                found += self.evaluation.stage(job.stage, job.stored.checkpoint, upstream, wanted) if wanted else []
+        return found
 
     def _check_trained(self, jobs: list[Job]) -> None:
         for job in jobs:
             if not job.stored.exists():
                 raise self._untrained(job.stage.name)
 
-    def _write(self, rows: list[Row], tables: list[pd.DataFrame]) -> bool:
-        """Write the results beside those of other stages and parts, and print them; whether there are any."""
+    def _write(self, predictions: list[Prediction]) -> None:
+        """Write and print the results; rows of other stages and parts stay as they are."""
+        rows: list[Row] = []
+        tables: list[pd.DataFrame] = []
+        for prediction in predictions:
+            if prediction.split in SPLITS:
+                found = prediction.judged(self.data)
+                rows += found[0]
+                tables += found[1]
         new = {(row.stage, row.modality, row.split) for row in rows}
         if not rows:
             print("None of these stages predicts a target.")
-            return False
+            return
         kept = [row for row in read_rows(self.folder) if (row.stage, row.modality, row.split) not in new]
         if (self.folder / PREDICTIONS).is_file():
             made = {(table["stage"].iloc[0], table["split"].iloc[0]) for table in tables}
@@ -170,11 +181,12 @@ class Run:
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         self.tracking.results(rows, self.folder)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
-        return True
+        for prediction in predictions:
+            if prediction.split == "submission":
+                self._submit(prediction.submitted(self.data))
 
-    def _submit(self, table: pd.DataFrame | None) -> None:
+    def _submit(self, table: pd.DataFrame) -> None:
         """Write what the data set's authors ask for, as the student predicts it."""
-        assert table is not None  # on the first process
         write_text(self.folder / "submission.csv", table.to_csv(index=False))
         print(f"Predictions of {len(table)} rows to submit are in {self.folder / 'submission.csv'}", flush=True)
         if missing := self.data.unsubmitted:
