@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mtpkdot.data.base import BaseData
+from mtpkdot.data.base import BaseData, Part
+from mtpkdot.data.batch import Batch
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.features import FeatureCache
@@ -118,7 +120,10 @@ class Evaluation:
             In the order of the data `index` (m,) and per head (m, num_outputs), in float32; None on all processes but
             the first.
         """
-        device, part = self.ranks.device, split
+        device, part = self.ranks.device, cast(Part, split)
+        module.setup("predict")
+        self.features.attach(module, self.data, False, device)
+        loader: Any = self.data.evaluation_loader(part, self.ranks.rank, self.ranks.size)
         # Each process predicts alone: no batch of one waits for a batch of another.
         runner = L.Trainer(
             accelerator=self.trainer["accelerator"],
@@ -127,15 +132,12 @@ class Evaluation:
             deterministic=self.trainer["deterministic"],
             benchmark=self.trainer["benchmark"],
             inference_mode=self.trainer["inference_mode"],
-            callbacks=[_Progress(title)] if self._shows_progress else [],
+            callbacks=[_Progress(title, loader)] if self._shows_progress else [],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
         )
-        module.setup("predict")
-        self.features.attach(module, self.data, False, device)
-        loader: Any = self.data.evaluation_loader(part, self.ranks.rank, self.ranks.size)  # type: ignore[arg-type]
 
         def share() -> list[dict[str, Tensor]]:
             """This process's batches: indices and outputs alone."""
@@ -161,15 +163,16 @@ class _Progress(Callback):
 
     Args:
         title: what is predicted.
+        loader: this process's batches.
     """
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, loader: DataLoader[Batch]) -> None:
+        self.title, self.batch_size, self.left = title, int(loader.batch_size or 1), len(loader.sampler)  # type: ignore[arg-type]
         self.bar: tqdm[Any] | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin."""
-        self.bar = progress(int(sum(trainer.num_predict_batches)), 0, self.title, "batch", leave=False)
+        self.bar = progress(self.left, 0, self.title, "sample", leave=False)
 
     def on_predict_batch_end(
         self,
@@ -182,7 +185,9 @@ class _Progress(Callback):
     ) -> None:
         """Go one batch on."""
         assert self.bar is not None
-        self.bar.update()
+        seen = min(self.batch_size, self.left)
+        self.left -= seen
+        self.bar.update(seen)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Clear the line, however the prediction has ended."""

@@ -85,7 +85,8 @@ class Ranks:
         place = {name: os.environ.get(name) for name in _PLACE}
         launcher = self._strategy.launcher
         try:
-            launcher.launch(self._join)
+            with self.ending():
+                launcher.launch(self._join)
         except ValueError as error:  # of a number of processes that is not that of the devices
             raise ConfigError(
                 " ".join(str(error).split()), "Set --trainer.devices to the processes of a node."
