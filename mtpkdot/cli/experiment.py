@@ -63,6 +63,9 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
 _HELP = {
     "stage": "usage: mtpkdot stage NAME --config FILE [--KEY VALUE ...]\n\nNAME is backbone, backbone.<modality>, "
     "teacher, adapted, hallucinator or student; the keys are those of `mtpkdot fit --help`.",
-    "validate": "usage: mtpkdot validate RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
-    "test": "usage: mtpkdot test RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
+    **{
+        verb: f"usage: mtpkdot {verb} RUN [--KEY VALUE ...]\n\nRUN is the folder of a run, e.g. runs/demo; the keys are "
+        "those of this machine, e.g. --trainer.accelerator cpu --trainer.devices 2."
+        for verb in ("validate", "test")
+    },
 }

@@ -52,7 +52,8 @@ class Ranks:
                 enable_model_summary=False,
             )
         except (ValueError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", "Correct it.") from error
+            step = "Correct it, e.g. with --trainer.accelerator cpu --trainer.devices 1."
+            raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", step) from error
         self._strategy: Any = probe.strategy
         self._told: UserError | None = None
         self.size, self.rank = probe.world_size, probe.global_rank if probe.world_size > 1 else 0
