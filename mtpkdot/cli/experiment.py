@@ -64,8 +64,8 @@ _HELP = {
     "stage": "usage: mtpkdot stage NAME --config FILE [--KEY VALUE ...]\n\nNAME is backbone, backbone.<modality>, "
     "teacher, adapted, hallucinator or student; the keys are those of `mtpkdot fit --help`.",
     **{
-        verb: f"usage: mtpkdot {verb} RUN [--KEY VALUE ...]\n\nRUN is the folder of a run, e.g. runs/demo; the keys are "
-        "those of this machine, e.g. --trainer.accelerator cpu --trainer.devices 2."
+        verb: f"usage: mtpkdot {verb} RUN [--KEY VALUE ...]\n\nRUN is the folder of a run, e.g. runs/demo; the keys "
+        "are those of this machine, e.g. --trainer.accelerator cpu --trainer.devices 2."
         for verb in ("validate", "test")
     },
 }
