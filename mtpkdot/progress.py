@@ -21,7 +21,7 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(total: int, done: int, what: str, unit: str) -> "tqdm[Any]":
+def progress(total: int, done: int, what: str, unit: str, leave: bool = True, shown: bool = True) -> "tqdm[Any]":
     """A tqdm bar that goes on from what is done.
 
     Args:
@@ -29,8 +29,11 @@ def progress(total: int, done: int, what: str, unit: str) -> "tqdm[Any]":
         done: how many of them are done before it starts.
         what: title.
         unit: name of a step.
+        leave: keep the bar in the terminal when the work is done.
+        shown: false for a process that is not the one that reports.
     """
     options: dict[str, Any] = {"total": total, "initial": done, "desc": what, "unit": unit, "smoothing": 0.05}
+    options |= {"leave": leave, "disable": not shown}
     if sys.stderr.isatty():
         return tqdm(**options)
     told = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed}, {remaining} left"

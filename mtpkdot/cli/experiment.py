@@ -56,12 +56,16 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     if not (folder / CELL).is_file():
         stages = read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")
-    Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))
+    experiment = parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])
+    Run(experiment, trains=False).evaluate_again((split,))
 
 
 _HELP = {
     "stage": "usage: mtpkdot stage NAME --config FILE [--KEY VALUE ...]\n\nNAME is backbone, backbone.<modality>, "
     "teacher, adapted, hallucinator or student; the keys are those of `mtpkdot fit --help`.",
-    "validate": "usage: mtpkdot validate RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
-    "test": "usage: mtpkdot test RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
+    **{
+        verb: f"usage: mtpkdot {verb} RUN [--KEY VALUE ...]\n\nRUN is the folder of a run, e.g. runs/demo; the keys "
+        "are those of this machine, e.g. --trainer.accelerator cpu --trainer.devices 2."
+        for verb in ("validate", "test")
+    },
 }

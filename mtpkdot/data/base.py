@@ -334,9 +334,20 @@ class BaseData(L.LightningDataModule):
         """Test part, in order, every sample once."""
         return self.evaluation_loader("test")
 
-    def evaluation_loader(self, part: Part) -> DataLoader[Batch]:
-        """A part in order; without its last partial batch only where it is judged, under the protocol switch."""
-        return self._loader(batch_size=self.batch_size, sampler=self._evaluated(part))
+    def evaluation_loader(self, part: Part, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+        """A part in order; without its last partial batch only where it is judged, under the protocol switch.
+
+        Args:
+            part: the part.
+            rank: which of several processes this is.
+            world: number of processes that share the part out: each gets every world-th of the batches that one
+                process would have.
+        """
+        positions = self._evaluated(part)
+        # All are full but the last one, so that a plain sampler, which the Trainer knows, gives the same batches.
+        batches = range(rank * self.batch_size, len(positions), world * self.batch_size)
+        own = [position for start in batches for position in positions[start : start + self.batch_size]]
+        return self._loader(batch_size=self.batch_size, sampler=own)
 
     def _evaluated(self, part: Part) -> list[int]:
         if part == "submission":

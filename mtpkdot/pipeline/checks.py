@@ -36,7 +36,12 @@ _RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, Ass
 
 
 def check_config(
-    config: Mapping[str, Any], data: BaseData, wanted: list[Stage], protocol: Protocol, ranks: Ranks
+    config: Mapping[str, Any],
+    data: BaseData,
+    wanted: list[Stage],
+    protocol: Protocol,
+    ranks: Ranks,
+    trains: bool = True,
 ) -> None:
     """Stop at settings that no training would get through with.
 
@@ -46,6 +51,7 @@ def check_config(
         wanted: stages that are to be trained.
         protocol: the protocol.
         ranks: the processes.
+        trains: whether the stages are trained; those that only predict need no batches for all processes.
 
     Raises:
         ConfigError: naming the key.
@@ -62,20 +68,23 @@ def check_config(
     if config["seed_everything"] < 0:
         raise ConfigError(f"seed_everything is {config['seed_everything']}", "Choose 0 or more.")
     for stage in wanted:
-        _check_fit(section_of(dict(config), stage)["fit"], config["trainer"], data, stage, ranks)
+        fit = section_of(dict(config), stage)["fit"]
+        _check_fit(fit, config["trainer"], data, stage, ranks.size if trains else 1)
     if any(stage.kind == "student" for stage in wanted):
         _check_student(config["student"], data)
 
 
-def _check_fit(fit: Mapping[str, Any], trainer: Mapping[str, Any], data: BaseData, stage: Stage, ranks: Ranks) -> None:
+def _check_fit(
+    fit: Mapping[str, Any], trainer: Mapping[str, Any], data: BaseData, stage: Stage, processes: int
+) -> None:
     monitor, known = fit["monitor"], stage.module.monitors(data.task)
     if monitor is not None and monitor not in known:
         meant = nearest(monitor, known)
         raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"{meant}Choose from {', '.join(known)}.")
     size = fit["batch_size"] or data.batch_size
-    if size < ranks.size:
+    if size < processes:
         raise ConfigError(
-            f"the batches of {stage.name} have {size} samples, for {ranks.size} devices together",
+            f"the batches of {stage.name} have {size} samples, for {processes} devices together",
             "Raise data.init_args.batch_size, or lower trainer.devices.",
         )
     if fit["max_epochs"] < 1:

@@ -3,16 +3,12 @@
 import contextlib
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +17,7 @@ from mtpkdot.files import writing
 from mtpkdot.pipeline.results import discard_torn
 from mtpkdot.pipeline.store import StoredStage, read_json, write_json, write_text
 from mtpkdot.pipeline.study import CELL, FAILED, Cell, Study
+from mtpkdot.pipeline.workers import visible_cards, workers
 from mtpkdot.progress import progress
 
 if TYPE_CHECKING:
@@ -72,8 +69,13 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
             waiting[_key(cell)] = []
         else:
             waiting.get(_key(cell), ready).append(cell)
-    with progress(len(cells), len(done), study.name, "cell") as bar, _workers(jobs, threads) as submit:
-        running = {submit(study, cell): cell for cell in ready}
+    cards = cards_for(ready[0]) if ready else []
+    with progress(len(cells), len(done), study.name, "cell") as bar, workers(jobs, threads, cards) as pool:
+
+        def submit(cell: Cell) -> "Future[str | None]":
+            return pool(run_cell, study.folder / cell.place, cell, study.basis_of(cell))
+
+        running = {submit(cell): cell for cell in ready}
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -82,7 +84,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
                 followers = waiting.pop(_key(cell), []) if cell.first else []
                 reason = _result(future)
                 if reason is None:
-                    running |= {submit(study, follower): follower for follower in followers}
+                    running |= {submit(follower): follower for follower in followers}
                     continue
                 failures.append(Failure(cell.place, reason))
                 failures += [Failure(f.place, "its upstream stages failed") for f in followers]
@@ -221,48 +223,16 @@ def _result(future: "Future[str | None]") -> str | None:
         ) from error
 
 
-Submit = Callable[[Study, Cell], "Future[str | None]"]
+def cards_for(cell: Cell) -> list[str]:
+    """Graphics cards to share out among the processes: none where the Trainer has no choice of cards, or chooses."""
+    from mtpkdot.pipeline.config import parse
 
-
-@contextlib.contextmanager
-def _workers(jobs: int, threads: int) -> Iterator[Submit]:
-    """Processes that end with this one, however it ends."""
-    # Every library counts its own threads; they are told before any is imported in the new processes.
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (threads,))
-    try:
-        yield lambda study, cell: pool.submit(run_cell, study.folder / cell.place, cell, study.basis_of(cell))
-    except BaseException:
-        # A polite signal would end the cell in hand alone: the Trainer turns it into an exception.
-        for process in multiprocessing.active_children():
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        os.environ.pop("OMP_NUM_THREADS")
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
-def _start(threads: int) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    # Its logger keeps the stream that it finds when it is imported, which must outlast the log of a cell.
-    import lightning.pytorch  # noqa: F401
-    import torch
-
-    from mtpkdot.pipeline.notices import quieten
-
-    torch.set_num_threads(threads)
-    quieten()
-
-
-def _end_with(sentinel: int) -> None:
-    """A parent that was killed cannot end its processes."""
-    wait_for([sentinel])
-    os._exit(1)
+    cards = visible_cards()
+    if len(cards) < 2:
+        return []
+    trainer = parse("crossval", cell.arguments).config["trainer"]
+    free = trainer["accelerator"] in ("auto", "gpu", "cuda") and str(trainer["devices"]) == "1"
+    return cards if free else []
 
 
 def by_reason(failures: Iterable[Failure]) -> dict[str, list[str]]:

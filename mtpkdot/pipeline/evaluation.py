@@ -1,91 +1,199 @@
-"""Predictions of trained stages, on validation and test."""
+"""Predictions of trained stages, on validation and test, by all processes of a run."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import pandas as pd
 import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from mtpkdot.data.base import BaseData
+from mtpkdot.data.base import BaseData, Part
+from mtpkdot.data.batch import Batch
 from mtpkdot.models.weights import without_pretrained
-from mtpkdot.modules import StageModule, StudentModule
+from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.features import FeatureCache
+from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import Row, prediction_table, score
 from mtpkdot.pipeline.stages import Stage
+from mtpkdot.progress import progress
 
 Split = Literal["validation", "test"]
 SPLITS: tuple[Split, ...] = ("validation", "test")
 
 
-def evaluate_stage(
-    stage: Stage,
-    checkpoint: Path,
-    upstream: dict[str, str],
-    data: BaseData,
-    trainer: dict[str, Any],
-    splits: Sequence[str],
-    features: FeatureCache,
-) -> tuple[list[Row], list[pd.DataFrame]]:
-    """Evaluate every head of a stage.
+@dataclass(frozen=True)
+class Prediction:
+    """What a stage predicts of a part.
+
+    Attributes:
+        stage: the stage.
+        split: the part.
+        index: (m,) rows of the data set, in its order.
+        outputs: per head (m, num_outputs), float32.
+    """
+
+    stage: Stage
+    split: str
+    index: Tensor
+    outputs: dict[str, Tensor]
+
+    def judged(self, data: BaseData) -> tuple[list[Row], list[pd.DataFrame]]:
+        """Rows of the results, and a table of predictions, of every head.
+
+        Metrics wait for the other processes wherever there are some: call it when they are gone.
+        """
+        rows, tables = [], []
+        for head, output in self.outputs.items():
+            rows += score(data, self.stage.kind, head, self.split, self.index, output)
+            name = f"{self.stage.kind}.{head}" if self.stage.kind == "adapted" else self.stage.name
+            tables.append(prediction_table(data, name, self.split, self.index, output))
+        return rows, tables
+
+    def submitted(self, data: BaseData) -> pd.DataFrame:
+        """The predictions of the first head in the form that the data set's authors ask for."""
+        output = next(iter(self.outputs.values()))
+        table = data.submission(self.index.numpy(), output)
+        return prediction_table(data, "student", self.split, self.index, output) if table is None else table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What predictions are made with; all processes of a run call its methods in the same order.
+
+    Attributes:
+        data: the data set.
+        trainer: the shared Trainer section.
+        features: where features of frozen encoders are kept.
+        ranks: the processes that share the batches of a part.
+    """
+
+    data: BaseData
+    trainer: dict[str, Any]
+    features: FeatureCache
+    ranks: Ranks
+
+    def stage(
+        self, stage: Stage, checkpoint: Path, upstream: dict[str, str], splits: Sequence[str]
+    ) -> list[Prediction]:
+        """Predict some parts with every head of a stage.
+
+        Args:
+            stage: the stage.
+            checkpoint: its weights.
+            upstream: checkpoints of the stages it predicts with, by model argument: the folder of runs may have moved
+                since training.
+            splits: of `validation`, `test` and `submission` (the samples whose labels the data set's authors keep).
+
+        Returns:
+            One per part; none on all processes but the first, and of a stage without heads.
+        """
+        overrides: dict[str, Any] = dict(upstream)
+        with without_pretrained():
+            module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **overrides)
+        found = []
+        for split in splits if module.heads else ():
+            predicted = self.predict(module, split, f"{stage.name} on {split}")
+            if predicted is not None:
+                found.append(Prediction(stage, split, predicted.pop("index"), predicted))
+        return found
+
+    def predict(self, module: StageModule, split: str, title: str) -> dict[str, Tensor] | None:
+        """Compute the outputs of a module on a part.
+
+        The processes share out whole batches, those that one process would have: the rounding of a convolution depends
+        on its batch, so that the outputs are those of one process to the bit. Where there are fewer batches than
+        processes some have no work, which costs less time than one batch takes.
+
+        Args:
+            module: the module.
+            split: the part.
+            title: of the progress bar.
+
+        Returns:
+            In the order of the data `index` (m,) and per head (m, num_outputs), in float32; None on all processes but
+            the first.
+        """
+        device, part = self.ranks.device, cast(Part, split)
+        module.setup("predict")
+        self.features.attach(module, self.data, False, device)
+        loader: Any = self.data.evaluation_loader(part, self.ranks.rank, self.ranks.size)
+        # Each process predicts alone: no batch of one waits for a batch of another.
+        runner = L.Trainer(
+            accelerator=self.trainer["accelerator"],
+            devices=[device.index] if device.type == "cuda" else 1,
+            precision=self.trainer["precision"],
+            deterministic=self.trainer["deterministic"],
+            benchmark=self.trainer["benchmark"],
+            inference_mode=self.trainer["inference_mode"],
+            callbacks=[_Progress(title, loader)] if self._shows_progress else [],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+
+        def share() -> list[dict[str, Tensor]]:
+            """This process's batches: indices and outputs alone."""
+            batches: Any = runner.predict(module, loader) if len(loader) else []
+            names = ("index", *module.heads)
+            return [{name: batch[name].to(_dtype(name), copy=True) for name in names} for batch in batches]
+
+        shares = self.ranks.gathered(share)
+        if shares is None:
+            return None
+        # Of each process its first batch, then of each its second one, and so on.
+        batches = [batch for batch in chain.from_iterable(zip_longest(*shares)) if batch is not None]
+        assert batches
+        return {name: torch.cat([batch[name] for batch in batches]) for name in ("index", *module.heads)}
+
+    @property
+    def _shows_progress(self) -> bool:
+        return self.ranks.first and self.trainer["enable_progress_bar"] is not False
+
+
+class _Progress(Callback):
+    """Shows how far a prediction has come, and how long it will still take.
 
     Args:
-        stage: the stage.
-        checkpoint: its weights.
-        upstream: checkpoints of the stages it predicts with, by model argument: the folder of runs may have moved
-            since training.
-        data: the data set.
-        trainer: the shared Trainer section; one device is used, so that every sample counts once.
-        splits: of `validation` and `test`.
-        features: where features of frozen encoders are kept.
-
-    Returns:
-        Rows of the results, and a table of predictions per part and head.
+        title: what is predicted.
+        loader: this process's batches.
     """
-    overrides: dict[str, Any] = dict(upstream)
-    with without_pretrained():
-        module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **overrides)
-    rows, tables = [], []
-    for split in splits if module.heads else ():
-        predictions = predict(module, data, trainer, split, features)
-        index = predictions["index"]
-        for head in module.heads:
-            rows += score(data, stage.kind, head, split, index, predictions[head])
-            name = f"{stage.kind}.{head}" if stage.kind == "adapted" else stage.name
-            tables.append(prediction_table(data, name, split, index, predictions[head]))
-    return rows, tables
+
+    def __init__(self, title: str, loader: DataLoader[Batch]) -> None:
+        self.title, self.batch_size, self.left = title, int(loader.batch_size or 1), len(loader.sampler)  # type: ignore[arg-type]
+        self.bar: tqdm[Any] | None = None
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin."""
+        self.bar = progress(self.left, 0, self.title, "sample", leave=False)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Go one batch on."""
+        assert self.bar is not None
+        seen = min(self.batch_size, self.left)
+        self.left -= seen
+        self.bar.update(seen)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Clear the line, however the prediction has ended."""
+        if self.bar is not None:
+            self.bar.close()
 
 
-def submission(checkpoint: Path, data: BaseData, trainer: dict[str, Any], features: FeatureCache) -> pd.DataFrame:
-    """A student's predictions of the samples whose labels the data set's authors keep, in the form they ask for."""
-    with without_pretrained():
-        module = StudentModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    predictions = predict(module, data, trainer, "submission", features)
-    index, output = predictions["index"], predictions[module.heads[0]]
-    table = data.submission(index.numpy(), output)
-    return prediction_table(data, "student", "submission", index, output) if table is None else table
-
-
-def predict(
-    module: StageModule, data: BaseData, trainer: dict[str, Any], split: str, features: FeatureCache
-) -> dict[str, torch.Tensor]:
-    """Outputs of a module on a part, in order: `index` (m,) and per head (m, num_outputs), in float32."""
-    runner = L.Trainer(
-        accelerator=trainer["accelerator"],
-        devices=1,
-        precision=trainer["precision"],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    module.setup("predict")
-    features.attach(module, data, False, runner.strategy.root_device)
-    part: Any = split
-    batches: Any = runner.predict(module, data.evaluation_loader(part))
-    assert batches
-    return {
-        name: torch.cat([batch[name] for batch in batches]).to(torch.int64 if name == "index" else torch.float32)
-        for name in ("index", *module.heads)
-    }
+def _dtype(name: str) -> torch.dtype:
+    return torch.int64 if name == "index" else torch.float32

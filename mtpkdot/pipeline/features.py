@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch, Clips, IntArray, SampleDataset
@@ -22,6 +21,7 @@ from mtpkdot.models.encoder import Steps
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.compiling import check_compiler, compile_encoders, forget_compiled
 from mtpkdot.pipeline.ranks import Ranks
+from mtpkdot.progress import progress
 
 Precision = Literal["auto", "float32", "bfloat16", "off"]
 _PASSING = ("training", "_is_full_backward_hook")  # states of every torch module, no settings
@@ -39,7 +39,7 @@ class FeatureCache:
         keys: data section and contents, and the code of the user's own classes, as plain data.
         encoders: per modality, the configuration of its encoder.
         compiled: encoders of media are compiled, here and in training.
-        ranks: the processes of the training, which share the work where they attach features together.
+        ranks: the processes of the run, which attach features together and share the work.
     """
 
     root: Path
@@ -57,7 +57,7 @@ class FeatureCache:
         Args:
             module: the stage, set up.
             data: the data set, set up.
-            fitting: the stage is about to be trained, by all processes; otherwise one predicts.
+            fitting: the stage is about to be trained; otherwise it predicts.
             device: where encoders run.
         """
         if self.compiled:
@@ -69,7 +69,7 @@ class FeatureCache:
         for name, backbones in frozen.items() if self.precision != "off" else ():
             # Stages that read one modality with different encoders (a fine-tuned one) encode for themselves.
             if len({_digest(backbone) for backbone in backbones}) == 1:
-                folders = [self._view(backbones[0], data, name, view, device, fitting) for view in range(views)]
+                folders = [self._view(backbones[0], data, name, view, device) for view in range(views)]
                 at_hand[name] = CachedFeatures(folders)
         raw = [name for name in module.modalities if name not in at_hand]
         # Whether features are kept or computed in every step must not decide what the stage sees.
@@ -77,11 +77,9 @@ class FeatureCache:
         if self.compiled and compile_encoders(module):
             check_compiler(device)
 
-    def _view(
-        self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device, fitting: bool
-    ) -> Path:
+    def _view(self, backbone: Backbone, data: BaseData, name: str, view: int, device: torch.device) -> Path:
         positions = data.positions("train") if view else np.arange(len(data.samples))
-        together = self.ranks if fitting and self.ranks is not None and self.ranks.size > 1 else None
+        together = self.ranks if self.ranks is not None and self.ranks.size > 1 else None
         dtype = _dtype(self.precision, device)
         if together is not None:
             dtype = together.decided(lambda: dtype)
@@ -149,7 +147,7 @@ def encode(
     encoder = copy.deepcopy(backbone).float().eval().to(device)
     if compiled and compile_encoders(encoder):
         check_compiler(device)
-    bar = tqdm(total=len(pairs), desc=title, unit="sample", disable=None if title else True, leave=False)
+    bar = progress(len(pairs), 0, title, "sample", leave=False, shown=bool(title))
     done = 0
     with bar, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):
         for batch in loader:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
@@ -28,11 +30,19 @@ class Ranks:
     Args:
         trainer: the shared Trainer section, of which accelerator, devices, num_nodes and strategy are read.
 
+    Attributes:
+        size: number of the processes.
+        rank: which of them this is.
+        started: `devices` and `num_nodes` as torchrun has started processes for them, where the section has the
+            defaults; empty otherwise.
+
     Raises:
         ConfigError: devices that are not there, or a strategy other than `auto` and those of DDP.
     """
 
     def __init__(self, trainer: Mapping[str, Any]) -> None:
+        self.started = _started(trainer)
+        trainer = {**trainer, **self.started}
         try:
             probe = L.Trainer(
                 **{key: trainer[key] for key in ("accelerator", "devices", "num_nodes", "strategy")},
@@ -42,7 +52,8 @@ class Ranks:
                 enable_model_summary=False,
             )
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-            raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", "Correct it.") from error
+            step = "Correct it, e.g. with --trainer.accelerator cpu --trainer.devices 1."
+            raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", step) from error
         self._strategy: Any = probe.strategy
         self._told: UserError | None = None
         self.size, self.rank = probe.world_size, probe.global_rank if probe.world_size > 1 else 0
@@ -52,6 +63,12 @@ class Ranks:
                 f"trainer.strategy is {trainer['strategy']!r}, but batches are shared exactly by copies of the model",
                 "Set --trainer.strategy ddp.",
             )
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self._strategy.root_device
+        return device
 
     @property
     def first(self) -> bool:
@@ -68,7 +85,15 @@ class Ranks:
             return
         place = {name: os.environ.get(name) for name in _PLACE}
         launcher = self._strategy.launcher
-        launcher.launch(self._join)
+        try:
+            with self.ending():
+                launcher.launch(self._join)
+        except ValueError as error:  # of a number of processes that is not that of the devices
+            raise ConfigError(
+                " ".join(str(error).split()), "Set --trainer.devices to the processes of a node."
+            ) from error
+        if self.started and self.first:
+            print(f"torchrun has started {self.size} processes, which share the work", flush=True)
         with contextlib.ExitStack() as stack:
             if not self.first:
                 nothing = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - no path of anybody's
@@ -104,6 +129,29 @@ class Ranks:
         found: T = told[0]
         return found
 
+    def gathered(self, make: Callable[[], T]) -> list[T] | None:
+        """What every process makes, in the order of their ranks, on the first one; None on the others.
+
+        An error of one is raised on all of them.
+        """
+        if self.size == 1:
+            return [make()]
+        own: list[Any] = [None, None]
+        try:
+            own[0] = make()
+        except UserError as error:
+            own[1] = error
+        found: list[Any] = [None] * self.size
+        dist.gather_object(own, found if self.first else None, 0, self._group)
+
+        def check() -> None:
+            for _, error in found:
+                if error is not None:
+                    raise error
+
+        self.decided(check)
+        return [made for made, _ in found] if self.first else None
+
     def on_any(self, mine: bool) -> bool:
         """Whether it holds on any process."""
         if self.size == 1:
@@ -117,8 +165,28 @@ class Ranks:
         if self.size > 1:
             self._strategy.launcher.kill(signum)
 
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """Within it, a signal that ends the first process ends those it has started: they would wait for it."""
+        try:
+            yield
+        except SystemExit:
+            if self.first:
+                self.signal(signal.SIGTERM)
+            raise
+
     def _join(self) -> None:
         self._strategy.setup_environment()
         group = dist.new_group(timeout=_PATIENCE, backend="gloo")
         assert isinstance(group, dist.ProcessGroup)
         self._group = group
+
+
+def _started(trainer: Mapping[str, Any]) -> dict[str, int]:
+    """Devices and nodes that torchrun has started processes for, where the section does not count them."""
+    if not TorchElasticEnvironment.detect() or str(trainer["devices"]) not in ("1", "-1", "auto"):
+        return {}
+    world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if trainer["num_nodes"] not in (1, world // local):
+        return {}
+    return {"devices": local, "num_nodes": world // local}

@@ -16,7 +16,8 @@ from mtpkdot.data.splits import PARTS
 from mtpkdot.errors import OtherRunError, RunError
 from mtpkdot.pipeline.checks import check_config, check_modules
 from mtpkdot.pipeline.config import Experiment
-from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
+from mtpkdot.pipeline.elsewhere import as_trained, differences
+from mtpkdot.pipeline.evaluation import SPLITS, Evaluation, Prediction
 from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
@@ -42,12 +43,13 @@ class Run:
 
     Args:
         experiment: the parsed config.
+        trains: false where the run is only evaluated.
 
     Raises:
         UserError: from the data or the config, before anything is trained or written.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, trains: bool = True) -> None:
         self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
         self.protocol = expand(self.config["protocol"])
         decided = {**self.protocol.data_arguments(""), "seed": self.config["seed_everything"]}
@@ -55,8 +57,10 @@ class Run:
             setattr(self.data, name, value)
         self.data.check()
         self.wanted, stages = wanted_stages(experiment)
+        self.trains = trains
         self.ranks = Ranks(self.config["trainer"])
-        check_config(self.config, self.data, self.wanted, self.protocol, self.ranks)
+        self.config["trainer"] |= self.ranks.started
+        check_config(self.config, self.data, self.wanted, self.protocol, self.ranks, trains)
         self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
         self.features = FeatureCache(
@@ -67,6 +71,7 @@ class Run:
             options["compile"],
             self.ranks,
         )
+        self.evaluation = Evaluation(self.data, self.config["trainer"], self.features, self.ranks)
         self.resume: bool = options["resume"]
         self.preemption = Preemption(options["checkpoint_every"], self.ranks)
         self.tracking = Tracking(self.config["trainer"]["logger"])
@@ -86,9 +91,9 @@ class Run:
                     tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
                 for number, stage in enumerate(self.wanted, start=1):
                     self._train(self.jobs[stage.name], f"[{number}/{len(self.wanted)}] {stage.name}")
+                found = self._predictions(SPLITS, None if everything else {stage.name for stage in self.wanted})
             if self.ranks.first:
-                # Alone, so that every sample counts once.
-                self.evaluate(SPLITS, None if everything else {stage.name for stage in self.wanted})
+                self._write(found)
 
     def _prepare(self) -> None:
         self._check_modules()
@@ -112,28 +117,60 @@ class Run:
             raise changed
 
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
-        """Evaluate a finished run, if its configuration and data are those it was trained with."""
-        changed = self._changed(self._before())
+        """Evaluate a finished run, if its configuration and data are those it was trained with.
+
+        Devices, precision and paths are those of this machine, whatever it was trained on.
+        """
+        with self.ranks.together():
+            before = self.ranks.decided(self._before)
+            here, self.jobs = self.jobs, as_trained(self.jobs, before)
+            self.ranks.decided(lambda: self._compare(before, here))
+            found = self._predictions(splits, {stage.name for stage in self.wanted})
+        if self.ranks.first:
+            self._write(found)
+
+    def _compare(self, before: dict[str, Any], here: dict[str, Job]) -> None:
+        """Stop at another configuration than that of the training, and say what this machine does otherwise."""
+        changed = self._changed(before)
         if changed is not None:
             raise changed
-        self.evaluate(splits, {stage.name for stage in self.wanted})
+        for line in differences(here, self.jobs):
+            print(line, flush=True)
 
-    def evaluate(self, splits: tuple[str, ...], stages: set[str] | None = None) -> None:
-        """Evaluate stages of the run, or all, on some parts; rows of other stages and parts stay as they are."""
+    def _predictions(self, splits: tuple[str, ...], stages: set[str] | None = None) -> list[Prediction]:
+        """Predict some parts, and what is to be submitted with the test part, with stages of the run, or all.
+
+        All processes call it together and share out the samples; the first one gets the predictions.
+        """
+        jobs = [job for name, job in self.jobs.items() if stages is None or name in stages]
+        self.ranks.decided(lambda: self._check_trained(jobs))
+        submits = "test" in splits and len(self.data.submitted) > 0
+        found: list[Prediction] = []
+        with self.ranks.ending():
+            for job in self.jobs.values():
+                wanted = [
+                    *(splits if job in jobs else ()),
+                    *(["submission"] * (submits and job.stage.kind == "student")),
+                ]
+                upstream = job.upstream if job.stage.kind == "adapted" else {}
+                found += self.evaluation.stage(job.stage, job.stored.checkpoint, upstream, wanted) if wanted else []
+        return found
+
+    def _check_trained(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if not job.stored.exists():
+                raise self._untrained(job.stage.name)
+
+    def _write(self, predictions: list[Prediction]) -> None:
+        """Write and print the results; rows of other stages and parts stay as they are."""
         rows: list[Row] = []
         tables: list[pd.DataFrame] = []
         notes = {name: job.stored.notes() for name, job in self.jobs.items()}
-        for name, job in self.jobs.items():
-            if stages is not None and name not in stages:
-                continue
-            if not job.stored.exists():
-                raise self._untrained(name)
-            upstream = job.upstream if job.stage.kind == "adapted" else {}
-            found = evaluate_stage(
-                job.stage, job.stored.checkpoint, upstream, self.data, self.config["trainer"], splits, self.features
-            )
-            rows += [replace(row, note="; ".join(notes.get(name, []))) for row in found[0]]
-            tables += found[1]
+        for prediction in predictions:
+            if prediction.split in SPLITS:
+                found = prediction.judged(self.data)
+                rows += [replace(row, note="; ".join(notes[prediction.stage.name])) for row in found[0]]
+                tables += found[1]
         new = {(row.stage, row.modality, row.split) for row in rows}
         if not rows:
             print("None of these stages predicts a target.")
@@ -154,13 +191,12 @@ class Run:
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         self.tracking.results(rows, self.folder)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
-        if "test" in splits and "student" in self.jobs and len(self.data.submitted):
-            self._submit()
+        for prediction in predictions:
+            if prediction.split == "submission":
+                self._submit(prediction.submitted(self.data))
 
-    def _submit(self) -> None:
+    def _submit(self, table: pd.DataFrame) -> None:
         """Write what the data set's authors ask for, as the student predicts it."""
-        job = self.jobs["student"]
-        table = submission(job.stored.checkpoint, self.data, self.config["trainer"], self.features)
         write_text(self.folder / "submission.csv", table.to_csv(index=False))
         print(f"Predictions of {len(table)} rows to submit are in {self.folder / 'submission.csv'}", flush=True)
         if missing := self.data.unsubmitted:

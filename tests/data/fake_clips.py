@@ -48,6 +48,7 @@ class FakeData(BaseData):
         absent: share of the samples without the signal, and of steps without the video.
         noise: of the video. Stands for any setting that decides what is read.
         version: of the data's contents.
+        asked: samples of the test part whose predictions are to be submitted.
         prevalent: see BaseData.
         task: see BaseData.
         split: see BaseData.
@@ -65,6 +66,7 @@ class FakeData(BaseData):
         absent: float = 0.0,
         noise: float = 1.0,
         version: str = "1",
+        asked: int = 0,
         prevalent: str = "video",
         task: Task = "regression",
         split: Split | None = None,
@@ -72,10 +74,11 @@ class FakeData(BaseData):
     ) -> None:
         super().__init__(prevalent=prevalent, task=task, split=split or Split("kfold", folds=5), **options)
         self.log, self.n, self.steps, self.steps_have_targets = log, n, steps, steps_have_targets
-        self.absent, self.noise, self.version = absent, noise, version
+        self.absent, self.noise, self.version, self.asked = absent, noise, version, asked
 
     modality_names = property(lambda self: list(DIMS))
     augments = property(lambda self: True)
+    submitted = property(lambda self: self.positions("test")[: self.asked])
 
     def contents(self):
         return {"made": self.version}

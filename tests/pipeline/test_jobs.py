@@ -13,6 +13,7 @@ from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.jobs import data_keys, make_jobs, wanted_stages
 from mtpkdot.pipeline.runner import Run
 from tests.data.media_helpers import TEST_LIST, copied, put
+from tests.pipeline.processes import run
 
 
 @pytest.fixture
@@ -96,10 +97,10 @@ def test_building_the_stages_leaves_the_settings_of_the_data_plain(biovid_twin, 
     )
     experiment = parse("fit", ["--config", str(config)])
     before = json.dumps(data_keys(experiment))
-    run = Run(experiment)
-    hashes = {name: job.stored.hash for name, job in run.jobs.items()}
-    run._check_modules()
-    assert json.dumps(data_keys(experiment)) == json.dumps(run.features.keys) == before
+    made = Run(experiment)
+    hashes = {name: job.stored.hash for name, job in made.jobs.items()}
+    made._check_modules()
+    assert json.dumps(data_keys(experiment)) == json.dumps(made.features.keys) == before
     jobs = make_jobs(experiment, wanted_stages(experiment)[1])
     assert {name: job.stored.hash for name, job in jobs.items()} == hashes
     arguments = experiment.config["data"]["init_args"]["signals"]
@@ -173,3 +174,10 @@ def test_a_submission_follows_the_test_list_and_names_what_is_missing(affwild2_t
     assert "Missing in it, since they cannot be read: nowhere" in told
     table = pd.read_csv(tmp_path / "runs" / "small" / "submission.csv")
     assert table["image_location"].tolist() == rows
+    # The same by three processes, where the data have moved and the features are gone.
+    moved = root.rename(tmp_path / "moved")
+    shutil.rmtree(tmp_path / "runs" / "features")
+    (tmp_path / "runs" / "small" / "submission.csv").unlink()
+    run(3, ["test", str(tmp_path / "runs" / "small"), "--data.root", str(moved)], log=tmp_path / "log")
+    again = pd.read_csv(tmp_path / "runs" / "small" / "submission.csv")
+    pd.testing.assert_frame_equal(again, table, rtol=0, atol=1e-6)

@@ -1,7 +1,12 @@
+import shutil
+
+import lightning as L
 import pytest
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from mtpkdot.cli.main import main
 from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline import evaluation
 from mtpkdot.pipeline.config import _parser
 from mtpkdot.pipeline.trainer import KEYS, check_callbacks, check_trainer, of_stage
 
@@ -36,11 +41,20 @@ def test_a_key_that_acts_nowhere_is_refused_by_name_unless_it_is_unset(key):
         check_trainer({**DEFAULTS, key: 1})
 
 
-@pytest.mark.parametrize("key", [key for key, use in KEYS.items() if use == "everywhere"])
-def test_a_key_that_acts_everywhere_reaches_the_trainer_that_evaluates(key):
-    from mtpkdot.pipeline import evaluation
-
-    assert f'"{key}"' in open(evaluation.__file__).read(), key  # noqa: PTH123, SIM115
+def test_what_acts_everywhere_reaches_the_trainer_that_evaluates(trained_root, tmp_path, monkeypatch):
+    shutil.copytree(trained_root, tmp_path / "runs")
+    given, stock = [], L.Trainer
+    monkeypatch.setattr(evaluation.L, "Trainer", lambda **options: given.append(options) or stock(**options))
+    values = {"precision": "bf16-mixed", "deterministic": False, "benchmark": True, "inference_mode": False}
+    words = [f"--trainer.{key}={str(value).lower()}" for key, value in values.items()]
+    assert main(["test", str(tmp_path / "runs" / "tiny"), "--trainer.accelerator=cpu", *words]) == 0
+    used = [options for options in given if "callbacks" in options]
+    assert len(used) == 5  # every stage with a head
+    assert all({key: options[key] for key in values} == values for options in used)
+    assert all(options["accelerator"] == "cpu" for options in used)
+    # The others decide which processes there are, and whether they show how far they have come.
+    acting = {key for key, use in KEYS.items() if use == "everywhere"}
+    assert acting - set(values) == {"accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar"}
 
 
 @pytest.mark.parametrize(
