@@ -23,9 +23,9 @@ from mtpkdot.errors import DataError
 class MediaData(BaseData):
     """Base of data sets that come as video, sound and signal files.
 
-    The raw files are read once, into a store (see `mtpkdot.data.prepared`) that is brought up to date whenever they or
-    the settings change; training reads the store alone. A subclass finds the recordings (`inventory`), says how one is
-    decoded (`converter`, `settings`) and cuts samples from the store (`load`).
+    The raw files are read once, into a store (see `mtpkdot.data.prepared`) that is brought up to date whenever they,
+    the settings or the code of the converter change; training reads the store alone. A subclass finds the recordings
+    (`inventory`), says how one is decoded (`converter`, `settings`) and cuts samples from the store (`load`).
 
     Args:
         root: folder of the raw files; null to use a finished store alone.
@@ -41,6 +41,9 @@ class MediaData(BaseData):
     """
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}
+    told_by_contents: ClassVar[frozenset[str]] = frozenset(
+        {"inventory", "settings", "converter", "preparation", "prepared", "prepare_part"}
+    )
 
     def __init__(
         self,
@@ -118,6 +121,10 @@ class MediaData(BaseData):
             raise DataError(
                 f"{self.store} holds no finished store of these settings ({preparation.folder.name})",
                 "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
+            )
+        if files := sorted(store.record.get("code", {}).items() ^ preparation.code.items()):
+            print(
+                f"{store.folder} was prepared by other code ({files[0][0]}), and there are no raw files to do it anew"
             )
         return store
 

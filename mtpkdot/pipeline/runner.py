@@ -25,13 +25,14 @@ from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
-from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
+from mtpkdot.pipeline.identity import Change, changed, changed_files, data_keys, encoder_keys, told_files
+from mtpkdot.pipeline.jobs import Job, make_jobs, section_of, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import PREDICTIONS, Row, markdown, read_predictions, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
-from mtpkdot.pipeline.store import digest, first_difference, read_json, write_json, write_text
+from mtpkdot.pipeline.store import digest, read_json, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import StageCLI, train, versions
 
@@ -56,21 +57,23 @@ class Run:
         self.wanted, stages = wanted_stages(experiment)
         self.ranks = Ranks(self.config["trainer"])
         self._check_config()
-        self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
+        self.folder = Path(options["root"]) / (options["name"] or "")
+        self.jobs = make_jobs(experiment, stages, self._kept() if options["name"] else None)
         self.features = FeatureCache(
             Path(options["root"]) / "features",
             options["features"],
             data_keys(experiment),
-            {name: section["model"]["encoder"] for name, section in self.config["backbone"].items()},
+            encoder_keys(experiment),
             options["compile"],
             self.ranks,
         )
         self.resume: bool = options["resume"]
         self.preemption = Preemption(options["checkpoint_every"], self.ranks)
         self.tracking = Tracking(self.config["trainer"]["logger"])
-        hashes = {name: job.stored.hash for name, job in self.jobs.items()}
-        self.folder = Path(options["root"]) / (options["name"] or f"{experiment.source}-{digest(hashes)[:8]}")
+        if not options["name"]:
+            hashes = {name: job.stored.hash for name, job in self.jobs.items()}
+            self.folder = Path(options["root"]) / f"{experiment.source}-{digest(hashes)[:8]}"
 
     def fit(self, everything: bool = True) -> None:
         """Train what is missing, evaluate, and print the table.
@@ -80,6 +83,8 @@ class Run:
         """
         with ExitStack() as tracked:
             with self.ranks.together():
+                # What is in the store may have changed since the first process looked.
+                self.jobs = self.ranks.decided(lambda: self.jobs)
                 self.ranks.decided(self._prepare)
                 if self.ranks.first:
                     tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
@@ -101,15 +106,15 @@ class Run:
             UserError: a module that cannot be built, or a folder that holds a run of another configuration.
         """
         self._check_modules()
-        changed = self._changed(self._before())
-        if changed is not None and self.resume:
-            raise changed
+        found = self._changed(self._before())
+        if found is not None and self.resume:
+            raise found[0]
 
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
         """Evaluate a finished run, if its configuration and data are those it was trained with."""
-        changed = self._changed(self._before())
-        if changed is not None:
-            raise changed
+        found = self._changed(self._before())
+        if found is not None:
+            raise found[0]
         self.evaluate(splits, {stage.name for stage in self.wanted})
 
     def evaluate(self, splits: tuple[str, ...], stages: set[str] | None = None) -> None:
@@ -269,7 +274,7 @@ class Run:
                         "protocol": self.protocol.name,
                         "trained": asdict(trained),
                         "versions": versions(),
-                        "keys": job.keys,
+                        **job.identity.record,
                     }
                 )
             )
@@ -283,11 +288,14 @@ class Run:
         stored = job.stored
         alone.enter_context(stored.exclusively(f"{title}: another process trains it, waiting for the result"))
         if stored.exists():
-            print(f"{title}: taken from {stored.folder}", flush=True)
+            since = f", though {job.note} since it was trained" if job.note else ""
+            print(f"{title}: taken from {stored.folder}{since}", flush=True)
             return False
         for name in job.stage.upstream.values():
             if not self.jobs[name].stored.exists():
                 raise self._untrained(name)
+        if job.note:
+            print(f"{title}: trained anew, since {job.note}", flush=True)
         if not self.resume:
             shutil.rmtree(stored.partial, ignore_errors=True)
         return True
@@ -298,18 +306,24 @@ class Run:
             holds = "all trained stages" if self.folder.name == "stages" else "a study"
             raise RunError(f"{self.folder} holds {holds}", "Name the run otherwise with --pipeline.name.")
         before = self._before()
-        changed = self._changed(before)
-        if changed is not None:
-            if self.resume:
-                raise changed
+        found = self._changed(before)
+        if found is not None:
+            error, by_user = found
+            # What nobody has asked for is no reason to refuse a run.
+            if self.resume and by_user:
+                raise error
             names = (f"{self.folder.name}.before-{digest(before)[:8]}{suffix}" for suffix in _suffixes())
             aside = next(path for name in names if not (path := self.folder.with_name(name)).exists())
             self.folder.rename(aside)
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
-        now = {name: {"hash": job.stored.hash, "keys": job.keys} for name, job in self.jobs.items()}
+        now = {name: {"hash": job.stored.hash, **job.identity.record} for name, job in self.jobs.items()}
         # A stage called alone may come with other settings of the stages it does not touch.
-        everything = make_jobs(self.experiment, wanted_stages(self.experiment, everything=True)[1])
+        stages, kept = (
+            wanted_stages(self.experiment, everything=True)[1],
+            {n: entry["hash"] for n, entry in now.items()},
+        )
+        everything = make_jobs(self.experiment, stages, {**self._kept(), **kept})
         if all(before[name]["hash"] == everything[name].stored.hash for name in before if name in everything):
             write_text(self.folder / "config.yaml", self.experiment.text)
         write_json(
@@ -333,33 +347,55 @@ class Run:
         stages: dict[str, Any] = record.get("stages", {})
         return stages
 
-    def _changed(self, before: dict[str, Any]) -> OtherRunError | None:
-        """What to say if a stage of the folder's run has another hash now."""
-        aside = "use another --pipeline.name, or put the run aside with --pipeline.resume false."
+    def _kept(self) -> dict[str, str]:
+        """Hash per stage that the folder's run names."""
+        return {name: entry["hash"] for name, entry in self._before().items()}
+
+    def _changed(self, before: dict[str, Any]) -> tuple[OtherRunError, bool] | None:
+        """What to say if a stage of the folder's run cannot be taken, and whether config or data are the reason.
+
+        Otherwise it is the code, or a default.
+        """
         for name, job in self.jobs.items():
-            if name in before and before[name]["hash"] != job.stored.hash:
-                key, old, new = first_difference(before[name]["keys"], job.keys) or ("revision", None, None)
-                if key == "revision":
-                    return OtherRunError(
-                        f"{self.folder} holds a run of another version of mtpkdot, which trained {name} otherwise",
-                        f"Go on with that version, {aside}",
-                    )
-                if key.startswith("data.contents."):
-                    file = key.removeprefix("data.contents.")
-                    return OtherRunError(
-                        f"{self.folder} holds a run on other data: the contents of {file} have changed",
-                        f"Put the file back, {aside}",
-                    )
+            if name not in before or before[name]["hash"] == job.stored.hash:
+                continue
+            old, new = before[name], job.identity.record
+            if "chosen" not in old:
+                step = "Use another --pipeline.name, or put the run aside with --pipeline.resume false."
+                return OtherRunError(f"{self.folder} holds a run of an earlier version of mtpkdot", step), True
+            # Earlier stages of the run tell themselves what has changed.
+            change = changed(old, new, without={f"upstream.{argument}" for argument in job.stage.upstream})
+            if change is not None:
+                return self._refused(change), not change.by_default
+            if files := changed_files(old["sources"], new["sources"]):
                 return OtherRunError(
-                    f"{self.folder} holds a run with another configuration: {key} was {old!r} and is {new!r}",
-                    "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
-                    "--pipeline.stages to what has not changed.",
-                )
+                    f"{self.folder} holds a run of other code: {told_files(files)} since {name} was trained",
+                    "Train it anew with `mtpkdot fit`, or take it as it is with --pipeline.code ignore.",
+                ), False
         return None
 
+    def _refused(self, change: Change) -> OtherRunError:
+        if change.key.startswith("data.contents."):
+            file = change.key.removeprefix("data.contents.")
+            return OtherRunError(
+                f"{self.folder} holds a run on other data: the contents of {file} have changed",
+                "Put the file back, use another --pipeline.name, or put the run aside with --pipeline.resume false.",
+            )
+        if change.key.startswith("revision.") or change.key == "student.method.revision":
+            return OtherRunError(
+                f"{self.folder} holds a run of another version of mtpkdot, which trained otherwise ({change})",
+                "Use another --pipeline.name, or put the run aside with --pipeline.resume false.",
+            )
+        return OtherRunError(
+            f"{self.folder} holds a run with another configuration: {change}",
+            "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
+            "--pipeline.stages to what has not changed.",
+        )
+
     def _untrained(self, name: str) -> RunError:
+        note = self.jobs[name].note
         return RunError(
-            f"the stage {name} has not been trained with this configuration",
+            f"the stage {name} has not been trained with this configuration{f' and code ({note})' if note else ''}",
             f"Add it to --pipeline.stages, or train it with `mtpkdot stage {name} --config ...`.",
         )
 

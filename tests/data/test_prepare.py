@@ -196,7 +196,7 @@ def test_bad_recordings_stop_or_are_left_out_and_counted(root, tmp_path, capsys,
 
 def test_what_the_inventory_finds_stops_or_is_left_out(root, tmp_path):
     inventory = found(root)
-    inventory.recordings[1] = Recording("r1", {"subject": "r1"})
+    inventory.recordings[1] = Recording("r1", {"subject": "r1"}, usable=False)
     inventory.problems += [
         Problem(root / "r1", "holds nothing.", "Fill it."),
         Problem(root, "is old", "Nothing.", False),
