@@ -4,7 +4,7 @@ Nothing is run to find them. The walk starts at a class or function, takes the t
 in its own file and through imports in others (also imports within functions, and names that a package's `__init__`
 hands on), and goes on from those. Files of installed packages and of the standard library are left out; those of this
 package and of the user are not. A digest is over the syntax tree: comments, docstrings, type hints of arguments, texts
-of errors, and arguments with a plain default that nothing reads cost nothing.
+of errors, and arguments and fields with a plain default that nothing reads cost nothing.
 """
 
 import ast
@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any
 
+from mtpkdot.errors import ConfigError
 from mtpkdot.syntax import File, Place, digest_of
 
 _PACKAGE = __name__.partition(".")[0]
@@ -71,7 +72,7 @@ def pieces(roots: Iterable[Any]) -> dict[str, tuple[int, str]]:
             node = file.statements[number]
             if isinstance(node, ast.ClassDef):
                 name = f"{file.module}.{node.name}"
-                found[name] = told.revisions.get(name, 0), told.digest
+                found[name] = told.revisions.get(name, 0), digest_of([told.digest, *told.fields.values()])
             else:
                 rest.append(told.digest)
         if rest:
@@ -116,13 +117,19 @@ class _Walk:
 
     def result(self) -> Sources:
         """Digests per file."""
-        files: dict[str, str] = {}
-        revisions: dict[str, int] = {}
-        for file, numbers in self.reached.values():
-            told = [file.told(number, self.without) for number in sorted(numbers)]
-            if told:
-                files[file.name] = digest_of(one.digest for one in told)
-                revisions |= {key: value for one in told for key, value in one.revisions.items()}
+        told = {
+            file.name: [file.told(number, self.without) for number in sorted(numbers)]
+            for file, numbers in self.reached.values()
+        }
+        read = {name for many in told.values() for one in many for name in one.attributes}
+        revisions = {key: value for many in told.values() for one in many for key, value in one.revisions.items()}
+        files = {
+            name: digest_of(
+                text for one in many for text in (one.digest, *(d for key, d in one.fields.items() if key in read))
+            )
+            for name, many in told.items()
+            if many
+        }
         return Sources(dict(sorted(files.items())), dict(sorted(revisions.items())))
 
     def _file(self, module: str) -> File | None:
@@ -211,7 +218,11 @@ def _parsed(module: str) -> File | None:
     if (known := _parses.get((module, path))) is None or known[0] != state:
         package = path.name == "__init__.py"
         name = module.replace(".", "/") + ("/__init__.py" if package else ".py")
-        _parses[module, path] = known = state, File(module, name, package, ast.parse(path.read_bytes()).body)
+        try:
+            statements = ast.parse(path.read_bytes()).body
+        except SyntaxError as error:
+            raise ConfigError(f"{path}, line {error.lineno}: {error.msg}", "Correct it.") from error
+        _parses[module, path] = known = state, File(module, name, package, statements)
     return known[1]
 
 

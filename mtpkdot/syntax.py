@@ -1,7 +1,7 @@
 """One file's syntax tree, statement by statement: what each defines, reads and imports, and a digest of it.
 
 Comments, docstrings, type hints of arguments, texts of errors, and arguments with a plain default that nothing reads do
-not count in a digest; nor does the version of Python.
+not count in a digest; nor does the version of Python. Fields of data classes have digests of their own.
 """
 
 import ast
@@ -40,12 +40,16 @@ class Told:
         digest: of its text.
         names: names that it reads, with the attributes that it reads of each; None for the name itself.
         imports: places that it imports.
+        attributes: names that it reads as attributes of anything, by a string too.
+        fields: digests of a data class's fields with plain defaults, by name; they are no part of `digest`.
         revisions: `revision` of the class that it defines, by the full name.
     """
 
     digest: str = ""
     names: dict[str, set[str | None]] = field(default_factory=dict)
     imports: list[Place] = field(default_factory=list)
+    attributes: set[str] = field(default_factory=set)
+    fields: dict[str, str] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
 
 
@@ -141,6 +145,8 @@ class _Reader:
             self._say("]")
         elif not isinstance(node, ast.AST):
             self._say(repr(node))
+            if isinstance(node, str):
+                self.told.attributes.add(node)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             self._import(node)
         elif isinstance(node, ast.Name):
@@ -148,6 +154,7 @@ class _Reader:
             self._say(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             self.told.names.setdefault(node.value.id, set()).add(node.attr)
+            self.told.attributes.add(node.attr)
             self._say(f"{node.value.id}.{node.attr}")
         elif isinstance(node, ast.stmt) and _is_idle(node):
             self._write(getattr(node, "orelse", []))
@@ -213,6 +220,13 @@ class _Reader:
             if isinstance(value, ast.Constant) and isinstance(value.value, int) and value.value:
                 self.told.revisions[f"{self.file.module}.{holder.name}"] = value.value
             return False
+        if "dataclass" in map(_called, holder.decorator_list) and isinstance(node, ast.AnnAssign):
+            if node.value is None or not _is_plain(node.value):
+                return True
+            self._quietly(node)
+            (name,) = _assigned(node)
+            self.told.fields[name] = digest_of([name, ast.dump(node.value)])
+            return False
         return True
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
@@ -255,9 +269,13 @@ def _is_plain(default: ast.expr) -> bool:
     return not any(isinstance(inner, ast.Call | ast.Name | ast.Attribute) for inner in ast.walk(default))
 
 
-def _is_harmless(decorator: ast.expr) -> bool:
+def _called(decorator: ast.expr) -> str:
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return getattr(called, "attr", getattr(called, "id", "")) in _HARMLESS
+    return str(getattr(called, "attr", getattr(called, "id", "")))
+
+
+def _is_harmless(decorator: ast.expr) -> bool:
+    return _called(decorator) in _HARMLESS
 
 
 def digest_of(texts: Iterable[str]) -> str:
