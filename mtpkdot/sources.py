@@ -188,7 +188,9 @@ class _Walk:
             is_module = inner not in home.defined and inner not in home.imports
             if is_module and self._file(f"{module}.{inner}") is not None:
                 module, inner = f"{module}.{inner}", None
-        if inner is None and self._file(module) is not None and None not in attributes and "." not in module:
+        # `import a.b` binds `a`, whose attributes are no names of `a.b`.
+        chained = module.startswith(f"{name}.")
+        if inner is None and self._file(module) is not None and None not in attributes and not chained:
             return [(module, attribute) for attribute in attributes]
         return [(module, inner)]
 

@@ -157,7 +157,8 @@ class _Reader:
             self.told.attributes.add(node.attr)
             self._say(f"{node.value.id}.{node.attr}")
         elif isinstance(node, ast.stmt) and _is_idle(node):
-            self._write(getattr(node, "orelse", []))
+            for item in getattr(node, "orelse", []):
+                self._write(item)
         else:
             self._fields(node)
 
