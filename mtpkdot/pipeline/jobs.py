@@ -45,6 +45,12 @@ class Job:
     fit: dict[str, Any]
     upstream: dict[str, str]
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """Hash and identity of the stage: as it was trained, or will be."""
+        record = self.stored.record() if self.stored.exists() else self.identity.record
+        return {"hash": self.stored.hash, **{key: record[key] for key in self.identity.record}}
+
 
 def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[list[Stage], list[Stage]]:
     """The stages that `pipeline.stages` names (or all), and these with all they depend on.

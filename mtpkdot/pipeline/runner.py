@@ -317,7 +317,7 @@ class Run:
             self.folder.rename(aside)
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
-        now = {name: {"hash": job.stored.hash, **job.identity.record} for name, job in self.jobs.items()}
+        now = {name: job.record for name, job in self.jobs.items()}
         # A stage called alone may come with other settings of the stages it does not touch.
         stages, kept = (
             wanted_stages(self.experiment, everything=True)[1],
