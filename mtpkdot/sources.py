@@ -56,7 +56,7 @@ def sources(
     walk = _Walk(frozenset(without), frozenset(cut))
     with _uncollected():
         for root in roots:
-            walk.follow(*_place(root))
+            walk.start(root)
         for module, name in alone:
             walk.follow(module, name, local=True)
     return walk.result()
@@ -66,7 +66,7 @@ def pieces(roots: Iterable[Any]) -> dict[str, tuple[int, str]]:
     """Revision and digest of every class that some classes depend on; functions count together, by their module."""
     walk = _Walk(frozenset(), frozenset())
     for root in roots:
-        walk.follow(*_place(root))
+        walk.start(root)
     found: dict[str, tuple[int, str]] = {}
     for file, numbers in walk.reached.values():
         rest: list[str] = []
@@ -120,6 +120,13 @@ class _Walk:
         self.reached: dict[str, tuple[File, set[int]]] = {}
         self.seen: set[tuple[str, str | None, bool]] = set()
         self.files: dict[str, File | None] = {}
+
+    def start(self, root: Any) -> None:
+        """Reach a class or function."""
+        module, name = _place(root)
+        while self._file(module) is None and self._file(module.rpartition(".")[0]) is not None:
+            module, _, name = module.rpartition(".")  # a method of a class
+        self.follow(module, name)
 
     def follow(self, module: str, name: str | None, local: bool = False) -> None:
         """Reach a name of a module and all that it depends on; with `local` no further than its file."""

@@ -130,6 +130,7 @@ def test_a_name_that_a_package_imports_when_it_is_asked_for_is_found():
 def test_instances_stand_for_their_classes(package):
     model = import_module("own").Model
     assert sources([model()]).files == sources([model]).files == sources([model().late]).files == package.before
+    assert sources(["own.first.Model.late"]).files == package.before
 
 
 def test_methods_and_tables_can_be_left_out(package):

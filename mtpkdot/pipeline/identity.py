@@ -368,7 +368,12 @@ def _weight_files(section: Any) -> dict[str, str]:
 def _imported(path: str) -> Any:
     """The object behind a dotted class_path."""
     module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != module or "." not in module:
+            raise
+        return getattr(_imported(module), name)  # a method of a class
 
 
 def _callables(called: Any) -> Iterator[Any]:

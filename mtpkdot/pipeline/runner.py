@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import count
@@ -31,7 +31,7 @@ from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import PREDICTIONS, Row, markdown, read_predictions, read_rows, write_results
-from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.stages import KINDS, Stage
 from mtpkdot.pipeline.store import digest, read_json, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import StageCLI, train, versions
@@ -96,6 +96,9 @@ class Run:
 
     def _prepare(self) -> None:
         self._check_modules()
+        for stage in self.wanted:
+            if not self.jobs[stage.name].stored.exists():
+                self._check_upstream(stage, {other.name for other in self.wanted})
         self._claim_folder()
         print(self.data.summary(), flush=True)
 
@@ -291,14 +294,18 @@ class Run:
             since = f", though {job.note} since it was trained" if job.note else ""
             print(f"{title}: taken from {stored.folder}{since}", flush=True)
             return False
-        for name in job.stage.upstream.values():
-            if not self.jobs[name].stored.exists():
-                raise self._untrained(name)
+        self._check_upstream(job.stage)
         if job.note:
             print(f"{title}: trained anew, since {job.note}", flush=True)
         if not self.resume:
             shutil.rmtree(stored.partial, ignore_errors=True)
         return True
+
+    def _check_upstream(self, stage: Stage, coming: Collection[str] = ()) -> None:
+        """Stop where a stage that this one needs is neither trained nor about to be."""
+        for name in stage.upstream.values():
+            if name not in coming and not self.jobs[name].stored.exists():
+                raise self._untrained(name)
 
     def _claim_folder(self) -> None:
         """Write `run.json`, unless the folder holds a run of another configuration."""
