@@ -103,7 +103,10 @@ class File:
             self.defined.setdefault(node.name, []).append(number)
             if not all(_is_harmless(decorator) for decorator in node.decorator_list):
                 self.always.append(number)
-        elif not _is_idle(node):
+        elif _is_idle(node):
+            for inner in getattr(node, "orelse", []):
+                self._enter(number, inner)
+        else:
             names = _assigned(node)
             for name in names:
                 self.defined.setdefault(name, []).append(number)
@@ -196,11 +199,12 @@ class _Reader:
         for argument, default in pairs:
             if argument.arg in optional:
                 continue
-            self._say("*" if argument in named else "")
+            self._say("named" if argument in named else "")
             self._argument(argument)
             self._write([] if default is None else [default])
-        for many in (node.args.vararg, node.args.kwarg):
+        for stars, many in (("*", node.args.vararg), ("**", node.args.kwarg)):
             if many is not None:
+                self._say(stars)
                 self._argument(many)
 
     def _argument(self, argument: ast.arg) -> None:

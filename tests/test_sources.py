@@ -79,6 +79,7 @@ def test_what_is_installed_is_left_out_and_the_rest_is_named_as_it_is_imported(p
         ("fourth", "TABLE['a'] = 1", "TABLE['b'] = 1"),
         ("fourth", "return len(TABLE)", "return 2 * len(TABLE)"),
         ("first", "x: int = 1", "x: int = 2"),
+        ("first", "x: int = 1", "*x"),
     ],
 )
 def test_what_is_run_counts(package, module, old, new):
@@ -155,8 +156,13 @@ def test_a_file_that_is_no_python_is_one_line(package, tmp_path):
 
 def test_statements_are_known_by_the_names_that_they_define():
     file = File(
-        "m", "m.py", False, ast.parse("try:\n    import a as b\nexcept ImportError:\n    b = None\nc = d = 1\n").body
+        "m",
+        "m.py",
+        False,
+        ast.parse(
+            "try:\n    import a as b\nexcept ImportError:\n    b = None\nc = d = 1\nif TYPE_CHECKING:\n    import e\nelse:\n    import f\n"
+        ).body,
     )
-    assert file.imports == {"b": ("a", None)}
+    assert file.imports == {"b": ("a", None), "f": ("f", None)}
     assert set(file.defined) == {"b", "c", "d"}
     assert file.always == [0]
