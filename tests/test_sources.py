@@ -154,15 +154,21 @@ def test_a_file_that_is_no_python_is_one_line(package, tmp_path):
         sources(["own.Model"])
 
 
+STATEMENTS = """
+try:
+    import a as b
+except ImportError:
+    b = None
+c = d = 1
+if TYPE_CHECKING:
+    import e
+else:
+    import f
+"""
+
+
 def test_statements_are_known_by_the_names_that_they_define():
-    file = File(
-        "m",
-        "m.py",
-        False,
-        ast.parse(
-            "try:\n    import a as b\nexcept ImportError:\n    b = None\nc = d = 1\nif TYPE_CHECKING:\n    import e\nelse:\n    import f\n"
-        ).body,
-    )
+    file = File("m", "m.py", False, ast.parse(STATEMENTS).body)
     assert file.imports == {"b": ("a", None), "f": ("f", None)}
     assert set(file.defined) == {"b", "c", "d"}
     assert file.always == [0]
