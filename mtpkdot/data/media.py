@@ -122,10 +122,11 @@ class MediaData(BaseData):
                 f"{self.store} holds no finished store of these settings ({preparation.folder.name})",
                 "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
             )
-        if files := sorted(store.record.get("code", {}).items() ^ preparation.code.items()):
-            print(
-                f"{store.folder} was prepared by other code ({files[0][0]}), and there are no raw files to do it anew"
-            )
+        code = preparation.code
+        # Stores of earlier versions do not know theirs.
+        if files := sorted(store.record.get("code", code).items() ^ code.items()):
+            name = files[0][0]
+            print(f"{store.folder} was prepared by other code ({name}), and there are no raw files to do it anew")
         return store
 
     def prepare_part(self, which: int, count: int) -> tuple[int, int]:
