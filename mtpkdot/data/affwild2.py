@@ -37,37 +37,37 @@ class _Converter:
     sound_rate: int
 
     def __call__(self, recording: Recording) -> Content:
-        assert recording.pictures is not None
-        pictures = read_pictures(recording.pictures, recording.id, self.pictures)
+        files = recording.files
+        pictures = read_pictures(files["pictures"], recording.id, self.pictures)
         problems = list(pictures.problems)
         small: dict[str, npt.NDArray[Any]] = {}
         large: dict[str, npt.NDArray[Any]] = {}
-        times, sound = self._raw_video(recording.sound, problems) if recording.sound is not None else (None, None)
+        times, sound = self._raw_video(files["sound"], problems) if "sound" in files else (None, None)
         if sound is not None:
             large["sound"] = sound
         # Crops end with the last face that was found, so the raw video says how many frames there are, if it can. A
         # recording of the test list is predicted to its end.
         crops = len(pictures.times)
         count = crops if times is None else len(times)
-        if recording.table is None:
+        if "table" not in files:
             count = max(count, crops)
         else:
-            truth = read_annotation(recording.table)
+            truth = read_annotation(files["table"])
             if times is None and crops < len(truth):
                 what = (
                     f"the last {len(truth) - crops} of {len(truth)} rows have no picture, and no raw video tells more"
                 )
-                problems.append(Problem(recording.table, what, "Nothing; these rows are not used.", fatal=False))
+                problems.append(Problem(files["table"], what, "Nothing; these rows are not used.", fatal=False))
             count = min(count, len(truth))
         offsets = np.pad(pictures.offsets, (0, max(0, count + 1 - len(pictures.offsets))), mode="edge")[: count + 1]
         small["times"] = _times(times, count)
         small["offsets"] = offsets
-        if recording.table is not None:
+        if "table" in files:
             small["valence"], small["arousal"] = truth[:count, 0].copy(), truth[:count, 1].copy()
         large["pictures"] = pictures.jpegs[: offsets[-1]]
         if not len(large["pictures"]):
             raise DataError(
-                f"{recording.pictures} has no frame among the first {count}, which are annotated",
+                f"{files['pictures']} has no frame among the first {count}, which are annotated",
                 "Repair it, or set data.init_args.on_error to skip.",
             )
         return Content({**recording.facts, "frames": count}, small, large, problems)

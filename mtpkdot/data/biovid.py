@@ -56,22 +56,21 @@ class _Converter:
     signals: dict[str, Signal] = field(default_factory=dict)
 
     def __call__(self, recording: Recording) -> Content:
-        assert recording.pictures is not None
-        pictures = read_pictures(recording.pictures, recording.id, self.pictures)
+        pictures = read_pictures(recording.files["pictures"], recording.id, self.pictures)
         times = np.where(np.isnan(pictures.times), np.arange(len(pictures.times)) / FRAME_RATE, pictures.times)
         small, large = {"offsets": pictures.offsets, "times": times}, {"pictures": pictures.jpegs}
         content = Content(dict(recording.facts), small, large, list(pictures.problems))
         if len(times) + _TOLERANCE < LENGTH * FRAME_RATE:
-            content.problems.append(_short(recording.pictures, float(times[-1]) + 1 / FRAME_RATE))
-        if recording.table is None:
+            content.problems.append(_short(recording.files["pictures"], float(times[-1]) + 1 / FRAME_RATE))
+        if "table" not in recording.files:
             return content
         try:
-            read = self._read_signals(recording.table)
+            read = self._read_signals(recording.files["table"])
         except DataError as error:
-            content.problems.append(Problem.of(error, recording.table))
+            content.problems.append(Problem.of(error, recording.files["table"]))
             return content
         if len(read.times) + _SLACK < LENGTH * SIGNAL_RATE:
-            content.problems.append(_short(recording.table, float(read.times[-1]) + 1 / read.rate))
+            content.problems.append(_short(recording.files["table"], float(read.times[-1]) + 1 / read.rate))
         content.facts |= {"signal_start": float(read.times[0]), "signal_rate": read.rate}
         for name, signal in self.signals.items():
             for column in signal.columns:

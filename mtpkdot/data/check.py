@@ -68,7 +68,7 @@ def check(data: "MediaData", decode: bool = True) -> Report:
         The report. A recording that cannot be used is reported with the first file that is to blame.
     """
     inventory = data.inventory()
-    usable = [recording for recording in inventory.recordings if recording.pictures is not None]
+    usable = [recording for recording in inventory.recordings if recording.usable]
     lost = len(inventory.lost) + len(inventory.recordings) - len(usable)
     if not decode:
         return Report(inventory, 0, len(usable), lost)
@@ -111,5 +111,4 @@ def _try(job: tuple[Convert, Recording]) -> _Result:
     try:
         return _Result(True, convert(recording).problems)
     except DataError as error:
-        paths = [path for path in (recording.pictures, recording.sound, recording.table) if path is not None]
-        return _Result(False, [Problem.of(error, *paths)])
+        return _Result(False, [Problem.of(error, *recording.files.values())])

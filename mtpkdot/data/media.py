@@ -23,9 +23,9 @@ from mtpkdot.errors import DataError
 class MediaData(BaseData):
     """Base of data sets that come as video, sound and signal files.
 
-    The raw files are read once, into a store (see `mtpkdot.data.prepared`) that is brought up to date whenever they or
-    the settings change; training reads the store alone. A subclass finds the recordings (`inventory`), says how one is
-    decoded (`converter`, `settings`) and cuts samples from the store (`load`).
+    The raw files are read once, into a store (see `mtpkdot.data.prepared`) that is brought up to date whenever they,
+    the settings or the code of the converter change; training reads the store alone. A subclass finds the recordings
+    (`inventory`), says how one is decoded (`converter`, `settings`) and cuts samples from the store (`load`).
 
     Args:
         root: folder of the raw files; null to use a finished store alone.
@@ -41,6 +41,9 @@ class MediaData(BaseData):
     """
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}
+    told_by_contents: ClassVar[frozenset[str]] = frozenset(
+        {"inventory", "settings", "converter", "preparation", "prepared", "prepare_part"}
+    )
 
     def __init__(
         self,
@@ -119,6 +122,11 @@ class MediaData(BaseData):
                 f"{self.store} holds no finished store of these settings ({preparation.folder.name})",
                 "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
             )
+        code = preparation.code
+        # Stores of earlier versions do not know theirs.
+        if files := sorted(store.record.get("code", code).items() ^ code.items()):
+            name = files[0][0]
+            print(f"{store.folder} was prepared by other code ({name}), and there are no raw files to do it anew")
         return store
 
     def prepare_part(self, which: int, count: int) -> tuple[int, int]:

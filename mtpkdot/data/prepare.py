@@ -30,6 +30,7 @@ from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
 from mtpkdot.files import remove_torn
 from mtpkdot.progress import progress
+from mtpkdot.sources import sources
 
 OnError = Literal["raise", "skip"]
 Convert = Callable[[Recording], Content]
@@ -56,12 +57,17 @@ class Preparation:
     on_error: OnError = "raise"
     workers: int = 1
 
+    @property
+    def code(self) -> dict[str, str]:
+        """Digest per source file that `convert` depends on."""
+        return sources([self.convert]).files
+
 
 def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     """Bring a store up to date with the raw files, and return it.
 
-    Recordings that are stored already, from the same files and settings, are not read again; so a killed run goes on
-    where it was. A process that finds another one at work waits for it. A finished store is not written to.
+    Recordings that are stored already, from the same files, settings and code, are not read again; so a killed run goes
+    on where it was. A process that finds another one at work waits for it. A finished store is not written to.
 
     Raises:
         DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored. Or a script
@@ -94,7 +100,7 @@ def prepare_part(inventory: Inventory, preparation: Preparation, which: int, cou
     """
     _check(inventory, preparation)
     folder, skip = preparation.folder, preparation.on_error == "skip"
-    usable = [r for r in inventory.recordings if r.pictures is not None][which - 1 :: count]
+    usable = [r for r in inventory.recordings if r.usable][which - 1 :: count]
     share = replace(inventory, recordings=usable)
     sources = dict(zip((r.id for r in usable), fingerprints(share, preparation), strict=True))
     failed = 0
@@ -174,7 +180,7 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
     remove_torn(folder / "recordings", "*.safetensors")
     for name in ("index.parquet", "store.json"):
         remove_torn(folder, name)
-    usable = [r for r in inventory.recordings if r.pictures is not None]
+    usable = [r for r in inventory.recordings if r.usable]
     wanted = _wanted(folder, usable, sources, skip)
     failed: dict[str, str] = {}
     for recording, problem in _converted(wanted, sources, preparation, len(usable)):
@@ -189,12 +195,18 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
             f"{preparation.root}: not one of {len(inventory.recordings)} recordings can be used",
             "Run `mtpkdot data check`.",
         )
-    left_out = sorted({*inventory.lost, *(r.id for r in inventory.recordings if r.pictures is None), *failed})
+    left_out = sorted({*inventory.lost, *(r.id for r in inventory.recordings if not r.usable), *failed})
     told = [f"{problem.path}: {problem.what}" for problem in inventory.problems if problem.fatal]
     told += [text for id in kept for text in stored_problems(folder, id)]
     # Two people share a raw video.
     problems = list(dict.fromkeys([*told, *(failed[r.id] for r in usable if r.id in failed)]))
-    record = {"settings": preparation.settings, "listing": listing, "left_out": left_out, "problems": problems}
+    record = {
+        "settings": preparation.settings,
+        "code": preparation.code,
+        "listing": listing,
+        "left_out": left_out,
+        "problems": problems,
+    }
     write_index(folder, rows, {**record, "asked": inventory.asked})
     made = Store.open(folder)
     assert made is not None
@@ -211,27 +223,37 @@ def _refused(problem: Problem, others: int = 0) -> DataError:
 
 
 def fingerprints(inventory: Inventory, preparation: Preparation) -> Iterator[str]:
-    """For every recording a digest of names, sizes and times of change of its files, and of the settings.
+    """For every recording a digest of names, sizes and times of change of its files, of the settings, and of the code.
 
     An image that was edited in place counts as changed, one that was copied with its times does not.
     """
-    settings = json.dumps([FORMAT, preparation.settings], sort_keys=True)
+    settings = json.dumps([FORMAT, preparation.settings, preparation.code], sort_keys=True)
     for recording in inventory.recordings:
         digest = hashlib.sha256(settings.encode())
         digest.update(json.dumps(recording.facts, sort_keys=True).encode())
-        for path in (recording.pictures, recording.sound, recording.table):
-            for line in _stats(path) if path is not None else ["absent"]:
-                digest.update(f"{line}\n".encode())
+        for role, path in sorted(recording.files.items()):
+            for line in _stats(path):
+                digest.update(f"{role} {line}\n".encode())
         yield digest.hexdigest()[:32]
 
 
 def _stats(path: Path) -> Iterable[str]:
+    """Name, size and time of change of a file, or of all files in a folder and below it."""
     if not path.is_dir():
-        status = path.stat()
-        return [f"{path.name} {status.st_size} {status.st_mtime_ns}"]
-    with os.scandir(path) as entries:
-        files = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
-    return [f"{path.name}/{name} {s.st_size} {s.st_mtime_ns}" for name, s in sorted(files, key=lambda file: file[0])]
+        return [_stat(path.name, path.stat())] if path.exists() else [f"{path.name} absent"]
+    lines, folders = [], [path]
+    while folders:
+        with os.scandir(folder := folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_file():
+                    lines.append(_stat(Path(entry.path).relative_to(path).as_posix(), entry.stat()))
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(folder / entry.name)
+    return [f"{path.name}/{line}" for line in sorted(lines)]
+
+
+def _stat(name: str, status: os.stat_result) -> str:
+    return f"{name} {status.st_size} {status.st_mtime_ns}"
 
 
 def _converted(

@@ -28,7 +28,7 @@ from mtpkdot.data.recordings import Fact, Problem
 from mtpkdot.errors import DataError
 from mtpkdot.files import write_whole
 
-FORMAT = 3  # raise it whenever the same recording and settings give other files
+FORMAT = 3  # of the files: raise it where they are laid out otherwise
 _OPEN_FILES = 256
 _TOLD = "mtpkdot"  # the key of what a file says of itself
 
@@ -69,12 +69,21 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
     arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
     # One entry: safetensors writes several in an order of chance, and the digest of a recording would be one of chance.
     problems = [problem.told for problem in content.problems if problem.fatal]
-    told = json.dumps(
-        {"format": FORMAT, "source": source, "facts": content.facts, "problems": problems}, sort_keys=True
-    )
-    data = save(arrays, {_TOLD: told})
+    told = {"format": FORMAT, "facts": content.facts, "problems": problems}
+    # Made again from other files or by other code, it may be the same.
+    told |= {"content": _digest(told, arrays), "source": source}
+    data = save(arrays, {_TOLD: json.dumps(told, sort_keys=True)})
     path = recording_path(folder, id)
     write_whole(path, data, synced=True)
+
+
+def _digest(told: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """Digest of what a recording holds."""
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def recording_path(folder: Path, id: str) -> Path:
@@ -117,7 +126,7 @@ def index_row(folder: Path, id: str) -> dict[str, Any]:
     with path.open("rb") as raw:
         digest = hashlib.file_digest(raw, "sha256").hexdigest()
     facts: dict[str, Fact] = told["facts"]
-    return {"id": id, **facts, **small, **lengths, "sha256": digest}
+    return {"id": id, **facts, **small, **lengths, "content": told["content"], "sha256": digest}
 
 
 def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, Any]) -> None:
@@ -126,7 +135,7 @@ def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, A
     table = io.BytesIO()
     frame.to_parquet(table, index=False)
     write_whole(folder / "index.parquet", table.getvalue(), synced=True)
-    digest = hashlib.sha256("".join(f"{row['id']} {row['sha256']}\n" for row in rows).encode()).hexdigest()
+    digest = hashlib.sha256("".join(f"{row['id']} {row['content']}\n" for row in rows).encode()).hexdigest()
     text = json.dumps({"format": FORMAT, "contents": digest, **record}, indent=2) + "\n"
     write_whole(folder / "store.json", text.encode(), synced=True)
 
@@ -159,7 +168,7 @@ class Store:
 
     @property
     def contents(self) -> str:
-        """Digest of every recording."""
+        """Digest of what every recording holds."""
         return str(self.record["contents"])
 
     @property

@@ -1,6 +1,7 @@
 """What a reader of a data set's layout finds: recordings as they lie on disk, and what is wrong with them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,16 +20,16 @@ class Recording:
     Attributes:
         id: unique in the data set and usable as a file name.
         facts: what the index keeps of it: subject, class, part, frame range.
-        pictures: a video file, or a folder of JPEG frames.
-        sound: a media file with a sound track.
-        table: a text file beside it: signals over time, or annotations per frame.
+        files: every file, or folder of files, that it is decoded from, by any role; those that are not there are left
+            out. The data sets of this package have `pictures` (a video, or a folder of JPEG frames), `sound` (a media
+            file with a sound track) and `table` (signals over time, or annotations per frame).
+        usable: false where a file is not there without which it cannot be used.
     """
 
     id: str
     facts: dict[str, Fact]
-    pictures: Path | None = None
-    sound: Path | None = None
-    table: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    usable: bool = True
 
 
 @dataclass(frozen=True)

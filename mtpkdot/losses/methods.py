@@ -1,6 +1,7 @@
 """The methods a student can be trained with: which terms its loss has, and with which weights."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 Method = Literal[
@@ -27,51 +28,61 @@ Method = Literal[
 ]
 Term = Literal["task", "transport", "centroid", "output", "rival"]
 
-# The papers' weights for PKDOT and MT-PKDOT. For the rivals those of the comparison by Tian et al. (ICLR 2020), made on
-# feature maps, where it has the method, and 1 elsewhere. A term without weight is neither computed nor logged.
-WEIGHTS: dict[Method, dict[Term, float]] = {
-    "none": {"task": 1.0},
-    "pkdot": {"task": 1.0, "transport": 0.6},
-    "mtpkdot": {"task": 0.8, "transport": 0.2, "centroid": 0.2},
-    "mtpkdot_plus": {"task": 1.0, "output": 3.0, "transport": 0.2},
-    "selftraining": {"task": 1.0, "output": 1.0},
-    "labelprop": {"task": 1.0, "output": 1.0},
-    "kd": {"task": 1.0, "rival": 1.0},
-    "fitnets": {"task": 1.0, "rival": 100.0},
-    "pkd": {"task": 1.0, "rival": 1.0},
-    "at": {"task": 1.0, "rival": 1000.0},
-    "sp": {"task": 1.0, "rival": 3000.0},
-    "rkd": {"task": 1.0, "rival": 1.0},
-    "cc": {"task": 1.0, "rival": 0.02},
-    "nst": {"task": 1.0, "rival": 50.0},
-    "vid": {"task": 1.0, "rival": 1.0},
-    "crd": {"task": 1.0, "rival": 0.8},
-    "dkd": {"task": 1.0, "rival": 1.0},
-    "lupi": {"task": 1.0, "rival": 1.0},
-    "m2pkd": {"task": 1.0, "rival": 1.0},
-    "rival": {"task": 1.0, "rival": 1.0},
-}
-
-# Raise it where the same settings train another student than before: what was trained earlier is not taken for it.
-REVISIONS: dict[Method, int] = {"selftraining": 1, "mtpkdot_plus": 2}
-
 TeacherKind = Literal["joint", "adapted", "pooled", "own", "spread"]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What a method is made of.
+
+    Attributes:
+        weights: of the loss terms; a term without weight is neither computed nor logged.
+        teachers: who teaches: the multimodal teacher; it and the adapted ones, by choice or pooled; or no privileged
+            modality.
+        revision: raise it where the same settings train another student than before, so that those that were trained
+            earlier are not taken for it.
+    """
+
+    weights: Mapping[Term, float]
+    teachers: TeacherKind = "joint"
+    revision: int = 0
+
+
+# The papers' weights for PKDOT and MT-PKDOT. For the rivals those of the comparison by Tian et al. (ICLR 2020), made on
+# feature maps, where it has the method, and 1 elsewhere.
+RECIPES: dict[Method, Recipe] = {
+    "none": Recipe({"task": 1.0}),
+    "pkdot": Recipe({"task": 1.0, "transport": 0.6}),
+    "mtpkdot": Recipe({"task": 0.8, "transport": 0.2, "centroid": 0.2}, "adapted"),
+    "mtpkdot_plus": Recipe({"task": 1.0, "output": 3.0, "transport": 0.2}, "pooled", revision=2),
+    "selftraining": Recipe({"task": 1.0, "output": 1.0}, "own", revision=1),
+    "labelprop": Recipe({"task": 1.0, "output": 1.0}, "spread"),
+    "kd": Recipe({"task": 1.0, "rival": 1.0}),
+    "fitnets": Recipe({"task": 1.0, "rival": 100.0}),
+    "pkd": Recipe({"task": 1.0, "rival": 1.0}),
+    "at": Recipe({"task": 1.0, "rival": 1000.0}),
+    "sp": Recipe({"task": 1.0, "rival": 3000.0}),
+    "rkd": Recipe({"task": 1.0, "rival": 1.0}),
+    "cc": Recipe({"task": 1.0, "rival": 0.02}),
+    "nst": Recipe({"task": 1.0, "rival": 50.0}),
+    "vid": Recipe({"task": 1.0, "rival": 1.0}),
+    "crd": Recipe({"task": 1.0, "rival": 0.8}),
+    "dkd": Recipe({"task": 1.0, "rival": 1.0}),
+    "lupi": Recipe({"task": 1.0, "rival": 1.0}),
+    "m2pkd": Recipe({"task": 1.0, "rival": 1.0}),
+    "rival": Recipe({"task": 1.0, "rival": 1.0}),
+}
+WEIGHTS: dict[Method, Mapping[Term, float]] = {method: recipe.weights for method, recipe in RECIPES.items()}
+
+
 def teachers_of(method: Method) -> TeacherKind:
-    """Who teaches: the multimodal teacher; it and the adapted ones, by choice or pooled; or no privileged modality."""
-    others: dict[Method, TeacherKind] = {
-        "mtpkdot": "adapted",
-        "mtpkdot_plus": "pooled",
-        "selftraining": "own",
-        "labelprop": "spread",
-    }
-    return others.get(method, "joint")
+    """Who teaches, see `Recipe`."""
+    return RECIPES[method].teachers
 
 
 def term_weights(method: Method, weights: Mapping[Term, float] | None) -> dict[Term, float]:
     """The method's weights, with the user's in place of its own; terms without weight are left out."""
-    merged: dict[Term, float] = {**WEIGHTS[method], **(weights or {})}
+    merged: dict[Term, float] = {**RECIPES[method].weights, **(weights or {})}
     return {name: weight for name, weight in merged.items() if weight}
 
 

@@ -47,6 +47,8 @@ class StageModule(L.LightningModule):
         schedule: learning rate over the epochs.
     """
 
+    # Raise it, here or in any class that a stage is made of, where the same settings train something else.
+    revision: ClassVar[int] = 0
     uses_unlabelled: bool = True
     monitors_loss: ClassVar[bool] = False
     passing: ClassVar[tuple[str, ...]] = ("frozen.",)

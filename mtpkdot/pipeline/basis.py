@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from mtpkdot.errors import UserError
-from mtpkdot.losses.methods import REVISIONS
 from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.identity import Policy, method_digest
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
 from mtpkdot.pipeline.store import digest
 from mtpkdot.pipeline.study import UPSTREAM, Cell, Overrides, Study
@@ -15,37 +15,39 @@ from mtpkdot.pipeline.study import UPSTREAM, Cell, Overrides, Study
 def founded(study: Study) -> Study:
     """The study with the basis of its cells, so that those of another one are not taken for finished.
 
-    A basis is that of a setting. Variants, and seeds, have their own where their overrides name something outside, a
-    file or a class, and variants where their method has been revised. Of a class it is the module that names it, not
-    what that imports.
+    A basis is that of a setting. Seeds have their own where their overrides name something outside, a file or a class;
+    variants have their own for that, and for their methods.
 
     Raises:
         UserError: a setting, or such a variant, that cannot be parsed.
     """
     found: dict[str, str] = {}
+    policy: Policy = None
     for cell in (cell for cell in study.cells() if not cell.fold):
         own = study.variants.get(cell.variant.removeprefix(f"{UPSTREAM}-"), {})
         overrides = {**study.shared, **study.settings[cell.setting], **own}
         of_seed = _is_outside({key: value for key, value in overrides.items() if "{seed}" in str(value)})
         if cell.seed != study.seeds[0] and not of_seed:
             continue
-        revision = None if cell.first else next((n for m, n in REVISIONS.items() if m == _method(own)), None)
         shared = replace(study, basis=found).basis_of(cell)
-        basis = _basis(cell) if cell.first or _is_outside(own) else shared
-        if revision is not None:
-            basis = digest({"basis": basis, "revision": revision})
+        if cell.first:
+            basis, policy = _basis(cell)
+        else:
+            basis = _basis(cell)[0] if _is_outside(own) else shared
+            basis = digest({"basis": basis, "method": method_digest(_method(own), policy)})
         if basis != shared:
             found[f"{cell.setting}/{cell.variant}" + (f"/{cell.seed}" if of_seed else "")] = basis
     return replace(study, basis=found)
 
 
-def _basis(cell: Cell) -> str:
+def _basis(cell: Cell) -> tuple[str, Policy]:
+    """The basis of a cell, and what it says of changed code."""
     try:
         experiment = parse("crossval", cell.arguments)
         jobs = make_jobs(experiment, wanted_stages(experiment, everything=True)[1])
     except UserError as error:
         raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
-    return digest({name: job.stored.hash for name, job in jobs.items()})
+    return digest({name: job.stored.hash for name, job in jobs.items()}), experiment.config["pipeline"]["code"]
 
 
 def _method(own: Overrides) -> str:

@@ -80,6 +80,9 @@ class PipelineOptions:
             of batch is compiled by itself, in training and in evaluation: half a minute each for a video network.
             Results change by rounding, also between a run and a resumed one. Measure whether it pays: on
             processors it did not.
+        code: what to do where the code has changed that a stored stage was trained with (comments and docstrings do not
+            count): `retrain` it, `warn`, or `ignore` it. null warns for changes of an installed release, and retrains
+            for those in a folder that someone works in: the user's own code, or a checkout of this package.
         resume: false puts a run of the same name aside and starts interrupted stages anew.
     """
 
@@ -89,6 +92,7 @@ class PipelineOptions:
     features: Precision = "auto"
     checkpoint_every: int | None = None
     compile: bool = False
+    code: Literal["retrain", "warn", "ignore"] | None = None
     resume: bool = True
 
 

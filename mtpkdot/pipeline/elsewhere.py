@@ -1,51 +1,59 @@
 """Runs that were trained on another machine, or with other devices, and are evaluated here."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from mtpkdot.pipeline.identity import Policy, changed, changed_files, trains_anew
 from mtpkdot.pipeline.jobs import Job
-from mtpkdot.pipeline.store import StoredStage, digest
+from mtpkdot.pipeline.store import StoredStage
 
-# Keys of a stage that are of the machine and not of the model. Files of initial weights decided how the training
-# began, and need not be here.
-_OF_MACHINE = re.compile(r"trainer\.precision|features|pipeline\.compile|weights(\..*)?")
+_TOLD = {"trainer.precision": "32-true", "features": None, "pipeline.compile": False}  # with what an absent key means
 
 
-def as_trained(jobs: Mapping[str, Job], before: Mapping[str, Any]) -> dict[str, Job]:
+def as_trained(jobs: Mapping[str, Job], before: Mapping[str, Any], policy: Policy) -> dict[str, Job]:
     """Return the jobs as they were on the machine that trained them.
 
     Args:
         jobs: the stages of the run as they are on this machine, each after those it depends on.
-        before: per stage the `hash` and `keys` that `run.json` has.
+        before: per stage the record that `run.json` has.
+        policy: whether a stage holds where its sources have changed.
 
     Returns:
-        The jobs with the machine's keys of `before`. Those that differ in nothing else have the hashes of `before`,
-        by which their trained stages are found.
+        The jobs. Those that differ from the record in nothing but what is the machine's are found by its hashes.
     """
     trained: dict[str, Job] = {}
     for name, job in jobs.items():
-        old = before[name]["keys"] if name in before else job.keys
-        keys = {key: value for key, value in job.keys.items() if not _OF_MACHINE.fullmatch(key)}
-        keys |= {key: value for key, value in old.items() if _OF_MACHINE.fullmatch(key)}
-        upstream = dict(job.upstream)
-        for argument, earlier in job.stage.upstream.items():
-            keys[f"upstream.{argument}"] = trained[earlier].stored.hash
-            upstream[argument] = str(trained[earlier].stored.checkpoint)
-        stored = StoredStage(job.stored.root, name, digest(keys))
-        trained[name] = replace(job, stored=stored, keys=keys, upstream=upstream)
+        upstream = {a: str(trained[earlier].stored.checkpoint) for a, earlier in job.stage.upstream.items()}
+        stored = job.stored
+        earlier_hold = all(trained[e].stored.hash == before.get(e, {}).get("hash") for e in job.stage.upstream.values())
+        if name in before and earlier_hold and _holds(job, before[name], policy):
+            stored = StoredStage(stored.root, name, before[name]["hash"])
+        trained[name] = replace(job, stored=stored, upstream={**job.upstream, **upstream})
     return trained
 
 
-def differences(here: Mapping[str, Job], trained: Mapping[str, Job]) -> Iterator[str]:
+def _holds(job: Job, record: Mapping[str, Any], policy: Policy) -> bool:
+    if "chosen" not in record:
+        return False  # of an earlier version
+    # Earlier stages are compared by themselves; files of initial weights need not be here.
+    keys = [*record["keys"], *job.identity.keys]
+    without = {key for key in keys if key.startswith("weights")} | {f"upstream.{a}" for a in job.stage.upstream}
+    files = changed_files(record["sources"], job.identity.files)
+    return changed(record, job.identity.record, machine=False, without=without) is None and not trains_anew(
+        policy, files
+    )
+
+
+def differences(jobs: Mapping[str, Job], before: Mapping[str, Any]) -> Iterator[str]:
     """Say in a line each what of the arithmetic is other here than it was in training."""
     told = {
-        (key, before, now)
-        for name, job in here.items()
-        for key, default in (("trainer.precision", "32-true"), ("features", None), ("pipeline.compile", False))
-        if (before := trained[name].keys.get(key) or default) != (now := job.keys.get(key) or default)
+        (key, old, now)
+        for name, job in jobs.items()
+        for key, absent in _TOLD.items()
+        if name in before
+        and (old := before[name]["keys"].get(key) or absent) != (now := job.identity.keys.get(key) or absent)
     }
-    for key, before, now in sorted(told, key=str):
+    for key, old, now in sorted(told, key=str):
         name = "pipeline.features" if key == "features" else key
-        yield f"{name} is {now}, and was {before} in training: the numbers may differ in their last digits"
+        yield f"{name} is {now}, and was {old} in training: the numbers may differ in their last digits"

@@ -36,8 +36,8 @@ class FeatureCache:
         root: folder of the caches.
         precision: of the encoder pass: bfloat16, float32, `auto` for bfloat16 where the processor computes with it, or
             `off` for no cache at all.
-        keys: data section and contents, and the code of the user's own classes, as plain data.
-        encoders: per modality, the configuration of its encoder.
+        keys: data section and contents, and the code that reads them, as plain data; see `identity.data_keys`.
+        encoders: per modality, configuration and code of its encoder; see `identity.encoder_keys`.
         compiled: encoders of media are compiled, here and in training.
         ranks: the processes of the run, which attach features together and share the work.
     """

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import count
@@ -19,7 +19,8 @@ from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.elsewhere import as_trained, differences
 from mtpkdot.pipeline.evaluation import SPLITS, Evaluation, Prediction
 from mtpkdot.pipeline.features import FeatureCache
-from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, wanted_stages
+from mtpkdot.pipeline.identity import Change, changed, changed_files, data_keys, encoder_keys, told_files
+from mtpkdot.pipeline.jobs import Job, make_jobs, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
@@ -32,8 +33,8 @@ from mtpkdot.pipeline.results import (
     read_rows,
     write_results,
 )
-from mtpkdot.pipeline.stages import KINDS
-from mtpkdot.pipeline.store import digest, first_difference, read_json, write_json, write_text
+from mtpkdot.pipeline.stages import KINDS, Stage
+from mtpkdot.pipeline.store import digest, read_json, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import train, versions
 
@@ -61,13 +62,14 @@ class Run:
         self.ranks = Ranks(self.config["trainer"])
         self.config["trainer"] |= self.ranks.started
         check_config(self.config, self.data, self.wanted, self.protocol, self.ranks, trains)
-        self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
+        self.folder = Path(options["root"]) / (options["name"] or "")
+        self.jobs = make_jobs(experiment, stages, self._kept() if options["name"] else None)
         self.features = FeatureCache(
             Path(options["root"]) / "features",
             options["features"],
             data_keys(experiment),
-            {name: section["model"]["encoder"] for name, section in self.config["backbone"].items()},
+            encoder_keys(experiment),
             options["compile"],
             self.ranks,
         )
@@ -75,8 +77,9 @@ class Run:
         self.resume: bool = options["resume"]
         self.preemption = Preemption(options["checkpoint_every"], self.ranks)
         self.tracking = Tracking(self.config["trainer"]["logger"])
-        hashes = {name: job.stored.hash for name, job in self.jobs.items()}
-        self.folder = Path(options["root"]) / (options["name"] or f"{experiment.source}-{digest(hashes)[:8]}")
+        if not options["name"]:
+            hashes = {name: job.stored.hash for name, job in self.jobs.items()}
+            self.folder = Path(options["root"]) / f"{experiment.source}-{digest(hashes)[:8]}"
 
     def fit(self, everything: bool = True) -> None:
         """Train what is missing, evaluate, and print the table.
@@ -86,6 +89,8 @@ class Run:
         """
         with ExitStack() as tracked:
             with self.ranks.together():
+                # What is in the store may have changed since the first process looked.
+                self.jobs = self.ranks.decided(lambda: self.jobs)
                 self.ranks.decided(self._prepare)
                 if self.ranks.first:
                     tracked.enter_context(self.tracking.opened(self.folder, _plain(self.config)))
@@ -97,6 +102,9 @@ class Run:
 
     def _prepare(self) -> None:
         self._check_modules()
+        for stage in self.wanted:
+            if not self.jobs[stage.name].stored.exists():
+                self._check_upstream(stage, {other.name for other in self.wanted})
         self._claim_folder()
         print(self.data.summary(), flush=True)
         for name in self.experiment.defaulted:
@@ -112,9 +120,9 @@ class Run:
             UserError: a module that cannot be built, or a folder that holds a run of another configuration.
         """
         self._check_modules()
-        changed = self._changed(self._before())
-        if changed is not None and self.resume:
-            raise changed
+        found = self._changed(self._before())
+        if found is not None and self.resume:
+            raise found[0]
 
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
         """Evaluate a finished run, if its configuration and data are those it was trained with.
@@ -123,18 +131,18 @@ class Run:
         """
         with self.ranks.together():
             before = self.ranks.decided(self._before)
-            here, self.jobs = self.jobs, as_trained(self.jobs, before)
-            self.ranks.decided(lambda: self._compare(before, here))
+            self.jobs = as_trained(self.jobs, before, self.config["pipeline"]["code"])
+            self.ranks.decided(lambda: self._compare(before))
             found = self._predictions(splits, {stage.name for stage in self.wanted})
         if self.ranks.first:
             self._write(found)
 
-    def _compare(self, before: dict[str, Any], here: dict[str, Job]) -> None:
+    def _compare(self, before: dict[str, Any]) -> None:
         """Stop at another configuration than that of the training, and say what this machine does otherwise."""
-        changed = self._changed(before)
-        if changed is not None:
-            raise changed
-        for line in differences(here, self.jobs):
+        found = self._changed(before)
+        if found is not None:
+            raise found[0]
+        for line in differences(self.jobs, before):
             print(line, flush=True)
 
     def _predictions(self, splits: tuple[str, ...], stages: set[str] | None = None) -> list[Prediction]:
@@ -233,7 +241,7 @@ class Run:
                         "trained": {key: value for key, value in asdict(trained).items() if key != "notes"},
                         "notes": trained.notes,
                         "versions": versions(),
-                        "keys": job.keys,
+                        **job.identity.record,
                     }
                 )
             )
@@ -248,14 +256,21 @@ class Run:
         stored = job.stored
         alone.enter_context(stored.exclusively(f"{title}: another process trains it, waiting for the result"))
         if stored.exists():
-            print(f"{title}: taken from {stored.folder}", flush=True)
+            since = f", though {job.note} since it was trained" if job.note else ""
+            print(f"{title}: taken from {stored.folder}{since}", flush=True)
             return False
-        for name in job.stage.upstream.values():
-            if not self.jobs[name].stored.exists():
-                raise self._untrained(name)
+        self._check_upstream(job.stage)
+        if job.note:
+            print(f"{title}: trained anew, since {job.note}", flush=True)
         if not self.resume:
             shutil.rmtree(stored.partial, ignore_errors=True)
         return True
+
+    def _check_upstream(self, stage: Stage, coming: Collection[str] = ()) -> None:
+        """Stop where a stage that this one needs is neither trained nor about to be."""
+        for name in stage.upstream.values():
+            if name not in coming and not self.jobs[name].stored.exists():
+                raise self._untrained(name)
 
     def _claim_folder(self) -> None:
         """Write `run.json`, unless the folder holds a run of another configuration."""
@@ -263,18 +278,24 @@ class Run:
             holds = "all trained stages" if self.folder.name == "stages" else "a study"
             raise RunError(f"{self.folder} holds {holds}", "Name the run otherwise with --pipeline.name.")
         before = self._before()
-        changed = self._changed(before)
-        if changed is not None:
-            if self.resume:
-                raise changed
+        found = self._changed(before)
+        if found is not None:
+            error, by_user = found
+            # What nobody has asked for is no reason to refuse a run.
+            if self.resume and by_user:
+                raise error
             names = (f"{self.folder.name}.before-{digest(before)[:8]}{suffix}" for suffix in _suffixes())
             aside = next(path for name in names if not (path := self.folder.with_name(name)).exists())
             self.folder.rename(aside)
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
-        now = {name: {"hash": job.stored.hash, "keys": job.keys} for name, job in self.jobs.items()}
+        now = {name: job.record for name, job in self.jobs.items()}
         # A stage called alone may come with other settings of the stages it does not touch.
-        everything = make_jobs(self.experiment, wanted_stages(self.experiment, everything=True)[1])
+        stages, kept = (
+            wanted_stages(self.experiment, everything=True)[1],
+            {n: entry["hash"] for n, entry in now.items()},
+        )
+        everything = make_jobs(self.experiment, stages, {**self._kept(), **kept})
         if all(before[name]["hash"] == everything[name].stored.hash for name in before if name in everything):
             write_text(self.folder / "config.yaml", self.experiment.text)
         write_json(
@@ -298,33 +319,55 @@ class Run:
         stages: dict[str, Any] = record.get("stages", {})
         return stages
 
-    def _changed(self, before: dict[str, Any]) -> OtherRunError | None:
-        """What to say if a stage of the folder's run has another hash now."""
-        aside = "use another --pipeline.name, or put the run aside with --pipeline.resume false."
+    def _kept(self) -> dict[str, str]:
+        """Hash per stage that the folder's run names."""
+        return {name: entry["hash"] for name, entry in self._before().items()}
+
+    def _changed(self, before: dict[str, Any]) -> tuple[OtherRunError, bool] | None:
+        """What to say if a stage of the folder's run cannot be taken, and whether config or data are the reason.
+
+        Otherwise it is the code, or a default.
+        """
         for name, job in self.jobs.items():
-            if name in before and before[name]["hash"] != job.stored.hash:
-                key, old, new = first_difference(before[name]["keys"], job.keys) or ("revision", None, None)
-                if key == "revision":
-                    return OtherRunError(
-                        f"{self.folder} holds a run of another version of mtpkdot, which trained {name} otherwise",
-                        f"Go on with that version, {aside}",
-                    )
-                if key.startswith("data.contents."):
-                    file = key.removeprefix("data.contents.")
-                    return OtherRunError(
-                        f"{self.folder} holds a run on other data: the contents of {file} have changed",
-                        f"Put the file back, {aside}",
-                    )
+            if name not in before or before[name]["hash"] == job.stored.hash:
+                continue
+            old, new = before[name], job.identity.record
+            if "chosen" not in old:
+                step = "Use another --pipeline.name, or put the run aside with --pipeline.resume false."
+                return OtherRunError(f"{self.folder} holds a run of an earlier version of mtpkdot", step), True
+            # Earlier stages of the run tell themselves what has changed.
+            change = changed(old, new, without={f"upstream.{argument}" for argument in job.stage.upstream})
+            if change is not None:
+                return self._refused(change), not change.by_default
+            if files := changed_files(old["sources"], new["sources"]):
                 return OtherRunError(
-                    f"{self.folder} holds a run with another configuration: {key} was {old!r} and is {new!r}",
-                    "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
-                    "--pipeline.stages to what has not changed.",
-                )
+                    f"{self.folder} holds a run of other code: {told_files(files)} since {name} was trained",
+                    "Train it anew with `mtpkdot fit`, or take it as it is with --pipeline.code ignore.",
+                ), False
         return None
 
+    def _refused(self, change: Change) -> OtherRunError:
+        if change.key.startswith("data.contents."):
+            file = change.key.removeprefix("data.contents.")
+            return OtherRunError(
+                f"{self.folder} holds a run on other data: the contents of {file} have changed",
+                "Put the file back, use another --pipeline.name, or put the run aside with --pipeline.resume false.",
+            )
+        if change.key.startswith("revision.") or change.key == "student.method.revision":
+            return OtherRunError(
+                f"{self.folder} holds a run of another version of mtpkdot, which trained otherwise ({change})",
+                "Use another --pipeline.name, or put the run aside with --pipeline.resume false.",
+            )
+        return OtherRunError(
+            f"{self.folder} holds a run with another configuration: {change}",
+            "Use another --pipeline.name, put the earlier run aside with --pipeline.resume false, or limit "
+            "--pipeline.stages to what has not changed.",
+        )
+
     def _untrained(self, name: str) -> RunError:
+        note = self.jobs[name].note
         return RunError(
-            f"the stage {name} has not been trained with this configuration",
+            f"the stage {name} has not been trained with this configuration{f' and code ({note})' if note else ''}",
             f"Add it to --pipeline.stages, or train it with `mtpkdot stage {name} --config ...`.",
         )
 

@@ -1,4 +1,4 @@
-"""Trained stages, kept by content: `<root>/stages/<stage>/<hash>/`.
+"""Trained stages, kept by content: `<root>/stages/<stage>/<hash>/`, see `mtpkdot.pipeline.identity`.
 
 A stage trains in the sibling `.<hash>.partial` and is published by one rename, so that a folder without a leading dot
 is always whole. A lock (released by the system when its process dies) keeps two runs from training the same stage; the
@@ -22,7 +22,6 @@ from mtpkdot.files import write_whole
 
 CHECKPOINT = "model.ckpt"
 RECORD = "stage.json"
-_FORMAT = 7  # raise it when the same configuration trains something else (of one method alone: REVISIONS there)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -36,18 +35,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def digest(keys: Mapping[str, Any]) -> str:
-    """Hash of what decides a stage's result: 16 hexadecimal digits."""
-    text = json.dumps({"format": _FORMAT, **keys}, sort_keys=True, default=str)
+    """Hash of some keys and their values: 16 hexadecimal digits."""
+    text = json.dumps(keys, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first key, in the new configuration's order, whose value differs."""
-    for key in [*new, *(key for key in old if key not in new)]:
-        before, after = old.get(key), new.get(key)
-        if json.dumps(before, default=str) != json.dumps(after, default=str):
-            return key, before, after
-    return None
 
 
 def root_of(folder: Path) -> Path:
@@ -62,7 +52,7 @@ class StoredStage:
     Attributes:
         root: folder of all runs.
         name: the stage.
-        hash: digest of its keys.
+        hash: digest of what decides it.
     """
 
     root: Path

@@ -142,7 +142,8 @@ def _run(entry: Entry, record: dict[str, Any]) -> Run:
     run = Run(parse("report", [f"--config={entry.folder / 'config.yaml'}", *place]))
     for stage, job in record["stages"].items():
         if stage in run.jobs and run.jobs[stage].stored.hash != job["hash"]:
-            raise RunError(f"data or configuration of {entry.folder} have changed", "Put them back.")
+            note = f" ({run.jobs[stage].note})" if run.jobs[stage].note else ""
+            raise RunError(f"data, configuration or code of {entry.folder} have changed{note}", "Put them back.")
     run.data.setup("predict")
     return run
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import yaml
 
 from mtpkdot.cli.main import main
 from mtpkdot.data.batch import SampleDataset
-from mtpkdot.losses.methods import REVISIONS
+from mtpkdot.losses.methods import RECIPES
 from mtpkdot.losses.rivals import Rival
 from mtpkdot.pipeline import runner
 from mtpkdot.pipeline.study import Study
@@ -390,7 +391,7 @@ def test_a_configuration_that_was_edited_is_one_line_and_not_its_old_table(root,
 
 
 def test_a_method_that_was_revised_is_one_line_and_not_its_old_table(root, tiny_config, monkeypatch, complaint):
-    monkeypatch.setitem(REVISIONS, "pkdot", 1)
+    monkeypatch.setitem(RECIPES, "pkdot", replace(RECIPES["pkdot"], revision=1))
     line = complaint(call(tiny_config, root, "--methods", "none,pkdot"))
     assert "s/all/pkdot/fold0-seed0 holds a run of another version" in line
 

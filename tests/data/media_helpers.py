@@ -72,16 +72,16 @@ class Reader:
     factor: int = 1
 
     def __call__(self, recording: Recording) -> Content:
-        assert recording.pictures is not None
         time.sleep(self.seconds)
-        text = recording.pictures.read_text()
+        path = recording.files["pictures"]
+        text = path.read_text()
         if text == "bad":
-            raise DataError(f"{recording.pictures} is bad", "Make it good.")
+            raise DataError(f"{recording.files['pictures']} is bad", "Make it good.")
         if text == "deadly":
             os._exit(9)
         number, _, damage = text.partition(" ")
         values = np.arange(int(number), dtype=np.float32) * self.factor
-        problems = [Problem(recording.pictures, f"is {damage}", "Polish it.")] if damage else []
+        problems = [Problem(path, f"is {damage}", "Polish it.")] if damage else []
         return Content(recording.facts, {"times": np.arange(3.0)}, {"signal.x": values}, problems)
 
 
@@ -95,7 +95,9 @@ def raw(folder, count=8):
 
 def found(root):
     """The inventory of such a folder."""
-    return Inventory([Recording(path.name, {"subject": path.name}, path) for path in sorted(root.iterdir())])
+    return Inventory(
+        [Recording(path.name, {"subject": path.name}, {"pictures": path}) for path in sorted(root.iterdir())]
+    )
 
 
 def plan(root, folder, **options):

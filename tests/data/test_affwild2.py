@@ -440,6 +440,7 @@ def test_a_million_frames_are_indexed_in_a_sixth_of_a_gigabyte(tmp_path):
                 "offsets": np.concatenate([[0], np.cumsum(sizes)]),
                 **(values if part != "test" else {}),
                 "length.sound": frames * 533,
+                "content": "0" * 64,
                 "sha256": "0" * 64,
             }
         )

@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from mtpkdot.cli.main import main
-from mtpkdot.data.prepare import prepare, prepare_part
+from mtpkdot.data.prepare import Preparation, prepare, prepare_part
 from mtpkdot.data.prepared import Store, index_row
-from mtpkdot.data.recordings import Problem, Recording, Span
+from mtpkdot.data.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.errors import DataError
 from tests.data.helpers import complaint
 from tests.data.media_helpers import digests, found, plan, raw
@@ -52,6 +53,54 @@ def test_other_settings_convert_everything_again(root, tmp_path):
     assert store.read("r1", "signal.x", 3, 4).tolist() == [6]
 
 
+DECODER = """
+from mtpkdot.data.prepared import Content
+from own_reading import read
+
+
+class Data:
+    answer = 1
+
+
+def convert(recording):
+    values = [read(path) for _, path in sorted(recording.files.items()) if path.is_file()]
+    return Content(dict(recording.facts), {}, {"x": np.concatenate(values)})
+"""
+READING = "import numpy as np\n\n\ndef read(path):\n    return np.frombuffer(path.read_bytes(), np.uint8)\n"
+
+
+def test_a_decoder_of_the_users_own_and_every_file_that_it_reads_count(tmp_path, monkeypatch):
+    """Four files by any names, one of them a folder; a decoder that imports a helper of its own."""
+    monkeypatch.syspath_prepend(tmp_path)
+    decoder, reading = tmp_path / "own_decoder.py", tmp_path / "own_reading.py"
+    decoder.write_text(f"import numpy as np\n{DECODER}")
+    reading.write_text(READING)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    files = {role: tmp_path / f"{role}.bin" for role in ("gaze", "pose", "words")} | {"notes": tmp_path / "deep"}
+    for path in (*list(files.values())[:3], tmp_path / "deep" / "er" / "a.bin"):
+        path.write_bytes(path.name.encode())
+    own = import_module("own_decoder")
+
+    def made():
+        inventory = Inventory([Recording("a", {"subject": "a"}, files)])
+        store = prepare(inventory, Preparation(tmp_path, tmp_path / "store", {}, own.convert))
+        return times(tmp_path / "store")["a.safetensors"], store.contents
+
+    first = made()
+    decoder.write_text(f"# Reads.\nimport numpy as np\n{DECODER.replace('answer = 1', 'answer = 2')}")
+    reading.write_text(READING.replace("(path):", '(path):\n    """Read."""'))
+    assert made() == first
+    reading.write_text(READING.replace("return", "assert path\n    return"))
+    at, contents = made()
+    assert at != first[0]
+    assert contents == first[1]  # other code, and the same result: nothing has to be trained again
+    (tmp_path / "deep" / "er" / "a.bin").write_bytes(b"changed")
+    again = made()
+    assert again[0] != at
+    files["words"].write_bytes(b"changed")
+    assert made()[1] != again[1]
+
+
 def test_what_was_read_before_a_change_is_not_read_after_it(root, tmp_path):
     store = prepare(found(root), plan(root, tmp_path / "store"))
     assert store.read("r2", "signal.x", 6, 8).tolist() == [6, 7]
@@ -73,7 +122,7 @@ import sys
 from pathlib import Path
 from tests.data.media_helpers import found, plan
 from mtpkdot.cli.main import main
-from mtpkdot.data.prepare import prepare, prepare_part
+from mtpkdot.data.prepare import Preparation, prepare, prepare_part
 if __name__ == "__main__":
     root, folder, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     prepare(found(root), plan(root, folder, workers=workers, seconds=0.1))
@@ -196,7 +245,7 @@ def test_bad_recordings_stop_or_are_left_out_and_counted(root, tmp_path, capsys,
 
 def test_what_the_inventory_finds_stops_or_is_left_out(root, tmp_path):
     inventory = found(root)
-    inventory.recordings[1] = Recording("r1", {"subject": "r1"})
+    inventory.recordings[1] = Recording("r1", {"subject": "r1"}, usable=False)
     inventory.problems += [
         Problem(root / "r1", "holds nothing.", "Fill it."),
         Problem(root, "is old", "Nothing.", False),

@@ -1,5 +1,6 @@
 """A cell is finished for the files, the code and the version that it was run with alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 import yaml
 
 from mtpkdot.errors import ConfigError
-from mtpkdot.losses.methods import REVISIONS
+from mtpkdot.losses.methods import RECIPES
+from mtpkdot.losses.rivals import RIVALS
+from mtpkdot.pipeline import basis
 from mtpkdot.pipeline.basis import founded
+from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.study import Study
 
 CODE = """
@@ -55,6 +59,10 @@ def changed(before, after):
     return {f"{a.setting}/{a.variant}/{a.seed}" for a, b in cells if before.basis_of(a) != after.basis_of(b)}
 
 
+def revise(monkeypatch, number):
+    monkeypatch.setitem(RECIPES, "kd", replace(RECIPES["kd"], revision=number))
+
+
 def test_data_that_a_setting_names_are_its_own_basis(config):
     settings = {"one": {}, "two": {"data.features.video": "b/video.csv"}}
     before = bases(config, settings)
@@ -77,7 +85,7 @@ def test_code_that_a_variant_names_is_its_own_basis(config, tmp_path, monkeypatc
     encoder = {"backbone.video.model.encoder": {"class_path": "own_encoder.Own"}}
     variants = {"none": {"student.model.method": "none"}, "own": encoder}
     before = bases(config, variants=variants)
-    Path("own_encoder.py").write_text(CODE + "# changed")
+    Path("own_encoder.py").write_text(CODE + "    extra = 1\n")
     after = changed(before, bases(config, variants=variants))
     assert after == {f"all/{variant}/{seed}" for variant in ("upstream-own", "own") for seed in (0, 1)}
 
@@ -93,10 +101,10 @@ def test_more_of_the_same_leaves_what_is_finished(config):
 def test_a_revised_method_is_another_basis_of_its_own_cells(config, monkeypatch):
     variants = {name: {"student.model.method": name} for name in ("none", "kd")}
     before = bases(config, variants=variants)
-    monkeypatch.setitem(REVISIONS, "kd", 7)
+    revise(monkeypatch, 7)
     first = changed(before, bases(config, variants=variants))
     assert first == {"all/kd/0", "all/kd/1"}
-    monkeypatch.setitem(REVISIONS, "kd", 8)
+    revise(monkeypatch, 8)
     assert changed(before, bases(config, variants=variants)) == first
 
 
@@ -107,14 +115,14 @@ def test_a_revised_method_is_another_basis_of_its_own_cells(config, monkeypatch)
 def test_a_revised_method_is_seen_under_whichever_key(own, config, monkeypatch):
     variants = {"none": {"student.model.method": "none"}, "other": own}
     before = bases(config, variants=variants)
-    monkeypatch.setitem(REVISIONS, "kd", 7)
+    revise(monkeypatch, 7)
     assert changed(before, bases(config, variants=variants)) == {"all/other/0", "all/other/1"}
 
 
 def test_a_revised_method_of_all_cells_is_seen(config, monkeypatch):
     variants = {"a": {"student.model.eps": 0.5}, "b": {"student.model.eps": 0.6}}
     before = bases(config, variants=variants, shared={"student.model.method": "kd"})
-    monkeypatch.setitem(REVISIONS, "kd", 7)
+    revise(monkeypatch, 7)
     found = changed(before, bases(config, variants=variants, shared={"student.model.method": "kd"}))
     assert {"all/a/0", "all/b/1"} <= found
 
@@ -131,11 +139,20 @@ def test_seeds_in_a_setting_and_data_without_a_mark_of_a_file_are_seen(config):
     assert changed(before, bases(config, shared={"data.manifest": "m{seed}"})) == {"all/upstream/1", "all/none/1"}
 
 
-def test_numbers_and_names_are_not_outside(config):
+def test_numbers_and_names_are_not_outside(config, monkeypatch):
     """A parse for each of a thousand cells would take minutes."""
     shared = {"data.split.seed": "20{seed}", "teacher.model.lr": "0.1"}
-    made = bases(config, variants={"a": {"student.model.method": "kd"}, "b": {"student.model.eps": 0.5}}, shared=shared)
-    assert set(made.basis) == {"all/upstream"}
+    parsed = []
+    monkeypatch.setattr(basis, "parse", lambda *given: parsed.append(given) or parse(*given))
+    bases(config, variants={"a": {"student.model.method": "kd"}, "b": {"student.model.eps": 0.5}}, shared=shared)
+    assert len(parsed) == 1
+
+
+def test_a_rival_whose_code_has_changed_is_another_basis_of_its_own_cells(config, monkeypatch):
+    variants = {name: {"student.model.method": name} for name in ("none", "kd", "sp")}
+    before = bases(config, variants=variants)
+    monkeypatch.setitem(RIVALS, "kd", RIVALS["at"])
+    assert changed(before, bases(config, variants=variants)) == {"all/kd/0", "all/kd/1"}
 
 
 def test_a_mistake_names_the_setting(config):

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +18,6 @@ from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.elsewhere import as_trained
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
-from mtpkdot.pipeline.store import digest
 from tests.data.fake_clips import reads
 from tests.pipeline.processes import run
 from tests.pipeline.test_features import Project
@@ -137,25 +135,30 @@ def jobs_of(config, *overrides):
 def test_stages_are_found_by_what_the_machine_that_trained_them_had(tiny_config, tmp_path):
     machine = ["--trainer.precision=bf16-mixed", "--pipeline.features=float32", "--pipeline.compile=true"]
     there, here = jobs_of(tiny_config, *machine), jobs_of(tiny_config, "--pipeline.root", str(tmp_path))
-    before = {name: {"hash": job.stored.hash, "keys": job.keys} for name, job in there.items()}
-    for name, job in as_trained(here, before).items():
+    before = {name: job.record for name, job in there.items()}
+    for name, job in as_trained(here, before, None).items():
         assert job.stored.hash == there[name].stored.hash != here[name].stored.hash
         assert job.stored.root == tmp_path
         for argument, earlier in job.stage.upstream.items():
             assert job.upstream[argument] == str(
                 tmp_path / "stages" / earlier / there[earlier].stored.hash / "model.ckpt"
             )
-    found = as_trained(jobs_of(tiny_config, "--teacher.model.lr=0.5"), before)
+    found = as_trained(jobs_of(tiny_config, "--teacher.model.lr=0.5"), before, None)
     assert [name for name in found if found[name].stored.hash != there[name].stored.hash] == [
         "teacher",
         "adapted",
         "student",
     ]
     # A file of initial weights that is not on this machine.
-    backbone = there["backbone.video"]
-    keys = {**{k: v for k, v in backbone.keys.items() if k != "weights"}, "weights./gone.pt": "0123"}
-    (found,) = as_trained({"b": here["backbone.video"]}, {"b": {"hash": digest(keys), "keys": keys}}).values()
-    assert found == replace(found, stored=replace(found.stored, hash=digest(keys)))
+    record = there["backbone.video"].record
+    keys = {"weights": {}, "weights./gone.pt": "0123"}
+    record = {**record, "keys": {**record["keys"], **keys}, "chosen": [*record["chosen"], "weights./gone.pt"]}
+    (found,) = as_trained({"b": here["backbone.video"]}, {"b": record}, None).values()
+    assert found.stored.hash == record["hash"]
+    # Code that has changed since, unless it is to be passed over.
+    record = {**record, "sources": {**record["sources"], "mine.py": "0123"}}
+    held = [as_trained({"b": here["backbone.video"]}, {"b": record}, policy)["b"] for policy in ("retrain", "ignore")]
+    assert [job.stored.hash == record["hash"] for job in held] == [False, True]
 
 
 def test_an_evaluation_says_how_long_it_will_take(project, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps
 from mtpkdot.modules import BackboneModule, StudentModule, TeacherModule
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.features import FeatureCache, encode
-from mtpkdot.pipeline.jobs import data_keys
+from mtpkdot.pipeline.identity import data_keys, encoder_keys
 from tests.data.fake_clips import DIMS, FakeData, reads
 from tests.pipeline.processes import run
 
@@ -402,8 +402,10 @@ OWN = ["--backbone.video.model.encoder", "tests.pipeline.test_features.Strided"]
 
 
 def test_the_users_own_code_counts(trained):
-    keys = data_keys(parse("fit", trained.project.arguments(*OWN)))
-    assert set(keys["code"]) == {"tests.data.fake_clips.FakeData", "tests.pipeline.test_features.Strided"}
+    experiment = parse("fit", trained.project.arguments(*OWN))
+    assert "tests/data/fake_clips.py" in data_keys(experiment)["code"]
+    own = {name: "tests/pipeline/test_features.py" in keys["code"] for name, keys in encoder_keys(experiment).items()}
+    assert own == {name: name == "video" for name in own}
 
 
 # Damage, precision, steps

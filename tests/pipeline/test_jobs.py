@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import yaml
 
 from mtpkdot.cli.main import main
-from mtpkdot.losses.methods import REVISIONS
+from mtpkdot.losses.methods import RECIPES
 from mtpkdot.pipeline.config import parse
-from mtpkdot.pipeline.jobs import data_keys, make_jobs, wanted_stages
+from mtpkdot.pipeline.identity import data_keys
+from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
 from mtpkdot.pipeline.runner import Run
 from tests.data.media_helpers import TEST_LIST, copied, put
 from tests.pipeline.processes import run
@@ -60,7 +62,7 @@ def test_an_override_changes_the_hash_of_the_stages_it_reaches(overrides, change
 @pytest.mark.parametrize(("method", "changed"), [("kd", {"student"}), ("mtpkdot", set())])
 def test_a_method_that_has_been_revised_is_trained_again(hashes, monkeypatch, method, changed):
     before = hashes(f"--student.model.method={method}")
-    monkeypatch.setitem(REVISIONS, "kd", 1)
+    monkeypatch.setitem(RECIPES, "kd", replace(RECIPES["kd"], revision=1))
     after = hashes(f"--student.model.method={method}")
     assert {name for name in before if before[name] != after[name]} == changed
 
@@ -104,8 +106,8 @@ def test_building_the_stages_leaves_the_settings_of_the_data_plain(biovid_twin, 
     jobs = make_jobs(experiment, wanted_stages(experiment)[1])
     assert {name: job.stored.hash for name, job in jobs.items()} == hashes
     arguments = experiment.config["data"]["init_args"]["signals"]
-    data_keys(experiment)["init_args"]["signals"]["skin"]["lowpass"] = 7
-    assert arguments["skin"]["lowpass"] == 5
+    data_keys(experiment)["data.init_args.signals.skin.columns"].append("emg")
+    assert arguments["skin"]["columns"] == ["gsr"]
 
 
 def shrunk(path, class_path, encoders, data, **sections):
@@ -148,7 +150,7 @@ def test_features_of_nested_settings_are_found_again_by_every_later_command(biov
     assert {path.parent.name for path in made} == {"video", "gsr"}
     for path in made:
         keys = json.loads((path / "record.json").read_text())["keys"]
-        assert keys["data"]["init_args"]["signals"]["gsr"]["lowpass"] == 5.0
+        assert keys["data"]["data.init_args.signals.gsr.lowpass"] == 5.0
     before = {path: path.stat().st_mtime_ns for path in made}
     shutil.rmtree(tmp_path / "runs" / "stages" / "teacher")
     for argv in (["fit", "--config", config, "--pipeline.stages", "[backbone, teacher]"], ["test"], ["validate"]):

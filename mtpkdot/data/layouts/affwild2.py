@@ -62,8 +62,9 @@ def find(
 
     Returns:
         Recordings with the facts `set` (train, validation or test) and `video` (the raw video, which two people may
-        share, whether it is there or not). `pictures` is a folder of crops, or None (a problem);
-        `sound` the raw video, or None (a note); `table` the annotations, or None (test). Recordings whose annotations
+        share, whether it is there or not). The file `pictures` is a folder of crops, without which (a problem) a
+        recording cannot be used; `sound` the raw video, if it is there (else a note); `table` the annotations (not of
+        test). Recordings whose annotations
         cannot be read, or that are in two sets, are problems and left out. What is asked for is the test list.
 
     Raises:
@@ -101,9 +102,9 @@ def find(
         video = _video_of(name, known)
         pictures = crop_folders.get(name)
         facts: dict[str, str | int | float] = {"set": group, "video": video}
-        recordings.append(
-            Recording(name, facts, pictures if pictures and _holds_frames(pictures) else None, raw.get(video), table)
-        )
+        usable = pictures is not None and _holds_frames(pictures)
+        files = {"pictures": pictures if usable else None, "sound": raw.get(video), "table": table}
+        recordings.append(Recording(name, facts, {role: path for role, path in files.items() if path}, usable))
     problems += _missing_media(root, places, recordings)
     used = {_video_of(name, known) for name in times}
     for path in empty:
@@ -246,15 +247,17 @@ def _missing_media(root: Path, places: _Places, recordings: Sequence[Recording])
     if places.crops:
         step = "Take the crops from the data set again."
         what = "does not exist or holds no frames with names like 00001.jpg"
-        problems = [Problem(places.crops[0] / one.id, what, step) for one in recordings if one.pictures is None]
+        problems = [Problem(places.crops[0] / one.id, what, step) for one in recordings if not one.usable]
     else:
         problems = [Problem(root, f"holds no folder {_CROPS}/", "Unpack the crops there, or name them with `crops`.")]
     if places.videos:
         what, step = "has no raw video, so it has no sound", "Unpack the raw videos."
         problems += [
-            Problem(one.table or one.pictures or root, f"{one.id!r} {what}", step, fatal=False)
+            Problem(
+                one.files.get("table") or one.files.get("pictures") or root, f"{one.id!r} {what}", step, fatal=False
+            )
             for one in recordings
-            if one.sound is None
+            if "sound" not in one.files
         ]
     else:
         problems.append(Problem(root, "holds no raw videos, so there is no sound", "Unpack them there.", fatal=False))

@@ -60,8 +60,9 @@ def find(
 
     Returns:
         Recordings with the facts `subject`, `sex`, `age`, `level` (0-4), `class`, `sample` (the number in the name)
-        and `first`, `last` (numbers of frames from 1, both included; -1 without a list). `pictures` is a video or a
-        folder of frames; `table` holds signals, or is None (a note). Clips without pictures are problems and left out.
+        and `first`, `last` (numbers of frames from 1, both included; -1 without a list). The file `pictures` is a video
+        or a folder of frames; `table` holds signals, if it is there (else a note). Clips without pictures are problems
+        and left out.
 
     Raises:
         DataError: neither layout is there, or more than one, or `lists` cannot be read.
@@ -113,9 +114,11 @@ def check_counts(inventory: Inventory, subjects: int | None, per_subject: int | 
         return
     for recording in inventory.recordings:
         number = found.pop(str(recording.facts["subject"]), per_subject)
-        if number < per_subject and recording.pictures is not None:
+        if number < per_subject and recording.usable:
             what = f"the subject has {number} of {per_subject} recordings"
-            inventory.problems.append(Problem(recording.pictures.parent, what, "Nothing, if so meant.", fatal=False))
+            inventory.problems.append(
+                Problem(recording.files["pictures"].parent, what, "Nothing, if so meant.", fatal=False)
+            )
 
 
 def _part_folder(root: Path, folders: Sequence[str], part: Part | None) -> Path | None:
@@ -290,7 +293,8 @@ def _inventory(
             "first": first,
             "last": last,
         }
-        recordings.append(Recording(name, facts, pictures[name], None, tables.get(name)))
+        table = {"table": tables[name]} if name in tables else {}
+        recordings.append(Recording(name, facts, {"pictures": pictures[name], **table}))
     without = [pictures[name] for name in names if name not in tables]
     counts["videos without signals"] = len(without), 0
     if tables:

@@ -80,10 +80,10 @@ def test_everything_is_found_wherever_it_was_unpacked(tmp_path, places):
         "e_right": ("test", "e"),
     }
     left, test = inventory.recordings[1], inventory.recordings[5]
-    assert left.pictures == tree.crops / "b_left"
-    assert left.sound == tree.videos / "batch1" / "b.avi"
-    assert left.table == tree.sets / "Train_Set" / "b_left.txt"
-    assert test.table is None
+    assert left.files.get("pictures") == tree.crops / "b_left"
+    assert left.files.get("sound") == tree.videos / "batch1" / "b.avi"
+    assert left.files.get("table") == tree.sets / "Train_Set" / "b_left.txt"
+    assert test.files.get("table") is None
     assert inventory.counts == {
         "train videos": (3, 356),
         "validation videos": (1, 76),
@@ -97,7 +97,7 @@ def test_raw_videos_lie_in_batches_or_beside_them(tree, videos):
     touch(tree.sets / "Train_Set" / "x.txt", VALID)
     touch(tree.crops / "x" / "00001.jpg")
     touch(tree.root / videos)
-    assert find(tree.root).recordings[-1].sound == tree.root / videos
+    assert find(tree.root).recordings[-1].files.get("sound") == tree.root / videos
 
 
 def test_folders_can_be_named(tmp_path):
@@ -107,9 +107,9 @@ def test_folders_can_be_named(tmp_path):
         tmp_path / "one", annotations=other.sets, crops=tmp_path / "two" / "faces", videos=tmp_path / "two" / "films"
     )
     first = inventory.recordings[0]
-    assert first.table == other.sets / "Train_Set" / "a.txt"
-    assert first.pictures == other.crops / "a"
-    assert first.sound == other.videos / "batch1" / "a.mp4"
+    assert first.files.get("table") == other.sets / "Train_Set" / "a.txt"
+    assert first.files.get("pictures") == other.crops / "a"
+    assert first.files.get("sound") == other.videos / "batch1" / "a.mp4"
 
 
 def test_the_other_tracks_of_the_challenge_are_left_aside(tree):
@@ -163,7 +163,7 @@ def test_missing_crops_cost_the_recording_its_pictures(tree):
     (tree.crops / "b_left" / "00001.jpg").unlink()
     (tree.crops / "b_left").rmdir()
     inventory = find(tree.root)
-    assert [one.pictures for one in inventory.recordings[:2]] == [None, None]
+    assert [one.files.get("pictures") for one in inventory.recordings[:2]] == [None, None]
     assert [line.split(": ")[0] for line in said(inventory, True)] == [
         str(tree.crops / "a"),
         str(tree.crops / "b_left"),
@@ -187,7 +187,7 @@ def test_a_missing_raw_video_is_a_note_and_an_empty_one_a_problem(tree):
     touch(tree.root / "batch1" / "b.avi", "")
     touch(tree.root / "batch2" / "lonely.mp4", "")
     inventory = find(tree.root)
-    assert [one.id for one in inventory.recordings if one.sound is None] == ["a", "b_left", "b_right"]
+    assert [one.id for one in inventory.recordings if one.files.get("sound") is None] == ["a", "b_left", "b_right"]
     assert said(inventory, True) == [f"{tree.root / 'batch1' / 'b.avi'}: is empty"]
     assert len([line for line in said(inventory) if "has no raw video" in line]) == 3
     assert len([line for line in said(inventory, False) if "lonely.mp4: is empty" in line]) == 1
@@ -253,8 +253,8 @@ def test_doubled_videos_crops_and_lists_are_noted(tree):
     inventory = find(tree.root)
     notes = said(inventory)
     assert len(notes) == 3
-    assert inventory.recordings[0].sound == tree.root / "batch1" / "a.mp4"
-    assert inventory.recordings[0].pictures == tree.crops / "a"
+    assert inventory.recordings[0].files.get("sound") == tree.root / "batch1" / "a.mp4"
+    assert inventory.recordings[0].files.get("pictures") == tree.crops / "a"
     assert ids(inventory)[-1] == "e_right"
 
 

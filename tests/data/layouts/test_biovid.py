@@ -142,9 +142,9 @@ def test_the_official_layout_is_found(tmp_path, where, index):
         "first": -1,
         "last": -1,
     }
-    assert recording.pictures == part / "video" / BOB / f"{clips[4]}.mp4"
-    assert recording.table == part / "biosignals_filtered" / BOB / f"{clips[4]}_bio.csv"
-    assert recording.sound is None
+    assert recording.files.get("pictures") == part / "video" / BOB / f"{clips[4]}.mp4"
+    assert recording.files.get("table") == part / "biosignals_filtered" / BOB / f"{clips[4]}_bio.csv"
+    assert recording.files.get("sound") is None
     assert inventory.counts["subjects"] == (2, 87)
     assert inventory.counts["recordings"] == (10, 8700)
 
@@ -200,7 +200,7 @@ def test_a_few_missing_files_are_each_named(tmp_path):
     (part / "biosignals_filtered" / ANN / f"{ANN}-PA2-001_bio.csv").unlink()
     inventory = find(tmp_path)
     assert ids(inventory) == [f"{ANN}-{name}-001" for name in ("PA1", "PA3", "PA4")]
-    assert inventory.recordings[0].table is None
+    assert inventory.recordings[0].files.get("table") is None
     fatal = said(inventory, True)
     assert len(fatal) == 2
     assert "PA2-001.mp4: is in the index but has no files" in fatal[0]
@@ -236,7 +236,7 @@ def test_files_that_cannot_be_used_are_told_and_left_out(tmp_path):
     (part / "biosignals_filtered" / ANN / f"{ANN}-PA1-001_bio.csv").mkdir()
     inventory = find(tmp_path)
     assert ids(inventory) == names()[:4]
-    assert inventory.recordings[3].table is None
+    assert inventory.recordings[3].files.get("table") is None
     fatal, notes = said(inventory, True), said(inventory, False)
     assert [line for line in fatal if "guest-BL1-001.mp4: has no name of the kind" in line]
     assert [line for line in fatal if "BL1-009.mp4: lies in a folder where" in line]
@@ -306,7 +306,7 @@ def test_a_folder_in_place_of_a_text_file_is_told(tmp_path):
 
 def test_raw_signals_are_taken_when_asked_for(tmp_path):
     part = official(tmp_path / "PartA", names(), signals="raw")
-    assert find(tmp_path, signals="raw").recordings[0].table.parent.parent == part / "biosignals_raw"
+    assert find(tmp_path, signals="raw").recordings[0].files.get("table").parent.parent == part / "biosignals_raw"
     line = complaint(lambda: find(tmp_path))
     assert "biosignals_raw/ does" in line
     assert "`signals`" in line
@@ -315,7 +315,7 @@ def test_raw_signals_are_taken_when_asked_for(tmp_path):
 def test_without_any_signals_there_is_one_note(tmp_path):
     touch(tmp_path / "PartA" / "video" / ANN / f"{names()[0]}.mp4")
     inventory = find(tmp_path)
-    assert inventory.recordings[0].table is None
+    assert inventory.recordings[0].files.get("table") is None
     (line,) = said(inventory)
     assert "biosignals_filtered: does not exist" in line
 
@@ -333,8 +333,8 @@ def test_folders_of_frames_are_found(tmp_path):
     assert ids(inventory) == names()
     assert said(inventory) == []
     recording = inventory.recordings[2]
-    assert recording.pictures == tmp_path / "2" / names()[2]
-    assert recording.table == tmp_path / "physio" / "2" / f"{names()[2]}_bio.csv"
+    assert recording.files.get("pictures") == tmp_path / "2" / names()[2]
+    assert recording.files.get("table") == tmp_path / "physio" / "2" / f"{names()[2]}_bio.csv"
     assert (recording.facts["level"], recording.facts["first"]) == (2, -1)
 
 
@@ -404,4 +404,4 @@ def test_options_of_the_other_layout_are_refused(tmp_path):
     assert "knows no lists" in complaint(lambda: find(tmp_path, lists=[]))
     framed(tmp_path, names())
     assert "holds both" in complaint(lambda: find(tmp_path))
-    assert find(tmp_path, part="PartA").recordings[0].pictures.suffix == ".mp4"
+    assert find(tmp_path, part="PartA").recordings[0].files.get("pictures").suffix == ".mp4"

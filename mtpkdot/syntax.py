@@ -1,0 +1,288 @@
+"""One file's syntax tree, statement by statement: what each defines, reads and imports, and a digest of it.
+
+Comments, docstrings, type hints of arguments, texts of errors, and arguments with a plain default that nothing reads do
+not count in a digest; nor does the version of Python. Fields of data classes have digests of their own.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+Place = tuple[str, str | None]  # a module and a name in it; None for all of it
+
+_UNTOLD = {"ctx", "kind", "type_comment", "type_ignores"}
+# Decorators that change what they stand on and nothing else; any other may enter it in a table that is read elsewhere.
+_HARMLESS = {
+    "abstractmethod",
+    "cache",
+    "cached_property",
+    "contextmanager",
+    "dataclass",
+    "final",
+    "inference_mode",
+    "lru_cache",
+    "no_grad",
+    "overload",
+    "override",
+    "runtime_checkable",
+    "total_ordering",
+    "wraps",
+}
+
+
+@dataclass
+class Told:
+    """A statement.
+
+    Attributes:
+        digest: of its text.
+        names: names that it reads, with the attributes that it reads of each; None for the name itself.
+        imports: places that it imports.
+        attributes: names that it reads as attributes of anything, by a string too.
+        fields: digests of a data class's fields with plain defaults, by name; they are no part of `digest`.
+        revisions: `revision` of the class that it defines, by the full name.
+    """
+
+    digest: str = ""
+    names: dict[str, set[str | None]] = field(default_factory=dict)
+    imports: list[Place] = field(default_factory=list)
+    attributes: set[str] = field(default_factory=set)
+    fields: dict[str, str] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class File:
+    """A parsed file.
+
+    Attributes:
+        module: its dotted name.
+        name: the path that an import would look for.
+        package: it is the `__init__` of a package.
+        statements: on the top level.
+        defined: numbers of the statements that define a name.
+        always: numbers of those that do something when the file is imported.
+        imports: places by the names that they are imported under.
+        stars: modules all of whose names are imported.
+    """
+
+    module: str
+    name: str
+    package: bool
+    statements: list[ast.stmt]
+    defined: dict[str, list[int]] = field(default_factory=dict)
+    always: list[int] = field(default_factory=list)
+    imports: dict[str, Place] = field(default_factory=dict)
+    stars: list[str] = field(default_factory=list)
+    _told: dict[tuple[int, frozenset[str]], Told] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for number, node in enumerate(self.statements):
+            self._enter(number, node)
+
+    def told(self, number: int, without: frozenset[str]) -> Told:
+        """Read a statement, without the methods of some names."""
+        key = number, without
+        if key not in self._told:
+            self._told[key] = _Reader(self, without).read(self.statements[number])
+        return self._told[key]
+
+    def absolute(self, node: ast.ImportFrom) -> str:
+        """The module that a `from ... import` names."""
+        if not node.level:
+            return node.module or ""
+        above = self.module.split(".")[: None if self.package and node.level == 1 else self.package - node.level]
+        return ".".join([*above, *([node.module] if node.module else [])])
+
+    def _enter(self, number: int, node: ast.stmt) -> None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._enter_import(node)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            self.defined.setdefault(node.name, []).append(number)
+            if not all(_is_harmless(decorator) for decorator in node.decorator_list):
+                self.always.append(number)
+        elif _is_idle(node):
+            for inner in getattr(node, "orelse", []):
+                self._enter(number, inner)
+        else:
+            names = _assigned(node)
+            for name in names:
+                self.defined.setdefault(name, []).append(number)
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Import | ast.ImportFrom):
+                    self._enter_import(inner)
+            if not names or not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+                self.always.append(number)
+
+    def _enter_import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            if isinstance(node, ast.Import):
+                self.imports[alias.asname or alias.name.partition(".")[0]] = alias.name, None
+            elif alias.name == "*":
+                self.stars.append(self.absolute(node))
+            else:
+                self.imports[alias.asname or alias.name] = self.absolute(node), alias.name
+
+
+class _Reader:
+    """Reads one statement: its text in a form that is the same for all versions of Python, and what it names."""
+
+    def __init__(self, file: File, without: frozenset[str]) -> None:
+        self.file, self.without = file, without
+        self.text: list[str] = []
+        self.told = Told()
+        self.silent = 0  # within it names count and the text does not
+
+    def read(self, node: ast.stmt) -> Told:
+        self._write(node)
+        self.told.digest = digest_of(self.text)
+        return self.told
+
+    def _write(self, node: Any) -> None:
+        if isinstance(node, list):
+            self._say("[")
+            for item in node:
+                self._write(item)
+            self._say("]")
+        elif not isinstance(node, ast.AST):
+            self._say(repr(node))
+            if isinstance(node, str):
+                self.told.attributes.add(node)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            self._import(node)
+        elif isinstance(node, ast.Name):
+            self.told.names.setdefault(node.id, set()).add(None)
+            self._say(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            self.told.names.setdefault(node.value.id, set()).add(node.attr)
+            self.told.attributes.add(node.attr)
+            self._say(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.stmt) and _is_idle(node):
+            for item in getattr(node, "orelse", []):
+                self._write(item)
+        else:
+            self._fields(node)
+
+    def _fields(self, node: ast.AST) -> None:
+        self._say(type(node).__name__)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            self._arguments(node)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name in _UNTOLD:
+                continue
+            if isinstance(node, ast.ClassDef) and name == "body":
+                value = [item for item in node.body if self._counts(node, item)]
+            elif name == "args" and isinstance(value, ast.arguments):
+                continue
+            elif name == "returns":
+                self._quietly(value)
+                continue
+            elif isinstance(node, ast.Raise):
+                # The kind of an error counts, and not what it says.
+                value = getattr(value, "func", value) if name == "exc" else []
+            self._say(name)
+            self._write(value)
+
+    def _arguments(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
+        """Arguments by name and default; those with a plain default that nothing reads are left out."""
+        given, named = [*node.args.posonlyargs, *node.args.args], node.args.kwonlyargs
+        missing: list[ast.expr | None] = [None] * (len(given) - len(node.args.defaults))
+        pairs = [*zip(given, [*missing, *node.args.defaults], strict=True)]
+        pairs += zip(named, node.args.kw_defaults, strict=True)
+        optional = {argument.arg for argument, default in pairs if default is not None and _is_plain(default)}
+        body = node.body if isinstance(node.body, list) else [node.body]
+        if optional:
+            optional -= {inner.id for part in body for inner in ast.walk(part) if isinstance(inner, ast.Name)}
+        for argument, default in pairs:
+            if argument.arg in optional:
+                continue
+            self._say("named" if argument in named else "")
+            self._argument(argument)
+            self._write([] if default is None else [default])
+        for stars, many in (("*", node.args.vararg), ("**", node.args.kwarg)):
+            if many is not None:
+                self._say(stars)
+                self._argument(many)
+
+    def _argument(self, argument: ast.arg) -> None:
+        self._say(argument.arg)
+        self._quietly(argument.annotation)
+
+    def _quietly(self, value: Any) -> None:
+        if value is not None:
+            self.silent += 1
+            self._write(value)
+            self.silent -= 1
+
+    def _counts(self, holder: ast.ClassDef, node: ast.stmt) -> bool:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return node.name not in self.without
+        if _assigned(node) == ["revision"]:
+            value = getattr(node, "value", None)
+            if isinstance(value, ast.Constant) and isinstance(value.value, int) and value.value:
+                self.told.revisions[f"{self.file.module}.{holder.name}"] = value.value
+            return False
+        if "dataclass" in map(_called, holder.decorator_list) and isinstance(node, ast.AnnAssign):
+            if node.value is None or not _is_plain(node.value):
+                return True
+            self._quietly(node)
+            (name,) = _assigned(node)
+            self.told.fields[name] = digest_of([name, ast.dump(node.value)])
+            return False
+        return True
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            if isinstance(node, ast.Import):
+                self.told.imports.append((alias.name, None))
+            else:
+                self.told.imports.append((self.file.absolute(node), None if alias.name == "*" else alias.name))
+
+    def _say(self, word: str) -> None:
+        if not self.silent:
+            self.text.append(word)
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    """Names that a statement gives a value, within it too."""
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(inner, ast.Attribute | ast.Subscript) for target in targets for inner in ast.walk(target)):
+            return []
+    found: list[str] = []
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            found.append(inner.id)
+        elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.append(inner.name)
+    return found
+
+
+def _is_idle(node: ast.stmt) -> bool:
+    """Whether a statement does nothing: a string, or what is read by type checkers or by a command line alone."""
+    if isinstance(node, ast.If):
+        test = node.test
+        named = test.left if isinstance(test, ast.Compare) else test
+        return getattr(named, "id", getattr(named, "attr", "")) in ("TYPE_CHECKING", "__name__")
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _is_plain(default: ast.expr) -> bool:
+    return not any(isinstance(inner, ast.Call | ast.Name | ast.Attribute) for inner in ast.walk(default))
+
+
+def _called(decorator: ast.expr) -> str:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return str(getattr(called, "attr", getattr(called, "id", "")))
+
+
+def _is_harmless(decorator: ast.expr) -> bool:
+    return _called(decorator) in _HARMLESS
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """Return the digest of some texts, 16 hexadecimal digits."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
