@@ -1,11 +1,14 @@
 """How far a long piece of work has come: a bar in a terminal, a line a minute in a log."""
 
 import sys
+from threading import RLock
 from typing import Any
 
 from tqdm import tqdm
 
 _MINUTE = 60.0  # seconds
+# Of threads alone: tqdm's own is of processes too, and the system would warn of what a killed process leaves of it.
+tqdm.set_lock(RLock())
 
 
 class _Lines:

@@ -3,11 +3,26 @@
 A similarity structure of one process's share of a batch is another objective than that of the whole batch.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_whole: ContextVar[bool] = ContextVar("whole", default=False)
+
+
+@contextmanager
+def whole_batches() -> Iterator[None]:
+    """Within it, every process has batches of its own, and not shares of common ones: nothing is gathered."""
+    token = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -50,7 +65,7 @@ def own_rows(gathered: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return not _whole.get() and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mtpkdot.data.base import BaseData, Part
 from mtpkdot.data.batch import Batch
+from mtpkdot.losses.gather import whole_batches
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.features import FeatureCache
@@ -141,7 +142,8 @@ class Evaluation:
 
         def share() -> list[dict[str, Tensor]]:
             """This process's batches: indices and outputs alone."""
-            batches: Any = runner.predict(module, loader) if len(loader) else []
+            with whole_batches():
+                batches: Any = runner.predict(module, loader) if len(loader) else []
             names = ("index", *module.heads)
             return [{name: batch[name].to(_dtype(name), copy=True) for name in names} for batch in batches]
 
