@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtpkdot.errors import ConfigError, RunError
-from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.config import parse, parse_run
 from mtpkdot.pipeline.notices import quieten
 from mtpkdot.pipeline.runner import Run
 from mtpkdot.pipeline.store import read_json, root_of
@@ -45,8 +45,7 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     if not argv or argv[0].startswith("-"):
         raise ConfigError("the run is not named", f"Call `mtpkdot {verb} RUN` with a run's folder, e.g. runs/demo.")
     folder = Path(argv[0]).resolve()
-    config = folder / "config.yaml"
-    if not (folder / "run.json").is_file() or not config.is_file():
+    if not (folder / "run.json").is_file() or not (folder / "config.yaml").is_file():
         raise RunError(f"{folder} is not a run", f"Name a folder that `mtpkdot fit` has written: `mtpkdot {verb} RUN`.")
     quieten()
     # The run may have been moved together with its root since it was trained.
@@ -56,12 +55,16 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     if not (folder / CELL).is_file():
         stages = read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")
-    Run(parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])).evaluate_again((split,))
+    Run(parse_run(f"{verb} RUN", folder, argv[1:], place)).evaluate_again((split,))
 
 
+_RUN = (
+    "RUN is the folder of a run, e.g. runs/demo. Of a run that somebody else has made, classes beside those of "
+    "mtpkdot, torch and lightning are imported only with --trust my_project."
+)
 _HELP = {
     "stage": "usage: mtpkdot stage NAME --config FILE [--KEY VALUE ...]\n\nNAME is backbone, backbone.<modality>, "
     "teacher, adapted, hallucinator or student; the keys are those of `mtpkdot fit --help`.",
-    "validate": "usage: mtpkdot validate RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
-    "test": "usage: mtpkdot test RUN\n\nRUN is the folder of a run, e.g. runs/demo.",
+    "validate": f"usage: mtpkdot validate RUN\n\n{_RUN}",
+    "test": f"usage: mtpkdot test RUN\n\n{_RUN}",
 }

@@ -11,11 +11,13 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning.pytorch import Trainer
 
+from mtpkdot import trust
+
 # Imported so that a config can name them by their class alone.
 from mtpkdot.data import affwild2, biovid, feature_data  # noqa: F401
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.synthetic import planted  # noqa: F401
-from mtpkdot.errors import ConfigError
+from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.stages import KINDS, filled
@@ -121,6 +123,41 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     Raises:
         ConfigError: unknown key, wrong type, unknown modality, missing file.
     """
+    trust.grant(argv)
+    return _parsed(verb, argv)
+
+
+def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]) -> Experiment:
+    """Parse the config of a run, which somebody else may have made; see `mtpkdot.trust`.
+
+    Args:
+        verb: for the usage line.
+        folder: of the run.
+        argv: the user's own options.
+        place: options that hold over all others.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        RunError: the config is gone or damaged, or names classes that are not trusted.
+        ConfigError: as `parse`.
+    """
+    trust.grant(argv)
+    path = folder / "config.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"{path} cannot be read ({_one_line(str(error))})", "Train the run again.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict) or "config" in content:
+        raise RunError(f"{path} is not the config of a run", "Train the run again.")
+    trust.check(content, path)
+    # Its content and not its path, in whose folder jsonargparse would look for modules.
+    return _parsed(verb, [f"--config={text}", *argv, *place])
+
+
+def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
     if sweep_run() is not None:
         # The agent writes values in Python's words, of which YAML does not know this one.
         argv = [f"{word[:-4]}null" if re.fullmatch(r"--[^=]+=None", word) else word for word in argv]
@@ -142,7 +179,7 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
         # Trials side by side share trained stages, and nothing else.
         namespace.pipeline.name = trial
     config: dict[str, Any] = namespace.clone(with_meta=False).as_dict()
-    source = Path(str(parsed.config[0])).stem if parsed.get("config") else "run"
+    source = Path(str(parsed.config[0])).stem if parsed.get("config") and parsed.config[0] else "run"
     del config["config"]
     text = parser.dump(namespace, skip_unset=False, format="yaml")
     protocol = config["protocol"]
@@ -156,6 +193,7 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     Raises:
         ConfigError: as `parse`.
     """
+    trust.grant(argv)
     parser = _parser(verb, None)
     data = _instantiate_data(parser, _run(parser, list(argv)))
     data.check_modalities()

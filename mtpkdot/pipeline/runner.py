@@ -13,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from mtpkdot import trust
 from mtpkdot.data.base import sharing
 from mtpkdot.data.batch import SampleDataset
 from mtpkdot.data.splits import PARTS
@@ -312,6 +314,7 @@ class Run:
         everything = make_jobs(self.experiment, wanted_stages(self.experiment, everything=True)[1])
         if all(before[name]["hash"] == everything[name].stored.hash for name in before if name in everything):
             write_text(self.folder / "config.yaml", self.experiment.text)
+            trust.remember(yaml.safe_load(self.experiment.text))
         write_json(
             self.folder / "run.json",
             {
