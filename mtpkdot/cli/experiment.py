@@ -6,8 +6,9 @@ from pathlib import Path
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.pipeline.config import parse, parse_run
 from mtpkdot.pipeline.notices import quieten
+from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.runner import Run
-from mtpkdot.pipeline.store import read_json, root_of
+from mtpkdot.pipeline.store import root_of
 from mtpkdot.pipeline.study import CELL
 
 
@@ -53,7 +54,7 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     place = [f"--pipeline.root={root}", f"--pipeline.name={folder.relative_to(root)}"]
     # The models of a study's cell are those of its config alone: the others have cells of their own.
     if not (folder / CELL).is_file():
-        stages = read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"]
+        stages = read_record(folder / "run.json", RUN, "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")
     Run(parse_run(f"{verb} RUN", folder, argv[1:], place)).evaluate_again((split,))
 

@@ -7,8 +7,9 @@ from typing import Any
 from mtpkdot.errors import RunError
 from mtpkdot.modules import StageModule
 from mtpkdot.modules.base import load_stage
+from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.stages import KINDS
-from mtpkdot.pipeline.store import CHECKPOINT, RECORD, StoredStage, read_json, root_of
+from mtpkdot.pipeline.store import CHECKPOINT, RECORD, StoredStage, root_of
 from mtpkdot.trust import one_call
 
 
@@ -39,8 +40,8 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
         raise RunError(f"{path} does not exist", "Name a run's folder, or a checkpoint that mtpkdot has written.")
     record: Any = {}
     if (beside := path.with_name(RECORD)).is_file():
-        record = read_json(beside, "Name another checkpoint.")
-    kind = str(record.get("stage", "student")).partition(".")[0]
+        record = read_record(beside, {"stage": str, ...: object}, "Name another checkpoint.")
+    kind = record.get("stage", "student").partition(".")[0]
     if kind not in KINDS:
         raise RunError(f"{beside} names the stage {kind!r}", f"Choose from {', '.join(KINDS)}.")
     with one_call(trust):
@@ -48,7 +49,7 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
 
 
 def _student_of(run: Path) -> Path:
-    record = read_json(run / "run.json", "Name another run.")
+    record = read_record(run / "run.json", RUN, "Name another run.")
     if "student" not in record["stages"]:
         raise RunError(f"{run} has no student", "Name a run with one, or the checkpoint of another stage.")
     return StoredStage(root_of(run), "student", record["stages"]["student"]["hash"]).checkpoint

@@ -31,9 +31,10 @@ from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
+from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.results import PREDICTIONS, Row, markdown, read_predictions, read_rows, write_results
 from mtpkdot.pipeline.stages import KINDS
-from mtpkdot.pipeline.store import digest, first_difference, read_json, write_json, write_text
+from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import StageCLI, train, versions
 
@@ -332,7 +333,7 @@ class Run:
     def _before(self) -> dict[str, Any]:
         """The stages that the folder's run names, with their hashes and keys."""
         path = self.folder / "run.json"
-        record = read_json(path, f"Remove {self.folder} to make the run anew.") if path.is_file() else {}
+        record = read_record(path, RUN, f"Remove {self.folder} to make the run anew.") if path.is_file() else {}
         stages: dict[str, Any] = record.get("stages", {})
         return stages
 
