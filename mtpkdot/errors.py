@@ -3,6 +3,10 @@
 Everything else that goes wrong is our mistake and keeps its traceback.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
 
 class UserError(Exception):
     """Something only the user can mend.
@@ -10,7 +14,12 @@ class UserError(Exception):
     Args:
         what: what is wrong and where (file, row, key).
         step: what to do next, as an imperative.
+
+    Attributes:
+        code: exit code of the program.
     """
+
+    code: ClassVar[int] = 2
 
     def __init__(self, what: str, step: str) -> None:
         super().__init__(f"{what.rstrip('.')}. {step}")
@@ -36,3 +45,20 @@ class RunError(UserError):
 
 class OtherRunError(RunError):
     """A folder that holds a run of another configuration, of other data, or of a version that trained otherwise."""
+
+
+class DivergedError(UserError):
+    """A training whose loss, gradients or outputs are no longer finite."""
+
+    code: ClassVar[int] = 1
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `Did you mean ...? ` for the closest of the known words; nothing if none is close.
+
+    Example:
+        >>> nearest("val_loss", ["val/accuracy", "val/loss"])
+        'Did you mean val/loss? '
+    """
+    found = get_close_matches(word, list(known), n=1)
+    return f"Did you mean {found[0]}? " if found else ""

@@ -160,7 +160,7 @@ def _named(content: Any, classes: bool, key: str) -> Iterator[str]:
     elif isinstance(content, list | tuple | set):
         for value in content:
             yield from _named(value, classes, key)
-    elif isinstance(content, str):
+    elif isinstance(content, str) and ("." in content or "\\" in content):  # which may stand for a dot
         # jsonargparse reads strings as YAML.
         loaded = _loaded(content)
         if isinstance(loaded, str):

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from mtpkdot.errors import UserError
+from mtpkdot.errors import UserError, nearest
 from mtpkdot.files import ADVICE
 from mtpkdot.trust import one_call, without_flags
 
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; the process's own if None.
 
     Returns:
-        0 when done, 1 if a check finds something wrong, 2 for a mistake of the user, 143 after SIGTERM and SIGUSR1.
+        0 when done, 1 if something is wrong in the data, a training has diverged or a part of the work has failed,
+        2 for a mistake in the call or the config, 143 after SIGTERM and SIGUSR1.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mtpkdot {version('mtpkdot')}")
         return 0
     if argv[0] not in VERBS:
-        return _complain(f"there is no verb {argv[0]!r}. Choose from {', '.join(VERBS)}; see `mtpkdot --help`.")
+        meant = nearest(argv[0], VERBS)
+        return _complain(f"there is no verb {argv[0]!r}. {meant}Choose from {', '.join(VERBS)}; see `mtpkdot --help`.")
     module, _, function = VERBS[argv[0]][0].partition(":")
     before = {signum: signal.signal(signum, _terminate) for signum in (signal.SIGTERM, signal.SIGUSR1)}
     try:
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             verb: Verb = getattr(import_module(module), function)
             return verb(rest) or 0
     except UserError as error:
-        return _complain(str(error))
+        return _complain(str(error), error.code)
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
@@ -110,9 +112,9 @@ def entry() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _complain(message: str) -> int:
+def _complain(message: str, code: int = USER_ERROR) -> int:
     print(f"mtpkdot: error: {message}", file=sys.stderr)
-    return USER_ERROR
+    return code
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

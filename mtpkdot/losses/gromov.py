@@ -27,7 +27,8 @@ def gromov_wasserstein(
             `(1 - p) GW + p (mass that leaves its own sample)`.
 
     Returns:
-        The value (scalar), the plan (B, B), and the number of conditional-gradient steps.
+        The value (scalar; NaN where a similarity is not finite), the plan (B, B), and the number of
+        conditional-gradient steps.
 
     Raises:
         ValueError: a price outside (0, 1].
@@ -58,6 +59,8 @@ def _solve(
     import ot
 
     weights = weights / weights.sum()
+    if not (np.isfinite(teacher).all() and np.isfinite(student).all()):
+        return np.diag(weights), 0  # no plan has a cost, and the value is NaN by any of them
     cost = price * (1 - np.eye(len(weights)))
     best, lowest, steps = np.diag(weights), np.inf, 0
     # Samples whose similarities to all others are distributed alike.

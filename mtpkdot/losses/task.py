@@ -60,7 +60,8 @@ def concordance(prediction: Tensor, truth: Tensor) -> Tensor:
         truth: (N, K).
 
     Returns:
-        (K,) in [-1, 1]; 0 where both are constant and equal, for then nothing is shown to concord.
+        (K,) in [-1, 1]; 0 where both are constant and equal, for then nothing is shown to concord. NaN where a value is
+        not finite.
     """
     centred_p, centred_t = prediction - prediction.mean(dim=0), truth - truth.mean(dim=0)
     covariance = (centred_p * centred_t).mean(dim=0)
@@ -68,8 +69,9 @@ def concordance(prediction: Tensor, truth: Tensor) -> Tensor:
     denominator = spread + (prediction.mean(dim=0) - truth.mean(dim=0)).square()
     # Relative to the values themselves: what is left of equal constants after rounding is no variance.
     size = prediction.detach().square().mean(dim=0) + truth.square().mean(dim=0)
-    defined = denominator > 64 * torch.finfo(denominator.dtype).eps ** 2 * size
-    return torch.where(defined, 2 * covariance / denominator.where(defined, torch.ones_like(denominator)), 0.0)
+    # Asked this way round, for NaN fails every comparison and is to stay NaN.
+    constant = denominator <= 64 * torch.finfo(denominator.dtype).eps ** 2 * size
+    return torch.where(constant, 0.0, 2 * covariance / denominator.masked_fill(constant, 1.0))
 
 
 def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ class SinkhornDivergence(nn.Module):
 
         Returns:
             The divergence, in float32, or float64 for such clouds. It is 0 with zero gradient for identical clouds, up
-            to rounding and `tol`, and for a cloud without weight.
+            to rounding and `tol`, and for a cloud without weight. Value, plan and error are NaN where a point is not
+            finite.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -120,6 +121,9 @@ class SinkhornDivergence(nn.Module):
             if 0 in (*shape, n, m):
                 nothing = x.new_zeros(shape)
                 return Divergence(nothing + (x.sum() + y.sum()) * 0, x.new_zeros((*shape, n, m)), nothing, 0)
+            finite = x.isfinite().all(dim=-1).all(dim=-1) & y.isfinite().all(dim=-1).all(dim=-1)
+            if not bool(finite.all()):  # no solver would end before its last iteration
+                x, y = (torch.where(finite[..., None, None], cloud, 0.0) for cloud in (x, y))
             with torch.no_grad():
                 size, dims = math.prod(shape), x.shape[-1]
                 points = x.reshape(size, n, dims), y.reshape(size, m, dims)
@@ -131,8 +135,9 @@ class SinkhornDivergence(nn.Module):
                 if gradient is not None:
                     slope = (cloud * gradient.to(kept).view(cloud.shape)).sum(dim=(-2, -1))
                     value = value + (slope - slope.detach())
-            plan, error = solved.plan.to(kept), solved.error.to(kept)
-            return Divergence(value, plan.view(*shape, n, m), error.view(shape), solved.iterations)
+            plan, error = solved.plan.to(kept).view(*shape, n, m), solved.error.to(kept).view(shape)
+            value, error = (torch.where(finite, number, torch.nan) for number in (value, error))
+            return Divergence(value, torch.where(finite[..., None, None], plan, torch.nan), error, solved.iterations)
 
     def _solve(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor, even: bool, x_live: bool, y_live: bool) -> "_Solved":
         x, y = x.to(_precision(x.device)), y.to(_precision(y.device))

@@ -6,11 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.wrappers import LambdaInputTransformer
 
 from mtpkdot.losses.task import Task, predicted_class
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from mtpkdot.metrics.counts import MacroF1
+from mtpkdot.metrics.finite import OfFinite
 from mtpkdot.metrics.kappa import QuadraticKappa
 from mtpkdot.metrics.loss import MeanLoss
 
@@ -32,14 +34,15 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
         num_outputs: of the model: classes, thresholds between ordered classes, or targets.
 
     Returns:
-        A collection to update with (outputs, targets) of labelled samples.
+        A collection to update with (outputs, targets) of labelled samples. All of it is NaN where an output is NaN or
+        infinite.
     """
-    metrics: dict[str, Metric | MetricCollection]
+    metrics: dict[str, Metric]
     loss: Metric = 1 - ConcordanceCorrelation(num_outputs) if task == "regression" else MeanLoss(task)
     if task == "classification":
         metrics = {
             "accuracy": MulticlassAccuracy(num_outputs, average="micro"),
-            "macro_f1": MulticlassF1Score(num_outputs, average="macro"),
+            "macro_f1": MacroF1(num_outputs),
         }
     elif task == "ordinal":
         judges: dict[str, Metric] = {
@@ -52,7 +55,10 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
         }
     else:
         metrics = {"ccc": ConcordanceCorrelation(num_outputs)}
-    return MetricCollection({**metrics, "loss": loss}, compute_groups=False)
+    metrics["loss"] = loss
+    if task != "regression":  # the concordance looks at that itself, target by target
+        metrics = {name: OfFinite(metric) for name, metric in metrics.items()}
+    return MetricCollection(dict(metrics), compute_groups=False)
 
 
 def metric_names(task: Task) -> list[str]:

@@ -44,7 +44,7 @@ class MeanLoss(Metric):
         """
         everything = torch.ones(len(target), dtype=torch.bool, device=target.device)
         losses = row_losses(self.task, output.detach(), target, everything)
-        self.total += (losses.nan_to_num(nan=0.0).clamp_max(_MOST) * _UNIT).round().long().sum()
+        self.total += (losses.nan_to_num(nan=0.0, posinf=_MOST).clamp_max(_MOST) * _UNIT).round().long().sum()
         self.count += len(target)
         self.lost += losses.isnan().sum()
 

@@ -4,7 +4,7 @@ from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import lightning as L
 import torch
@@ -25,6 +25,12 @@ from mtpkdot.models.head import Head
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules.means import Means
 
+# jsonargparse takes the square of a list's length to look at its items, and there may be thousands of classes.
+if TYPE_CHECKING:
+    Names = list[str]
+else:
+    Names = list
+
 # Lightning's own key, and those of its early versions, which it still reads.
 _HYPER_PARAMETERS = ("hyper_parameters", "hparams", "module_arguments")
 
@@ -34,6 +40,9 @@ class StageModule(L.LightningModule):
 
     A subclass says which loss terms a batch has (`losses`) and what it predicts (`outputs`). Upstream models that a
     stage only learns from live in `self.frozen`: in eval mode, without gradient, in no optimiser and in no checkpoint.
+
+    Where callbacks may swap weights for the validation (`keeps_scored`), `scored` is a copy of those that the last
+    validation has scored, and these are what a checkpoint of weights holds.
 
     Args:
         task: what is predicted; linked from the data.
@@ -55,7 +64,7 @@ class StageModule(L.LightningModule):
     def __init__(
         self,
         task: Task,
-        targets: list[str],
+        targets: Names,
         modalities: dict[str, list[int]],
         prevalent: str,
         rates: dict[str, float] | None = None,
@@ -76,6 +85,7 @@ class StageModule(L.LightningModule):
         self.frozen = nn.ModuleDict()
         self.blueprint: dict[str, Any] = {}
         self.trained, self.held_out = Means(), Means()
+        self.keeps_scored, self.scored = False, dict[str, Tensor]()
         self.judge([])
 
     @property
@@ -205,6 +215,11 @@ class StageModule(L.LightningModule):
         means = {f"train/{name}": value for name, value in self.trained.take().items()}
         self.log_dict(means, sync_dist=True)
 
+    def on_validation_epoch_start(self) -> None:
+        """Keep the weights that are about to be scored; callbacks have swapped theirs in by now."""
+        if self.keeps_scored and not self.trainer.sanity_checking:
+            self.scored = {name: value.detach().clone() for name, value in self.state_dict().items()}
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Metrics of every head on the labelled samples, or the loss for stages without heads."""
         if self.monitors_loss:
@@ -257,7 +272,10 @@ class StageModule(L.LightningModule):
         """Carry what `build` needs, and what has been seen of an epoch that is not finished."""
         trusted.remember(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
         checkpoint["blueprint"] = self.blueprint
-        checkpoint["trained"] = self.trained.state
+        if "optimizer_states" in checkpoint:
+            checkpoint["trained"] = self.trained.state
+        elif self.scored:
+            checkpoint["state_dict"] = dict(self.scored)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build before the weights come."""

@@ -1,4 +1,4 @@
-"""Callbacks of every stage: reproducible random numbers and a progress bar that says where in the pipeline it is."""
+"""Callbacks of every stage: reproducible random numbers, what is kept, when training has diverged, a progress bar."""
 
 import time
 from typing import Any
@@ -6,7 +6,111 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mtpkdot.errors import DivergedError
+from mtpkdot.modules import StageModule
+
+
+class Built(Callback):
+    """Sets the module up before the callbacks of the user, which may copy it (averages of weights) in their own setup.
+
+    Lightning calls the module's `setup` after theirs; that is harmless a second time.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Build what only upstream models know the sizes of."""
+        pl_module.setup(stage)
+
+
+class Best(ModelCheckpoint):
+    """Keeps the epoch with the best score, with the weights that were scored.
+
+    It saves right after validation, before anything else can change the weights. Where they were swapped for the
+    validation alone, `StageModule.scored` holds those that were scored.
+
+    Args:
+        monitor: logged value that selects the epoch.
+        mode: whether it should be low or high.
+        options: see ModelCheckpoint.
+    """
+
+    def __init__(self, monitor: str, mode: str, **options: Any) -> None:
+        # Losses of the training part are known at the end of the epoch alone.
+        late = monitor.startswith("train/")
+        super().__init__(
+            filename="best", monitor=monitor, mode=mode, save_weights_only=True, save_on_train_epoch_end=late, **options
+        )
+
+
+class Last(ModelCheckpoint):
+    """Keeps what it takes to go on after the last finished epoch.
+
+    Args:
+        options: see ModelCheckpoint.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        # Saved after `Best`, whose state it holds: a killed run finds both or the pair before.
+        super().__init__(filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, **options)
+
+
+class Divergence(Callback):
+    """Stops a training that has diverged, before anything of it is kept.
+
+    Losses and gradients are the same on all processes that share a batch, and so is the decision.
+
+    Args:
+        stage: name of the stage, which is that of its section in the config.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Look at the loss of every step.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
+        if not bool(loss.isfinite()):
+            self._stop(trainer, f"the loss is {float(loss)}")
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Look at the gradients of every step, before they are clipped.
+
+        Raises:
+            DivergedError: one is not finite.
+        """
+        if trainer.precision == "16-mixed":
+            return  # its scaler tries too large a scale on purpose, and leaves such a step out
+        found = [(name, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None]
+        if not found or bool(torch.stack(torch._foreach_norm([grad for _, grad in found])).isfinite().all()):
+            return
+        for name, gradient in found:
+            if not bool(gradient.isfinite().all()):  # finite ones may have a norm that is not
+                self._stop(trainer, f"the gradient of {name} is not finite")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the metric of every validation, which is NaN if an output is not finite.
+
+        Raises:
+            DivergedError: it is.
+        """
+        assert isinstance(pl_module, StageModule)
+        value = trainer.callback_metrics.get(pl_module.monitors(pl_module.task)[0])
+        if value is not None and not bool(value.isfinite()) and not trainer.sanity_checking:
+            self._stop(trainer, "an output on the validation part is not finite")
+
+    def _stop(self, trainer: L.Trainer, what: str) -> None:
+        step = trainer.fit_loop.epoch_loop.batch_idx + 1
+        raise DivergedError(
+            f"{self.stage} diverged in epoch {trainer.current_epoch + 1}, step {step}: {what}",
+            f"Lower {self.stage}.model.lr, or set {self.stage}.fit.gradient_clip_val; checkpoints of the epochs before "
+            f"are in {trainer.default_root_dir}.",
+        )
 
 
 class StepSeed(Callback):

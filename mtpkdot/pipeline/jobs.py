@@ -15,6 +15,7 @@ from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.stages import KINDS, Stage, needed, plan
 from mtpkdot.pipeline.store import StoredStage, digest, flatten
+from mtpkdot.pipeline.trainer import of_stage
 
 # Settings of the Trainer that do not change what is learnt.
 _NEUTRAL = {
@@ -126,7 +127,11 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     shared = ("max_epochs", "gradient_clip_val", "accumulate_grad_batches")
     sections = {
         "seed_everything": config["seed_everything"],
-        "trainer": {**config["trainer"], **{key: fit[key] for key in shared}},
+        "trainer": {
+            **config["trainer"],
+            **{key: fit[key] for key in shared},
+            "logger": of_stage(config["trainer"]["logger"], stage.name),
+        },
         "model": model | _nested(upstream),
         "data": {"class_path": config["data"]["class_path"], "init_args": arguments},
     }

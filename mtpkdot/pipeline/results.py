@@ -66,7 +66,7 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
     """Predictions of one model on one part, a row per judged row (sample, step or frame) and target.
 
     Columns: id, subject, split, stage, target, truth, prediction, and p_<class> for classes, ordered or not. Truth is
-    empty for samples without target.
+    empty for samples without target, a predicted class where an output is not finite.
     """
     samples = data.samples
     judged, output = data.judge(index.numpy(), output)
@@ -82,7 +82,8 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
         truth = np.where(known, names[np.where(known, judged.target, 0).astype(int)], None)
         probabilities = class_probabilities(data.task, output).numpy()
         columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(samples.class_names)}
-        predicted = names[predicted_class(data.task, output).numpy()]
+        finite = output.isfinite().all(dim=1).numpy()
+        predicted = np.where(finite, names[predicted_class(data.task, output).numpy()], None)
         return pd.DataFrame(
             {**common, "target": samples.target_names[0], "truth": truth, "prediction": predicted, **columns}
         )
@@ -122,8 +123,11 @@ def markdown(rows: list[Row], prevalent: str, protocol: str, title: str) -> str:
     frame = table(rows)
     counts = {row.split: row.n for row in rows}
     cells = [["model", *map(str, frame.columns)]]
+    known = {(f"{row.stage} ({row.modality})", f"{row.split} {row.metric}") for row in rows}
     for model in frame.index:
-        cells.append([str(model), *("" if np.isnan(value) else f"{value:.4f}" for value in frame.loc[model])])
+        # A metric that is not a number was computed all the same.
+        values = {column: f"{value:.4f}" for column, value in frame.loc[model].items() if (model, column) in known}
+        cells.append([str(model), *(values.get(column, "") for column in frame.columns)])
     size = ", ".join(f"{n} labelled samples in {split}" for split, n in counts.items())
     said, gaps = escaped(f"Protocol: {protocol}. {size}."), map(escaped, _gaps(rows, prevalent))
     return "\n".join([f"# {escaped(title)}", "", said, "", *lines_of(cells), "", *gaps, ""])

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import tempfile
-from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -12,22 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mtpkdot import trust
 from mtpkdot.data.base import sharing
-from mtpkdot.data.batch import SampleDataset
 from mtpkdot.data.splits import PARTS
-from mtpkdot.errors import ConfigError, OtherRunError, RunError
-from mtpkdot.losses.methods import needs_teachers, term_weights
-from mtpkdot.modules import StageModule
-from mtpkdot.pipeline.compiling import check_compiler, media_encoders
+from mtpkdot.errors import OtherRunError, RunError
+from mtpkdot.pipeline.checks import check_config, check_modules
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.evaluation import SPLITS, evaluate_stage, submission
-from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
-from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, section_of, wanted_stages
+from mtpkdot.pipeline.features import FeatureCache
+from mtpkdot.pipeline.jobs import Job, data_keys, make_jobs, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
@@ -36,7 +29,7 @@ from mtpkdot.pipeline.results import PREDICTIONS, Row, markdown, read_prediction
 from mtpkdot.pipeline.stages import KINDS
 from mtpkdot.pipeline.store import digest, first_difference, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
-from mtpkdot.pipeline.training import StageCLI, train, versions
+from mtpkdot.pipeline.training import train, versions
 
 
 class Run:
@@ -58,7 +51,7 @@ class Run:
         self.data.check()
         self.wanted, stages = wanted_stages(experiment)
         self.ranks = Ranks(self.config["trainer"])
-        self._check_config()
+        check_config(self.config, self.data, self.wanted, self.protocol, self.ranks)
         self.jobs = make_jobs(experiment, stages)
         options = self.config["pipeline"]
         self.features = FeatureCache(
@@ -159,93 +152,10 @@ class Run:
         if missing := self.data.unsubmitted:
             print(f"Missing in it, since they cannot be read: {', '.join(missing)}", flush=True)
 
-    def _check_config(self) -> None:
-        trainer = self.config["trainer"]
-        if self.ranks.size > 1 and self.protocol.batch_attention:
-            raise ConfigError(
-                "protocol.batch_attention lets samples see their batch, of which each of several devices has a share",
-                "Set --trainer.devices 1.",
-            )
-        every = self.config["pipeline"]["checkpoint_every"]
-        if every is not None and every < 1:
-            raise ConfigError(f"pipeline.checkpoint_every is {every}", "Choose 1 or more.")
-        if self.config["seed_everything"] < 0:
-            raise ConfigError(f"seed_everything is {self.config['seed_everything']}", "Choose 0 or more.")
-        if trainer["limit_val_batches"] == 0:
-            raise ConfigError("trainer.limit_val_batches is 0, so no epoch can be chosen", "Remove it.")
-        for stage in self.wanted:
-            monitor, known = section_of(self.config, stage)["fit"]["monitor"], stage.module.monitors(self.data.task)
-            if monitor is not None and monitor not in known:
-                raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"Choose from {', '.join(known)}.")
-            size = section_of(self.config, stage)["fit"]["batch_size"] or self.data.batch_size
-            if size < self.ranks.size:
-                raise ConfigError(
-                    f"the batches of {stage.name} have {size} samples, for {self.ranks.size} devices together",
-                    "Raise data.init_args.batch_size, or lower trainer.devices.",
-                )
-            epochs = section_of(self.config, stage)["fit"]["max_epochs"]
-            if epochs < 1:
-                raise ConfigError(f"{stage.name}.fit.max_epochs is {epochs}", "Set it to 1 or more.")
-        if not any(stage.kind == "student" for stage in self.wanted):
-            return
-        student = self.config["student"]["model"]
-        size = self.config["student"]["fit"]["batch_size"] or self.data.batch_size
-        batch = min(size, len(self.data.positions("train")))
-        if self.data.per_step:
-            batch *= self.data.samples.labelled.shape[1]
-        if not needs_teachers(student["method"], student["weights"]):
-            return
-        by_anchors = student["mode"] in ("rows", "paired") and student["anchors"] != "all"
-        structural = term_weights(student["method"], student["weights"]).keys() & {"transport", "centroid"}
-        if structural and by_anchors and student["top_k"] >= batch:
-            raise ConfigError(
-                f"student.model.top_k is {student['top_k']}, but a batch has {batch} rows",
-                f"Set --student.model.top_k below {batch}, or raise data.init_args.batch_size.",
-            )
-        rows = len(self.data.positions("train")) * (self.data.samples.labelled.shape[1] if self.data.per_step else 1)
-        if student["queue"] >= rows:
-            raise ConfigError(
-                f"student.model.queue is {student['queue']}, but there are {rows} rows for training",
-                f"Set --student.model.queue below {rows}, for beyond them it holds nothing new.",
-            )
-
     def _check_modules(self) -> None:
-        """Build every module and its Trainer once: a setting that the last stage refuses must not cost the others."""
-        told = False
-        for stage in self.wanted:
-            job = self.jobs[stage.name]
-            if job.stored.exists():
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    with sharing(self.data):
-                        cli = StageCLI(
-                            stage.module,
-                            job.sections,
-                            job.fit,
-                            Path(folder),
-                            stage.name,
-                            self.features,
-                            self.preemption,
-                            self.tracking,
-                        )
-                    if self.data.per_step and stage.modality is not None:
-                        self._check_steps(cli.model, stage.modality)
-                except (ValueError, MisconfigurationException, ArgumentError) as error:
-                    message = " ".join(str(error).split())
-                    raise ConfigError(f"{stage.name} cannot be built: {message}", "Correct its section.") from error
-            if self.features.compiled and media_encoders(cli.model):
-                check_compiler(cli.trainer.strategy.root_device)
-            precision = cli.trainer.precision
-            if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
-                told = True
-                print(f"{precision} is emulated on this device and slow; --trainer.precision 32-true is faster here.")
-
-    def _check_steps(self, module: StageModule, modality: str) -> None:
-        """Predict one sample: whether an encoder keeps the steps shows only when it runs."""
-        one = SampleDataset(self.data.samples, [modality])[int(self.data.positions("train")[0])]
-        with torch.inference_mode():
-            module.eval().outputs(one)
+        check_modules(
+            [self.jobs[stage.name] for stage in self.wanted], self.data, self.features, self.preemption, self.tracking
+        )
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored

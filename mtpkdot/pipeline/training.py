@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 
@@ -20,7 +20,16 @@ from mtpkdot.files import remove_torn
 from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
-from mtpkdot.pipeline.callbacks import ResumableEarlyStopping, StageProgressBar, StepSeed, Stopwatch
+from mtpkdot.pipeline.callbacks import (
+    Best,
+    Built,
+    Divergence,
+    Last,
+    ResumableEarlyStopping,
+    StageProgressBar,
+    StepSeed,
+    Stopwatch,
+)
 from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO
 from mtpkdot.pipeline.energy import Energy
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
@@ -41,7 +50,7 @@ class StageCLI(LightningCLI):
         module: class of the stage.
         config: the stage's sections as plain data.
         fit: the fields of StageFit.
-        folder: where the stage trains.
+        folder: where the stage trains, below a folder named after it.
         title: of the progress bar.
         features: where features of frozen encoders are kept.
         preemption: saves within epochs and stops when asked to.
@@ -60,7 +69,7 @@ class StageCLI(LightningCLI):
         tracking: Tracking,
     ) -> None:
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
-        self.preemption, self.tracking = preemption, tracking
+        self.preemption, self.tracking, self.name = preemption, tracking, folder.parent.name
         self.stopwatch, self.energy = Stopwatch(), Energy()
         # Later stages take their encoders' weights from the backbones.
         weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
@@ -88,14 +97,15 @@ class StageCLI(LightningCLI):
         monitor = self.fit_options["monitor"] or self.model.monitors(self.model.task)[0]
         mode = self.fit_options["mode"] or best_mode(monitor)
         common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
-        self.best = ModelCheckpoint(
-            filename="best", monitor=monitor, mode=mode, save_top_k=1, save_weights_only=True, **common
-        )
-        # Saved after `best`, whose state it holds: a killed run finds both or the pair before.
-        last = ModelCheckpoint(filename="last", save_top_k=1, every_n_epochs=1, **common)
+        self.best, last = Best(monitor, mode, **common), Last(**common)
+        chosen = self.config_init.trainer.callbacks or []
+        self.chosen: list[Callback] = chosen if isinstance(chosen, list) else [chosen]
+        self.model.keeps_scored = bool(self.chosen)
         callbacks: list[Callback] = [
             FeaturesAtHand(self.features),
             StepSeed(int(self.config.seed_everything)),
+            *([Built()] if self.chosen else []),
+            Divergence(self.name),
             self.stopwatch,
             self.energy,
             self.preemption,
@@ -107,13 +117,11 @@ class StageCLI(LightningCLI):
         bar = self.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
         if bar:
             callbacks.append(StageProgressBar(self.title))
-        chosen = self.config_init.trainer.callbacks or []
-        callbacks += chosen if isinstance(chosen, list) else [chosen]
+        callbacks += self.chosen
         logger = self.config_init.trainer.logger
         named = logger if isinstance(logger, list) else [logger] if isinstance(logger, Logger) else []
-        loggers = self.tracking.loggers(self.folder.parent.name, named)
-        if logger is not False and not loggers:
-            loggers = [CSVLogger(self.folder, name="logs")]
+        # Of its own always: stages are shared, and whoever finds one trained looks for its curves there.
+        loggers = [CSVLogger(self.folder, name="logs"), *self.tracking.loggers(self.name, named)]
         trainer = super().instantiate_trainer(
             default_root_dir=self.folder,
             callbacks=callbacks,

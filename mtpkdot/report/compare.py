@@ -1,5 +1,6 @@
 """Compares the methods of a study: values with intervals, paired differences, share of the teacher's gap."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -308,7 +309,8 @@ class Comparison:
 
     def _on_validation(self, method: str, cell: tuple[int, int]) -> float:
         tally = self.gathered.tallies[self.setting, method, *cell]["validation"]
-        return float(self._of(tally.sums.sum(axis=0))[self.primary])
+        value = float(self._of(tally.sums.sum(axis=0))[self.primary])
+        return -math.inf if math.isnan(value) else value  # never the better one
 
     def _sums(self, method: str, cells: Cells, subjects: StrArray | None = None) -> list[Array]:
         """(S, n) per seed, over its folds, of these subjects or all."""

@@ -18,7 +18,7 @@ from mtpkdot.pipeline.evaluation import SPLITS
 from mtpkdot.pipeline.records import REPORTED, read_record
 from mtpkdot.pipeline.results import check_predictions, read_predictions
 from mtpkdot.pipeline.study import UPSTREAM, Study
-from mtpkdot.report.tallies import Tally, tally
+from mtpkdot.report.tallies import Array, Tally, centre_of, tally
 
 STUDENT = "student"
 Key = tuple[str, str, int, int]  # setting, method, fold, seed
@@ -79,6 +79,7 @@ class Gathered:
         task: the task.
         targets: class names or target names.
         prevalent: the student's modality.
+        centre: (K,) values about which the moments of all tallies are taken; None for classes.
         tallies: per (setting, method, fold, seed), by part.
         models: the same keys.
         upstream: per (setting, variant), the names of its upstream models by stage.
@@ -90,6 +91,7 @@ class Gathered:
     task: Task
     targets: list[str]
     prevalent: str
+    centre: Array | None = None
     tallies: dict[Key, dict[str, Tally]] = field(default_factory=dict)
     models: dict[Key, Model] = field(default_factory=dict)
     upstream: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
@@ -187,7 +189,11 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
             if empty := [split for split, part in parts.items() if part.empty]:
                 what = f"{entry.folder} has no predictions of the {empty[0]} part"
                 raise RunError(what, "Call `mtpkdot validate` or `test` on it.")
-            found.tallies[at] = {split: tally(part, found.task, found.targets) for split, part in parts.items()}
+            if found.task == "regression" and found.centre is None:
+                found.centre = centre_of(table, found.targets)
+            found.tallies[at] = {
+                split: tally(part, found.task, found.targets, found.centre) for split, part in parts.items()
+            }
             found.models[at] = Model(str(stage), entry, record, hashes)
             if into is not None:
                 into.append(at, str(stage), table)

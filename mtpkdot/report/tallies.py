@@ -14,6 +14,9 @@ import pandas as pd
 from mtpkdot.losses.task import Task
 
 Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+_ROUNDING = 64 * np.finfo(np.float64).eps
+MOST_CONFUSED = 30  # classes of which all pairs are counted: beyond, a matrix says nothing to the eye, and costs memory
 BINS = 15  # of equal width, as Guo et al. (ICML 2017) use
 
 METRICS: dict[Task, tuple[str, ...]] = {
@@ -43,14 +46,25 @@ class Tally:
         return out
 
 
-def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str]) -> Tally:
+def centre_of(predictions: pd.DataFrame, targets: Sequence[str]) -> Array:
+    """Return the mean truth of every target, (K,); 0 for a target without one."""
+    means = predictions.groupby("target")["truth"].mean().reindex(list(targets))
+    return means.fillna(0.0).to_numpy(float)
+
+
+def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre: Array | None = None) -> Tally:
     """Sum up predictions of one model.
+
+    Sums of a subject with a prediction that is not finite are NaN, and so are all metrics that they enter.
 
     Args:
         predictions: columns subject, target, truth, prediction, and p_<class> for classes; rows without truth do not
             count.
         task: the task.
         targets: class names in order, or target names.
+        centre: (K,) values about which the moments of a regression are taken; the mean truths of these predictions if
+            None. Tallies are only to be added where it is the same: moments about 0 lose the spread of values whose
+            mean is far from it.
     """
     # Arrays at once: frames that are filtered and typed anew for every model would cost most of a report's time.
     truths = predictions["truth"].to_numpy()
@@ -60,32 +74,55 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str]) -> Tall
     codes = {name: index for index, name in enumerate(targets)}
     if task == "regression":
         column = np.array([codes[name] for name in predictions["target"].to_numpy()[known]], dtype=np.int64)
-        p, t = answers.astype(float), truths.astype(float)
+        about = (centre_of(predictions, targets) if centre is None else centre)[column]
+        answered = answers.astype(float)
+        p, t = np.where(np.isfinite(answered), answered, np.nan) - about, truths.astype(float) - about
         sums = np.zeros((len(subjects), len(targets), 7))
         for index, value in enumerate((np.ones_like(p), p, t, p * p, t * t, p * t, np.abs(p - t))):
             np.add.at(sums[:, :, index], (place, column), value)
         return Tally(subjects, sums.reshape(len(subjects), -1))
     count = len(targets)
-    truth, answer = (np.array([codes[str(name)] for name in of], dtype=np.int64) for of in (truths, answers))
-    counts = np.zeros((len(subjects), count, count))
-    np.add.at(counts, (place, truth, answer), 1.0)
     probabilities = predictions[[f"p_{name}" for name in targets]].to_numpy(float)[known]
-    confidence = probabilities[np.arange(len(answer)), answer]
+    lost = pd.isna(answers) | ~np.isfinite(probabilities).all(axis=1)
+    truth = np.array([codes[str(name)] for name in truths], dtype=np.int64)
+    answer = np.array([0 if gone else codes[str(name)] for name, gone in zip(answers, lost, strict=True)], np.int64)
+    counts = _counts(len(subjects), count, place, truth, answer)
+    confidence = np.where(lost, 0.0, probabilities[np.arange(len(answer)), answer])
     bins = np.zeros((len(subjects), BINS, 3))
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
     for index, value in enumerate((np.ones_like(confidence), (truth == answer).astype(float), confidence)):
         np.add.at(bins[:, :, index], (place, where), value)
-    return Tally(subjects, np.concatenate([counts.reshape(len(subjects), -1), bins.reshape(len(subjects), -1)], 1))
+    sums = np.concatenate([counts, bins.reshape(len(subjects), -1)], 1)
+    sums[place[lost]] = np.nan
+    return Tally(subjects, sums)
+
+
+def _counts(subjects: int, classes: int, place: IntArray, truth: IntArray, answer: IntArray) -> Array:
+    """Return confusion matrices (subjects, classes^2), or where classes are many what metrics need of them.
+
+    That is per class how often it is answered rightly, is the truth and is answered, then the sums of the distances
+    between truth and answer and of their squares: (subjects, 3 classes + 2).
+    """
+    if classes <= MOST_CONFUSED:
+        counts = np.zeros((subjects, classes, classes))
+        np.add.at(counts, (place, truth, answer), 1.0)
+        return counts.reshape(subjects, -1)
+    margins, distances = np.zeros((subjects, 3, classes)), np.zeros((subjects, 2))
+    for index, (of, weight) in enumerate(((truth, truth == answer), (truth, 1.0), (answer, 1.0))):
+        np.add.at(margins[:, index], (place, of), weight)
+    for power in (1, 2):
+        np.add.at(distances[:, power - 1], place, np.abs(truth - answer).astype(float) ** power)
+    return np.concatenate([margins.reshape(subjects, -1), distances], 1)
 
 
 def confusion(sums: Array, classes: int) -> Array:
-    """(..., classes, classes) counts of summed tallies; rows are truths, columns answers."""
+    """(..., classes, classes) counts of summed tallies; rows are truths, columns answers. Not of too many classes."""
     return sums[..., : classes**2].reshape(*sums.shape[:-1], classes, classes)
 
 
 def calibration(sums: Array, classes: int) -> Array:
     """(..., BINS, 3) of summed tallies: answers whose confidence lies in the bin, right ones, sum of confidences."""
-    return sums[..., classes**2 :].reshape(*sums.shape[:-1], BINS, 3)
+    return sums[..., -3 * BINS :].reshape(*sums.shape[:-1], BINS, 3)
 
 
 def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, str], Array]:
@@ -102,27 +139,45 @@ def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, 
     if task == "regression":
         return _of_values(sums.reshape(*sums.shape[:-1], len(targets), 7), targets)
     bins = calibration(sums, len(targets))
-    found = _of_classes(confusion(sums, len(targets))) | {
+    found = (_of_confusion if len(targets) <= MOST_CONFUSED else _of_margins)(sums, len(targets)) | {
         "ece": np.abs(bins[..., 1] - bins[..., 2]).sum(-1) / _some(bins[..., 0].sum(-1))
     }
     return {(name, ""): found[name] for name in METRICS[task]}
 
 
-def _of_classes(counts: Array) -> dict[str, Array]:
+def _of_confusion(sums: Array, classes: int) -> dict[str, Array]:
+    counts = confusion(sums, classes)
     total = _some(counts.sum((-2, -1)))
     hits, truths, answers = counts.diagonal(0, -2, -1), counts.sum(-1), counts.sum(-2)
-    levels = np.arange(counts.shape[-1])
+    levels = np.arange(classes)
     distance = np.abs(levels[:, None] - levels)
     expected = truths[..., :, None] * answers[..., None, :] / total[..., None, None]
     disagreement, by_chance = (counts * distance**2).sum((-2, -1)), (expected * distance**2).sum((-2, -1))
+    return _of_classes(hits, truths, answers, (counts * distance).sum((-2, -1)), disagreement, by_chance)
+
+
+def _of_margins(sums: Array, classes: int) -> dict[str, Array]:
+    hits, truths, answers = (sums[..., at * classes : (at + 1) * classes] for at in range(3))
+    absolute, squared = sums[..., 3 * classes], sums[..., 3 * classes + 1]
+    # The distances of all truths from all answers, without all pairs of classes.
+    levels = np.arange(classes, dtype=float)
+    (n, t, tt), (m, a, aa) = ([(of * levels**power).sum(-1) for power in range(3)] for of in (truths, answers))
+    return _of_classes(hits, truths, answers, absolute, squared, (tt * m + aa * n - 2 * t * a) / _some(n))
+
+
+def _of_classes(
+    hits: Array, truths: Array, answers: Array, absolute: Array, squared: Array, by_chance: Array
+) -> dict[str, Array]:
+    """Metrics from counts per class (..., C), and from distances and their squares, summed, and by chance."""
+    total = _some(truths.sum(-1))
     # A class that is neither there nor answered does not count.
     seen, present = truths + answers > 0, truths > 0
     return {
         "accuracy": hits.sum(-1) / total,
         "macro_f1": (2 * hits / _some(truths + answers)).sum(-1) / _some(seen.sum(-1)),
         "balanced_accuracy": (hits / _some(truths)).sum(-1) / _some(present.sum(-1)),
-        "qwk": np.where(by_chance > 0, 1 - disagreement / _some(by_chance), 0.0),
-        "mae": (counts * distance).sum((-2, -1)) / total,
+        "qwk": np.where(by_chance == 0, 0.0, 1 - squared / _some(by_chance)),
+        "mae": absolute / total,
     }
 
 
@@ -130,13 +185,13 @@ def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], 
     n, p, t, pp, tt, pt, absolute = (moments[..., index] for index in range(7))
     n = _some(n)
     mean_p, mean_t = p / n, t / n
-    var_p, var_t = np.maximum(pp / n - mean_p**2, 0), np.maximum(tt / n - mean_t**2, 0)
+    var_p, var_t = _variance(pp / n, mean_p), _variance(tt / n, mean_t)
     covariance, product = pt / n - mean_p * mean_t, np.sqrt(var_p * var_t)
     apart = var_p + var_t + (mean_p - mean_t) ** 2
-    tiny = 1e-12 * (pp + tt) / n
+    # Asked whether it is nothing, not whether it is something: NaN fails both, and is to stay NaN.
     found = {
-        "ccc": np.where(apart > tiny, 2 * covariance / np.where(apart > tiny, apart, 1), 0.0),
-        "pearson": np.where(product > tiny, covariance / np.where(product > tiny, product, 1), 0.0),
+        "ccc": np.where(apart == 0, 0.0, 2 * covariance / np.where(apart == 0, 1.0, apart)),
+        "pearson": np.where(product == 0, 0.0, covariance / np.where(product == 0, 1.0, product)),
         "mae": absolute / n,
     }
     rows: dict[tuple[str, str], Array] = {}
@@ -144,6 +199,12 @@ def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], 
         rows |= {(name, target): value[..., index] for index, target in enumerate(targets)}
         rows[name, "mean"] = value.mean(-1)
     return rows
+
+
+def _variance(square: Array, mean: Array) -> Array:
+    """Return the variance from the mean square and the mean; 0 where it is no more than their rounding."""
+    variance = square - mean**2
+    return np.asarray(np.where(variance <= _ROUNDING * square, 0.0, variance))
 
 
 def _some(value: Array) -> Array:

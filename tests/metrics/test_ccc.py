@@ -129,13 +129,23 @@ def test_reset_forgets_all_samples():
     assert torch.equal(metric.compute().reshape(-1), measured(pair(20, 1, seed=7)))
 
 
-def test_states_of_two_processes_add_up():
-    first, second, both = (ConcordanceCorrelation(2) for _ in range(3))
-    first.update(*pair(11, 2, seed=8))
-    second.update(*pair(6, 2, seed=9))
-    for batch in (pair(11, 2, seed=8), pair(6, 2, seed=9)):
+@property_test
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=5), st.integers(0, 10_000))
+def test_states_of_processes_merge_to_that_of_all_samples(sizes, seed):
+    both, states = ConcordanceCorrelation(2), []
+    for number, size in enumerate([3, *sizes]):
+        batch, own = pair(size, 2, seed + number, offset=3.0 * number), ConcordanceCorrelation(2)
+        own.update(*batch)
         both.update(*batch)
-    assert set(first._reductions) == {"count", "moments"}
-    first.count += second.count
-    first.moments += second.moments
-    torch.testing.assert_close(first.compute(), both.compute())
+        states.append(own.moments)
+    together = ConcordanceCorrelation(2)
+    together.update(torch.zeros(0, 2), torch.zeros(0, 2))
+    together.moments = together._reductions["moments"](torch.stack(states))
+    torch.testing.assert_close(together.compute(), both.compute())
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e6, 1e9])
+def test_a_mean_far_from_zero_costs_no_digits(offset):
+    prediction, truth = (x.double() for x in pair(400, 1, seed=10))
+    far = measured(*zip((prediction + offset).split(7), (truth + offset).split(7), strict=True))
+    assert float(far) == pytest.approx(numpy_ccc(prediction, truth).item(), rel=1e-5)

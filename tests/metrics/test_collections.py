@@ -1,3 +1,6 @@
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +93,8 @@ def test_the_collection_has_the_metrics_of_its_task_the_first_better_when_higher
 @pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
 def test_every_metric_is_selected_by_in_its_own_direction(task):
     for name, metric in task_metrics(task, 2).items():
-        own = getattr(metric, "wrapped_metric", metric)
+        own = getattr(metric, "metric", metric)
+        own = getattr(own, "wrapped_metric", own)
         higher = False if name == "loss" else own.higher_is_better
         assert best_mode(f"val/{name}") == ("max" if higher else "min")
     assert best_mode("train/loss") == best_mode("val/loss") == "min"
@@ -146,3 +150,48 @@ def test_rows_hold_plain_numbers():
 def test_rows_need_one_name_per_target(targets):
     with pytest.raises(ValueError, match="zip"):
         score_rows("regression", targets, torch.randn(5, 2), torch.randn(5, 2))
+
+
+SPOILS = [float("nan"), float("inf"), float("-inf")]
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+def test_one_output_that_is_not_finite_makes_every_metric_of_the_part_nan_whatever_batch_it_is_in(task):
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(12, 3, generator=generator)
+    truth = output + 1 if task == "regression" else torch.randint(0, 3, (12,), generator=generator)
+    whole = task_metrics(task, 3)
+    whole.update(output, truth)
+    assert all(bool(value.isfinite().all()) for value in whole.compute().values())
+    for spoil, row in itertools.product(SPOILS, (0, 5, 11)):
+        spoiled = output.clone()
+        spoiled[row] = spoil
+        collection = task_metrics(task, 3)
+        for batch in zip(spoiled.split(4), truth.split(4), strict=True):
+            collection.update(*batch)
+        assert all(bool(value.isnan().all()) for value in collection.compute().values()), (spoil, row)
+        assert all(
+            math.isnan(value)
+            for *_, value in score_rows(task, ["a", "b", "c"][: 1 if task != "regression" else 3], spoiled, truth)
+        )
+        collection.reset()
+        collection.update(output, truth)
+        assert {name: value.tolist() for name, value in collection.compute().items()} == {
+            name: value.tolist() for name, value in whole.compute().items()
+        }
+
+
+def test_one_logit_among_many_spoils_its_row():
+    output = torch.eye(3)
+    output[1, 2] = float("nan")
+    assert all(math.isnan(value) for *_, value in score_rows("classification", ["t"], output, torch.arange(3)))
+
+
+def test_of_several_targets_the_finite_ones_keep_their_concordance_and_the_mean_is_nan():
+    truth = torch.arange(10.0)[:, None].repeat(1, 2)
+    output = truth.clone()
+    output[3, 1] = float("inf")
+    of = {target: value for _, target, value in score_rows("regression", ["v", "a"], output, truth)}
+    assert of["v"] == 1.0
+    assert math.isnan(of["a"])
+    assert math.isnan(of["mean"])

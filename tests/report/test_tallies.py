@@ -9,7 +9,8 @@ from torch import tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
-from mtpkdot.report.tallies import METRICS, calibration, confusion, metrics, tally
+from mtpkdot.report import tallies
+from mtpkdot.report.tallies import METRICS, calibration, centre_of, confusion, metrics, tally
 
 
 def of_classes(seed, n=120, classes=4, subjects=6, present=None):
@@ -40,6 +41,26 @@ def test_metrics_of_classes_are_those_of_scikit_learn_and_torchmetrics(seed, pre
     assert found["qwk", ""] == pytest.approx(sk.cohen_kappa_score(truth, answer, weights="quadratic"), abs=1e-9)
     expected = multiclass_calibration_error(tensor(p), tensor(truth), num_classes=4, n_bins=15, norm="l1")
     assert found["ece", ""] == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("present", [None, [0, 2], [1]])
+def test_many_classes_have_the_same_metrics_without_their_pairs(present, monkeypatch):
+    table, names, *_ = of_classes(3, present=present)
+    table.loc[7, "p_c1"] = np.nan  # of subject s[7], whose sums are NaN
+    found = []
+    for most in (30, 3):
+        monkeypatch.setattr(tallies, "MOST_CONFUSED", most)
+        made = tally(table, "ordinal", names)
+        sums = np.concatenate([made.sums, made.sums[[0, 0, 1, 3]].sum(axis=0, keepdims=True)])
+        found.append(metrics(sums, "ordinal", names))
+        assert np.isnan(found[-1]["qwk", ""]).any()
+    for key, value in found[0].items():
+        np.testing.assert_allclose(found[1][key], value, rtol=1e-12, atol=1e-12)
+
+
+def test_the_sums_of_a_thousand_classes_grow_with_their_number_and_not_with_its_square():
+    table, names, *_ = of_classes(0, n=40, classes=1000)
+    assert tally(table, "classification", names).sums.shape[1] < 5 * 1000
 
 
 @given(st.integers(0, 10**6), st.floats(-50, 50))
@@ -103,3 +124,55 @@ def test_constant_predictions_of_constant_truths_agree_in_nothing():
     found = metrics(tally(table, "regression", ["v"]).sums.sum(axis=0), "regression", ["v"])
     assert found["ccc", "v"] == 0.0
     assert found["pearson", "v"] == 0.0
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+def test_a_mean_far_from_zero_costs_no_digits(offset):
+    random = np.random.default_rng(0)
+    truth = random.normal(size=300)
+    near = truth + random.normal(size=300)
+    table = pd.DataFrame({"subject": "s", "target": "v", "truth": truth + offset, "prediction": near + offset})
+    found = metrics(tally(table, "regression", ["v"]).sums.sum(axis=0), "regression", ["v"])
+    assert found["pearson", "v"] == pytest.approx(pearsonr(near, truth)[0], rel=1e-6)
+    metric = ConcordanceCorrelation(1)
+    metric.update(tensor(near)[:, None], tensor(truth)[:, None])
+    assert found["ccc", "v"] == pytest.approx(float(metric.compute()), rel=1e-6)
+
+
+def test_tallies_about_one_centre_add_up_and_those_of_folds_with_other_means_are_those_of_all_rows():
+    random = np.random.default_rng(1)
+    truth = 1e6 + np.repeat([0.0, 3.0], 50) + random.normal(size=100)
+    table = pd.DataFrame(
+        {
+            "subject": np.repeat(["a", "b"], 50),
+            "target": "v",
+            "truth": truth,
+            "prediction": truth + random.normal(size=100),
+        }
+    )
+    centre = centre_of(table[:50], ["v"])
+    folds = sum(tally(part, "regression", ["v"], centre).sums.sum(axis=0) for part in (table[:50], table[50:]))
+    found = metrics(folds, "regression", ["v"])
+    assert found["pearson", "v"] == pytest.approx(pearsonr(table["prediction"], table["truth"])[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_makes_every_metric_of_its_target_nan(spoil):
+    table = pd.DataFrame({"subject": ["a"] * 9 + ["b"], "target": "v", "truth": np.arange(10.0), "prediction": 1.0})
+    table.loc[4, "prediction"] = spoil
+    sums = tally(table, "regression", ["v"]).sums
+    assert all(np.isnan(value) for value in metrics(sums.sum(axis=0), "regression", ["v"]).values())
+    assert not any(
+        np.isnan(value) for value in metrics(sums[1], "regression", ["v"]).values()
+    )  # that person alone is lost
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal"])
+@pytest.mark.parametrize("lost", [{"prediction": None}, {"p_c0": np.nan}, {"p_c3": np.inf}])
+def test_an_answer_that_is_none_makes_every_metric_of_classes_nan(task, lost):
+    table, names, *_ = of_classes(5)
+    for column, value in lost.items():
+        table[column] = table[column].astype(object) if value is None else table[column]
+        table.loc[7, column] = value
+    found = metrics(tally(table, task, names).sums.sum(axis=0), task, names)
+    assert all(np.isnan(value) for value in found.values())

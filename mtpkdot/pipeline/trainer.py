@@ -1,0 +1,204 @@
+"""The trainer section: where each key acts, and which callbacks and loggers of the user's can serve all stages."""
+
+import copy
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BasePredictionWriter,
+    BatchSizeFinder,
+    Callback,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelPruning,
+    StochasticWeightAveraging,
+    Timer,
+)
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO
+
+from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.modules import StageModule
+
+Use = Literal["training", "everywhere", "refused"]
+
+# Where each key acts: in training, also where a stage predicts, or nowhere; then any value but the default is refused.
+KEYS: dict[str, Use] = {
+    "accelerator": "everywhere",
+    "strategy": "everywhere",
+    "devices": "everywhere",
+    "num_nodes": "everywhere",
+    "precision": "everywhere",
+    "logger": "training",
+    "callbacks": "training",
+    "max_time": "training",
+    "limit_train_batches": "training",
+    "limit_val_batches": "training",
+    "limit_test_batches": "refused",
+    "limit_predict_batches": "refused",
+    "overfit_batches": "training",
+    "val_check_interval": "training",
+    "check_val_every_n_epoch": "training",
+    "num_sanity_val_steps": "training",
+    "log_every_n_steps": "training",
+    "enable_progress_bar": "everywhere",
+    "enable_model_summary": "training",
+    "gradient_clip_algorithm": "training",
+    "deterministic": "everywhere",
+    "benchmark": "everywhere",
+    "inference_mode": "everywhere",
+    "profiler": "training",
+    "detect_anomaly": "training",
+    "barebones": "refused",
+    "plugins": "training",
+    "sync_batchnorm": "training",
+    "enable_autolog_hparams": "training",
+    "model_registry": "refused",
+}
+_REFUSED = {
+    "limit_test_batches": (None, "results are those of whole parts, where every sample counts"),
+    "limit_predict_batches": (None, "results are those of whole parts, where every sample counts"),
+    "barebones": (False, "it keeps no checkpoint, so no epoch could be chosen"),
+    "model_registry": (None, "nothing is uploaded to a registry"),
+}
+
+# Callbacks of Lightning that would make the record wrong, and what to do instead.
+_UNFIT: dict[type[Callback], tuple[str, str]] = {
+    StochasticWeightAveraging: (
+        "averages weights after the last epoch, so that no score has chosen what it would hand on",
+        "Use EMAWeightAveraging or WeightAveraging, whose averages are scored in every epoch.",
+    ),
+    BatchSizeFinder: (
+        "trains with another batch size than the config and the stage's record say",
+        "Set data.init_args.batch_size, or <stage>.fit.batch_size, to the size that it finds.",
+    ),
+    LearningRateFinder: (
+        "trains with another learning rate than the config and the stage's record say",
+        "Set <stage>.model.lr to the rate that it finds.",
+    ),
+    ModelPruning: ("masks weights in a form that no later stage can load", "Leave it out."),
+    BaseFinetuning: (
+        "trains encoders whose features are computed once, as those of frozen ones",
+        "Use teacher.model.finetune_encoders or student.model.finetune_encoder.",
+    ),
+    BasePredictionWriter: ("predicts nothing here", "Read predictions.parquet of the run."),
+}
+_UNUSED_HOOKS = ("test", "predict")
+
+
+def check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Stop at keys of the trainer section that would not be heeded.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key, (unset, reason) in _REFUSED.items():
+        value = trainer[key]
+        whole = key.startswith("limit_") and isinstance(value, float) and value == 1.0
+        if value not in (None, unset) and not whole:
+            raise ConfigError(f"trainer.{key} is {value!r}, but {reason}", f"Leave trainer.{key} out.")
+    if trainer["limit_val_batches"] == 0:
+        raise ConfigError("trainer.limit_val_batches is 0, so no epoch can be chosen", "Remove it.")
+
+
+def check_plugins(plugins: Any) -> None:
+    """Stop at plugins that would act on training alone, as the evaluation has a Trainer of its own.
+
+    Args:
+        plugins: `trainer.plugins`, instantiated.
+
+    Raises:
+        ConfigError: one that is no CheckpointIO.
+    """
+    for plugin in plugins if isinstance(plugins, list) else [plugins] if plugins is not None else []:
+        if not isinstance(plugin, CheckpointIO):
+            name = plugin if isinstance(plugin, str) else type(plugin).__name__
+            raise ConfigError(
+                f"trainer.plugins names {name}, which the evaluation would not use",
+                "Set trainer.precision, trainer.strategy or the environment of the launcher instead.",
+            )
+
+
+def check_callbacks(callbacks: Iterable[Callback], module: StageModule, stage: str, accumulated: int) -> None:
+    """Stop at callbacks that a stage cannot serve, or that would make its record wrong.
+
+    Args:
+        callbacks: the user's.
+        module: of the stage.
+        stage: name of the stage.
+        accumulated: its `fit.accumulate_grad_batches`.
+
+    Raises:
+        ConfigError: naming callback and stage.
+    """
+    callbacks, known = list(callbacks), module.monitors(module.task)
+    # What a class of the user's own logs is not known before it runs.
+    own = any(not type(callback).__module__.startswith("lightning.") for callback in callbacks)
+    for callback in callbacks:
+        name = type(callback).__name__
+        for kind, (reason, step) in _UNFIT.items():
+            if isinstance(callback, kind):
+                raise ConfigError(f"trainer.callbacks: {name} {reason}", step)
+        if _is_unused(callback):
+            raise ConfigError(
+                f"trainer.callbacks: {name} acts only where a Trainer tests or predicts, which no stage's does",
+                "Leave it out; predictions.parquet of the run has every prediction.",
+            )
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor not in known and not own:
+            raise ConfigError(
+                f"trainer.callbacks: {name} monitors {monitor!r}, which {stage} does not log",
+                f"{nearest(monitor, known)}It logs {', '.join(known)}; every stage has the callbacks of the trainer "
+                "section, and <stage>.fit.patience stops a single one early.",
+            )
+        if isinstance(callback, GradientAccumulationScheduler) and accumulated != 1:
+            raise ConfigError(
+                f"trainer.callbacks: {name} and {stage}.fit.accumulate_grad_batches {accumulated} both say how many "
+                "batches make a step",
+                "Leave one of them out.",
+            )
+
+
+def _is_unused(callback: Callback) -> bool:
+    """Whether a callback has hooks of testing and predicting alone."""
+    hooks = [name for name in dir(Callback) if not name.startswith("_") and callable(getattr(Callback, name))]
+    own = [name for name in hooks if getattr(type(callback), name, None) is not getattr(Callback, name)]
+    acting = [name for name in own if name not in ("setup", "teardown", "state_dict", "load_state_dict")]
+    return bool(acting) and all(any(f"_{phase}" in name for phase in _UNUSED_HOOKS) for name in acting)
+
+
+def limited(callbacks: Iterable[Callback]) -> bool:
+    """Return whether a callback stops at a time, as `trainer.max_time` does."""
+    return any(isinstance(callback, Timer) for callback in callbacks)
+
+
+def of_stage(logger: Any, stage: str) -> Any:
+    """Return `trainer.logger` with the stage's name in every logger's path, or else in its prefix.
+
+    A logger that every stage opened in one place would write over the logs of the stages before.
+
+    Args:
+        logger: the section, as plain data: a logger or a list, each a `class_path` with `init_args`; or a switch.
+        stage: name of the stage.
+    """
+    if isinstance(logger, list):
+        return [of_stage(one, stage) for one in logger]
+    if not isinstance(logger, Mapping):
+        return logger
+    section: dict[str, Any] = copy.deepcopy(dict(logger))
+    arguments = dict(section.get("init_args") or {})
+    accepted = inspect.signature(_class_of(section["class_path"]).__init__).parameters
+    if {"save_dir", "name", "version"} <= accepted.keys() and "offline" not in accepted:
+        arguments["name"] = "/".join(part for part in (arguments.get("name", "lightning_logs"), stage) if part)
+    elif "prefix" in accepted:
+        arguments["prefix"] = "-".join(part for part in (arguments.get("prefix"), stage) if part)
+    return {**section, "init_args": arguments}
+
+
+def _class_of(path: str) -> type[Logger]:
+    module, _, name = path.rpartition(".")
+    found: type[Logger] = getattr(importlib.import_module(module), name)
+    return found
