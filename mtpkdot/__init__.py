@@ -4,6 +4,20 @@
 `mtpkdot.data` the DataModules, `mtpkdot.pipeline` what runs the stages one after another.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mtpkdot.errors import ConfigError, DataError, RunError, UserError
 
-__all__ = ["ConfigError", "DataError", "RunError", "UserError"]
+if TYPE_CHECKING:
+    from mtpkdot.pipeline.loading import load
+
+__all__ = ["ConfigError", "DataError", "RunError", "UserError", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch only when it is asked for."""
+    if name == "load":
+        from mtpkdot.pipeline.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Shared by all tests: a tiny experiment and the real entry point."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert isinstance(item, pytest.Function)
         if getattr(item.module, "main", None) is main or "trained_root" in item.fixturenames:
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of this user's records, which tests do not share with whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.delenv("MTPKDOT_TRUST", raising=False)
+        yield folder
 
 
 @pytest.fixture(scope="session")

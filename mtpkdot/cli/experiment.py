@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtpkdot.errors import ConfigError, RunError
-from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.config import parse, parse_run
 from mtpkdot.pipeline.notices import quieten
+from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.runner import Run
-from mtpkdot.pipeline.store import read_json, root_of
+from mtpkdot.pipeline.store import root_of
 from mtpkdot.pipeline.study import CELL
 
 
@@ -45,8 +46,7 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     if not argv or argv[0].startswith("-"):
         raise ConfigError("the run is not named", f"Call `mtpkdot {verb} RUN` with a run's folder, e.g. runs/demo.")
     folder = Path(argv[0]).resolve()
-    config = folder / "config.yaml"
-    if not (folder / "run.json").is_file() or not config.is_file():
+    if not (folder / "run.json").is_file() or not (folder / "config.yaml").is_file():
         raise RunError(f"{folder} is not a run", f"Name a folder that `mtpkdot fit` has written: `mtpkdot {verb} RUN`.")
     quieten()
     # The run may have been moved together with its root since it was trained.
@@ -54,18 +54,22 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     place = [f"--pipeline.root={root}", f"--pipeline.name={folder.relative_to(root)}"]
     # The models of a study's cell are those of its config alone: the others have cells of their own.
     if not (folder / CELL).is_file():
-        stages = read_json(folder / "run.json", "Call `mtpkdot fit` again.")["stages"]
+        stages = read_record(folder / "run.json", RUN, "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")
-    experiment = parse(f"{verb} RUN", [f"--config={config}", *argv[1:], *place])
+    experiment = parse_run(f"{verb} RUN", folder, argv[1:], place)
     Run(experiment, trains=False).evaluate_again((split,))
 
 
+_RUN = (
+    "RUN is the folder of a run, e.g. runs/demo. Of a run that somebody else has made, classes beside those of "
+    "mtpkdot, torch and lightning are imported only with --trust my_project."
+)
 _HELP = {
     "stage": "usage: mtpkdot stage NAME --config FILE [--KEY VALUE ...]\n\nNAME is backbone, backbone.<modality>, "
     "teacher, adapted, hallucinator or student; the keys are those of `mtpkdot fit --help`.",
     **{
-        verb: f"usage: mtpkdot {verb} RUN [--KEY VALUE ...]\n\nRUN is the folder of a run, e.g. runs/demo; the keys "
-        "are those of this machine, e.g. --trainer.accelerator cpu --trainer.devices 2."
+        verb: f"usage: mtpkdot {verb} RUN [--KEY VALUE ...]\n\n{_RUN} The keys are those of this machine, e.g. "
+        "--trainer.accelerator cpu --trainer.devices 2."
         for verb in ("validate", "test")
     },
 }

@@ -13,6 +13,7 @@ from types import FrameType
 
 from mtpkdot.errors import Terminated, UserError, nearest
 from mtpkdot.files import ADVICE
+from mtpkdot.trust import one_call, without_flags
 
 Verb = Callable[[Sequence[str]], int | None]
 
@@ -58,8 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     module, _, function = VERBS[argv[0]][0].partition(":")
     before = {signum: signal.signal(signum, _terminate) for signum in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        verb: Verb = getattr(import_module(module), function)
-        return verb(argv[1:]) or 0
+        rest, trusted = without_flags(argv[1:])
+        with one_call(trusted):
+            verb: Verb = getattr(import_module(module), function)
+            return verb(rest) or 0
     except UserError as error:
         return _complain(str(error), error.code)
     except OSError as error:
@@ -89,7 +92,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`mtpkdot VERB --help` tells the arguments of a verb.",
+            "`mtpkdot VERB --help` tells the arguments of a verb. All take `--trust my_project`: runs and checkpoints",
+            "of others may then import its classes; without it, only those of mtpkdot, torch and lightning.",
         ]
     )
 
@@ -97,9 +101,10 @@ def usage() -> str:
 def entry() -> None:
     """The console script."""
     # Classes in the user's working directory can be named in a config, as with `python -m`.
+    # After the libraries: a file queue.py that lies there is not what they import.
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

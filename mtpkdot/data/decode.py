@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtpkdot.errors import DataError
+from mtpkdot.limits import MAX_PIXELS, check_pixels, most_pixels
 
 # A file may end this much before its header says before it counts as cut off: seconds, and share of its length.
 _SLACK, _SLACK_SHARE = 0.5, 0.01
@@ -83,6 +84,7 @@ def decode_jpegs(data: Sequence[Tensor | bytes], source: str) -> Tensor:
         name = source if len(data) == 1 else f"{source}, picture {number + 1} of {len(data)}"
         encoded = np.frombuffer(item, np.uint8) if isinstance(item, bytes) else item.detach().cpu().numpy()
         _check_jpeg(encoded.tobytes(), name)
+        check_pixels(*_jpeg_size(encoded.tobytes()), name, DecodeError)
         try:
             picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
         except cv2.error as error:
@@ -251,7 +253,9 @@ def _opened(path: Path) -> Iterator[InputContainer]:
         raise DecodeError(f"{path} is empty (0 bytes)", "Copy or download the file again.")
     try:
         # `file:` keeps a colon in the name from being read as a protocol; a play list must not fetch from elsewhere.
-        container = av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        # FFmpeg decodes while it opens.
+        options = {"protocol_whitelist": "file", "max_pixels": str(most_pixels())}
+        container = av.open(f"file:{path}", metadata_errors="replace", options=options)
     except av.FFmpegError as error:
         raise DecodeError(
             f"{path} cannot be opened as a video or sound file ({error.strerror})",
@@ -266,6 +270,13 @@ def _video(container: InputContainer, path: Path) -> av.VideoStream:
     # The cover picture of a song is kept as a video of one frame.
     if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
         raise DecodeError(f"{path} holds no video stream", "Give a video file.")
+    if not stream.codec_context.width:
+        raise DecodeError(
+            f"{path}: the size of its pictures cannot be read, or is above the limit of {most_pixels()} pixels",
+            f"Convert the file: `ffmpeg -i IN OUT.mp4`; if the size is right, raise {MAX_PIXELS} before the call.",
+        )
+    check_pixels(stream.codec_context.width, stream.codec_context.height, path, DecodeError)
+    stream.codec_context.options = {"max_pixels": str(most_pixels())}  # of pictures that are larger than the first
     return stream
 
 
@@ -378,6 +389,23 @@ def _breaks(path: Path, frames: int, error: av.FFmpegError | _CutOff) -> DecodeE
 
 def _bad_jpeg(name: str, what: str) -> DecodeError:
     return DecodeError(f"{name} {what}", "Copy the picture again, or leave it out.")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG file declares, found as its library finds them; 0 and 0 without a frame header."""
+    position = 2
+    while (position := data.find(b"\xff", position)) >= 0:
+        position += 1
+        marker = data[position] if position < len(data) else 0xD9
+        if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # fillers, and markers without a segment
+            continue
+        if marker in (0xD9, 0xDA):
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = (int.from_bytes(data[position + at : position + at + 2], "big") for at in (4, 6))
+            return width, height
+        position += 1 + int.from_bytes(data[position + 1 : position + 3], "big")
+    return 0, 0
 
 
 def _check_jpeg(data: bytes, name: str) -> None:

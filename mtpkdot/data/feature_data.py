@@ -1,6 +1,5 @@
 """Own data without code: a manifest and one feature file per modality."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import BoolArray, FloatArray, Samples
-from mtpkdot.data.feature_files import FeatureFile, read_features
+from mtpkdot.data.feature_files import FeatureFile, digest_features, read_features
 from mtpkdot.data.manifest import Columns, Manifest, read_manifest
 from mtpkdot.data.statistics import floored
 from mtpkdot.errors import DataError
@@ -76,7 +75,7 @@ class FeatureData(BaseData):
         return {role: _digest(path) for role, path in files.items()}
 
     def contents(self) -> dict[str, str]:
-        """SHA-256 of the manifest and of every feature file."""
+        """SHA-256 of the manifest and of every feature file, with all that an .h5 reads from other files."""
         return self._contents
 
     def load(self) -> Samples:
@@ -201,5 +200,4 @@ def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> Non
 def _digest(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path} does not exist", "Correct the data section, or make it with `mtpkdot data import`.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_features(path)

@@ -1,14 +1,17 @@
 """Feature files: tables with a sample id, or arrays (n, D) and (n, T, D)."""
 
+import hashlib
 import json
+import math
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +20,10 @@ import pandas as pd
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
 from mtpkdot.data.tables import place, plain_text, read_table
 from mtpkdot.errors import DataError
+from mtpkdot.limits import check_bytes
 
 _RESERVED = ("ids", "mask")
+_HIERARCHICAL = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,31 @@ def read_features(path: Path, id_column: str) -> FeatureFile:
             f"{path}: features of the kind {path.suffix or 'without suffix'!r} are not known",
             "Use .csv, .parquet, .npy, .npz, .h5 or .safetensors.",
         )
+    with _reading(path), np.errstate(over="ignore"):
+        return _from_arrays(path, reader(path))
+
+
+def digest_features(path: Path) -> str:
+    """Return the SHA-256 of a feature file, and of all that it reads from other files (.h5).
+
+    Raises:
+        DataError: what it reads is not there.
+    """
+    with path.open("rb") as file:
+        own = hashlib.file_digest(file, "sha256")
+    if path.suffix in _HIERARCHICAL:
+        from mtpkdot.data.hierarchical import digest_elsewhere
+
+        with _reading(path):
+            own.update(digest_elsewhere(path).encode())
+    return own.hexdigest()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell in one line what a damaged file, or one of another shape, raises within the block."""
     try:
-        with np.errstate(over="ignore"):
-            return _from_arrays(path, reader(path))
+        yield
     except _UNREADABLE as error:
         message = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -129,9 +156,9 @@ def _read_table(path: Path, id_column: str) -> FeatureFile:
 
 def _read_npy(path: Path) -> dict[str, npt.NDArray[Any]]:
     with path.open("rb") as file:
-        array = np.load(file, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it is an .npz archive")
+        check_bytes(_declared(file), path)
+        file.seek(0)
+        array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
         return {"features": array}
 
 
@@ -141,19 +168,34 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         if isinstance(archive, np.ndarray):
             raise ValueError("it is one .npy array")
         with archive:
+            count = 0
+            for name in archive.zip.namelist():
+                if not name.endswith(".npy"):
+                    raise ValueError(f"its member {name!r} is no .npy array")
+                with archive.zip.open(name) as member:
+                    count += _declared(member)
+            check_bytes(count, path)
             return {name: archive[name] for name in archive.files}
 
 
-def _read_h5(path: Path) -> dict[str, npt.NDArray[Any]]:
-    import h5py
+def _declared(file: IO[bytes]) -> int:
+    """Bytes of the array that a .npy header declares."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    return math.prod(shape) * dtype.itemsize
 
-    with h5py.File(path, "r") as file:
-        return {name: np.asarray(item[()]) for name, item in file.items() if isinstance(item, h5py.Dataset)}
+
+def _read_h5(path: Path) -> dict[str, npt.NDArray[Any]]:
+    from mtpkdot.data.hierarchical import read_datasets
+
+    return read_datasets(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     from safetensors import SafetensorError, safe_open
 
+    check_bytes(path.stat().st_size, path)  # a header that declares anything else is refused
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

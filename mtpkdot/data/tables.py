@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mtpkdot.errors import DataError
+from mtpkdot.limits import check_bytes
 
 # What counts as a missing number; ids and labels may well be called NA.
 _MISSING_NUMBERS = ["", "nan", "NaN", "NA", "N/A", "null", "None"]
@@ -42,6 +43,19 @@ def read_table(path: Path, text_columns: Sequence[str] | None = None) -> pd.Data
             f"{path} cannot be read as a table ({message})",
             "Repair the file: CSV in UTF-8 with a header and commas, or Parquet.",
         ) from error
+
+
+def check_parquet(path: Path) -> None:
+    """Stop at a Parquet file that declares more cells than the limit has room for.
+
+    Raises:
+        DataError: 8 bytes each, they would not fit.
+        ValueError, OSError: it is no Parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    declared = pq.read_metadata(path)
+    check_bytes(8 * declared.num_rows * declared.num_columns, path)
 
 
 def place(path: Path, index: Any) -> str:
@@ -83,6 +97,7 @@ def _read_csv(path: Path, text_columns: Sequence[str] | None) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path, text_columns: Sequence[str] | None) -> pd.DataFrame:
+    check_parquet(path)
     table = pd.read_parquet(path).reset_index(drop=True)
     for name in table.columns if text_columns is None else text_columns:
         if name in table.columns:

@@ -6,11 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.wrappers import LambdaInputTransformer
 
 from mtpkdot.losses.task import Task, predicted_class
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from mtpkdot.metrics.counts import MacroF1
 from mtpkdot.metrics.finite import OfFinite
 from mtpkdot.metrics.kappa import QuadraticKappa
 from mtpkdot.metrics.loss import MeanLoss
@@ -41,7 +42,7 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
     if task == "classification":
         metrics = {
             "accuracy": MulticlassAccuracy(num_outputs, average="micro"),
-            "macro_f1": MulticlassF1Score(num_outputs, average="macro"),
+            "macro_f1": MacroF1(num_outputs),
         }
     elif task == "ordinal":
         judges: dict[str, Metric] = {

@@ -1,10 +1,10 @@
 """What all stages share: optimiser, logged loss terms, metrics, and teachers that stay what they are."""
 
 from argparse import ArgumentError
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import lightning as L
 import torch
@@ -12,6 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from mtpkdot import trust as trusted
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
@@ -23,6 +24,15 @@ from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules.means import Means
+
+# jsonargparse takes the square of a list's length to look at its items, and there may be thousands of classes.
+if TYPE_CHECKING:
+    Names = list[str]
+else:
+    Names = list
+
+# Lightning's own key, and those of its early versions, which it still reads.
+_HYPER_PARAMETERS = ("hyper_parameters", "hparams", "module_arguments")
 
 
 class StageModule(L.LightningModule):
@@ -56,7 +66,7 @@ class StageModule(L.LightningModule):
     def __init__(
         self,
         task: Task,
-        targets: list[str],
+        targets: Names,
         modalities: dict[str, list[int]],
         prevalent: str,
         rates: dict[str, float] | None = None,
@@ -164,6 +174,43 @@ class StageModule(L.LightningModule):
         """
         return score
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override] # without Lightning's hparams_file
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        trust: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """Load a stage; no class that its checkpoint names is imported unless it is trusted, see `mtpkdot.trust`.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: as Lightning's.
+            strict: as Lightning's.
+            weights_only: False unpickles any object, which runs whatever code the file brings.
+            trust: packages or classes of others that may be imported.
+            kwargs: arguments of the stage that replace those in the checkpoint.
+
+        Raises:
+            RunError: the checkpoint names a class that is not trusted.
+        """
+        if "hparams_file" in kwargs:
+            raise TypeError("a stage's checkpoint carries its arguments: leave hparams_file out")
+        with trusted.one_call(trust):
+            if weights_only is not False:
+                # Its tensors are not read here.
+                plain = torch.load(checkpoint_path, map_location="meta", weights_only=True)
+                for key in _HYPER_PARAMETERS:
+                    held = (plain.get(key) if isinstance(plain, dict) else None) or {}
+                    trusted.check(held, checkpoint_path, replaced=kwargs)
+            loaded: Self = super().load_from_checkpoint(
+                checkpoint_path, map_location, strict=strict, weights_only=weights_only is not False, **kwargs
+            )
+        return loaded
+
     # Lightning's hooks, in the order of their calls.
 
     def train(self, mode: bool = True) -> Self:
@@ -243,6 +290,7 @@ class StageModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Carry what `build` needs, and what has been seen of an epoch that is not finished."""
+        trusted.remember(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
         checkpoint["blueprint"] = self.blueprint
         if "optimizer_states" in checkpoint:
             checkpoint["trained"] = self.trained.state
@@ -310,11 +358,30 @@ def load_upstream(kind: type[Upstream], path: str | None, key: str) -> Upstream:
             f"Train the stage before, or give its checkpoint with --{key}.",
         )
     try:
+        return load_stage(kind, path)
+    except NoStageError as error:
+        raise RunError(f"{key}: {error.what}", f"Give one that the stage before {key} has written.") from error
+
+
+class NoStageError(RunError):
+    """A file that is no checkpoint of a stage."""
+
+
+def load_stage(kind: type[Upstream], path: str | Path) -> Upstream:
+    """Load a trained stage on the processor, in eval mode and without gradient.
+
+    Args:
+        kind: the stage's class.
+        path: its checkpoint, which exists.
+
+    Raises:
+        NoStageError: the file is no checkpoint of such a stage.
+        RunError: it names a class that is not trusted.
+    """
+    try:
         # What is initialised only to be loaded must not decide where the stage itself starts.
         with without_pretrained(), torch.random.fork_rng(devices=[]):
-            module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+            module = kind.load_from_checkpoint(path, map_location="cpu")
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError, ArgumentError, UnpicklingError) as error:
-        raise RunError(
-            f"{key}: {path} is no checkpoint of {kind.__name__}", f"Give one that the stage before {key} has written."
-        ) from error
+        raise NoStageError(f"{path} is no checkpoint of {kind.__name__}", "Give one of that stage.") from error
     return module.eval().requires_grad_(False)

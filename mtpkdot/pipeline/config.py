@@ -10,11 +10,13 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
+from mtpkdot import trust
+
 # Imported so that a config can name them by their class alone.
 from mtpkdot.data import affwild2, biovid, feature_data  # noqa: F401
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.synthetic import planted  # noqa: F401
-from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.errors import ConfigError, RunError, nearest
 from mtpkdot.pipeline.complaints import keys, objection, one_line, reason, unknown_sections
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
@@ -128,6 +130,41 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     Raises:
         ConfigError: unknown key, wrong type, unknown modality, missing file.
     """
+    trust.grant(argv)
+    return _parsed(verb, argv)
+
+
+def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]) -> Experiment:
+    """Parse the config of a run, which somebody else may have made; see `mtpkdot.trust`.
+
+    Args:
+        verb: for the usage line.
+        folder: of the run.
+        argv: the user's own options.
+        place: options that hold over all others.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        RunError: the config is gone or damaged, or names classes that are not trusted.
+        ConfigError: as `parse`.
+    """
+    trust.grant(argv)
+    path = folder / "config.yaml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunError(f"{path} cannot be read ({one_line(str(error))})", "Train the run again.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict) or "config" in content:
+        raise RunError(f"{path} is not the config of a run", "Train the run again.")
+    trust.check(content, path)
+    # Its content and not its path, in whose folder jsonargparse would look for modules.
+    return _parsed(verb, [f"--config={text}", *argv, *place])
+
+
+def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
     if sweep_run() is not None:
         # The agent writes values in Python's words, of which YAML does not know this one.
         argv = [f"{word[:-4]}null" if re.fullmatch(r"--[^=]+=None", word) else word for word in argv]
@@ -153,7 +190,7 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     parser = _parser(verb, tuple(data.modality_names))
     namespace = _run(parser, list(argv))
     known = keys(parser)
-    for path in parsed.get("config") or []:
+    for path in filter(None, parsed.get("config") or []):
         for key in unknown_sections(yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")), known):
             raise ConfigError(
                 f"{path} has a section {key!r}, which is no key",
@@ -163,7 +200,7 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
         # Trials side by side share trained stages, and nothing else.
         namespace.pipeline.name = trial
     config: dict[str, Any] = namespace.clone(with_meta=False).as_dict()
-    source = Path(str(parsed.config[0])).stem if parsed.get("config") else "run"
+    source = Path(str(parsed.config[0])).stem if parsed.get("config") and parsed.config[0] else "run"
     del config["config"]
     try:
         text = parser.dump(namespace, skip_unset=False, format="yaml")
@@ -183,6 +220,7 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     Raises:
         ConfigError: as `parse`.
     """
+    trust.grant(argv)
     parser = _parser(verb, None)
     data = _instantiate_data(parser, _run(parser, list(argv)))
     data.check_modalities()

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from mtpkdot.errors import ConfigError, DivergedError, OtherRunError, RunError, UserError
 from mtpkdot.files import writing
+from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.results import discard_torn
-from mtpkdot.pipeline.store import StoredStage, read_json, write_json, write_text
+from mtpkdot.pipeline.store import StoredStage, write_json, write_text
 from mtpkdot.pipeline.study import CELL, FAILED, Cell, Study
 from mtpkdot.pipeline.workers import visible_cards, workers
 from mtpkdot.progress import progress
@@ -98,7 +99,7 @@ def _key(cell: Cell) -> tuple[str, str, int, int]:
 
 
 def _has_stages(study: Study, cell: Cell) -> bool:
-    stages = read_json(study.folder / cell.place / "run.json", "Remove that folder.")["stages"]
+    stages = read_record(study.folder / cell.place / "run.json", RUN, "Remove that folder.")["stages"]
     return all(StoredStage(Path(study.root), name, job["hash"]).exists() for name, job in stages.items())
 
 

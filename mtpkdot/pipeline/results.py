@@ -17,13 +17,19 @@ import torch
 from torch import Tensor
 
 from mtpkdot.data.base import BaseData
+from mtpkdot.data.tables import check_parquet
 from mtpkdot.errors import RunError
 from mtpkdot.files import write_whole
-from mtpkdot.losses.task import class_probabilities, predicted_class
+from mtpkdot.losses.task import Task, class_probabilities, predicted_class
+from mtpkdot.markdown import escaped
+from mtpkdot.markdown import table as lines_of
 from mtpkdot.metrics.collections import score_rows
-from mtpkdot.pipeline.store import read_json, write_json, write_text
+from mtpkdot.pipeline.records import NUMBER, read_record
+from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.store import write_json, write_text
 
 PREDICTIONS = "predictions.parquet"
+_COLUMNS = ("id", "subject", "split", "stage", "target", "truth", "prediction")
 
 
 @dataclass(frozen=True)
@@ -137,14 +143,9 @@ def markdown(rows: list[Row], prevalent: str, protocol: str, title: str, notes: 
         # A metric that is not a number was computed all the same.
         values = {column: f"{value:.4f}" for column, value in frame.loc[model].items() if (model, column) in known}
         cells.append([str(model), *(values.get(column, "") for column in frame.columns)])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
-    lines = [f"| {' | '.join(line)} |" for line in padded]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     size = ", ".join(f"{n} labelled samples in {split}" for split, n in counts.items())
-    return "\n".join(
-        [f"# {title}", "", f"Protocol: {protocol}. {size}.", "", *lines, "", *_gaps(rows, prevalent), *notes, ""]
-    )
+    said, gaps = escaped(f"Protocol: {protocol}. {size}."), map(escaped, [*_gaps(rows, prevalent), *notes])
+    return "\n".join([f"# {escaped(title)}", "", said, "", *lines_of(cells), "", *gaps, ""])
 
 
 def _gaps(rows: list[Row], prevalent: str) -> list[str]:
@@ -226,9 +227,38 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     """
     path = folder / PREDICTIONS
     try:
-        return pd.read_parquet(path)
+        check_parquet(path)
+        table = pd.read_parquet(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise RunError(f"{path} cannot be read ({error})", "Remove it, and evaluate the run again.") from error
+    if absent := [name for name in _COLUMNS if name not in table.columns]:
+        raise RunError(f"{path} has no column {absent[0]!r}", "Remove it, and evaluate the run again.")
+    return table
+
+
+def check_predictions(table: pd.DataFrame, task: Task, targets: Sequence[str], folder: Path) -> None:
+    """Stop at predictions of something else than their run says.
+
+    Args:
+        table: of `read_predictions`.
+        task: the run's task.
+        targets: its class names or target names.
+        folder: the run's folder.
+
+    Raises:
+        RunError: a class, target or column that the run does not have.
+    """
+    if task == "regression":
+        named = table["target"]
+        numbers = [table["truth"], table["prediction"]]
+    else:
+        named = pd.concat([table["truth"], table["prediction"]]).dropna().astype(str)
+        numbers = [table.get(f"p_{name}", named.iloc[:0].astype(object)) for name in targets]
+    other = sorted(set(named) - set(targets))
+    if other or not all(pd.api.types.is_numeric_dtype(column) for column in numbers):
+        what = f"they name {other[0]!r}" if other else "probabilities or values are absent, or no numbers"
+        step = "Remove that folder, and run it again."
+        raise RunError(f"{folder / PREDICTIONS} is not of the run beside it: {what}", step)
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -240,5 +270,7 @@ def read_rows(folder: Path) -> list[Row]:
     path = folder / "results.json"
     if not path.is_file():
         return []
-    stored: list[dict[str, Any]] = read_json(path, "Remove it, and evaluate the run again.")
+    form = {"stage": set(KINDS), "modality": str, "split": {"validation", "test"}, "metric": str, "target": str}
+    step = "Remove it, and evaluate the run again."
+    stored: list[dict[str, Any]] = read_record(path, [{**form, "value": NUMBER, "n": int}], step)
     return [Row(**row) for row in stored]

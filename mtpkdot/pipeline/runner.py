@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
+from mtpkdot import trust
 from mtpkdot.data.base import sharing
 from mtpkdot.data.splits import PARTS
 from mtpkdot.errors import OtherRunError, RunError
@@ -24,6 +26,7 @@ from mtpkdot.pipeline.jobs import Job, make_jobs, wanted_stages
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
+from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.results import (
     PREDICTIONS,
     Row,
@@ -34,7 +37,7 @@ from mtpkdot.pipeline.results import (
     write_results,
 )
 from mtpkdot.pipeline.stages import KINDS, Stage
-from mtpkdot.pipeline.store import digest, read_json, write_json, write_text
+from mtpkdot.pipeline.store import digest, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import train, versions
 
@@ -298,6 +301,7 @@ class Run:
         everything = make_jobs(self.experiment, stages, {**self._kept(), **kept})
         if all(before[name]["hash"] == everything[name].stored.hash for name in before if name in everything):
             write_text(self.folder / "config.yaml", self.experiment.text)
+            trust.remember(yaml.safe_load(self.experiment.text))
         write_json(
             self.folder / "run.json",
             {
@@ -315,7 +319,7 @@ class Run:
     def _before(self) -> dict[str, Any]:
         """The stages that the folder's run names, with their hashes and keys."""
         path = self.folder / "run.json"
-        record = read_json(path, f"Remove {self.folder} to make the run anew.") if path.is_file() else {}
+        record = read_record(path, RUN, f"Remove {self.folder} to make the run anew.") if path.is_file() else {}
         stages: dict[str, Any] = record.get("stages", {})
         return stages
 

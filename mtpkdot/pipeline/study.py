@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 import pyarrow.parquet as pq
 
 from mtpkdot.errors import RunError
-from mtpkdot.pipeline.store import read_json, write_json
+from mtpkdot.pipeline.records import ANY, read_record
+from mtpkdot.pipeline.store import write_json
 
 Overrides = dict[str, Any]
 Resample = Literal["subject", "seed"]
@@ -19,6 +20,19 @@ UPSTREAM = "upstream"
 # Names that the tables give to models before any student.
 MODELS, HEADS = ("base", "teacher", "hallucinator"), ("backbone.", "adapted.")
 RECORD, CELL, FAILED = "study.json", "cell.json", "failed.txt"
+_CELL = {"arguments?": [str], "basis?": str, ...: object}
+_STUDY = {
+    "name": str,
+    "arguments": [str],
+    "settings": {...: ANY},
+    "variants": {...: ANY},
+    "folds": [ANY],
+    "seeds": [int],
+    "root?": str,
+    "resample?": {"subject", "seed"},
+    "shared?": ANY,
+    "basis?": {...: str},
+}
 _UPSTREAM_STAGES = "[backbone,teacher,adapted,hallucinator]"
 
 
@@ -151,11 +165,11 @@ class Study:
         """Whether a cell has been run with these arguments on this basis, wherever the study has been moved to."""
         folder = self.folder / cell.place
         try:
-            written = json.loads((folder / CELL).read_text())
+            written = read_record(folder / CELL, _CELL, "Run it again.")
             pq.read_metadata(folder / "predictions.parquet")
-        except (OSError, ValueError):
-            return False  # not there, or damaged: it is run again
-        if not isinstance(written, dict) or not written.get("finished"):
+        except (RunError, OSError, ValueError):
+            return False  # not there, damaged, or another's: it is run again
+        if not written.get("finished"):
             return False
         same = _lasting(written.get("arguments", [])) == _lasting(cell.arguments)
         return same and written.get("basis", "") == self.basis_of(cell)
@@ -180,7 +194,7 @@ class Study:
         path = folder / RECORD
         if not path.is_file():
             raise RunError(f"{folder} is no study", "Name a folder that `mtpkdot crossval` has written.")
-        record: dict[str, Any] = read_json(path, "Call its `mtpkdot crossval` again.")
+        record: dict[str, Any] = read_record(path, _STUDY, "Call its `mtpkdot crossval` again.")
         record |= {key: tuple(record[key]) for key in ("arguments", "folds", "seeds")}
         record |= {"root": str(folder.parent), "name": folder.name}
         return cls(**record)

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from mtpkdot.errors import RunError
 from mtpkdot.losses.task import Task
 from mtpkdot.pipeline.evaluation import SPLITS
-from mtpkdot.pipeline.results import read_predictions
-from mtpkdot.pipeline.store import read_json
+from mtpkdot.pipeline.records import REPORTED, read_record
+from mtpkdot.pipeline.results import check_predictions, read_predictions
 from mtpkdot.pipeline.study import FAILED, UPSTREAM, Study
 from mtpkdot.report.tallies import Array, Tally, centre_of, tally
 
@@ -161,7 +161,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
         if not entry.finished:
             missing.append(entry.place)
             continue
-        record = read_json(entry.folder / "run.json", "Remove that folder, and run it again.")
+        record = read_record(entry.folder / "run.json", REPORTED, "Remove that folder, and run it again.")
         if found is None:
             found = Gathered(record["task"], record["targets"], record["prevalent"])
         if (found.task, found.targets, found.prevalent) != tuple(record[k] for k in ("task", "targets", "prevalent")):
@@ -185,9 +185,11 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
             sizes.setdefault((entry.setting, split), []).append(samples[split] / samples["train"])
         if entry.variant:
             of_groups[entry.setting, entry.variant] = entry.group
-            if record["stages"][STUDENT]["keys"].get("student.model.method") == "none":
+            if record["stages"].get(STUDENT, {"keys": {}})["keys"].get("student.model.method") == "none":
                 found.alone.add((entry.setting, entry.variant))
-        for stage, table in read_predictions(entry.folder).groupby("stage", sort=False):
+        predicted = read_predictions(entry.folder)
+        check_predictions(predicted, found.task, found.targets, entry.folder)
+        for stage, table in predicted.groupby("stage", sort=False):
             method = entry.variant if stage == STUDENT else _name(str(stage), of_entry)
             at = (entry.setting, method, entry.fold, entry.seed)
             if at in found.tallies:

@@ -1,12 +1,18 @@
 """What was logged while stages were trained."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from mtpkdot.pipeline.records import NUMBER, read_record
+
+_STAGE = {
+    "trained": {"monitor": str, "epochs": NUMBER, "seconds": NUMBER, "joules?": dict | None, ...: object},
+    ...: object,
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Training:
 def training(folder: Path) -> Training:
     """Read a trained stage's record and log."""
     path = folder / "stage.json"
-    record = json.loads(path.read_text()) if path.is_file() else {}
+    record = read_record(path, _STAGE, f"Remove {folder} to train it again.") if path.is_file() else {}
     files = sorted(folder.glob("logs/version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1]))
     tables = [pd.read_csv(file) for file in files if file.stat().st_size]
     if not tables:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from mtpkdot.markdown import escaped, listing, table
+
 
 @dataclass(frozen=True)
 class Heading:
@@ -91,28 +93,20 @@ class Page:
 
     def markdown(self) -> str:
         """The same without pictures, whose captions are kept."""
-        parts, figures = [f"# {self.title}"], 0
+        parts, figures = [f"# {escaped(self.title)}"], 0
         for block in self.blocks:
             if isinstance(block, Heading):
-                parts.append(f"{'#' * block.level} {block.text}")
+                parts.append(f"{'#' * block.level} {escaped(block.text)}")
             elif isinstance(block, Text):
-                parts.append(block.text)
+                parts.append(escaped(block.text))
             elif isinstance(block, Table):
-                parts.append("\n".join([f"{block.caption}\n", *table(block.rows)]))
+                parts.append("\n".join([f"{escaped(block.caption)}\n", *table(block.rows)]))
             elif isinstance(block, Figure):
                 figures += 1
-                parts.append(f"Figure {figures} (in report.html): {block.caption}")
+                parts.append(f"Figure {figures} (in report.html): {escaped(block.caption)}")
             else:
-                parts.append(f"{block.title}\n\n```\n{block.text.rstrip()}\n```")
+                parts.append(f"{escaped(block.title)}\n\n{listing(block.text)}")
         return "\n\n".join(parts) + "\n"
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, the first row being its header."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |" for row in cells]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def _block(block: Text | Table | Listing) -> str:

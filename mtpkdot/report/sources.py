@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mtpkdot.errors import RunError
-from mtpkdot.pipeline.store import read_json, root_of
+from mtpkdot.pipeline.records import REPORTED, RUN, read_record
+from mtpkdot.pipeline.store import root_of
 from mtpkdot.pipeline.study import HEADS, MODELS, RECORD, Resample, Study
 from mtpkdot.report.gather import STUDENT, Entry, of_study
+
+_AGAIN = "Remove that folder, and run it again."
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,10 @@ def sources(folders: Sequence[Path]) -> list[Source]:
             study = Study.read(folder)
             found.append(Source(study.name, folder, of_study(study), study.resample))
         elif (folder / "run.json").is_file():
-            record = read_json(folder / "run.json", "Remove that folder, and run it again.")
+            record = read_record(folder / "run.json", RUN, _AGAIN)
             if "targets" not in record:
                 raise RunError(f"{folder} is a run of an earlier version", "Call its `mtpkdot fit` again.")
+            record = read_record(folder / "run.json", REPORTED, _AGAIN)
             runs.setdefault(json.dumps(_data(record), sort_keys=True, default=str), []).append((folder, record))
         else:
             raise RunError(

@@ -18,7 +18,7 @@ from mtpkdot.losses.structure import StructuralTransport
 from mtpkdot.models.attention import rows
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import AdaptedModule, StageModule, StudentModule
-from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.config import parse_run
 from mtpkdot.pipeline.runner import Run
 from mtpkdot.pipeline.store import StoredStage
 from mtpkdot.report.gather import STUDENT, Entry, Model
@@ -139,7 +139,7 @@ def _run(entry: Entry, record: dict[str, Any]) -> Run:
     place = [f"--pipeline.root={entry.root}", f"--pipeline.name={entry.place}", f"--pipeline.stages=[{_UPSTREAM}]"]
     if not (entry.folder / "config.yaml").is_file():
         raise RunError(f"{entry.folder / 'config.yaml'} is gone", "Train the run again.")
-    run = Run(parse("report", [f"--config={entry.folder / 'config.yaml'}", *place]))
+    run = Run(parse_run("report", entry.folder, [], place))
     for stage, job in record["stages"].items():
         if stage in run.jobs and run.jobs[stage].stored.hash != job["hash"]:
             note = f" ({run.jobs[stage].note})" if run.jobs[stage].note else ""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtpkdot.markdown import escaped, table
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.store import write_text
 from mtpkdot.pipeline.study import Resample, Study
 from mtpkdot.report.compare import BASE, Comparison, Difference, Value
 from mtpkdot.report.gather import gather, of_study, reason_of
-from mtpkdot.report.page import table
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # subjects
@@ -55,11 +55,11 @@ def summarise(folder: Path, split: Split = "test") -> str:
         of_setting, against = comparison.values(), comparison.differences(references)
         values += of_setting
         differences += against
-        parts += [f"## {comparison.setting}", "", *table(rows(comparison, of_setting, against)), ""]
-        parts += remarks(comparison)
+        parts += [f"## {escaped(comparison.setting)}", "", *table(rows(comparison, of_setting, against)), ""]
+        parts += map(escaped, remarks(comparison))
     if len(comparisons) > 1:
         lines, caption = side_by_side(values, comparisons[0].primary)
-        parts = ["## Settings side by side", "", caption, "", *table(lines), "", *parts]
+        parts = ["## Settings side by side", "", escaped(caption), "", *table(lines), "", *parts]
     missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
     diverged = [e.place for e in entries if not e.finished and reason_of(e).startswith("diverged")]
     if diverged:
@@ -69,7 +69,8 @@ def summarise(folder: Path, split: Split = "test") -> str:
     chosen = [CHOOSING, ""] if split == "validation" else []
     if chosen and any(protocol == "released" or "select_on_test" in protocol for protocol in protocols):
         chosen += [ON_TEST, ""]
-    parts = [f"# {study.name}", "", f"Protocol: {', '.join(protocols)}.", "", *chosen, *missing, *parts]
+    said = [f"Protocol: {', '.join(protocols)}.", "", *chosen, *missing]
+    parts = [f"# {escaped(study.name)}", "", *map(escaped, said), *parts]
     folds, seeds = (len({key[place] for key in gathered.models}) for place in (2, 3))
     of = "" if split == "test" else f".{split}"
     parts += [f"{note(study.resample, folds, seeds)} All metrics are in results{of}.csv, all differences in "]

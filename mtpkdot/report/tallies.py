@@ -14,7 +14,9 @@ import pandas as pd
 from mtpkdot.losses.task import Task
 
 Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 _ROUNDING = 64 * np.finfo(np.float64).eps
+MOST_CONFUSED = 30  # classes of which all pairs are counted: beyond, a matrix says nothing to the eye, and costs memory
 BINS = 15  # of equal width, as Guo et al. (ICML 2017) use
 
 METRICS: dict[Task, tuple[str, ...]] = {
@@ -84,26 +86,43 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre:
     lost = pd.isna(answers) | ~np.isfinite(probabilities).all(axis=1)
     truth = np.array([codes[str(name)] for name in truths], dtype=np.int64)
     answer = np.array([0 if gone else codes[str(name)] for name, gone in zip(answers, lost, strict=True)], np.int64)
-    counts = np.zeros((len(subjects), count, count))
-    np.add.at(counts, (place, truth, answer), 1.0)
+    counts = _counts(len(subjects), count, place, truth, answer)
     confidence = np.where(lost, 0.0, probabilities[np.arange(len(answer)), answer])
     bins = np.zeros((len(subjects), BINS, 3))
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
     for index, value in enumerate((np.ones_like(confidence), (truth == answer).astype(float), confidence)):
         np.add.at(bins[:, :, index], (place, where), value)
-    sums = np.concatenate([counts.reshape(len(subjects), -1), bins.reshape(len(subjects), -1)], 1)
+    sums = np.concatenate([counts, bins.reshape(len(subjects), -1)], 1)
     sums[place[lost]] = np.nan
     return Tally(subjects, sums)
 
 
+def _counts(subjects: int, classes: int, place: IntArray, truth: IntArray, answer: IntArray) -> Array:
+    """Return confusion matrices (subjects, classes^2), or where classes are many what metrics need of them.
+
+    That is per class how often it is answered rightly, is the truth and is answered, then the sums of the distances
+    between truth and answer and of their squares: (subjects, 3 classes + 2).
+    """
+    if classes <= MOST_CONFUSED:
+        counts = np.zeros((subjects, classes, classes))
+        np.add.at(counts, (place, truth, answer), 1.0)
+        return counts.reshape(subjects, -1)
+    margins, distances = np.zeros((subjects, 3, classes)), np.zeros((subjects, 2))
+    for index, (of, weight) in enumerate(((truth, truth == answer), (truth, 1.0), (answer, 1.0))):
+        np.add.at(margins[:, index], (place, of), weight)
+    for power in (1, 2):
+        np.add.at(distances[:, power - 1], place, np.abs(truth - answer).astype(float) ** power)
+    return np.concatenate([margins.reshape(subjects, -1), distances], 1)
+
+
 def confusion(sums: Array, classes: int) -> Array:
-    """(..., classes, classes) counts of summed tallies; rows are truths, columns answers."""
+    """(..., classes, classes) counts of summed tallies; rows are truths, columns answers. Not of too many classes."""
     return sums[..., : classes**2].reshape(*sums.shape[:-1], classes, classes)
 
 
 def calibration(sums: Array, classes: int) -> Array:
     """(..., BINS, 3) of summed tallies: answers whose confidence lies in the bin, right ones, sum of confidences."""
-    return sums[..., classes**2 :].reshape(*sums.shape[:-1], BINS, 3)
+    return sums[..., -3 * BINS :].reshape(*sums.shape[:-1], BINS, 3)
 
 
 def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, str], Array]:
@@ -120,27 +139,45 @@ def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, 
     if task == "regression":
         return _of_values(sums.reshape(*sums.shape[:-1], len(targets), 7), targets)
     bins = calibration(sums, len(targets))
-    found = _of_classes(confusion(sums, len(targets))) | {
+    found = (_of_confusion if len(targets) <= MOST_CONFUSED else _of_margins)(sums, len(targets)) | {
         "ece": np.abs(bins[..., 1] - bins[..., 2]).sum(-1) / _some(bins[..., 0].sum(-1))
     }
     return {(name, ""): found[name] for name in METRICS[task]}
 
 
-def _of_classes(counts: Array) -> dict[str, Array]:
+def _of_confusion(sums: Array, classes: int) -> dict[str, Array]:
+    counts = confusion(sums, classes)
     total = _some(counts.sum((-2, -1)))
     hits, truths, answers = counts.diagonal(0, -2, -1), counts.sum(-1), counts.sum(-2)
-    levels = np.arange(counts.shape[-1])
+    levels = np.arange(classes)
     distance = np.abs(levels[:, None] - levels)
     expected = truths[..., :, None] * answers[..., None, :] / total[..., None, None]
     disagreement, by_chance = (counts * distance**2).sum((-2, -1)), (expected * distance**2).sum((-2, -1))
+    return _of_classes(hits, truths, answers, (counts * distance).sum((-2, -1)), disagreement, by_chance)
+
+
+def _of_margins(sums: Array, classes: int) -> dict[str, Array]:
+    hits, truths, answers = (sums[..., at * classes : (at + 1) * classes] for at in range(3))
+    absolute, squared = sums[..., 3 * classes], sums[..., 3 * classes + 1]
+    # The distances of all truths from all answers, without all pairs of classes.
+    levels = np.arange(classes, dtype=float)
+    (n, t, tt), (m, a, aa) = ([(of * levels**power).sum(-1) for power in range(3)] for of in (truths, answers))
+    return _of_classes(hits, truths, answers, absolute, squared, (tt * m + aa * n - 2 * t * a) / _some(n))
+
+
+def _of_classes(
+    hits: Array, truths: Array, answers: Array, absolute: Array, squared: Array, by_chance: Array
+) -> dict[str, Array]:
+    """Metrics from counts per class (..., C), and from distances and their squares, summed, and by chance."""
+    total = _some(truths.sum(-1))
     # A class that is neither there nor answered does not count.
     seen, present = truths + answers > 0, truths > 0
     return {
         "accuracy": hits.sum(-1) / total,
         "macro_f1": (2 * hits / _some(truths + answers)).sum(-1) / _some(seen.sum(-1)),
         "balanced_accuracy": (hits / _some(truths)).sum(-1) / _some(present.sum(-1)),
-        "qwk": np.where(by_chance == 0, 0.0, 1 - disagreement / _some(by_chance)),
-        "mae": (counts * distance).sum((-2, -1)) / total,
+        "qwk": np.where(by_chance == 0, 0.0, 1 - squared / _some(by_chance)),
+        "mae": absolute / total,
     }
 
 

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
+import mtpkdot
 from mtpkdot.cli.main import main
+from mtpkdot.errors import RunError
 
 N = 60
 
@@ -136,7 +138,7 @@ def test_a_damaged_run_leaves_what_was_trained(project, complaint):
     assert {path: path.read_bytes() for path in (project / "runs").rglob("*") if path.is_file()} == before
 
 
-def test_encoder_and_data_set_come_from_the_users_own_file(project, monkeypatch):
+def test_encoder_and_data_set_come_from_the_users_own_file(project, monkeypatch, complaint):
     (project / "my_project.py").write_text(
         textwrap.dedent(
             """
@@ -163,6 +165,16 @@ def test_encoder_and_data_set_come_from_the_users_own_file(project, monkeypatch)
     monkeypatch.syspath_prepend(str(project))
     own = ["--backbone.thermal.model.encoder", "my_project.Squares", "--backbone.thermal.model.encoder.power", "1.5"]
     assert main(fit(project, *own, "--data.class_path", "my_project.MyData")) == 0
+    # The user's own run is his to evaluate and to load; without the note that he made it, it is a stranger's.
+    run = project / "runs" / "mine"
+    assert main(["test", str(run)]) == 0
+    backbone = next((project / "runs" / "stages" / "backbone.thermal").iterdir())
+    assert type(mtpkdot.load(backbone).backbone.encoder).__name__ == "Squares"
+    monkeypatch.setenv("XDG_STATE_HOME", str(project / "state of another user"))
+    assert "--trust my_project" in complaint(["test", str(run)])
+    with pytest.raises(RunError, match="--trust my_project"):
+        mtpkdot.load(backbone)
+    assert main(["test", str(run), "--trust", "my_project"]) == 0
     sys.modules.pop("my_project")
 
 

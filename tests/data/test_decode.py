@@ -158,6 +158,55 @@ def test_errors_of_pictures_name_the_file(tmp_path):
     assert "cannot be read" in complaint(lambda: read_jpeg(tmp_path / "none.jpg"))
 
 
+def resized(data, width, height):
+    """The JPEG with another size in its frame header."""
+    place = next(data.find(marker) for marker in (b"\xff\xc0\x00\x11", b"\xff\xc2\x00\x11") if marker in data)
+    return data[: place + 5] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[place + 9 :]
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        jpeg(GRADIENT),
+        jpeg(GRADIENT, progressive=True),
+        jpeg(GRADIENT, comment=b"\xff\xc0\x00\x11\x08\x00\x01\x00\x01"),
+        thumbnailed(),
+        jpeg(GRADIENT)[:2] + b"\xff\xff\xff" + jpeg(GRADIENT)[2:],
+        jpeg(GRADIENT)[:2] + b"rubbish\xff\x00" + jpeg(GRADIENT)[2:],
+    ],
+    ids=["plain", "progressive", "comment", "thumbnail", "fillers", "rubbish"],
+)
+def test_the_size_of_a_picture_is_looked_at_before_it_is_decoded(whole, tmp_path, monkeypatch):
+    main = whole.rfind(b"\xff\xda")  # the thumbnail's header may stay what it is
+    at = max(whole.rfind(marker, 0, main) for marker in (b"\xff\xc0\x00\x11", b"\xff\xc2\x00\x11"))
+    path = write_text(tmp_path / "p.jpg", whole[:at] + resized(whole[at:], 30_000, 30_000))
+    monkeypatch.setattr("cv2.imdecode", None)
+    told = complaint(lambda: read_jpeg(path))
+    assert "p.jpg declares pictures of 30000 x 30000 pixels" in told
+    assert "MTPKDOT_MAX_PIXELS=900000000" in told
+
+
+def test_the_limit_of_pictures_can_be_raised(monkeypatch):
+    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", str(61 * 43 - 1))
+    with pytest.raises(DecodeError, match="43 x 61"):
+        decode_jpegs([jpeg(GRADIENT)], "x")
+    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", str(61 * 43))
+    assert decode_jpegs([jpeg(GRADIENT)], "x").shape == (1, 3, 61, 43)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi", "clip.mpg", "clip.mkv"])
+def test_a_video_of_pictures_above_the_limit_is_one_line(name, tmp_path, monkeypatch):
+    path = write(tmp_path / name, [noise(0), noise(1)])
+    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", "1000")
+    for read in (frame_times, video_info, lambda path: list(iter_frames(path))):
+        told = complaint(lambda read=read: read(path))
+        assert str(path) in told
+        assert "limit of 1000" in told
+        assert "MTPKDOT_MAX_PIXELS" in told
+    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", "1e9")
+    assert len(times(path)) == 2
+
+
 def test_only_pictures_are_encoded():
     for wrong, quality in ((GRADIENT.astype(float), 90), (GRADIENT[..., 0], 90), (GRADIENT, 0)):
         with pytest.raises(ValueError, match=r"picture is uint8|quality is"):

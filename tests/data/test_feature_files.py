@@ -1,5 +1,8 @@
 """Feature files of every kind: the same numbers from each, and one clear error for a file that cannot be used."""
 
+import io
+import zipfile
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -327,3 +330,35 @@ def test_no_table_of_whatever_cells_ends_in_a_traceback(tmp_path_factory, rows):
     path = write_text(tmp_path_factory.getbasetemp() / "fuzzed.csv", content)
     file = read_or_rejected(lambda: read_features(path, "id"))
     assert file is None or file.values.shape == (len(file.ids), 1, 2)
+
+
+@pytest.mark.parametrize("member", ["features", "features.txt", "folder/", "features.npy.bak"])
+def test_a_member_of_an_npz_that_is_no_array_is_one_line(member, tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, ids=np.arange(3))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(member, b"no array")
+    assert "is no .npy array" in complaint(lambda: read_features(path, "id"))
+
+
+def test_arrays_of_a_thousand_gigabytes_are_refused_before_they_are_made(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_2_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)})
+    (tmp_path / "x.npy").write_bytes(header.getvalue())
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("features.npy", header.getvalue())
+    with (tmp_path / "x.safetensors").open("wb") as file:
+        file.truncate(4 * 10**12)  # of nothing: it takes no room
+    for name in ("x.npy", "x.npz", "x.safetensors"):
+        told = complaint(lambda name=name: read_features(tmp_path / name, "id"))
+        assert "declares arrays of 4000000000" in told
+        assert "MTPKDOT_MAX_BYTES=" in told
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".safetensors", ".parquet"])
+def test_the_limit_of_arrays_holds_for_every_kind_and_can_be_raised(suffix, tmp_path, monkeypatch):
+    path = write_features(tmp_path / f"x{suffix}", IDS, VALUES)
+    monkeypatch.setenv("MTPKDOT_MAX_BYTES", "20")
+    assert "more than the limit of 20" in complaint(lambda: read_features(path, "id"))
+    monkeypatch.setenv("MTPKDOT_MAX_BYTES", "1e6")
+    assert len(read_features(path, "id").values) == len(VALUES)

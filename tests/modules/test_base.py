@@ -1,10 +1,12 @@
 """What must hold for every stage."""
 
 import copy
+import sys
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.cli import instantiate_module
 
 from mtpkdot.data import Batch
 from mtpkdot.errors import RunError
@@ -119,3 +121,23 @@ def test_the_trainer_finds_frozen_parts_in_eval_mode_and_the_rest_in_training_mo
     trainer.fit(module, datamodule=copy.copy(data))
     assert len(modes.seen) == 4
     assert all(count > 2 and not frozen and trained for frozen, trained, count in modes.seen)
+
+
+def test_names_of_a_thousand_classes_cost_no_more_than_their_number(load):
+    """jsonargparse, which builds a module from its checkpoint, looks at lists in the square of their length."""
+    calls = []
+    for count in (100, 400):
+        arguments = {**load("backbone.video").hparams, "targets": [f"class{number}" for number in range(count)]}
+        counted = 0
+
+        def count_call(*_):
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count_call)
+        try:
+            instantiate_module(BackboneModule, arguments)
+        finally:
+            sys.setprofile(None)
+        calls.append(counted)
+    assert calls[1] < 2 * calls[0]

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,6 +76,16 @@ def test_the_table_shows_means_over_targets_and_the_gap():
     text = markdown(rows, "face", "clean", "mine")
     assert "lower bound 0.5000 (face alone), teacher 0.8000 (gap +0.3000), student 0.6000 (+0.1000)" in text
     assert "| student (face) " in text
+
+
+def test_names_of_modalities_are_text_in_the_table():
+    odd = "a|b\n# c `d` [e](javascript:f)"
+    rows = [Row(stage, odd, "test", "accuracy", "label", 0.5, 10) for stage in ("backbone", "teacher", "student")]
+    text = markdown(rows, odd, "clean", odd)
+    assert sum(line.startswith("#") for line in text.splitlines()) == 1
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")} == {3}
+    assert "](" not in text
+    assert text.count("`") == text.count("\\`") == 2 * (1 + 3 + 1)
 
 
 def test_written_results_are_read_back(tmp_path):

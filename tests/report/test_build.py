@@ -53,7 +53,7 @@ def test_a_report_has_all_that_can_be_told_without_the_data(study, tmp_path):
         assert f"### {title}" in text
     assert "5 people" in page
     assert "s/labelled_5/none/fold1-seed1" in text
-    assert "ValueError: no <luck>" in text
+    assert r"ValueError: no \<luck>" in text
     assert "ValueError: no &lt;luck&gt;" in page
     assert "left out" in text
     assert "config.yaml is gone" in text
@@ -96,7 +96,8 @@ def test_names_with_odd_characters_are_only_names(tmp_path):
     page, text, _ = report(made.folder, out=tmp_path / "out")
     assert "<b>calm" not in page
     assert "&lt;b&gt;calm&lt;/b&gt;" in page
-    assert "pain & $joy$" in text
+    assert r"pain & \$joy\$ \| \\alpha_1^2 …" in text
+    assert r"\<b>calm\</b>" in text
 
 
 def test_several_studies_are_sections_and_nothing_finished_is_said(tmp_path):

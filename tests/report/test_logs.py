@@ -15,9 +15,10 @@ def test_a_resumed_training_has_one_value_per_epoch(tmp_path):
     write(tmp_path, 0, "epoch,step,train/loss,val/accuracy\n0,3,,0.1\n0,3,2.0,\n1,6,,0.2\n")
     write(tmp_path, 10, "epoch,step,train/loss,val/accuracy\n2,9,0.5,\n")
     write(tmp_path, 9, "epoch,step,train/loss,val/accuracy\n1,6,1.0,0.3\n2,9,0.7,0.4\n")
-    (tmp_path / "stage.json").write_text(json.dumps({"stage": "student"}))
+    record = {"stage": "student", "trained": {"monitor": "val/accuracy", "epochs": 3, "seconds": 1.5}}
+    (tmp_path / "stage.json").write_text(json.dumps(record))
     found = training(tmp_path)
-    assert found.record == {"stage": "student"}
+    assert found.record == record
     assert found.log["train/loss"].to_dict() == {0: 2.0, 1: 1.0, 2: 0.5}
     assert found.log["val/accuracy"].to_dict() == {0: 0.1, 1: 0.3, 2: 0.4}
 

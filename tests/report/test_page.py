@@ -1,6 +1,6 @@
 from html.parser import HTMLParser
 
-from mtpkdot.report.page import Figure, Heading, Listing, Page, Table, Text, table
+from mtpkdot.report.page import Figure, Heading, Listing, Page, Table, Text
 
 NASTY = "<script>alert('&\"|')</script>"
 
@@ -80,7 +80,11 @@ def test_markdown_has_the_same_in_words():
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {4}
     assert len({len(line) for line in lines}) == 1
-
-
-def test_a_table_without_rows_is_its_header():
-    assert table([["a", "b"]]) == ["| a | b |", "|---|---|"]
+    # Nor is anything of it a tag, a heading, a link or code.
+    assert text.count("<script>") == text.count("\\<script>") + 1  # the block of text, where it stands as it is
+    nasty = "# x\n## y `code` [z](javascript:alert(1))"
+    blocks = [Heading(nasty), Text(nasty), Table([[nasty], [nasty]], nasty), Figure("", nasty, nasty)]
+    text = Page(nasty, blocks).markdown()
+    assert text.count("\n#") == 1
+    assert "](" not in text
+    assert text.count("`") == text.count("\\`")

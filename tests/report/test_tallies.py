@@ -9,6 +9,7 @@ from torch import tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from mtpkdot.report import tallies
 from mtpkdot.report.tallies import METRICS, calibration, centre_of, confusion, metrics, tally
 
 
@@ -40,6 +41,26 @@ def test_metrics_of_classes_are_those_of_scikit_learn_and_torchmetrics(seed, pre
     assert found["qwk", ""] == pytest.approx(sk.cohen_kappa_score(truth, answer, weights="quadratic"), abs=1e-9)
     expected = multiclass_calibration_error(tensor(p), tensor(truth), num_classes=4, n_bins=15, norm="l1")
     assert found["ece", ""] == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("present", [None, [0, 2], [1]])
+def test_many_classes_have_the_same_metrics_without_their_pairs(present, monkeypatch):
+    table, names, *_ = of_classes(3, present=present)
+    table.loc[7, "p_c1"] = np.nan  # of subject s[7], whose sums are NaN
+    found = []
+    for most in (30, 3):
+        monkeypatch.setattr(tallies, "MOST_CONFUSED", most)
+        made = tally(table, "ordinal", names)
+        sums = np.concatenate([made.sums, made.sums[[0, 0, 1, 3]].sum(axis=0, keepdims=True)])
+        found.append(metrics(sums, "ordinal", names))
+        assert np.isnan(found[-1]["qwk", ""]).any()
+    for key, value in found[0].items():
+        np.testing.assert_allclose(found[1][key], value, rtol=1e-12, atol=1e-12)
+
+
+def test_the_sums_of_a_thousand_classes_grow_with_their_number_and_not_with_its_square():
+    table, names, *_ = of_classes(0, n=40, classes=1000)
+    assert tally(table, "classification", names).sums.shape[1] < 5 * 1000
 
 
 @given(st.integers(0, 10**6), st.floats(-50, 50))

@@ -7,7 +7,7 @@ import pandas as pd
 from mtpkdot.report.compare import Comparison
 from mtpkdot.report.figures import outcomes
 from mtpkdot.report.page import Block, Figure, Heading, Text
-from mtpkdot.report.tallies import calibration, confusion
+from mtpkdot.report.tallies import MOST_CONFUSED, calibration, confusion
 
 _MOST = 6  # models in one figure
 
@@ -29,7 +29,7 @@ def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     bins = {method: calibration(of, count) for method, of in sums.items()}
     errors = {m: abs(b[:, 1] - b[:, 2]).sum() / max(b[:, 0].sum(), 1) for m, b in bins.items()}
     blocks: list[Block] = [Heading("Confusion of the classes", 3), *_undrawn("confusion and calibration", left)]
-    if count <= 30:
+    if count <= MOST_CONFUSED:
         counts = {method: confusion(of, count) for method, of in sums.items()}
         told = "; ".join(f"{m}: {c.trace() / max(c.sum(), 1):.0%} of the answers are right" for m, c in counts.items())
         blocks.append(

@@ -25,7 +25,9 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
     sizes = [["setting", "part", "samples", "labelled"]]
     for setting in gathered.settings:
         record = next(model.record for key, model in gathered.models.items() if key[0] == setting)
-        sizes += [[setting, part, str(n), str(record["labelled"][part])] for part, n in record["samples"].items()]
+        sizes += [
+            [setting, part, str(n), str(record["labelled"].get(part, ""))] for part, n in record["samples"].items()
+        ]
     blocks.append(Table(sizes, "Samples of the first fold and seed."))
     times = [["setting", "model", "trainings", "epochs", "time each", "time together", "energy together"]]
     for setting, trainings in of_settings.items():

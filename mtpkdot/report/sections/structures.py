@@ -10,7 +10,7 @@ from mtpkdot.report.compare import Comparison
 from mtpkdot.report.figures import structures
 from mtpkdot.report.page import Block, Figure, Heading, Text
 from mtpkdot.report.spaces import spaces, tsne
-from mtpkdot.report.tallies import Array
+from mtpkdot.report.tallies import MOST_CONFUSED, Array
 
 
 def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
@@ -39,8 +39,9 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     matrices = {name: _similar(value) for name, value in [*after.items(), *_named(found.students)]}
     joint = matrices["joint teacher"]
     gathered = comparison.gathered
-    names = gathered.targets if gathered.task != "regression" else []
-    by = "class" if names else gathered.targets[0]
+    classes = gathered.task != "regression"
+    names = gathered.targets if classes and len(gathered.targets) <= MOST_CONFUSED else []
+    by = "class" if classes else gathered.targets[0]
     before = {f"{name} before": tsne(value) for name, value in found.before.items()}
     maps = {f"{name} after" if name != "joint" else "joint": tsne(value) for name, value in found.after.items()}
     told = "; ".join(f"{name} {_agreement(joint, of):.2f}" for name, of in matrices.items() if of is not joint)

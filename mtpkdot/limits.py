@@ -1,0 +1,64 @@
+"""How large what is read may be: sizes that a file declares are looked at before memory is taken.
+
+A file of a few hundred bytes can declare a picture of 900 million pixels, or an array of a thousand gigabytes.
+"""
+
+import os
+
+from mtpkdot.errors import ConfigError, DataError
+
+MAX_PIXELS, MAX_BYTES = "MTPKDOT_MAX_PIXELS", "MTPKDOT_MAX_BYTES"
+"""Environment variables, which reach every process that reads: pixels of a picture, and bytes of a file's arrays."""
+
+
+def most_pixels() -> int:
+    """Return the largest number of pixels of a picture or of a video's frame: 2^27, if nothing else is set."""
+    return _limit(MAX_PIXELS, 2**27)
+
+
+def most_bytes() -> int:
+    """Return the most bytes of a file's arrays: 16 GiB or half of the memory, if nothing else is set."""
+    return _limit(MAX_BYTES, min(2**34, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2))
+
+
+def check_pixels(width: int, height: int, source: object, error: type[DataError] = DataError) -> None:
+    """Stop at a picture that is larger than the limit.
+
+    Args:
+        width: as declared, in pixels.
+        height: likewise.
+        source: the file, for the error.
+        error: what to raise.
+    """
+    if width * height > (limit := most_pixels()):
+        raise error(
+            f"{source} declares pictures of {width} x {height} pixels, more than the limit of {limit} in all",
+            f"Make them smaller; if the size is right, raise the limit: {MAX_PIXELS}={width * height} before the call.",
+        )
+
+
+def check_bytes(count: int, source: object) -> None:
+    """Stop at a file whose arrays would take more bytes than the limit.
+
+    Args:
+        count: bytes, as declared.
+        source: the file, for the error.
+
+    Raises:
+        DataError: there are more.
+    """
+    if count > (limit := most_bytes()):
+        raise DataError(
+            f"{source} declares arrays of {count} bytes, more than the limit of {limit}",
+            f"Repair the file; if the size is right, raise the limit: {MAX_BYTES}={count} before the call.",
+        )
+
+
+def _limit(variable: str, default: int) -> int:
+    text = os.environ.get(variable)
+    if text is None:
+        return default
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{variable} is {text!r}, which is no number", f"Set it to {default}, or more.") from error

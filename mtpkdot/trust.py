@@ -1,0 +1,226 @@
+"""Which classes an artefact may name: a checkpoint, a run or a study may come from somebody else.
+
+To import a class runs the code of its module. What is read from an artefact therefore resolves only names of this
+package, torch and lightning, those that the user has named in the same call, those of runs that this user has made, and
+those of a trust list. Everything is looked at as plain data, before jsonargparse or Lightning see it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtpkdot.errors import ConfigError, RunError
+
+OURS = ("mtpkdot", "torch", "lightning")
+# An environment variable, so that processes which this one starts trust the same.
+VARIABLE = "MTPKDOT_TRUST"
+
+_NAMING = ("class_path", "_class_path", "_instantiator")
+# Where jsonargparse takes the name of a class, or of a function, without `class_path`.
+_CLASSES = ("encoder", "encoders", "rival", "optimizer", "data", "trainer")
+_INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
+
+_granted: set[str] = set()  # packages that the user has named in this call
+_remembered: set[tuple[Path, str]] = set()  # what this process has noted
+
+
+@contextmanager
+def one_call(names: Sequence[str] = ()) -> Iterator[None]:
+    """Trust these packages or classes within the block, and forget afterwards what was named in it.
+
+    Args:
+        names: dotted names; one covers everything below it.
+
+    Raises:
+        ConfigError: a name that is no dotted name.
+    """
+    for name in names:
+        if not _is_dotted(name, 1):
+            raise ConfigError(f"--trust {name!r} is no name of a package or class", "Write, for example, my_project.")
+    granted, variable = set(_granted), os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*_listed(), *names]))
+    try:
+        yield
+    finally:
+        _granted.clear()
+        _granted.update(granted)
+        if variable is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = variable
+
+
+def without_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return a command line without its `--trust NAME[,NAME]`, and these names.
+
+    Raises:
+        ConfigError: the flag without a name.
+    """
+    rest: list[str] = []
+    names: list[str] = []
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != "--trust":
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value or value.startswith("-"):
+            raise ConfigError("--trust names nothing", "Give a package or class: `--trust my_project`.")
+        names += value.split(",")
+    return rest, names
+
+
+def grant(argv: Sequence[str]) -> None:
+    """Trust, for the rest of this call, the packages of what a command line and its `--config` files name."""
+    words = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in argv]
+    found = named(words, classes=True)
+    for flag, word in zip(["", *argv], argv, strict=False):
+        file = word.removeprefix("--config=") if word.startswith("--config=") else word
+        if file is word and flag != "--config":
+            continue
+        try:
+            found += named(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue  # whoever parses the command line says what is wrong with it
+    _granted.update(name.partition(".")[0] for name in found)
+
+
+def check(content: Mapping[str, Any], source: object, replaced: Collection[str] = ()) -> None:
+    """Stop at what may not be imported; import nothing of it.
+
+    Args:
+        content: what the artefact holds, as plain data.
+        source: the file, for the error.
+        replaced: keys for which the caller has values of his own.
+
+    Raises:
+        RunError: it names a class or function that is not trusted.
+    """
+    read = {key: value for key, value in content.items() if key not in replaced}
+    names = [name for name in named(read) if not _is_trusted(name)]
+    if not names:
+        return
+    if _made_here(content):
+        _granted.update(name.partition(".")[0] for name in names)
+        return
+    package = names[0].partition(".")[0]
+    raise RunError(
+        f"{source} names {names[0]}, which is not part of mtpkdot, torch or lightning and is not imported",
+        f"If you trust whoever made the file, call again with `--trust {package}` (in Python: trust=[{package!r}]).",
+    )
+
+
+def remember(content: Any) -> None:
+    """Note that this user has made what names these classes; it is trusted from now on.
+
+    The note is kept in the user's own state folder, so that nothing that is handed over can bring it along.
+
+    Args:
+        content: as `check` will see it.
+    """
+    record, digest = _record(), _digest(content)
+    if (record, digest) in _remembered or all(_is_ours(name) for name in named(content)):
+        return
+    _remembered.add((record, digest))
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with record.open("a") as file:
+            file.write(f"{digest}\n")
+    except OSError as error:
+        # A run is worth more than its note: without it, `--trust` is asked for later.
+        print(f"{record} cannot be written ({error.strerror}): this run's own classes need --trust when it is read.")
+
+
+def named(content: Any, classes: bool = False) -> list[str]:
+    """Return the dotted names of classes and functions in plain data, each once.
+
+    Args:
+        content: nested mappings and lists.
+        classes: take every string as a possible name, and not only those under keys that hold classes.
+    """
+    return list(dict.fromkeys(_named(content, classes, "")))
+
+
+def _named(content: Any, classes: bool, key: str) -> Iterator[str]:
+    if isinstance(content, Mapping):
+        kind = next((content[name] for name in _NAMING[:2] if isinstance(content.get(name), str)), "")
+        for name, value in content.items():
+            last = str(name).rpartition(".")[2].rstrip("+")
+            # Arguments of this package's own classes are paths and words, unless their key says otherwise.
+            plain = last in ("init_args", "dict_kwargs") and kind.startswith("mtpkdot.")
+            yield from _named(value, last in _CLASSES or (classes and not plain), last)
+    elif isinstance(content, list | tuple | set):
+        for value in content:
+            yield from _named(value, classes, key)
+    elif isinstance(content, str) and ("." in content or "\\" in content):  # which may stand for a dot
+        # jsonargparse reads strings as YAML.
+        loaded = _loaded(content)
+        if isinstance(loaded, str):
+            if _is_dotted(loaded, 2) and (classes or key in _NAMING):
+                yield loaded
+        else:
+            yield from _named(loaded, classes, key)
+
+
+def _loaded(text: str) -> Any:
+    for _ in range(5):
+        try:
+            loaded = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+        if not isinstance(loaded, str) or loaded == text:
+            return loaded
+        text = loaded
+    return text
+
+
+def _is_dotted(name: str, parts: int) -> bool:
+    words = name.split(".")
+    return len(words) >= parts and all(word.isidentifier() for word in words)
+
+
+def _is_trusted(name: str) -> bool:
+    if any(f"{name}.".startswith(f"{known}.") for known in [*_granted, *_listed()]):
+        return True
+    return _is_ours(name)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a name is a class that this package, torch or lightning defines: `torch.os.system` is none."""
+    if name.partition(".")[0] not in OURS:
+        return False
+    if name == _INSTANTIATOR:
+        return True
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__.partition(".")[0] in OURS
+
+
+def _listed() -> list[str]:
+    return [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+
+
+def _made_here(content: Any) -> bool:
+    try:
+        return _digest(content) in _record().read_text().split()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _record() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mtpkdot" / "made"
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

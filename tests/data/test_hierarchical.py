@@ -1,0 +1,130 @@
+"""HDF5 files whose content lies elsewhere."""
+
+import h5py
+import numpy as np
+import pytest
+
+from mtpkdot.data.feature_files import digest_features, read_features
+from mtpkdot.errors import DataError
+
+SHAPE = (6, 4)
+
+
+def write(path, values):
+    with h5py.File(path, "w") as file:
+        file["features"] = values
+        file.create_group("deep")["features"] = values
+
+
+def virtual(path, *sources, dataset="features"):
+    layout = h5py.VirtualLayout(SHAPE, "f4")
+    for number, source in enumerate(sources):
+        rows = slice(number * 6 // len(sources), (number + 1) * 6 // len(sources))
+        layout[rows] = h5py.VirtualSource(source, dataset, SHAPE)[rows]
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("features", layout)
+
+
+def link(path, target):
+    with h5py.File(path, "w") as file:
+        file["features"] = target
+
+
+def through_a_soft_link(path):
+    with h5py.File(path, "w") as file:
+        file["inner"] = h5py.ExternalLink("inner.h5", "/deep")
+        file["features"] = h5py.SoftLink("/inner/features")
+
+
+def two_deep(path):
+    virtual(path.with_name("middle.h5"), "inner.h5")
+    virtual(path, "middle.h5")
+
+
+def raw(path):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", SHAPE, "f4", external=[(str(path.with_name("inner.bin")), 0, 96)])
+
+
+KINDS = {
+    "external link": lambda path: link(path, h5py.ExternalLink("inner.h5", "/features")),
+    "soft link": through_a_soft_link,
+    "virtual": lambda path: virtual(path, "inner.h5"),
+    "virtual of two": lambda path: virtual(path, "steady.h5", "inner.h5"),
+    "virtual of virtual": two_deep,
+    "link to virtual": lambda path: (
+        virtual(path.with_name("middle.h5"), "inner.h5"),
+        link(path, h5py.ExternalLink("middle.h5", "/features")),
+    ),
+    "raw": raw,
+}
+
+
+@pytest.fixture
+def values(tmp_path):
+    values = np.random.default_rng(0).normal(size=SHAPE).astype("f4")
+    for name in ("inner.h5", "steady.h5"):
+        write(tmp_path / name, values)
+    values.tofile(tmp_path / "inner.bin")
+    return values
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_change_in_an_inner_file_is_another_content(kind, tmp_path, values):
+    path = tmp_path / "outer.h5"
+    KINDS[kind](path)
+    before, outer = digest_features(path), path.read_bytes()
+    assert digest_features(path) == before
+    assert np.array_equal(read_features(path, "id").values[:, 0], values)
+    other = values.copy()
+    other[-1, 0] += 1
+    write(tmp_path / "inner.h5", other)
+    other.tofile(tmp_path / "inner.bin")
+    assert path.read_bytes() == outer
+    assert digest_features(path) != before
+    assert np.array_equal(read_features(path, "id").values[:, 0], other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_inner_file_that_is_gone_is_one_line_and_no_zeros(kind, tmp_path, values):
+    path = tmp_path / "outer.h5"
+    KINDS[kind](path)
+    for name in ("inner.h5", "inner.bin"):
+        (tmp_path / name).unlink()
+    for read in (digest_features, lambda path: read_features(path, "id")):
+        with pytest.raises(DataError, match=r"outer\.h5 cannot be read \("):
+            read(path)
+
+
+def test_a_data_set_that_is_gone_from_an_inner_file_is_one_line(tmp_path, values):
+    virtual(tmp_path / "outer.h5", "inner.h5", dataset="other")
+    with pytest.raises(DataError, match=r"reads other of inner\.h5"):
+        read_features(tmp_path / "outer.h5", "id")
+
+
+def test_a_circle_of_virtual_data_sets_is_one_line(tmp_path):
+    virtual(tmp_path / "a.h5", "b.h5")
+    virtual(tmp_path / "b.h5", "a.h5")
+    with pytest.raises(DataError, match="nested too deep"):
+        read_features(tmp_path / "a.h5", "id")
+
+
+def test_the_digest_of_a_file_that_holds_all_it_reads_is_that_of_its_bytes(tmp_path, values):
+    import hashlib
+
+    link(tmp_path / "own.h5", values)
+    with h5py.File(tmp_path / "own.h5", "a") as file:
+        file["again"] = h5py.SoftLink("/features")
+    assert digest_features(tmp_path / "own.h5") == hashlib.sha256((tmp_path / "own.h5").read_bytes()).hexdigest()
+
+
+def test_a_declared_size_is_looked_at_before_memory_is_taken(tmp_path, values):
+    with h5py.File(tmp_path / "sparse.h5", "w") as file:
+        file.create_dataset("features", (10**6, 10**6), "f4", chunks=(100, 100))
+    with h5py.File(tmp_path / "outer.h5", "w") as file:
+        file["features"] = h5py.ExternalLink("sparse.h5", "/features")
+    for name in ("sparse.h5", "outer.h5"):
+        with pytest.raises(DataError, match="declares arrays of 4000000000000 bytes"):
+            read_features(tmp_path / name, "id")
+    with pytest.raises(DataError, match="declares arrays"):
+        digest_features(tmp_path / "outer.h5")
