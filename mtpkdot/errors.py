@@ -39,7 +39,21 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A data set that cannot be read or used as configured."""
+    """Something in the data: damaged, missing or contradictory."""
+
+    code: ClassVar[int] = 1
+
+
+class DataConfigError(ConfigError, DataError):
+    """A call or data section that names what the data do not have."""
+
+    code: ClassVar[int] = 2
+
+
+class UnwritableError(DataError):
+    """A file that cannot be written where it is to be."""
+
+    code: ClassVar[int] = 2
 
 
 class RunError(UserError):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mtpkdot.errors import DataError
+from mtpkdot.errors import UnwritableError
 
 _ROOM, _FOLDER = "Make room", "Choose a folder that can be written, or correct its permissions"
 # What the system refuses and the user can change; its other errors keep their traceback.
@@ -30,14 +30,14 @@ def writing(path: Path) -> Iterator[None]:
     """What is written within it is this file.
 
     Raises:
-        DataError: the disk is full, or the place cannot be written.
+        UnwritableError: the disk is full, or the place cannot be written.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in ADVICE:
             raise
-        raise DataError(
+        raise UnwritableError(
             f"{path} cannot be written ({error.strerror})",
             f"{ADVICE[error.errno]}; the same command goes on where it was.",
         ) from error
@@ -52,7 +52,7 @@ def write_whole(path: Path, data: bytes | memoryview, synced: bool = False) -> N
         synced: wait until the disk has the content, so that no power failure leaves a torn file either.
 
     Raises:
-        DataError: the disk is full, or the place cannot be written.
+        UnwritableError: the disk is full, or the place cannot be written.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     with writing(path):

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mtpkdot.cli.arguments import Parser
-from mtpkdot.errors import ConfigError, DataError
+from mtpkdot.errors import ConfigError
 
 IMPORTERS = ("stressid", "pom", "digits")
 
@@ -26,14 +26,14 @@ def convert(argv: Sequence[str]) -> None:
         raise ConfigError(f"--{next(iter(extra))} belongs to digits", "Remove it.")
     source = Path(options.paths[0]) if len(options.paths) == 2 else None
     if source is not None and options.name != "digits" and not source.is_dir():
-        raise DataError(f"{source} is not a folder", "Name the folder of the downloaded files.")
+        raise ConfigError(f"{source} is not a folder", "Name the folder of the downloaded files.")
     _import(options.name, source, Path(options.paths[-1]), extra)
 
 
 def _import(name: str, source: Path | None, out: Path, extra: dict[str, int]) -> None:
     """Convert into a new folder, which appears whole or not at all."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
+        raise ConfigError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         made = Path(folder) / "made"

@@ -20,7 +20,7 @@ from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
 from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts, folds_of
 from mtpkdot.data.statistics import step_statistics
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.losses.task import Task
 
 Part = Literal["train", "validation", "test", "submission"]
@@ -171,17 +171,17 @@ class BaseData(L.LightningDataModule):
         """Stop at names of modalities that cannot be used, without reading a file."""
         for name in self.modality_names:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) or name in ("joint", "index"):
-                raise DataError(
+                raise DataConfigError(
                     f"the modality name {name!r} cannot be a key of the config",
                     "Use letters, digits, _ and -; joint and index are taken.",
                 )
         if self.prevalent not in self.modality_names:
-            raise DataError(
+            raise DataConfigError(
                 f"the prevalent modality {self.prevalent!r} is not among {', '.join(self.modality_names)}",
                 "Correct data.init_args.prevalent.",
             )
         if len(self.modality_names) < 2:
-            raise DataError(
+            raise DataConfigError(
                 f"only the modality {self.prevalent!r} is given, so nothing is privileged",
                 "Add the privileged modality to the data section.",
             )
@@ -191,9 +191,9 @@ class BaseData(L.LightningDataModule):
         self.check_modalities()
         for key in ("batch_size", "views"):
             if getattr(self, key) < 1:
-                raise DataError(f"{key} is {getattr(self, key)}", f"Set data.init_args.{key} to 1 or more.")
+                raise DataConfigError(f"{key} is {getattr(self, key)}", f"Set data.init_args.{key} to 1 or more.")
         if self.views > 1 and not self.augments:
-            raise DataError(
+            raise DataConfigError(
                 f"views is {self.views}, but {self.source} has nothing to augment", "Set data.init_args.views to 1."
             )
         train = (self.parts == "train") & self.samples.known

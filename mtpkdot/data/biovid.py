@@ -18,7 +18,7 @@ from mtpkdot.data.pictures import PictureSettings, fill_frames, read_pictures, r
 from mtpkdot.data.prepared import Content
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.data.splits import Split
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 PainClass = Literal["BL1", "PA1", "PA2", "PA3", "PA4"]
 Part = Literal["PartA", "PartB"]
@@ -175,7 +175,7 @@ class BioVid(MediaData):
         if self.subjects == "reactive":
             index = index[~index["subject"].isin(LOW_REACTION)].reset_index(drop=True)
         if not len(index):
-            raise DataError(
+            raise DataConfigError(
                 f"{self.source} has no clip of {', '.join([*self.classes, *self.unlabelled])}",
                 "Check data.init_args.classes, and `mtpkdot data check`.",
             )

@@ -12,7 +12,7 @@ from mtpkdot.data.batch import BoolArray, FloatArray, Samples
 from mtpkdot.data.feature_files import FeatureFile, digest_features, read_features
 from mtpkdot.data.manifest import Columns, Manifest, read_manifest
 from mtpkdot.data.statistics import floored
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 
 class FeatureData(BaseData):
@@ -82,11 +82,13 @@ class FeatureData(BaseData):
         """Read, join and check all files."""
         for name in self.subject_zscore:
             if name not in self.features:
-                raise DataError(
+                raise DataConfigError(
                     f"subject_zscore names {name!r}; the modalities are {', '.join(self.features)}", "Correct the name."
                 )
         if self.subject_zscore and self.subject is None:
-            raise DataError("subject_zscore needs to know the subjects", "Set data.init_args.subject to their column.")
+            raise DataConfigError(
+                "subject_zscore needs to know the subjects", "Set data.init_args.subject to their column."
+            )
         split = self.split_column if self.split.scheme in ("column", "fold_column") else None
         manifest = read_manifest(self.manifest, Columns(self.id, self.subject, split, self.target), self.task)
         keep = np.ones(len(manifest.ids), dtype=np.bool_)
@@ -199,5 +201,7 @@ def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> Non
 
 def _digest(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"{path} does not exist", "Correct the data section, or make it with `mtpkdot data import`.")
+        raise DataConfigError(
+            f"{path} does not exist", "Correct the data section, or make it with `mtpkdot data import`."
+        )
     return digest_features(path)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
 from mtpkdot.data.tables import place, plain_text, read_table
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.limits import check_bytes
 
 _RESERVED = ("ids", "mask")
@@ -58,14 +58,14 @@ def read_features(path: Path, id_column: str) -> FeatureFile:
         DataError: missing or unreadable file, unknown kind, duplicate ids, wrong shapes.
     """
     if not path.is_file():
-        raise DataError(
+        raise DataConfigError(
             f"the feature file {path} does not exist", "Correct data.init_args.features, or run `mtpkdot data import`."
         )
     if path.suffix in (".csv", ".parquet"):
         return _read_table(path, id_column)
     reader = _READERS.get(path.suffix)
     if reader is None:
-        raise DataError(
+        raise DataConfigError(
             f"{path}: features of the kind {path.suffix or 'without suffix'!r} are not known",
             "Use .csv, .parquet, .npy, .npz, .h5 or .safetensors.",
         )
@@ -123,7 +123,7 @@ _UNREADABLE = (
 def _read_table(path: Path, id_column: str) -> FeatureFile:
     table = read_table(path, [id_column])
     if id_column not in table.columns:
-        raise DataError(
+        raise DataConfigError(
             f"{path} has no column {id_column!r} to join on, only {', '.join(map(str, table.columns[:5]))}...",
             "Add the sample id, or name its column with data.init_args.id.",
         )

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from mtpkdot.data.batch import BoolArray, Samples, StrArray
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError
 
 LabelledSubjects = Literal["all"] | int | float
 
@@ -46,7 +46,7 @@ def hide_labels(samples: Samples, parts: StrArray, labelled: LabelledSubjects, s
     people = np.unique(samples.subjects[training])
     count = max(1, round(labelled * len(people))) if isinstance(labelled, float) else int(labelled)
     if count > len(people):
-        raise DataError(
+        raise DataConfigError(
             f"labelled_subjects is {count}, but the training part has labels of {len(people)} subjects",
             f"Set data.init_args.labelled_subjects to {len(people)} or less, or to all.",
         )

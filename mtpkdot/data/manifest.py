@@ -11,7 +11,7 @@ import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, StrArray
 from mtpkdot.data.tables import place, plain_text, read_table
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.losses.task import Task
 
 
@@ -63,12 +63,12 @@ def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
     names = [c for c in (columns.id, columns.subject, columns.split) if c is not None]
     for name in [*names, *columns.target]:
         if name not in table.columns:
-            raise DataError(
+            raise DataConfigError(
                 f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}",
                 "Name the manifest's columns in data.init_args (id, subject, split_column, target).",
             )
         if columns.target.count(name) > 1:
-            raise DataError(f"the target {name!r} is named twice", "Name each target column once.")
+            raise DataConfigError(f"the target {name!r} is named twice", "Name each target column once.")
     if not len(table):
         raise DataError(f"{path} has no rows", "Write one row per sample.")
     for name in names:
@@ -98,7 +98,7 @@ def _classes(
     path: Path, table: pd.DataFrame, columns: Columns, task: Task
 ) -> tuple[npt.NDArray[Any], BoolArray, list[str]]:
     if len(columns.target) != 1:
-        raise DataError(f"{task} has one target, not {len(columns.target)}", "Set data.init_args.target to one.")
+        raise DataConfigError(f"{task} has one target, not {len(columns.target)}", "Set data.init_args.target to one.")
     column = table[columns.target[0]]
     labelled = column.notna().to_numpy(copy=True)
     known = column[labelled]
@@ -133,7 +133,7 @@ def _classes(
 
 def _values(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDArray[Any], BoolArray, list[str]]:
     if not columns.target:
-        raise DataError("regression needs a target", "Set data.init_args.target to the target columns.")
+        raise DataConfigError("regression needs a target", "Set data.init_args.target to the target columns.")
     target = np.empty((len(table), len(columns.target)), dtype=np.float32)
     for position, name in enumerate(columns.target):
         numbers = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)

@@ -17,7 +17,7 @@ from mtpkdot.data.prepare import Convert, OnError, Preparation, prepare, prepare
 from mtpkdot.data.prepared import Store
 from mtpkdot.data.recordings import Inventory
 from mtpkdot.data.transforms import Augment
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError
 
 
 class MediaData(BaseData):
@@ -90,9 +90,9 @@ class MediaData(BaseData):
     def raw_folder(self) -> Path:
         """The folder of the raw files, which must exist."""
         if self.root is None:
-            raise DataError("the data section names no folder of raw files", "Set data.init_args.root.")
+            raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         if not self.root.is_dir():
-            raise DataError(
+            raise DataConfigError(
                 f"{self.root} is not a folder",
                 "Set data.init_args.root to the downloaded data, or to null to use a finished store alone.",
             )
@@ -118,7 +118,7 @@ class MediaData(BaseData):
             return prepare(self.inventory(), preparation)
         store = Store.open(preparation.folder)
         if store is None:
-            raise DataError(
+            raise DataConfigError(
                 f"{self.store} holds no finished store of these settings ({preparation.folder.name})",
                 "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
             )
@@ -132,7 +132,7 @@ class MediaData(BaseData):
     def prepare_part(self, which: int, count: int) -> tuple[int, int]:
         """Store one of several parts of the recordings and leave the rest to others, see `prepare.prepare_part`."""
         if self.root is None:
-            raise DataError("the data section names no folder of raw files", "Set data.init_args.root.")
+            raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         return prepare_part(self.inventory(), self.preparation, which, count)
 
     @cached_property

@@ -15,7 +15,7 @@ from mtpkdot.data.batch import IntArray
 from mtpkdot.data.decode import DecodeError, encode_jpeg, frame_times, iter_frames, read_jpeg
 from mtpkdot.data.faces import Box, FaceDetector, boxes_per_frame, centre_box, crop, find_boxes, read_boxes
 from mtpkdot.data.recordings import Problem
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 Frame = npt.NDArray[np.uint8]
 Crop = Literal["whole", "centre", "face", "boxes"]
@@ -56,7 +56,7 @@ class PictureSettings:
         settings = asdict(self)
         if self.boxes is not None:
             if not Path(self.boxes).is_file():
-                raise DataError(f"{self.boxes} does not exist", "Correct data.init_args.pictures.boxes.")
+                raise DataConfigError(f"{self.boxes} does not exist", "Correct data.init_args.pictures.boxes.")
             settings["boxes"] = sha256(Path(self.boxes).read_bytes()).hexdigest()
         return settings
 

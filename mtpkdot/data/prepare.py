@@ -27,7 +27,7 @@ from mtpkdot.data.prepared import (
     write_recording,
 )
 from mtpkdot.data.recordings import Inventory, Problem, Recording
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError, UnwritableError
 from mtpkdot.files import remove_torn
 from mtpkdot.progress import progress
 from mtpkdot.sources import sources
@@ -122,7 +122,7 @@ def _check(inventory: Inventory, preparation: Preparation) -> None:
     if getattr(current_process(), "_inheriting", False):
         # A worker that begins reads the user's script once more, and would wait here for who waits for it.
         what = "the script that prepares the data is run again by every process that it starts"
-        raise DataError(what, "Put what it does below `if __name__ == '__main__':`.")
+        raise DataConfigError(what, "Put what it does below `if __name__ == '__main__':`.")
     unusable = [problem for problem in inventory.problems if problem.fatal]
     if unusable and preparation.on_error == "raise":
         raise _refused(unusable[0], len(unusable) - 1)
@@ -150,7 +150,7 @@ def _locked(folder: Path, name: str = ".lock") -> Iterator[None]:
             print(f"{folder}: another process prepares it, waiting for the result", flush=True)
             lock.acquire()
     except OSError as error:
-        raise DataError(
+        raise UnwritableError(
             f"{folder} cannot be written ({error.strerror})",
             "Name a folder that can be written with data.init_args.store.",
         ) from error

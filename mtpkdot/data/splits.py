@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from mtpkdot.data.batch import BoolArray, Samples, StrArray
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -68,15 +68,15 @@ def assign_parts(split: Split, samples: Samples, source: str, by_clip: bool = Fa
     """
     for key in ("validation", "test"):
         if not 0 <= getattr(split, key) <= 1:
-            raise DataError(f"split.{key} is {getattr(split, key)}, not a share", "Choose a number from 0 to 1.")
+            raise DataConfigError(f"split.{key} is {getattr(split, key)}, not a share", "Choose a number from 0 to 1.")
     if split.seed < 0:
-        raise DataError(f"split.seed is {split.seed}", "Choose 0 or more.")
+        raise DataConfigError(f"split.seed is {split.seed}", "Choose 0 or more.")
     subjects = samples.ids if by_clip else samples.subjects
     if split.scheme == "column":
         parts = _from_column(samples, source)
     else:
         if not samples.knows_subjects and not by_clip and split.scheme != "fold_column":
-            raise DataError(
+            raise DataConfigError(
                 f"{source} has no subject column, so no subject-disjoint split can be made",
                 "Name the column with data.init_args.subject, or use a split column (split.scheme: column).",
             )
@@ -87,7 +87,7 @@ def assign_parts(split: Split, samples: Samples, source: str, by_clip: bool = Fa
 
 def _from_column(samples: Samples, source: str) -> StrArray:
     if samples.split_column is None:
-        raise DataError(
+        raise DataConfigError(
             f"{source} has no split column", "Add one, or let a split be made: data.init_args.split.scheme kfold."
         )
     parts = []
@@ -150,15 +150,15 @@ def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> St
 def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArray, source: str) -> BoolArray:
     if split.scheme == "fold_column":
         if samples.split_column is None:
-            raise DataError(f"{source} has no fold column", "Name it with data.init_args.split_column.")
+            raise DataConfigError(f"{source} has no fold column", "Name it with data.init_args.split_column.")
         folds = np.array([int(name) if name.isdecimal() else -1 for name in samples.split_column.tolist()])
         if split.fold < 0 or split.fold not in folds:
             known = ", ".join(np.unique(samples.split_column))
-            raise DataError(f"{source} has no fold {split.fold}, only {known}", "Choose another split.fold.")
+            raise DataConfigError(f"{source} has no fold {split.fold}, only {known}", "Choose another split.fold.")
         return np.asarray((folds == split.fold) & np.isin(subjects, _judged(samples, subjects)))
     if split.scheme == "official":
         if samples.split_column is None or not np.any(samples.split_column == "test"):
-            raise DataError(f"{source} has no official test part", "Choose another split.scheme.")
+            raise DataConfigError(f"{source} has no official test part", "Choose another split.scheme.")
         return np.asarray(samples.split_column == "test")
     if split.scheme == "holdout":
         if split.test_subjects:
@@ -170,12 +170,12 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
     folds_wanted = len(judged) if split.scheme == "loso" else split.folds
     if not 2 <= folds_wanted <= len(judged):
         labelled = " with labels" if len(judged) < len(everyone) else ""
-        raise DataError(
+        raise DataConfigError(
             f"{source} has {len(judged)} subjects{labelled}: {folds_wanted} folds cannot be made",
             "Choose another split.folds.",
         )
     if not 0 <= split.fold < folds_wanted:
-        raise DataError(
+        raise DataConfigError(
             f"fold {split.fold} does not exist among {folds_wanted}", f"Choose split.fold in 0..{folds_wanted - 1}."
         )
     if split.scheme == "loso":
@@ -192,7 +192,7 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
 def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray:
     unknown = sorted(set(names) - set(known.tolist()))
     if unknown:
-        raise DataError(
+        raise DataConfigError(
             f"split.{key} names {unknown[0]!r}, which {source} does not have (or which is tested)",
             "Correct the name; subjects are compared as text.",
         )
@@ -202,7 +202,9 @@ def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray
 def _check(parts: StrArray, subjects: StrArray, samples: Samples, source: str, any_subject: bool) -> None:
     for part in PARTS:
         if not np.any(parts == part):
-            raise DataError(f"{source}: the {part} part is empty", "Change the split column or data.init_args.split.")
+            raise DataConfigError(
+                f"{source}: the {part} part is empty", "Change the split column or data.init_args.split."
+            )
         if not np.any((parts == part) & samples.known):
             raise DataError(
                 f"{source}: no sample of the {part} part has a target",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.limits import check_bytes
 
 # What counts as a missing number; ids and labels may well be called NA.
@@ -31,7 +31,7 @@ def read_table(path: Path, text_columns: Sequence[str] | None = None) -> pd.Data
         DataError: no such file, or no table.
     """
     if not path.is_file():
-        raise DataError(f"{path} does not exist", "Correct the path, or make it with `mtpkdot data import`.")
+        raise DataConfigError(f"{path} does not exist", "Correct the path, or make it with `mtpkdot data import`.")
     try:
         with warnings.catch_warnings():
             # A row with more cells than the header would lose them.

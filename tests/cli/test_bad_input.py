@@ -97,11 +97,15 @@ DAMAGE = {
 }
 
 
+# Of the call or the config, which name what is not there; all else is in the data.
+MISTAKES = {"missing modality file", "missing manifest", "empty split", "no such column"}
+
+
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_data_stop_with_one_line_before_any_training(name, project, complaint):
     damage, words = DAMAGE[name]
     damage(project)
-    line = complaint(fit(project))
+    line = complaint(fit(project), 2 if name in MISTAKES else 1)
     assert all(word in line for word in words), line
     assert not (project / "runs").exists()
 
@@ -134,7 +138,7 @@ def test_a_damaged_run_leaves_what_was_trained(project, complaint):
     assert main(fit(project)) == 0
     before = {path: path.read_bytes() for path in (project / "runs").rglob("*") if path.is_file()}
     rewrite(project / "thermal.csv", put("t2", 9, None))
-    complaint(fit(project))
+    complaint(fit(project), 1)
     assert {path: path.read_bytes() for path in (project / "runs").rglob("*") if path.is_file()} == before
 
 
@@ -189,3 +193,24 @@ def test_near_constant_low_rank_features_of_a_regression_are_finite(project):
     assert main(fit(project, *own)) == 0
     table = pd.read_parquet(project / "runs" / "mine" / "predictions.parquet")
     assert np.isfinite(table["prediction"]).all()
+
+
+def test_exit_codes_are_those_of_the_table_in_the_readme(project):
+    """0 done, 1 in the data, 2 in the call or the config, 143 terminated; test_diverged has the others of 1."""
+    check = ["data", "check", "--config", str(project / "mine.yaml")]
+    backbone = "--pipeline.stages=[backbone.thermal]"
+    assert main(check) == 0
+    assert main(fit(project, backbone)) == 0
+    assert main(fit(project, "--student.model.method", "no_such")) == 2
+    assert main(["data", "check", "no_such", "."]) == 2
+    rewrite(project / "thermal.csv", put("t2", 9, None))
+    assert main(check) == 1
+    assert main(fit(project, backbone)) == 1
+    rewrite(project / "thermal.csv", put("t2", 9, 0.5))
+    own = "import os, signal\nfrom lightning.pytorch.callbacks import Callback\n\n\nclass Stop(Callback):\n"
+    own += "    def on_train_epoch_start(self, trainer, module):\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+    (project / "stopping.py").write_text(own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(project))
+        more = ["--trainer.callbacks=stopping.Stop", "--pipeline.name=stopped", "--backbone.thermal.fit.max_epochs=2"]
+        assert main(fit(project, backbone, *more)) == 143

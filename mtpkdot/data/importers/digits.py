@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError
 
 
 def convert(source: Path | None, out: Path, train: int = 300, labelled: int | None = None, seed: int = 0) -> list[str]:
@@ -30,13 +30,13 @@ def convert(source: Path | None, out: Path, train: int = 300, labelled: int | No
     from sklearn.datasets import load_digits
 
     if source is not None and str(source) != "bundled":
-        raise DataError(f"digits come with scikit-learn, not from {source}", "Name `bundled` as SRC, or none.")
+        raise DataConfigError(f"digits come with scikit-learn, not from {source}", "Name `bundled` as SRC, or none.")
     images, digits = load_digits(return_X_y=True)
     validation = 300
     if not 1 <= train <= len(images) - 2 * validation:
-        raise DataError(f"train is {train}", f"Choose 1 to {len(images) - 2 * validation}.")
+        raise DataConfigError(f"train is {train}", f"Choose 1 to {len(images) - 2 * validation}.")
     if labelled is not None and not 1 <= labelled <= train:
-        raise DataError(f"labelled is {labelled}", f"Choose 1 to {train}.")
+        raise DataConfigError(f"labelled is {labelled}", f"Choose 1 to {train}.")
     order = np.random.default_rng(seed).permutation(len(images))
     part = np.full(len(images), "test", dtype="<U10")
     part[order[:train]] = "train"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mtpkdot.data.feature_files import read_features
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 MODALITIES = ("video", "audio")
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
@@ -31,7 +31,7 @@ def convert(source: Path | None, out: Path) -> list[str]:
         DataError: a file is missing or does not fit the others.
     """
     if source is None:
-        raise DataError("POM needs the folder of its .h5 files", "Call `mtpkdot data import pom SRC OUT`.")
+        raise DataConfigError("POM needs the folder of its .h5 files", "Call `mtpkdot data import pom SRC OUT`.")
     ratings = {split: _array(source / f"y_{split}.h5") for split in SPLITS}
     frames = []
     for split, part in SPLITS.items():

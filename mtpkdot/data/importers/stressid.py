@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mtpkdot.data.tables import read_table
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 VIDEO = "video11tasks_aus_gaze_mean_std.csv"
 PHYSIOLOGY = "all_physiological_features.csv"
@@ -41,7 +41,7 @@ def convert(source: Path | None, out: Path) -> list[str]:
         DataError: a table is missing or lacks a column.
     """
     if source is None:
-        raise DataError("StressID needs the folder of its tables", "Call `mtpkdot data import stressid SRC OUT`.")
+        raise DataConfigError("StressID needs the folder of its tables", "Call `mtpkdot data import stressid SRC OUT`.")
     video = read_table(source / VIDEO, ["id"])
     physiology = read_table(source / PHYSIOLOGY, ["Unnamed: 0"]).rename(columns={"Unnamed: 0": "id"})
     missing = [name for name in ["id", *SAFE_PHYSIOLOGY] if name not in physiology.columns]

@@ -22,7 +22,7 @@ from mtpkdot.data.layouts.affwild2_text import (
 )
 from mtpkdot.data.layouts.files import describe, entries, is_litter, problems_by_folder
 from mtpkdot.data.recordings import Inventory, Problem, Recording, Span
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 __all__ = ["TEST_LIST", "find", "frame_numbers", "read_annotation", "read_test_list"]
 
@@ -180,10 +180,10 @@ def _holds_frames(folder: Path, look_at: int | None = None) -> bool:
 def _annotation_folder(start: Path, places: _Places) -> Path:
     if not places.annotations:
         what = f"{start} holds no folder {_ANNOTATIONS}/ with {' or '.join(_SETS.values())}, but {describe(start)}"
-        raise DataError(what, "Name it with `annotations`.")
+        raise DataConfigError(what, "Name it with `annotations`.")
     if len(places.annotations) > 1:
         names = " and ".join(str(path) for path in places.annotations)
-        raise DataError(f"{start} holds annotations more than once: {names}", "Choose one with `annotations`.")
+        raise DataConfigError(f"{start} holds annotations more than once: {names}", "Choose one with `annotations`.")
     return places.annotations[0]
 
 

@@ -25,7 +25,7 @@ from mtpkdot.data.layouts.biovid_index import (
 from mtpkdot.data.layouts.biovid_signals import Signals, read_signals
 from mtpkdot.data.layouts.files import describe, entries, problems_by_folder
 from mtpkdot.data.recordings import Inventory, Problem, Recording
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 # fmt: off
 __all__ = [
@@ -72,22 +72,22 @@ def find(
     frames = any(level in folders for level in _LEVELS)
     if official and frames and part is None:
         what = f"{root} holds both {official.name}/ and folders of frames by class"
-        raise DataError(what, "Name the part, or move the frames into a folder of their own.")
+        raise DataConfigError(what, "Name the part, or move the frames into a folder of their own.")
     if official:
         if lists is not None:
-            raise DataError(f"{root} has the official layout, which knows no lists", "Leave `lists` out.")
+            raise DataConfigError(f"{root} has the official layout, which knows no lists", "Leave `lists` out.")
         inventory = _find_official(official, signals)
         name = part or official.absolute().name
         check_counts(inventory, _SUBJECTS.get(name), _CLIPS_PER_SUBJECT)
         return inventory
     if not frames:
-        raise DataError(
+        raise DataConfigError(
             f"{root} holds no BioVid: neither PartA/, PartB/ or video/, nor folders 0/ to 4/, but {describe(root)}",
             "Give the folder that holds one of them.",
         )
     if signals != "filtered":
         what = f"{root} holds frames by class, whose physio/ has only one set of signals"
-        raise DataError(what, "Leave `signals` out, or give the official layout.")
+        raise DataConfigError(what, "Leave `signals` out, or give the official layout.")
     # A folder of that name is told when it is read.
     names = [name for name in (*files, *folders) if name.lower().endswith(".txt")]
     texts = [root / name for name in names] if lists is None else list(lists)
@@ -131,9 +131,11 @@ def _part_folder(root: Path, folders: Sequence[str], part: Part | None) -> Path 
     if itself and (part in (None, name) or name not in _PARTS):
         return root
     if part is not None and (present or itself):
-        raise DataError(f"{root} has no {part} but {present[0] if present else name}", "Name that, or another folder.")
+        raise DataConfigError(
+            f"{root} has no {part} but {present[0] if present else name}", "Name that, or another folder."
+        )
     if len(present) > 1:
-        raise DataError(f"{root} holds {' and '.join(present)}", "Choose one with `part`.")
+        raise DataConfigError(f"{root} holds {' and '.join(present)}", "Choose one with `part`.")
     return root / present[0] if present else None
 
 
@@ -211,7 +213,7 @@ def _signal_files(folder: Path, group: Callable[[ClipName], str]) -> tuple[dict[
         return _clips(folder, entries(folder)[0], "_bio.csv", group, fatal=False)
     other = folder.with_name({"biosignals_filtered": "biosignals_raw"}.get(folder.name, "biosignals_filtered"))
     if folder.name.startswith("biosignals_") and other.is_dir():
-        raise DataError(f"{folder} does not exist, but {other.name}/ does", "Choose it with `signals`.")
+        raise DataConfigError(f"{folder} does not exist, but {other.name}/ does", "Choose it with `signals`.")
     what = "does not exist, so there are no signals"
     return {}, [Problem(folder, what, "Unpack the signals there.", fatal=False)], set()
 

@@ -24,7 +24,7 @@ from mtpkdot.data.synthetic.expressions import (
     wander,
 )
 from mtpkdot.data.synthetic.writing import Progress, in_parallel, new_tree, random_for, write_jpeg, write_video
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError
 
 ANNOTATIONS = "VA_Estimation_Challenge"
 TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
@@ -138,7 +138,7 @@ def synthesize(
         (seed < 0, f"a seed of {seed} is negative", "Choose 0 or more."),
     ):
         if wrong:
-            raise DataError(what, step)
+            raise DataConfigError(what, step)
     planned = [plan(i, frames, seed) for i in range(videos)]
     with new_tree(Path(out)) as tree:
         for folder in (*(f"{ANNOTATIONS}/{name}" for name in SETS.values()), "cropped_aligned", "batch1", "batch2"):

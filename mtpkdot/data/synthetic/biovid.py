@@ -17,7 +17,7 @@ from mtpkdot.data.layouts.biovid_index import CLASSES, HOLDOUT, LOW_REACTION
 from mtpkdot.data.synthetic import faces, signals
 from mtpkdot.data.synthetic.expressions import Course, Expression, Pose, head_motion, idle, of_pain, trait, wander
 from mtpkdot.data.synthetic.writing import Progress, in_parallel, new_tree, random_for, write_jpeg, write_video
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError
 
 FRAMES, FRAME_RATE = 138, 25
 SAMPLES, SAMPLE_RATE = 2816, 512
@@ -214,7 +214,7 @@ def _check(subjects: int, clips: int, classes: Sequence[str], size: int, part: s
         (seed < 0, f"a seed of {seed} is negative", "Choose 0 or more."),
     ):
         if wrong:
-            raise DataError(what, step)
+            raise DataConfigError(what, step)
 
 
 def _folders(tree: Path, clip: Clip, layout: str) -> list[Path]:

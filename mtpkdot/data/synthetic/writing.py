@@ -17,7 +17,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -33,7 +33,7 @@ def new_tree(out: Path) -> Iterator[Path]:
     """
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
+        raise DataConfigError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         made = Path(folder) / "made"  # not the folder itself, which nobody else may read
@@ -62,7 +62,7 @@ def in_parallel(
         The results in the order of `jobs`.
     """
     if workers < 1:
-        raise DataError(f"{workers} workers cannot work", "Ask for 1 or more.")
+        raise DataConfigError(f"{workers} workers cannot work", "Ask for 1 or more.")
     if workers == 1:
         results = []
         for job in jobs:
