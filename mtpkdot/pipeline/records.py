@@ -10,12 +10,13 @@ from mtpkdot.pipeline.store import read_json
 NUMBER = int | float
 ANY = {...: object}
 # What every run.json has, and what those have that a report can be made of.
-RUN: dict[Any, Any] = {"stages": {...: {"hash": str, "keys": ANY}}, ...: object}
+_OF_STAGE = {"hash": str, "chosen?": [str], "sources?": ANY}  # the latter not in those of earlier versions
+RUN: dict[Any, Any] = {"stages": {...: {**_OF_STAGE, "keys": ANY}}, ...: object}
 _PARTS = {"train": int, "validation": int, "test": int, ...: int}
 REPORTED: dict[Any, Any] = {
     "stages": {
         ...: {
-            "hash": str,
+            **_OF_STAGE,
             "keys": {"data.init_args.split.fold?": int | None, "seed_everything?": int | None, ...: object},
         }
     },

@@ -184,10 +184,10 @@ def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
     if not values.get("student", math.inf) < values.get("lower bound", -math.inf):
         return []
     others = [
-        "`--student.model.method mtpkdot_plus`, which hands on the backbone where no epoch is better"
+        "--student.model.method mtpkdot_plus, which hands on the backbone where no epoch is better"
         if method != "mtpkdot_plus"
         else "more labelled people on the validation part, by which teachers are weighed",
-        "a lower `--student.model.lr`",
+        "a lower --student.model.lr",
         "recordings without a label beside the labelled ones",
     ]
     return [
@@ -272,5 +272,5 @@ def read_rows(folder: Path) -> list[Row]:
         return []
     form = {"stage": set(KINDS), "modality": str, "split": {"validation", "test"}, "metric": str, "target": str}
     step = "Remove it, and evaluate the run again."
-    stored: list[dict[str, Any]] = read_record(path, [{**form, "value": NUMBER, "n": int}], step)
+    stored: list[dict[str, Any]] = read_record(path, [{**form, "value": NUMBER, "n": int, "note?": str}], step)
     return [Row(**row) for row in stored]

@@ -11,6 +11,7 @@ from mtpkdot.pipeline.records import NUMBER, read_record
 
 _STAGE = {
     "trained": {"monitor": str, "epochs": NUMBER, "seconds": NUMBER, "joules?": dict | None, ...: object},
+    "notes?": [str],
     ...: object,
 }
 
