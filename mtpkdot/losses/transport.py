@@ -122,8 +122,8 @@ class SinkhornDivergence(nn.Module):
                 nothing = x.new_zeros(shape)
                 return Divergence(nothing + (x.sum() + y.sum()) * 0, x.new_zeros((*shape, n, m)), nothing, 0)
             finite = x.isfinite().all(dim=-1).all(dim=-1) & y.isfinite().all(dim=-1).all(dim=-1)
-            if not bool(finite.all()):  # no solver would end before its last iteration
-                x, y = (torch.where(finite[..., None, None], cloud, 0.0) for cloud in (x, y))
+            # No solver would end on them before its last iteration.
+            x, y = (torch.where(finite[..., None, None], cloud, 0.0) for cloud in (x, y))
             with torch.no_grad():
                 size, dims = math.prod(shape), x.shape[-1]
                 points = x.reshape(size, n, dims), y.reshape(size, m, dims)

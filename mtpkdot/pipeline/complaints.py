@@ -113,7 +113,7 @@ def reason(message: str) -> str:
     if not tried:
         return one_line(message)
     # What is wrong with the class that was named says more than that it is no number, and no switch.
-    named = [text for text in tried if "given class_path" in text or "__init__()" in text]
+    named = [text for text in tried if ("given class_path" in text or "__init__()" in text) and text[-1] != ":"]
     told = next((text for text in reversed(named or tried) if "NoneType" not in text), tried[-1])
     holders = [text for text in tried if "Parser key" in text and text != told]
     where = f"{holders[-1].partition('Parser key')[2].strip().rstrip(':')}: " if holders else ""

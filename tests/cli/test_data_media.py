@@ -89,7 +89,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
     name, pattern, damage = DAMAGE[kind]
     root = request.getfixturevalue(name)
     damage(first(root, pattern))
-    line = complaint(["data", "prepare", name, str(root), *SMALL])
+    line = complaint(["data", "prepare", name, str(root), *SMALL], 1)
     assert str(root) in line
     assert "on_error to skip" in line or line.endswith(".")
     assert main(["data", "check", name, str(root), *SMALL]) == 1
