@@ -13,6 +13,7 @@ from mtpkdot.pipeline.store import write_text
 from mtpkdot.pipeline.study import Resample, Study
 from mtpkdot.report.compare import BASE, Comparison, Difference, Value
 from mtpkdot.report.gather import gather, of_study, reason_of
+from mtpkdot.report.tallies import constant_targets
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # subjects
@@ -148,6 +149,11 @@ def remarks(comparison: Comparison) -> list[str]:
             f"Only {len(comparison.subjects)} subjects are judged: a bootstrap over so few has intervals that are too "
             "narrow."
         )
+    gathered = comparison.gathered
+    if gathered.task == "regression" and comparison.methods:
+        one = constant_targets(comparison.total(comparison.methods[0]), gathered.targets)
+        if one:
+            found.append(f"All truths of {', '.join(one)} are one value: the ccc is 0 whatever is predicted.")
     if backbones := comparison.backbones:
         students = [student for student in comparison.students if comparison.bases[student] in backbones]
         found.append(

@@ -181,6 +181,17 @@ def _of_classes(
     }
 
 
+def constant_targets(sums: Array, targets: Sequence[str]) -> list[str]:
+    """Return the targets of a regression whose truths are one value, from the summed tallies (n,).
+
+    Their concordance is 0 whatever is predicted.
+    """
+    moments = sums.reshape(len(targets), 7)
+    n = _some(moments[:, 0])
+    spread = _variance(moments[:, 4] / n, moments[:, 2] / n)
+    return [name for name, variance in zip(targets, spread, strict=True) if variance == 0]
+
+
 def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], Array]:
     n, p, t, pp, tt, pt, absolute = (moments[..., index] for index in range(7))
     n = _some(n)

@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mtpkdot.metrics.ccc import ConcordanceCorrelation
 from mtpkdot.report import tallies
-from mtpkdot.report.tallies import METRICS, calibration, centre_of, confusion, metrics, tally
+from mtpkdot.report.tallies import METRICS, calibration, centre_of, confusion, constant_targets, metrics, tally
 
 
 def of_classes(seed, n=120, classes=4, subjects=6, present=None):
@@ -124,6 +124,13 @@ def test_constant_predictions_of_constant_truths_agree_in_nothing():
     found = metrics(tally(table, "regression", ["v"]).sums.sum(axis=0), "regression", ["v"])
     assert found["ccc", "v"] == 0.0
     assert found["pearson", "v"] == 0.0
+
+
+def test_targets_whose_truths_are_one_value_are_found():
+    values = {"v": [0.3] * 6, "a": [0.1, 0.1, 0.1, 0.1, 0.1, 0.2]}
+    tables = [pd.DataFrame({"subject": "s", "target": t, "truth": of, "prediction": 0.5}) for t, of in values.items()]
+    sums = tally(pd.concat(tables), "regression", ["v", "a"]).sums.sum(axis=0)
+    assert constant_targets(sums, ["v", "a"]) == ["v"]
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
