@@ -90,7 +90,7 @@ def grant(argv: Sequence[str]) -> None:
             found += named(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue  # whoever parses the command line says what is wrong with it
-    _granted.update(name.partition(".")[0] for name in found)
+    _granted.update(map(_package, found))
 
 
 def check(content: Mapping[str, Any], source: object, replaced: Collection[str] = ()) -> None:
@@ -109,7 +109,7 @@ def check(content: Mapping[str, Any], source: object, replaced: Collection[str] 
     if not names:
         return
     if _made_here(content):
-        _granted.update(name.partition(".")[0] for name in names)
+        _granted.update(map(_package, names))
         return
     package = names[0].partition(".")[0]
     raise RunError(
@@ -185,6 +185,12 @@ def _loaded(text: str) -> Any:
 def _is_dotted(name: str, parts: int) -> bool:
     words = name.split(".")
     return len(words) >= parts and all(word.isidentifier() for word in words)
+
+
+def _package(name: str) -> str:
+    """Return what a name of the user's stands for: its package, or of torch and the like that name alone."""
+    package = name.partition(".")[0]
+    return name if package in OURS else package
 
 
 def _is_trusted(name: str) -> bool:

@@ -87,6 +87,14 @@ def test_what_merely_lies_in_our_modules_is_none_of_ours(name):
         trust.check({"encoder": name}, "it")
 
 
+def test_a_class_of_torch_that_the_user_names_is_no_leave_for_all_of_torch():
+    with trust.one_call():
+        trust.grant(["--teacher.model.optimizer=torch.optim.SGD", "--data=my_project.Data"])
+        trust.check({"optimizer": "torch.optim.SGD", "data": "my_project.other.Data"}, "it")
+        with pytest.raises(RunError):
+            trust.check({"encoder": "torch.os.system"}, "it")
+
+
 def test_our_own_classes_words_and_paths_pass():
     data = {"manifest": "signal.csv", "features": {"email": "email.npz"}, "target": ["of.a", "os.path"]}
     trust.check(

@@ -57,7 +57,10 @@ def test_a_report_has_all_that_can_be_told_without_the_data(study, tmp_path):
     assert "ValueError: no &lt;luck&gt;" in page
     assert "left out" in text
     assert "config.yaml is gone" in text
-    assert "No log is at hand of" in text
+    missing = text.partition("What is missing")[2]
+    assert "whose logs are gone: " in missing
+    assert "mtpkdot (labelled_5)" in missing
+    assert "Training loss (solid" not in text  # no caption without its figure
     assert set(table["source"]) == {"s"}
     assert set(table.loc[table["reference"] == "selftraining", "method"]) == {"none", "mtpkdot"}
     assert set(table["setting"]) == {"labelled_5", "labelled_10", "labelled_all"}
