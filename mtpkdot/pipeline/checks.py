@@ -1,5 +1,6 @@
 """All that can be found wrong before the first stage is trained."""
 
+import json
 import tempfile
 import traceback
 from argparse import ArgumentError
@@ -20,14 +21,14 @@ from mtpkdot.modules import BackboneModule
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.complaints import reason
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
-from mtpkdot.pipeline.jobs import Job, section_of
+from mtpkdot.pipeline.jobs import Job, is_upstream, section_of
 from mtpkdot.pipeline.preemption import Preemption
 from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.stages import Stage
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_setup, check_trainer
-from mtpkdot.pipeline.training import StageCLI
+from mtpkdot.pipeline.training import LINKED, StageCLI
 
 _PARTS: tuple[Part, ...] = ("train", "validation", "test")
 _TRIED = 2  # samples that an encoder is tried on
@@ -158,7 +159,12 @@ def _check_student(section: Mapping[str, Any], data: BaseData) -> None:
 
 
 def check_modules(
-    jobs: list[Job], data: BaseData, features: FeatureCache, preemption: Preemption, tracking: Tracking
+    jobs: list[Job],
+    data: BaseData,
+    features: FeatureCache,
+    preemption: Preemption,
+    tracking: Tracking,
+    checked: set[str] | None = None,
 ) -> None:
     """Build every stage that is not trained yet with its Trainer, callbacks and loggers, and try every encoder.
 
@@ -170,14 +176,17 @@ def check_modules(
         features: where features of frozen encoders are kept.
         preemption: see `train`.
         tracking: see `train`.
+        checked: what has been built before, and need not be again; it is added to.
 
     Raises:
         UserError: naming the stage.
     """
-    told = False
+    told, checked = False, set() if checked is None else checked
     for job in jobs:
-        if job.stored.exists():
+        built = _built(job, data)
+        if job.stored.exists() or built in checked:
             continue
+        checked.add(built)
         stage, name = job.stage, job.stage.name
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -215,6 +224,13 @@ def check_modules(
         if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
             told = True
             print(f"{precision} is emulated on this device and slow; --trainer.precision 32-true is faster here.")
+
+
+def _built(job: Job, data: BaseData) -> str:
+    """Return all that decides whether a stage can be built: whatever the samples are, and where earlier stages lie."""
+    sections = {**job.sections, "model": {k: v for k, v in job.sections["model"].items() if not is_upstream(k)}}
+    linked = [getattr(data, name) for name in LINKED]
+    return json.dumps([job.stage.name, {**sections, "data": None}, job.fit, linked], sort_keys=True, default=str)
 
 
 def _try_encoder(module: BackboneModule, data: BaseData, stage: str) -> None:

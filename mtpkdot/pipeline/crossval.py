@@ -154,6 +154,7 @@ def check(study: Study) -> None:
     settings, variants = list(study.settings), list(study.variants)
     predicted: dict[str, tuple[str, list[str], str]] = {}
     of_settings: dict[str, str] = {}
+    checked: set[str] = set()
     for cell in study.cells():
         once = cell.setting == settings[0] or cell.first or cell.variant == variants[0]
         if cell.fold or cell.seed != study.seeds[0] or not once or study.is_finished(cell):
@@ -163,7 +164,7 @@ def check(study: Study) -> None:
                 run = Run(parse("crossval", cell.arguments))
                 if run.ranks.size > 1:
                     raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
-                run.check()
+                run.check(checked)
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
             tested = run.data.positions("test")
             judged = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())

@@ -101,7 +101,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     hashes = {argument: jobs[name].stored.hash for argument, name in stage.upstream.items()}
     hashes |= {argument: digest_file(path, f"{stage.kind}.model.{argument}") for argument, path in given.items()}
     fusion = protocol.fusion_arguments() if stage.kind in ("teacher", "student") else {}
-    model = {k: v for k, v in section["model"].items() if not _is_upstream(k)} | _encoders(config, data, stage) | fusion
+    model = {k: v for k, v in section["model"].items() if not is_upstream(k)} | _encoders(config, data, stage) | fusion
     if stage.modality is not None:
         model["modality"] = stage.modality
     arguments = {**config["data"].get("init_args", {}), **protocol.data_arguments(stage.name)}
@@ -176,13 +176,14 @@ def _encoders(config: dict[str, Any], data: Any, stage: Stage) -> dict[str, Any]
     return {"encoder": encoders[data.prevalent]} if stage.kind == "student" else {}
 
 
-def _is_upstream(argument: str) -> bool:
+def is_upstream(argument: str) -> bool:
+    """Return whether a model's argument names checkpoints of earlier stages."""
     return argument.endswith(("_ckpt", "_ckpts"))
 
 
 def _given(config: dict[str, Any], stage: Stage) -> dict[str, str]:
     """Upstream checkpoints that the user gives, by argument."""
-    values = {k: v for k, v in section_of(config, stage)["model"].items() if _is_upstream(k) and v}
+    values = {k: v for k, v in section_of(config, stage)["model"].items() if is_upstream(k) and v}
     given = {argument: str(path) for argument, path in flatten(values).items() if path} if values else {}
     for argument in given:
         modality = argument.partition(".")[2]

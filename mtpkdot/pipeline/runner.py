@@ -116,13 +116,16 @@ class Run:
         for sentence in self.data.undefined():
             print(f"{sentence}.", flush=True)
 
-    def check(self) -> None:
+    def check(self, checked: set[str] | None = None) -> None:
         """Stop at what `fit` would stop at before it trains anything.
+
+        Args:
+            checked: see `check_modules`.
 
         Raises:
             UserError: a module that cannot be built, or a folder that holds a run of another configuration.
         """
-        self._check_modules()
+        self._check_modules(checked)
         found = self._changed(self._before())
         if found is not None and self.resume:
             raise found[0]
@@ -213,10 +216,9 @@ class Run:
         if missing := self.data.unsubmitted:
             print(f"Missing in it, since they cannot be read: {', '.join(missing)}", flush=True)
 
-    def _check_modules(self) -> None:
-        check_modules(
-            [self.jobs[stage.name] for stage in self.wanted], self.data, self.features, self.preemption, self.tracking
-        )
+    def _check_modules(self, checked: set[str] | None = None) -> None:
+        jobs = [self.jobs[stage.name] for stage in self.wanted]
+        check_modules(jobs, self.data, self.features, self.preemption, self.tracking, checked)
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored
