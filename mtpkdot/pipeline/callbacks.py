@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from mtpkdot.errors import DivergedError
@@ -101,7 +102,7 @@ class Divergence(Callback):
         if trainer.precision == "16-mixed":
             return  # its scaler tries too large a scale on purpose, and leaves such a step out
         found = [(name, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None]
-        if not found or bool(torch.stack(torch._foreach_norm([grad for _, grad in found])).isfinite().all()):
+        if bool(get_total_norm([gradient for _, gradient in found]).isfinite()):
             return
         for name, gradient in found:
             if not bool(gradient.isfinite().all()):  # finite ones may have a norm that is not

@@ -56,6 +56,8 @@ _TABLES = {"mtpkdot.losses.rivals.RIVALS", "mtpkdot.losses.methods.RECIPES"}
 _TRAINING = [
     ("mtpkdot.pipeline.training", "StageCLI"),
     ("mtpkdot.pipeline.training", "train"),
+    ("mtpkdot.pipeline.callbacks", "Best"),
+    ("mtpkdot.pipeline.callbacks", "Built"),
     ("mtpkdot.pipeline.callbacks", "StepSeed"),
     ("mtpkdot.pipeline.callbacks", "ResumableEarlyStopping"),
 ]
