@@ -235,13 +235,11 @@ class StageModule(L.LightningModule):
         means = {f"train/{name}": value for name, value in self.trained.take().items()}
         self.log_dict(means, sync_dist=True)
 
-    def on_validation_epoch_start(self) -> None:
-        """Keep the weights that are about to be scored; callbacks have swapped theirs in by now."""
-        if self.keeps_scored and not self.trainer.sanity_checking:
-            self.scored = {name: value.detach().clone() for name, value in self.state_dict().items()}
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Metrics of every head on the labelled samples, or the loss for stages without heads."""
+        if self.keeps_scored and batch_idx == 0 and not self.trainer.sanity_checking:
+            # Here, for callbacks may swap weights in any hook before this one.
+            self.scored = {name: value.detach().clone() for name, value in self.state_dict().items()}
         if self.monitors_loss:
             self.held_out.add({"loss": self.losses(batch)["loss"]}, sum(row_counts(batch.index)))
             return

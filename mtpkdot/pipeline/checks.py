@@ -1,6 +1,7 @@
 """All that can be found wrong before the first stage is trained."""
 
 import json
+import sysconfig
 import tempfile
 import traceback
 from argparse import ArgumentError
@@ -211,8 +212,7 @@ def check_modules(
             ) as error:
                 if _is_ours(error):
                     raise
-                message = reason(str(error))
-                raise ConfigError(f"{name} cannot be built: {message}", "Correct its section.") from error
+                raise _unbuilt(name, error) from error
         check_plugins(cli.config_init.trainer.plugins)
         check_callbacks(cli.chosen, cli.model, name, job.fit["accumulate_grad_batches"])
         check_setup(cli.chosen, cli.trainer, cli.model)
@@ -224,6 +224,16 @@ def check_modules(
         if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
             told = True
             print(f"{precision} is emulated on this device and slow; --trainer.precision 32-true is faster here.")
+
+
+def _unbuilt(stage: str, error: Exception) -> ConfigError:
+    """Return the line for a stage that cannot be built: the trainer section, the user's own class, or its section."""
+    frames, message = traceback.extract_tb(error.__traceback__), reason(str(error))
+    if any(frame.name == "instantiate_trainer" for frame in frames):
+        return ConfigError(f"the trainer section: {message}", "Correct it.")
+    if _own(frames):
+        return ConfigError(f"{stage} cannot be built: {message} ({_place(error)})", "Correct that file.")
+    return ConfigError(f"{stage} cannot be built: {message}", "Correct its section.")
 
 
 def _built(job: Job, data: BaseData) -> str:
@@ -283,15 +293,22 @@ def _problem(found: Any, encoder: nn.Module, mask: torch.Tensor, per_step: bool)
     return ""
 
 
+def _own(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
+    """Return the frames within the user's own code."""
+    base = Path(sysconfig.get_paths()["stdlib"])
+    return [
+        frame
+        for frame in frames
+        if "site-packages" not in frame.filename
+        and "mtpkdot" not in Path(frame.filename).parts
+        and base not in Path(frame.filename).parents
+    ]
+
+
 def _place(error: BaseException) -> str:
     """Return file and line where an error was raised last within the user's own code."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame
-        for frame in frames
-        if "site-packages" not in frame.filename and "mtpkdot" not in Path(frame.filename).parts
-    ]
-    frame = (own or frames)[-1]
+    frame = (_own(frames) or frames)[-1]
     return f"{Path(frame.filename).name}, line {frame.lineno}"
 
 

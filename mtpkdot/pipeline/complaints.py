@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -35,6 +36,8 @@ def objection(message: str, parser: ArgumentParser) -> tuple[str, str]:
     """
     of_many = "Union subtypes" in message
     told = f"{message.partition(':')[0]}: {reason(message)}" if of_many else one_line(message)
+    if encoder := re.search(r'key "([^"]+)": Type \S*Callable\[\[mtpkdot\.models\.encoder\.Steps\].*?: (.*)', told):
+        told = f"{encoder[1]} is no class with a first argument `steps: Steps`, as every encoder is ({encoder[2]})"
     return told, _guess(told, keys(parser))
 
 
@@ -68,7 +71,7 @@ def _empty(content: Any, prefix: str = "") -> Iterator[str]:
 
 def _guess(message: str, known: list[str]) -> str:
     if option := re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message):
-        return nearest(option[1], known)
+        return _nearest_key(option[1], known)
     if option := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
         prefix = f"{option[1]}."
         return nearest(option[2], [key.removeprefix(prefix) for key in known if key.startswith(prefix)])
@@ -82,6 +85,16 @@ def _guess(message: str, known: list[str]) -> str:
     if named := re.search(r"(?:does not accept|not expected|is not accepted).*?'([^']+)'", message):
         return nearest(named[1], [key.rpartition(".")[2] for key in known])
     return ""
+
+
+def _nearest_key(key: str, known: list[str]) -> str:
+    """Return `Did you mean ...? ` for a dotted key, by its last part first: the parts before it are alike for many."""
+    lasts = {other.rpartition(".")[2] for other in known}
+    last = (get_close_matches(key.rpartition(".")[2], lasts, n=1) or [""])[0]
+    found = [other for other in known if other.rpartition(".")[2] == last]
+    if key.startswith("trainer.") and any(other.endswith(f".fit.{last}") for other in found):
+        return f"Did you mean <stage>.fit.{last}? "  # what Lightning has in its Trainer
+    return nearest(key, found)
 
 
 def _arguments(path: str) -> list[str]:

@@ -60,6 +60,9 @@ _TRAINING = [
     ("mtpkdot.pipeline.callbacks", "Built"),
     ("mtpkdot.pipeline.callbacks", "StepSeed"),
     ("mtpkdot.pipeline.callbacks", "ResumableEarlyStopping"),
+    ("mtpkdot.pipeline.features", "FeaturesAtHand"),
+    ("mtpkdot.pipeline.trainer", "BatchTrainer"),
+    ("mtpkdot.metrics.collections", "best_mode"),
 ]
 _ENCODING = [
     ("mtpkdot.pipeline.features", "FeatureCache"),

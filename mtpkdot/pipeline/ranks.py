@@ -21,6 +21,7 @@ from mtpkdot.errors import ConfigError, DivergedError, UserError
 T = TypeVar("T")
 # Processes wait for the first one while another run trains the stage that they need.
 _PATIENCE = timedelta(days=7)
+_PLACED = {"NODE_RANK", "GROUP_RANK", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"}  # one of which every launcher sets
 _PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
@@ -54,6 +55,11 @@ class Ranks:
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             step = "Correct it, e.g. with --trainer.accelerator cpu --trainer.devices 1."
             raise ConfigError(f"the trainer section: {' '.join(str(error).split())}", step) from error
+        if trainer["num_nodes"] > 1 and not _PLACED & os.environ.keys():
+            raise ConfigError(
+                f"trainer.num_nodes is {trainer['num_nodes']}, but nothing has started the program on several machines",
+                "Start it with torchrun or srun, or set NODE_RANK and MASTER_ADDR on every machine.",
+            )
         self._strategy: Any = probe.strategy
         self._told: UserError | None = None
         self.size, self.rank = probe.world_size, probe.global_rank if probe.world_size > 1 else 0

@@ -140,6 +140,9 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
             raise ConfigError(f"trainer.{key} is {value!r}, but {reason}", f"Leave trainer.{key} out.")
     if trainer["limit_val_batches"] == 0:
         raise ConfigError("trainer.limit_val_batches is 0, so no epoch can be chosen", "Remove it.")
+    often = trainer["log_every_n_steps"]
+    if often is not None and often < 0:
+        raise ConfigError(f"trainer.log_every_n_steps is {often}", "Choose 1 or more, or 0 for epochs alone.")
     check_loggers(trainer["logger"])
 
 

@@ -49,7 +49,11 @@ STOPS = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.mode=max"]
         (["--trainer.limit_test_batches=1"], ["limit_test_batches is 1"]),
         (["--trainer.barebones=true"], ["barebones"]),
         (["--trainer.devices=[0]"], ["devices"]),
-        (["--trainer.profiler=nonsense"], ["profiler"]),
+        (["--trainer.profiler=nonsense"], ["the trainer section", "profiler"]),
+        (["--trainer.num_nodes=2"], ["num_nodes is 2", "torchrun"]),
+        (["--trainer.log_every_n_steps=-3"], ["log_every_n_steps is -3"]),
+        (["--trainer.max_epochs=5"], ["Did you mean <stage>.fit.max_epochs?"]),
+        (["--trainer.gradient_clip_val=1"], ["Did you mean <stage>.fit.gradient_clip_val?"]),
         (["--trainer.plugins=lightning.pytorch.plugins.environments.LightningEnvironment"], ["LightningEnvironment"]),
         (["--trainer.logger=TensorBoardLogger"], ["save_dir"]),
         (["--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=x", "--trainer.logger.version=0"], ["version 0"]),
@@ -90,6 +94,11 @@ def test_without_a_config_one_that_runs_is_named(complaint):
 
 ENCODERS = {
     "NoSteps": ("def __init__(self): super().__init__(None, 4)", "", ["NoSteps", "backbone.video"]),
+    "Forgets": (
+        "def __init__(self, steps): super().__init__(dim=4)",
+        "",
+        ["'steps'", "mine_encoders.py, line"],
+    ),
     "Flat": ("", "return x.flatten(2)[:, :, :4]", ["Flat", "returns Tensor", "features (B, T', dim)"]),
     "Wide": ("", "return x.flatten(2), mask", ["Wide", "(2, 2, 32)", "(2, T', 4)"]),
     "Unmasked": ("", "return x.flatten(2)[:, :, :4], None", ["Unmasked", "two tensors"]),
