@@ -92,6 +92,8 @@ def test_what_a_class_of_the_user_s_own_logs_may_be_monitored():
         def on_train_start(self, trainer, pl_module):
             """Logs `val/mine`."""
 
+    with pytest.raises(ConfigError, match="val/mine"):
+        check_callbacks([EarlyStopping("val/mine")], Module(), "teacher", 1)
     check_callbacks([Logs(), EarlyStopping("val/mine")], Module(), "teacher", 1)
 
 
