@@ -15,6 +15,7 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -174,13 +175,14 @@ def iter_frames(path: Path, threads: int = 1) -> Iterator[tuple[float, NDArray[n
             stream.thread_type = "AUTO"
         step = 1 / float(stream.average_rate or 25)
         origin, previous = _origin(container), None
+        convert = VideoReformatter()  # one for all frames: a frame's own starts threads for every picture
         try:
             for packet in _packets(container):
                 if packet.stream.index != stream.index:
                     continue
                 for frame in stream.decode(packet):
                     time = _next_time(frame.pts, frame.time_base, origin, previous, step)
-                    picture = cast(NDArray[np.uint8], frame.to_ndarray(format="rgb24"))
+                    picture = cast(NDArray[np.uint8], convert.reformat(frame, format="rgb24").to_ndarray())
                     yield time, np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
                     count, previous = count + 1, time
         except (av.FFmpegError, _CutOff) as error:
