@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 SHOWN = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which also names what there was
+AUTOMATION = [ROOT / ".github" / "workflows" / "ci.yml", ROOT / ".pre-commit-config.yaml"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -63,19 +65,27 @@ def test_every_page_is_in_the_table_of_contents():
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} <= listed
 
 
-@over("page", SHOWN)
+@over("page", [*SHOWN, *AUTOMATION])
 def test_every_file_verb_and_target_that_is_named_exists(page):
     text = page.read_text()
     for name in re.findall(r"\b(?:configs|tests|notebooks|mtpkdot|docs)/[\w/]+\.(?:yaml|sbatch|py|ipynb|md)\b", text):
         assert (ROOT / name).is_file(), name
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for words in re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", text, re.MULTILINE):
+    for words in re.findall(r"(?:^|`|run: |entry: )make ((?:[a-z-]+ ?)+)", text, re.MULTILINE):
         assert set(words.split()) <= set(targets), words
     in_code = [argv[:2] for argv in commands(page)]
     in_code += [span.split()[1:3] for span in re.findall(r"`(mtpkdot [a-z][^`]*)`", prose(page))]
     for verb, *rest in in_code:
         assert verb in VERBS, verb
         assert verb != "data" or rest[0] in DATA_VERBS, rest
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    released = re.findall(r"^## \[(\d.*)\] - (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert (version, citation["date-released"].isoformat()) == released[0]
+    assert citation["version"] == version
 
 
 @over("block", [block for page in SHOWN for block in blocks(page, "yaml")])
