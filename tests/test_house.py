@@ -70,7 +70,7 @@ def test_every_test_file_mirrors_a_source_file():
     whole_program = {
         "test_house",
         "test_configs",
-        "test_readme",
+        "test_docs",
         "test_notebooks",
         "test_resume",
         "test_kept",

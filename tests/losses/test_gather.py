@@ -118,7 +118,7 @@ def test_alone_all_rows_are_its_own():
     assert torch.equal(own_rows(*gather_rows(rows), row_counts(rows)), rows)
 
 
-# What a step sends is what the README's formula says
+# What a step sends is what the formula of docs/scaling.md says
 
 
 @pytest.mark.parametrize(("world", "share"), [(2, 16), (4, 8)])
