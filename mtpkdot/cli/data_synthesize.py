@@ -28,6 +28,7 @@ def synthesize(argv: Sequence[str]) -> None:
         "--layout", choices=("official", "frames"), default="official", help="as distributed, or folders of frames"
     )
     biovid.add_argument("--expression", type=float, default=0.6, help="how plainly faces show the pain")
+    biovid.add_argument("--people", choices=("all", "reactive"), default="all", help="without those who hardly react")
     affwild2 = twins.add_parser("affwild2", help="Aff-Wild2: faces and sound with valence and arousal")
     affwild2.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
     affwild2.add_argument("--videos", type=int, default=12, help="raw videos; 594 in the original")

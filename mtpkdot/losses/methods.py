@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Method = Literal[
     "none",
@@ -26,6 +26,8 @@ Method = Literal[
     "m2pkd",
     "rival",
 ]
+AUTO: Final = "auto"  # chosen by the data before anything is planned
+MethodOrAuto = Method | Literal["auto"]
 Term = Literal["task", "transport", "centroid", "output", "rival"]
 
 TeacherKind = Literal["joint", "adapted", "pooled", "own", "spread"]

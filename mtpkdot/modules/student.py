@@ -13,7 +13,7 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import STUDENT, Distillation, Teacher
 from mtpkdot.losses.gather import gather_rows
-from mtpkdot.losses.methods import Method, Term, needs_teachers, teachers_of, term_weights
+from mtpkdot.losses.methods import AUTO, MethodOrAuto, Term, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import Rule, TeacherSelection
@@ -59,7 +59,8 @@ class StudentModule(StageModule):
             `selftraining` and `labelprop`, which see no privileged modality (the better of the prevalent backbone and
             the student after its warm-up teaches, or labels spread in the backbone's space); a rival from the
             literature that is taught by the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`,
-            `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own.
+            `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own. In a config also `auto`:
+            `mtpkdot_plus` where training recordings lack labels, else `none`.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
             makes the teacher's predictions targets (soft labels, or values), on all samples that they teach; the own
             one of mtpkdot_plus is raised until a sample without a label counts no less than one with, times the trust
@@ -110,7 +111,7 @@ class StudentModule(StageModule):
         hallucinator_ckpt: str | None = None,
         teacher_ckpt: str | None = None,
         adapted_ckpt: str | None = None,
-        method: Method = "mtpkdot",
+        method: MethodOrAuto = "mtpkdot",
         weights: dict[Term, float] | None = None,
         weighting: Weighting = "fixed",
         ramp: float = 1.0,
@@ -147,6 +148,8 @@ class StudentModule(StageModule):
     ) -> None:
         super().__init__(per_step=per_step, **options)
         self.save_hyperparameters()
+        if method == AUTO:
+            raise ValueError("method auto is chosen by the data of a config; name a method here")
         self.ckpts = {
             "backbone": backbone_ckpt,
             "hallucinator": hallucinator_ckpt,

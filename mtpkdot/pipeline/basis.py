@@ -8,6 +8,7 @@ from mtpkdot.errors import UserError
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.identity import Policy, method_digest
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
+from mtpkdot.pipeline.method import resolve_method
 from mtpkdot.pipeline.store import digest
 from mtpkdot.pipeline.study import UPSTREAM, Cell, Overrides, Study
 
@@ -44,6 +45,7 @@ def _basis(cell: Cell) -> tuple[str, Policy]:
     """The basis of a cell, and what it says of changed code."""
     try:
         experiment = parse("crossval", cell.arguments)
+        resolve_method(experiment)
         jobs = make_jobs(experiment, wanted_stages(experiment, everything=True)[1])
     except UserError as error:
         raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error

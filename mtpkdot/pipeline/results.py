@@ -173,15 +173,19 @@ def _primary(rows: Iterable[Row], prevalent: str, split: str) -> dict[str, float
 
 
 def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
-    """Return a sentence with what to try if the student is below its lower bound on validation.
+    """Return a sentence with what to try if the student is below its lower bound on a part.
 
     Args:
         rows: of the results.
         prevalent: the student's modality.
         method: the student's.
     """
-    values = _primary(rows, prevalent, "validation")
-    if not values.get("student", math.inf) < values.get("lower bound", -math.inf):
+    rows, below = list(rows), []
+    for split in dict.fromkeys(row.split for row in rows):
+        values = _primary(rows, prevalent, split)
+        if values.get("student", math.inf) < values.get("lower bound", -math.inf):
+            below.append(f"{split} ({values['student']:.4f} < {values['lower bound']:.4f})")
+    if not below:
         return []
     others = [
         "--student.model.method mtpkdot_plus, which hands on the backbone where no epoch is better"
@@ -191,8 +195,8 @@ def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
         "recordings without a label beside the labelled ones",
     ]
     return [
-        f"On validation the student ({values['student']:.4f}) is below its lower bound, {prevalent} alone "
-        f"({values['lower bound']:.4f}): distillation does not pay here. Try {', '.join(others[:-1])} or {others[-1]}."
+        f"The student is below its lower bound, {prevalent} alone, on {' and '.join(below)}: distillation does not pay "
+        f"here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
     ]
 
 

@@ -23,6 +23,7 @@ from mtpkdot.pipeline.evaluation import SPLITS, Evaluation, Prediction
 from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.identity import Change, changed, changed_files, data_keys, encoder_keys, told_files
 from mtpkdot.pipeline.jobs import Job, make_jobs, wanted_stages
+from mtpkdot.pipeline.method import resolve_method
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.protocol import Protocol, expand
 from mtpkdot.pipeline.ranks import Ranks
@@ -60,6 +61,7 @@ class Run:
         for name, value in decided.items():
             setattr(self.data, name, value)
         self.data.check()
+        self.resolved = resolve_method(experiment)
         self.wanted, stages = wanted_stages(experiment)
         self.trains = trains
         self.ranks = Ranks(self.config["trainer"])
@@ -110,6 +112,8 @@ class Run:
                 self._check_upstream(stage, {other.name for other in self.wanted})
         self._claim_folder()
         print(self.data.summary(), flush=True)
+        if self.resolved:
+            print(self.resolved, flush=True)
         for name in self.experiment.defaulted:
             if any(stage.name == f"backbone.{name}" for stage in self.wanted):
                 print(f"backbone.{name} has no section in the config, and runs on defaults")
@@ -199,7 +203,7 @@ class Run:
             kept = []  # no number without its predictions
         rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), list(KINDS).index(row.stage)))
         told = [f"{name} {note}." for name, found in notes.items() for note in found]
-        told += [f"{sentence}." for sentence in self.data.undefined()]
+        told += [f"{sentence}." for sentence in (*self.data.undefined(), self.resolved) if sentence]
         told += below_bound(rows, self.data.prevalent, self.config["student"]["model"]["method"])
         text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name, told)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)

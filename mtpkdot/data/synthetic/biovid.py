@@ -19,6 +19,8 @@ from mtpkdot.data.synthetic.expressions import Course, Expression, Pose, head_mo
 from mtpkdot.data.synthetic.writing import Progress, in_parallel, new_tree, random_for, write_jpeg, write_video
 from mtpkdot.errors import DataConfigError
 
+People = Literal["all", "reactive"]
+
 FRAMES, FRAME_RATE = 138, 25
 SAMPLES, SAMPLE_RATE = 2816, 512
 _LEVELS = dict(zip(CLASSES, (0.0, 0.25, 0.45, 0.7, 1.0), strict=True))
@@ -93,6 +95,7 @@ def synthesize(
     seed: int = 0,
     workers: int = 1,
     expression: float = 0.6,
+    people: People = "all",
     progress: Progress | None = None,
 ) -> list[str]:
     """Write a twin of BioVid.
@@ -108,6 +111,7 @@ def synthesize(
         seed: the same arguments and seed give the same pixels and the same bytes of signals.
         workers: processes.
         expression: how plainly faces show pain; 0 not at all.
+        people: `reactive` makes none of those who hardly react, of whom the original has 20 among 87.
         progress: called with (clips done, all clips).
 
     Returns:
@@ -117,8 +121,10 @@ def synthesize(
         DataError: `out` is not empty, or an argument is out of range.
     """
     _check(subjects, clips, classes, size, part, layout, seed)
+    if people not in ("all", "reactive"):
+        raise DataConfigError(f"there are no people {people!r}", "Choose all or reactive.")
     chosen = [name for name in CLASSES if name in classes]
-    names = subject_ids(subjects)
+    names = subject_ids(subjects, people)
     made = [
         Clip(subject, name, _NUMBERED.index(name) * clips + i + 1, part, expression, seed)
         for subject in names
@@ -139,12 +145,17 @@ def synthesize(
     ]
 
 
-def subject_ids(count: int) -> list[str]:
-    """The ids of the first `count` people, sorted: some who hardly react, some of the hold-out, and others."""
+def subject_ids(count: int, people: People = "all") -> list[str]:
+    """Return the ids of the first `count` people, sorted: some of the hold-out, others, and some who hardly react.
+
+    Args:
+        count: of people.
+        people: `reactive` leaves out those who hardly react.
+    """
     others = ["071309_w_21", "073109_w_28"]
     taken = {name.split("_")[0] for name in (*LOW_REACTION, *HOLDOUT, *others)}
     random = random_for(0, "subjects")
-    while len(others) + len({*LOW_REACTION, *HOLDOUT}) < max(count, 87):
+    while len(others) < count:
         month, day, hour = random.integers([7, 1, 8], [13, 29, 18])
         stem = f"{month:02d}{day:02d}{hour:02d}"
         if stem not in taken:
@@ -152,6 +163,8 @@ def subject_ids(count: int) -> list[str]:
             others.append(f"{stem}_{'mw'[random.integers(2)]}_{random.integers(18, 66)}")
     low = [name for name in LOW_REACTION if name not in HOLDOUT]
     mixed = [name for group in zip_longest(others, HOLDOUT, low) for name in group if name]
+    if people == "reactive":
+        mixed = [name for name in mixed if name not in LOW_REACTION]
     return sorted(mixed[:count])
 
 

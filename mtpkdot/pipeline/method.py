@@ -1,0 +1,36 @@
+"""The method that `auto` stands for, by the data."""
+
+import yaml
+
+from mtpkdot.losses.methods import AUTO, Method
+from mtpkdot.pipeline.config import Experiment
+
+
+def resolve_method(experiment: Experiment) -> str:
+    """Put a method in the place of `auto`: `mtpkdot_plus` where training recordings lack labels, else `none`.
+
+    It is the one that is identified, trained and written down; reads the data where the method is `auto`.
+
+    Args:
+        experiment: is changed, its text as well.
+
+    Returns:
+        A sentence on the choice, empty where the method was named.
+
+    Raises:
+        DataError: from reading the data.
+    """
+    model = experiment.config["student"]["model"]
+    if model["method"] != AUTO:
+        return ""
+    data = experiment.data
+    recordings, labelled = len(data.positions("train")), len(data.positions("train", labelled_only=True))
+    method: Method = "mtpkdot_plus" if labelled < recordings else "none"
+    model["method"] = method
+    text = yaml.safe_load(experiment.text)
+    text["student"]["model"]["method"] = method
+    experiment.text = yaml.safe_dump(text, sort_keys=False)
+    reason = f"{recordings - labelled} of {recordings} training recordings have no label"
+    if method == "none":
+        reason = f"all {recordings} training recordings have a label, where no teacher was seen to help"
+    return f"student.model.method auto is {method}: {reason}"
