@@ -10,7 +10,7 @@ PACKAGES = {
     "av": ("PyAV", "video", "reading and writing videos"),
     "cv2": ("OpenCV", "video", "reading and writing pictures"),
     "h5py": ("h5py", "tables", "reading .h5 files"),
-    "matplotlib": ("matplotlib", "report", "drawing a report"),
+    "matplotlib": ("Matplotlib", "report", "drawing a report"),
     "submitit": ("submitit", "slurm", "crossval --submit"),
     "tensorboard": ("TensorBoard", "tensorboard", "the TensorBoardLogger"),
 }
