@@ -119,3 +119,11 @@ def test_a_missing_package_is_one_line_and_nothing_is_written(name, ended):
     what, extra = WITHOUT[name]
     line = f"mtpkdot: error: {what}, which is not installed. Install it with `pip install 'mtpkdot[{extra}]'`."
     assert ended[name] == {"name": name, "code": 2, "said": [line], "left": []}
+
+
+def test_tensorboard_shows_the_curves_of_a_stage(tiny_config, tmp_path):
+    pytest.importorskip("tensorboard")
+    logger = ["--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path}/logs"]
+    words = ["stage", "backbone.video", "--config", str(tiny_config), f"--pipeline.root={tmp_path}/runs", *logger]
+    assert main(words) == 0
+    assert list(tmp_path.glob("logs/lightning_logs/backbone.video/version_0/events.out.tfevents.*"))
