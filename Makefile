@@ -8,7 +8,7 @@ export MTPKDOT_TEST_DATA ?= $(wildcard ../shared/data)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick bench lint types format clean
+.PHONY: help demo test test-quick test-min wheel bench lint types format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,13 @@ test: lint types ## Lint, type-check and test
 
 test-quick: $(VENV)/.installed-dev ## Test the parts, without the tests that run the whole program: under two minutes
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow and not slurm'
+
+# Of the oldest packages with the newest of what those need: warnings between these are not ours.
+test-min: .venv-min/.installed ## Test the parts with the lowest version of every package, in .venv-min
+	.venv-min/bin/python -m pytest --numprocesses 2 --dist worksteal -W default -m 'not slow and not slurm'
+
+wheel: $(VENV)/bin/python ## Build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .
@@ -37,7 +44,7 @@ format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environment and caches, never runs or data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) .venv-min .mypy_cache .ruff_cache .pytest_cache *.egg-info build dist
 
 data/biovid_twin: | $(VENV)/.installed
 	$(BIN)/mtpkdot data synthesize biovid $@ --subjects 12 --clips 8 --classes BL1 PA4 --size 96
@@ -47,9 +54,15 @@ $(VENV)/bin/python:
 
 # The stamps are newer than pyproject.toml exactly when everything in it is installed.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@ $(VENV)/.installed
+
+.venv-min/.installed: pyproject.toml tests/minimum.py
+	$(PYTHON) -m venv .venv-min
+	$(PYTHON) tests/minimum.py > .venv-min/constraints.txt
+	.venv-min/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-min/constraints.txt --editable '.[dev]'
+	touch $@

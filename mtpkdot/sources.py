@@ -222,6 +222,9 @@ def _installed() -> tuple[Path, ...]:
     """Folders of installed packages and of the standard library."""
     paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {*site.getsitepackages(), site.getusersitepackages()}
+    torch = importlib.util.find_spec("torch")
+    if torch is not None and torch.origin is not None:  # elsewhere: `pip install --target`, a folder of PYTHONPATH
+        paths.add(str(Path(torch.origin).parents[1]))
     return tuple(Path(path).resolve() for path in paths if path)
 
 

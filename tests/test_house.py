@@ -80,6 +80,7 @@ def test_every_test_file_mirrors_a_source_file():
         "test_per_step",
         "test_methods",
         "test_rivals",
+        "test_packaging",
         "test_slurm",
     }
     for path in (ROOT / "tests").rglob("test_*.py"):

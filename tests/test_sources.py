@@ -1,8 +1,11 @@
 """Digests follow what is run, through imports, and nothing else."""
 
 import ast
+import os
+import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -172,3 +175,16 @@ def test_statements_are_known_by_the_names_that_they_define():
     assert file.imports == {"b": ("a", None), "f": ("f", None)}
     assert set(file.defined) == {"b", "c", "d"}
     assert file.always == [0]
+
+
+def test_packages_on_a_path_of_the_user_are_no_code_of_his():
+    import torch
+
+    root, places = Path(__file__).parent.parent, Path(torch.__file__).parent.parent
+    program = "from mtpkdot.sources import sources; print('\\n'.join(sources(['mtpkdot.models.Head']).files))"
+    there = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{places}"}
+    # -S: Python knows of no other place where packages lie.
+    done = subprocess.run([sys.executable, "-S", "-c", program], env=there, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert all(file.startswith("mtpkdot/") for file in done.stdout.split())
+    assert "mtpkdot/models/head.py" in done.stdout.split()

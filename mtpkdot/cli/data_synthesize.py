@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mtpkdot.cli.arguments import Parser
+from mtpkdot.extras import require
 
 
 def synthesize(argv: Sequence[str]) -> None:
@@ -40,6 +41,8 @@ def synthesize(argv: Sequence[str]) -> None:
         twin.add_argument("--workers", type=int, default=cores, help="processes")
     options = vars(parser.parse_args(argv))
     name = options.pop("name")
+    require("cv2")
+    require("av")
     with tqdm(desc=f"synthesizing {name}", unit="recording", disable=None) as bar:
 
         def progress(done: int, total: int) -> None:

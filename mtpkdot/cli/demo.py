@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtpkdot import shipped
 from mtpkdot.cli.arguments import Parser
 from mtpkdot.errors import ConfigError
 
@@ -31,7 +32,9 @@ def demo(argv: Sequence[str]) -> None:
         UserError: from the verbs that it calls.
     """
     parser = Parser(prog="mtpkdot demo", description=_TEXT)
-    parser.add_argument("--seed", type=int, default=0, help="of the generated people and the training; others have folders of their own")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the generated people and the training; others have folders of their own"
+    )
     seed = parser.parse_args(list(argv)).seed
     if seed < 0:
         raise ConfigError(f"--seed is {seed}", "Choose 0 or more.")
@@ -39,7 +42,7 @@ def demo(argv: Sequence[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     name = "demo" if seed == 0 else f"demo-{seed}"
     twin, run, report = Path("data", name), Path("runs", name), Path("reports", name)
-    config = shipped("demo.yaml")
+    config = shipped.config("demo.yaml")
     if twin.is_dir():
         print(f"1/3 The generated people are in {twin}", flush=True)
     else:

@@ -19,6 +19,7 @@ Verb = Callable[[Sequence[str]], int | None]
 
 # Verb -> (module and function, help line).
 VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("mtpkdot.cli.demo:demo", "the first run: from generated raw video to a report"),
     "fit": ("mtpkdot.cli.experiment:fit", "train every stage of an experiment and evaluate them"),
     "stage": ("mtpkdot.cli.experiment:stage", "train one stage, taking the earlier ones from earlier runs"),
     "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),

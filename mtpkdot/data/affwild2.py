@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mtpkdot.data.batch import Clips, FloatArray, IntArray, Rows, Samples, StrArray
 from mtpkdot.data.clips import SOUND_SCALE, PictureClips, SoundClips
-from mtpkdot.data.decode import frame_times, read_sound, video_info
 from mtpkdot.data.layouts.affwild2 import find
 from mtpkdot.data.layouts.affwild2_text import read_annotation
 from mtpkdot.data.media import MediaData
@@ -76,6 +75,8 @@ class _Converter:
         self, path: Path, problems: list[Problem]
     ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.int16] | None]:
         """Times of the frames in seconds and sound of a raw video, each None where it cannot be read or is absent."""
+        from mtpkdot.data.streams import frame_times, read_sound, video_info
+
         times = None
         try:
             times = frame_times(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
-from mtpkdot.data.prepare import Convert, killed, start_worker
+from mtpkdot.data.prepare import Convert, check_decoders, killed, start_worker
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
 
@@ -72,6 +72,7 @@ def check(data: "MediaData", decode: bool = True) -> Report:
     lost = len(inventory.lost) + len(inventory.recordings) - len(usable)
     if not decode:
         return Report(inventory, 0, len(usable), lost)
+    check_decoders(inventory)
     results = list(_decoded(usable, data))
     failed = sum(not result.used for result in results)
     problems = [problem for result in results for problem in result.problems]

@@ -13,6 +13,7 @@ from mtpkdot.data.batch import BoolArray, Clips, IntArray, StrArray
 from mtpkdot.data.decode import decode_jpegs
 from mtpkdot.data.prepared import Store, recording_path
 from mtpkdot.data.transforms import Augment
+from mtpkdot.extras import require
 
 SOUND_SCALE = 32767.0  # int16 of a full swing
 
@@ -48,6 +49,9 @@ class PictureClips(_StoredClips):
     offsets: dict[str, IntArray]
     size: int
     media = True
+
+    def __post_init__(self) -> None:
+        require("cv2")  # now, and not when the first batch is read
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override] # computed

@@ -20,6 +20,7 @@ import pandas as pd
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
 from mtpkdot.data.tables import place, plain_text, read_table
 from mtpkdot.errors import DataConfigError, DataError
+from mtpkdot.extras import require
 from mtpkdot.limits import check_bytes
 
 _RESERVED = ("ids", "mask")
@@ -82,6 +83,7 @@ def digest_features(path: Path) -> str:
     with path.open("rb") as file:
         own = hashlib.file_digest(file, "sha256")
     if path.suffix in _HIERARCHICAL:
+        require("h5py")
         from mtpkdot.data.hierarchical import digest_elsewhere
 
         with _reading(path):
@@ -187,6 +189,7 @@ def _declared(file: IO[bytes]) -> int:
 
 
 def _read_h5(path: Path) -> dict[str, npt.NDArray[Any]]:
+    require("h5py")
     from mtpkdot.data.hierarchical import read_datasets
 
     return read_datasets(path)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtpkdot.data.batch import IntArray
-from mtpkdot.data.decode import DecodeError, encode_jpeg, frame_times, iter_frames, read_jpeg
+from mtpkdot.data.decode import DecodeError, encode_jpeg, read_jpeg
 from mtpkdot.data.faces import Box, FaceDetector, boxes_per_frame, centre_box, crop, find_boxes, read_boxes
 from mtpkdot.data.recordings import Problem
 from mtpkdot.errors import DataConfigError, DataError
@@ -98,6 +98,8 @@ def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
     """
     if path.is_dir():
         return _from_folder(path, id, settings)
+    from mtpkdot.data.streams import iter_frames
+
     boxes = _boxes(path, id, settings)
     files, times = [], []
     for number, (time, frame) in enumerate(iter_frames(path)):
@@ -157,15 +159,25 @@ def _boxes(path: Path, id: str, settings: PictureSettings) -> npt.NDArray[np.flo
     if settings.crop == "face":
         if path.is_dir():
             raise DataError(f"{path}: faces are searched in videos, not in folders of frames", "Set crop to whole.")
+        from mtpkdot.data.streams import iter_frames
+
         return find_boxes((frame for _, frame in iter_frames(path)), FaceDetector(), settings.detect_every)
     if settings.crop == "boxes":
         assert settings.boxes is not None
         boxes = _box_file(settings.boxes)
         if id not in boxes:
             raise DataError(f"{settings.boxes} has no box of {id}", "Add it, or set on_error to skip.")
-        count = max(frame_files(path)) + 1 if path.is_dir() else len(frame_times(path))
-        return boxes_per_frame(boxes[id], count)
+        return boxes_per_frame(boxes[id], _count(path))
     return None
+
+
+def _count(path: Path) -> int:
+    """Frames of a video, or of a folder."""
+    if path.is_dir():
+        return max(frame_files(path)) + 1
+    from mtpkdot.data.streams import frame_times
+
+    return len(frame_times(path))
 
 
 @lru_cache(maxsize=2)

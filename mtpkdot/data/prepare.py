@@ -28,6 +28,7 @@ from mtpkdot.data.prepared import (
 )
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataConfigError, DataError, UnwritableError
+from mtpkdot.extras import require
 from mtpkdot.files import remove_torn
 from mtpkdot.progress import progress
 from mtpkdot.sources import sources
@@ -82,6 +83,7 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     listing = hashlib.sha256(text.encode()).hexdigest()
     if (store := _finished(folder, sources, listing)) is not None:
         return store
+    check_decoders(inventory)
     with _locked(folder):
         return _finished(folder, sources, listing) or _prepare(inventory, preparation, sources, listing)
 
@@ -102,6 +104,7 @@ def prepare_part(inventory: Inventory, preparation: Preparation, which: int, cou
     folder, skip = preparation.folder, preparation.on_error == "skip"
     usable = [r for r in inventory.recordings if r.usable][which - 1 :: count]
     share = replace(inventory, recordings=usable)
+    check_decoders(share)
     sources = dict(zip((r.id for r in usable), fingerprints(share, preparation), strict=True))
     failed = 0
     with ExitStack() as own:
@@ -126,6 +129,20 @@ def _check(inventory: Inventory, preparation: Preparation) -> None:
     unusable = [problem for problem in inventory.problems if problem.fatal]
     if unusable and preparation.on_error == "raise":
         raise _refused(unusable[0], len(unusable) - 1)
+
+
+def check_decoders(inventory: Inventory) -> None:
+    """Stop where a package is not installed that decodes the recordings.
+
+    Raises:
+        MissingExtraError: naming it.
+    """
+    files = [recording.files for recording in inventory.recordings if recording.usable]
+    if any("pictures" in roles for roles in files):
+        require("cv2")
+    media = (path for roles in files for role, path in roles.items() if role in ("pictures", "sound"))
+    if any(path.is_file() for path in media):
+        require("av")
 
 
 def _wanted(folder: Path, usable: list[Recording], sources: dict[str, str], skip: bool) -> list[Recording]:

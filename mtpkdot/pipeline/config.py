@@ -23,6 +23,7 @@ from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.stages import KINDS, filled
 from mtpkdot.pipeline.tracking import sweep_run
 from mtpkdot.pipeline.trainer import BatchTrainer
+from mtpkdot.shipped import with_located
 
 # What the pipeline decides itself: by stage (`<stage>.fit`), or because a stage has a folder of its own.
 _NOT_SHARED = {
@@ -131,7 +132,7 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
         ConfigError: unknown key, wrong type, unknown modality, missing file.
     """
     trust.grant(argv)
-    return _parsed(verb, argv)
+    return _parsed(verb, with_located(argv))
 
 
 def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]) -> Experiment:
@@ -222,7 +223,7 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     """
     trust.grant(argv)
     parser = _parser(verb, None)
-    data = _instantiate_data(parser, _run(parser, list(argv)))
+    data = _instantiate_data(parser, _run(parser, with_located(argv)))
     data.check_modalities()
     return data
 

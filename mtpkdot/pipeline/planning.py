@@ -15,6 +15,7 @@ from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.study import HEADS, MODELS, UPSTREAM, Overrides, Study, option
+from mtpkdot.shipped import located
 
 _METHODS = ("none", "pkdot", "mtpkdot")
 _OF_CELLS = ("pipeline.name", "pipeline.stages")  # of every cell its own
@@ -129,10 +130,11 @@ def read_study_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: missing file, unknown key, or a name that cannot be a folder.
     """
-    if not path.is_file():
+    file = Path(located(str(path)))
+    if not file.is_file():
         raise ConfigError(f"{path} does not exist", "Name a file of configs/ablations, or write one.")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())})", "Correct it.") from error
     known = {"config", "settings", "variants", "set", "folds", "seeds", "resample"}
@@ -157,6 +159,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
     if content.get("resample", "subject") not in ("subject", "seed"):
         raise ConfigError(f"{path}: resample is {content['resample']!r}", "Choose subject or seed.")
     if isinstance(content.get("config"), str):
+        # Beside the name that the user gave, not beside a shipped file: where that lies is no part of a study.
         content["config"] = str(path.parent / content["config"])
     return content
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtpkdot.errors import ConfigError, RunError
+from mtpkdot.extras import require
 
 Run = Callable[[Sequence[str]], int | None]
 
@@ -57,10 +58,7 @@ def submit(run: Run, arguments: Sequence[str], parts: int, folder: Path, options
     """
     if shutil.which("sbatch") is None:
         raise ConfigError("--submit needs Slurm, and there is no sbatch here", "Call it where jobs are submitted.")
-    try:
-        import submitit
-    except ImportError as error:
-        raise ConfigError("--submit needs the package submitit", "Install mtpkdot[slurm].") from error
+    submitit = require("submitit")
     executor = submitit.AutoExecutor(folder, cluster="slurm")
     try:
         executor.update_parameters(**{"name": "mtpkdot-crossval", "timeout_min": 240, **options})

@@ -4,6 +4,7 @@ import copy
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -21,10 +22,11 @@ from lightning.pytorch.callbacks import (
     Timer,
     WeightAveraging,
 )
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 
 from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.extras import require
 from mtpkdot.modules import StageModule
 
 
@@ -147,16 +149,21 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
 
 
 def check_loggers(section: Any) -> None:
-    """Stop at loggers that would delete what was logged before.
+    """Stop at loggers that would delete what was logged before, or that lack their package.
 
     Args:
         section: `trainer.logger`, as plain data.
 
     Raises:
-        ConfigError: a CSVLogger with a version of its own.
+        ConfigError: a CSVLogger with a version of its own, or a TensorBoardLogger without TensorBoard.
     """
     for logger in section if isinstance(section, list) else [section]:
-        if isinstance(logger, Mapping) and issubclass(_class_of(logger["class_path"]), CSVLogger):
+        if not isinstance(logger, Mapping):
+            continue
+        named = _class_of(logger["class_path"])
+        if issubclass(named, TensorBoardLogger) and find_spec("tensorboardX") is None:  # either will do
+            require("tensorboard")
+        if issubclass(named, CSVLogger):
             version = (logger.get("init_args") or {}).get("version")
             if version is not None:
                 raise ConfigError(

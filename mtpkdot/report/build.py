@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtpkdot.extras import require
 from mtpkdot.pipeline.store import write_text
 from mtpkdot.report.compare import Comparison, Difference, Value
 from mtpkdot.report.gather import gather
@@ -37,8 +38,9 @@ def compose(runs: Sequence[Path]) -> tuple[Page, pd.DataFrame]:
         The page, and the table of all values and differences.
 
     Raises:
-        UserError: a folder is neither a run nor a study.
+        UserError: a folder is neither a run nor a study, or Matplotlib is not installed.
     """
+    require("matplotlib")
     found = sources(runs)
     page = Page("Report of " + ", ".join(source.name for source in found))
     tables = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtpkdot.data import AffWild2, Split, affwild2
+from mtpkdot.data import AffWild2, Split, streams
 from mtpkdot.data.decode import DecodeError
 from mtpkdot.errors import DataError
 from tests.data.media_helpers import TEST_LIST, copied, decoded, heard, image, put
@@ -328,14 +328,14 @@ def test_a_raw_video_that_cannot_be_read_stops_or_gives_no_sound(affwild2_twin, 
     root = copied(affwild2_twin, tmp_path / "raw")
     video = next(iter(root.glob("batch1/1-*")))
     if kind == "sound":
-        whole = affwild2.read_sound
+        whole = streams.read_sound
 
         def read(path, rate):
             if path == video:
                 raise DecodeError(f"{path}: its sound breaks at 0.50 s (x)", "Copy it.")
             return whole(path, rate)
 
-        monkeypatch.setattr(affwild2, "read_sound", read)
+        monkeypatch.setattr(streams, "read_sound", read)
     else:
         put(video, {"torn": video.read_bytes()[: video.stat().st_size // 2], "empty": b"", "text": b"hello"}[kind])
     with pytest.raises(DataError, match=video.name):

@@ -37,7 +37,7 @@ def test_signals_are_read_as_written(tmp_path, columns, end):
     got = signals(tmp_path, text(values, columns, end=end) + end * 3)
     assert list(got.columns) == columns[1:]
     for place, name in enumerate(columns[1:], start=1):
-        np.testing.assert_allclose(got.columns[name], values[:, place], rtol=1e-13)
+        np.testing.assert_allclose(got.columns[name], values[:, place], rtol=1e-12)
         assert got.columns[name].dtype == np.float64
     assert got.rate == pytest.approx(RATE, rel=1e-6)
     np.testing.assert_allclose(got.times, np.arange(2816) / RATE, atol=1e-6)
@@ -48,7 +48,7 @@ def test_signals_are_read_as_written(tmp_path, columns, end):
 def test_numbers_survive_the_way_through_a_file(tmp_path_factory, numbers):
     values = np.column_stack([np.arange(len(numbers)) * 1e6 / RATE, numbers])
     got = signals(tmp_path_factory.mktemp("signals"), text(values, ["time", "gsr"]))
-    np.testing.assert_allclose(got.columns["gsr"], numbers, rtol=1e-13)
+    np.testing.assert_allclose(got.columns["gsr"], numbers, rtol=1e-12)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):

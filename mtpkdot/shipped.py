@@ -1,0 +1,62 @@
+"""The files of `configs/`, which travel with the package."""
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from mtpkdot.errors import ConfigError, nearest
+
+_FOLDER = Path(__file__).parent / "configs"
+
+
+def config(name: str) -> Path:
+    """Return where a file of `configs/` lies, in a checkout and in an installed package alike.
+
+    Args:
+        name: relative to `configs/`, such as `planted.yaml` or `slurm/fit.sbatch`.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    path = _FOLDER / name
+    if not path.is_file():
+        known = [str(file.relative_to(_FOLDER)) for file in _FOLDER.rglob("*.*")]
+        raise ConfigError(f"mtpkdot ships no configs/{name}", f"{nearest(name, known)}See {_FOLDER}.")
+    return path
+
+
+def located(name: str) -> str:
+    """Return the file that a user names, or the shipped one where `configs/...` is not in the working directory.
+
+    Args:
+        name: a path; of an ablation's config it may lead through `..`.
+    """
+    relative = Path(os.path.normpath(name))
+    if relative.parts[:1] != ("configs",) or Path(name).exists():
+        return name
+    if relative.exists():
+        return str(relative)
+    shipped = _FOLDER.joinpath(*relative.parts[1:])
+    if not shipped.is_file():
+        return name
+    _tell(relative, shipped)
+    return str(shipped)
+
+
+def with_located(arguments: Sequence[str]) -> list[str]:
+    """Return a command line whose `--config` names files that exist, see `located`."""
+    found = list(arguments)
+    for place, word in enumerate(found):
+        if word.startswith("--config="):
+            found[place] = f"--config={located(word.removeprefix('--config='))}"
+        elif word == "--config" and place + 1 < len(found):
+            found[place + 1] = located(found[place + 1])
+    return found
+
+
+@cache
+def _tell(relative: Path, shipped: Path) -> None:
+    """Say it once, and not among what `--print_config` prints."""
+    print(f"{relative} is not in this folder; taking the one that mtpkdot ships: {shipped}", file=sys.stderr)
