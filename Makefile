@@ -13,8 +13,8 @@ export OMP_NUM_THREADS ?= 1
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.installed | data/biovid_twin ## Train the whole method on generated raw video and signals
-	$(BIN)/mtpkdot fit --config configs/demo.yaml
+demo: $(VENV)/.installed ## The first run: from generated raw video to a report, in three minutes
+	$(BIN)/mtpkdot demo
 
 test: lint types ## Lint, type-check and test
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
@@ -45,9 +45,6 @@ format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
 
 clean: ## Remove the virtual environment and caches, never runs or data
 	rm -rf $(VENV) .venv-min .mypy_cache .ruff_cache .pytest_cache *.egg-info build dist
-
-data/biovid_twin: | $(VENV)/.installed
-	$(BIN)/mtpkdot data synthesize biovid $@ --subjects 12 --clips 8 --classes BL1 PA4 --size 96
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
