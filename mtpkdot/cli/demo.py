@@ -8,12 +8,13 @@ from mtpkdot import shipped
 from mtpkdot.cli.arguments import Parser
 from mtpkdot.errors import ConfigError
 
-_TEXT = """Show on generated data what the method is for: write a twin of BioVid (raw video and signals of invented people) into
-data/demo, train every stage on it, and report into reports/demo. It takes three minutes on two processor cores; the same
-command goes on where it was interrupted."""
+_TEXT = """Show on generated data what the method is for: write a twin of BioVid (raw video and signals of invented
+people) into data/demo, train every stage on it, and report into reports/demo. It takes three minutes on two processor
+cores; the same command goes on where it was interrupted."""
 
-# Arguments of `mtpkdot data synthesize biovid`.
-_TWIN = "--subjects 44 --clips 5 --classes BL1 PA4 --size 96 --people reactive --expression 4".split()
+# Arguments of `mtpkdot data synthesize biovid`: 14 people are tested, 6 select the epochs, 24 train.
+_TWIN = ["--subjects", "44", "--clips", "5", "--classes", "BL1", "PA4", "--size", "96"]
+_TWIN += ["--people", "reactive", "--expression", "4"]
 
 _NEXT = """Three commands to try next:
   mtpkdot crossval --config {config} --methods none,selftraining,mtpkdot_plus --folds 3{place}

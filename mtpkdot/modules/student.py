@@ -59,8 +59,8 @@ class StudentModule(StageModule):
             `selftraining` and `labelprop`, which see no privileged modality (the better of the prevalent backbone and
             the student after its warm-up teaches, or labels spread in the backbone's space); a rival from the
             literature that is taught by the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`,
-            `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own. In a config also `auto`:
-            `mtpkdot_plus` where training recordings lack labels, else `none`.
+            `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own. In a
+            config also `auto`: `mtpkdot_plus` where training recordings lack labels, else `none`.
         weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
             makes the teacher's predictions targets (soft labels, or values), on all samples that they teach; the own
             one of mtpkdot_plus is raised until a sample without a label counts no less than one with, times the trust

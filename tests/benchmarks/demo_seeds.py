@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.demo_seeds [--seeds 10] [--folder FOLDER]
 
-Prints a row per seed, failures too, then how often the student was above its lower bound and below the teacher on the test
-part, with the one-sided p of a sign test, and the mean gain with the standard error over seeds.
+Prints a row per seed, failures too, then how often the student was above its lower bound and below the teacher on the
+test part, with the one-sided p of a sign test, and the mean gain with the standard error over seeds.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from mtpkdot.data.splits import Split
 from mtpkdot.losses.task import class_probabilities
 from mtpkdot.pipeline.results import (
     Row,
+    below_bound,
     discard_torn,
     markdown,
     prediction_table,
@@ -109,3 +110,22 @@ def test_a_torn_file_is_discarded_whatever_becomes_of_the_other(gone, torn, tmp_
         (tmp_path / gone).unlink()
     discard_torn(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} - {"results.md"} == whole
+
+
+@pytest.mark.parametrize(
+    ("student", "parts"),
+    [
+        ({"validation": 0.6, "test": 0.6}, ""),
+        ({"validation": 0.6, "test": 0.4}, "test"),
+        ({"validation": 0.4}, "validation"),
+    ],
+)
+def test_a_student_below_its_lower_bound_on_any_part_gets_a_line(student, parts):
+    rows = [
+        Row(stage, "video", split, "accuracy", "state", value, 100)
+        for split, value in student.items()
+        for stage, value in (("backbone", 0.5), ("student", value))
+    ]
+    found = below_bound(rows, "video", "mtpkdot")
+    assert len(found) == bool(parts)
+    assert not parts or f"on {parts} (0.4000 < 0.5000)" in found[0]
