@@ -8,7 +8,7 @@ export MTPKDOT_TEST_DATA ?= $(wildcard ../shared/data)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-min wheel bench lint types format clean
+.PHONY: help demo test test-quick test-min wheel bench notebooks lint types format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,12 @@ types: $(VENV)/.installed-dev ## Check types
 
 bench: $(VENV)/.installed-dev ## Measure speed; figures of one run are to be compared with each other only
 	$(BIN)/python -m pytest -q -W ignore -p no:cacheprovider --timeout 0 -o python_functions='bench_*' --benchmark-columns=median,min,rounds $(wildcard tests/benchmarks/bench_*.py)
+
+# In a folder of its own, so that nobody's runs are taken for what it shows.
+notebooks: $(VENV)/.installed-dev ## Run the notebooks and store them with their outputs
+	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
+	cd build/notebooks && for each in *.ipynb; do ../../$(BIN)/jupyter execute --inplace $$each; done
+	cp build/notebooks/*.ipynb notebooks
 
 format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
 	$(BIN)/ruff format .
