@@ -6,9 +6,8 @@ from importlib import import_module
 from pathlib import Path
 
 from mtpkdot.cli.arguments import Parser
+from mtpkdot.data.importers import IMPORTERS
 from mtpkdot.errors import ConfigError
-
-IMPORTERS = ("stressid", "pom", "digits")
 
 
 def convert(argv: Sequence[str]) -> None:

@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if argv else USER_ERROR
     if argv[0] == "--version":
-        from importlib.metadata import version
+        from mtpkdot.cli.version import versions
 
-        print(f"mtpkdot {version('mtpkdot')}")
+        print(versions())
         return 0
     if argv[0] not in VERBS:
         meant = nearest(argv[0], VERBS)

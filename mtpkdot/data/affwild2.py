@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,9 @@ class AffWild2(MediaData):
             videos and leaves the test list aside.
         options: see MediaData.
     """
+
+    page: ClassVar[str | None] = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"
+    twin = "affwild2"
 
     def __init__(
         self,

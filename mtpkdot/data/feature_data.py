@@ -10,6 +10,7 @@ import numpy as np
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import BoolArray, FloatArray, Samples
 from mtpkdot.data.feature_files import FeatureFile, digest_features, read_features
+from mtpkdot.data.importers import advice
 from mtpkdot.data.manifest import Columns, Manifest, read_manifest
 from mtpkdot.data.statistics import floored
 from mtpkdot.errors import DataConfigError, DataError
@@ -201,7 +202,5 @@ def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> Non
 
 def _digest(path: Path) -> str:
     if not path.is_file():
-        raise DataConfigError(
-            f"{path} does not exist", "Correct the data section, or make it with `mtpkdot data import`."
-        )
+        raise DataConfigError(f"{path} does not exist", advice(path))
     return digest_features(path)

@@ -19,6 +19,7 @@ import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
 from mtpkdot.data.tables import place, plain_text, read_table
+from mtpkdot.data.importers import advice
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.limits import check_bytes
 
@@ -58,9 +59,7 @@ def read_features(path: Path, id_column: str) -> FeatureFile:
         DataError: missing or unreadable file, unknown kind, duplicate ids, wrong shapes.
     """
     if not path.is_file():
-        raise DataConfigError(
-            f"the feature file {path} does not exist", "Correct data.init_args.features, or run `mtpkdot data import`."
-        )
+        raise DataConfigError(f"the feature file {path} does not exist", advice(path))
     if path.suffix in (".csv", ".parquet"):
         return _read_table(path, id_column)
     reader = _READERS.get(path.suffix)
