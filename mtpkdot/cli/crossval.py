@@ -57,6 +57,10 @@ def crossval(argv: Sequence[str]) -> int | None:
     print(summarise(study.folder, options.split) if whole else f"Part {options.part} of the study is in {study.folder}")
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")
+    if whole:
+        next_step(f"mtpkdot report {study.folder} --out reports/{study.name}", "tables and figures on one page")
+    else:
+        print("Next: when all parts are done, the same command without --part makes the tables")
     return FAILED if failures else None
 
 

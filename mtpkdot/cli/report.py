@@ -34,6 +34,7 @@ def report(argv: Sequence[str]) -> None:
     files = write(page, table, options.out)
     for path in files:
         print(path)
+    print(f"Next: open {files[0]} in a browser")
     if options.wandb is not None:
         from mtpkdot.pipeline.tracking import Tracking
 

@@ -203,6 +203,15 @@ class AffWild2(MediaData):
         self._places, self._listed = (recordings[useful], first_clip[useful]), np.flatnonzero(listed[useful])
         return samples if useful.all() else samples.keep(useful)
 
+    def remarks(self) -> list[str]:
+        """What a sample is, and what cannot be read."""
+        return [f"a sample is a window of {self.clips} clips, from {len(self.rows)} recordings", *super().remarks()]
+
+    @property
+    def unit(self) -> str:
+        """Frames are compared, whatever the clips."""
+        return "frames"
+
     def adopt(self, other: Any) -> None:
         """Share the store, the samples and their places."""
         super().adopt(other)

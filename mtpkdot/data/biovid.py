@@ -212,6 +212,12 @@ class BioVid(MediaData):
             rates=rates,
         )
 
+    def remarks(self) -> list[str]:
+        """How many recordings of the store are no samples, beside those that cannot be read."""
+        others = len(self.prepared.index) - len(self.samples)
+        other = [f"{others} more recordings are of other classes or people, or too short"] if others else []
+        return [*other, *super().remarks()]
+
     def _frames(self, index: pd.DataFrame) -> tuple["np.ndarray[Any, np.dtype[np.int32]]", BoolArray]:
         """Frames (n, frames) of every clip, and their mask."""
         chosen = np.full((len(index), self.frames), -1, dtype=np.int32)

@@ -159,10 +159,9 @@ class MediaData(BaseData):
             self.prepared = other.prepared
         super().adopt(other)
 
-    def summary(self) -> str:
-        """As of every data set, and how many recordings are left out for how many problems."""
-        losses = self.prepared.losses
-        return super().summary() + (f"; {losses}" if losses else "")
+    def remarks(self) -> list[str]:
+        """How many recordings are left out for how many problems."""
+        return [self.prepared.losses] if self.prepared.losses else []
 
     def offsets(self) -> dict[str, IntArray]:
         """Per recording, where its frames lie."""

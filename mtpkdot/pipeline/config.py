@@ -180,7 +180,11 @@ def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
     parsed = _run(parser, first)
     data = _instantiate_data(parser, parsed)
     data.check_modalities()
-    named = {str(key).split(".")[0] for key in (parsed.get("backbone") or {})}
+    paths = [Path(str(path)) for path in parsed.get("config") or [] if path]
+    files = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+    # Of each file, for here the section of a second one takes the place of the first one's.
+    backbones = [parsed.get("backbone"), *(content.get("backbone") for content in files.values() if content)]
+    named = {str(key).split(".")[0] for section in filter(None, backbones) for key in section}
     for name in sorted(named - set(data.modality_names)):
         meant = nearest(name, data.modality_names)
         raise ConfigError(
@@ -190,8 +194,8 @@ def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
     parser = _parser(verb, tuple(data.modality_names))
     namespace = _run(parser, list(argv))
     known = keys(parser)
-    for path in filter(None, parsed.get("config") or []):
-        for key in unknown_sections(yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")), known):
+    for path, content in files.items():
+        for key in unknown_sections(content, known):
             raise ConfigError(
                 f"{path} has a section {key!r}, which is no key",
                 f"{nearest(key, _prefixes(known))}Run with --print_config to see all keys.",

@@ -1,7 +1,5 @@
 """What keys there are, as help: those of a section of the config, and those of a class that it names."""
 
-import inspect
-
 from jsonargparse import ArgumentParser
 
 from mtpkdot.data.base import BaseData
@@ -23,7 +21,7 @@ def section_help(name: str) -> str:
     """Return the keys of a section with their meaning, type and default; `backbone` stands for one of its modalities."""
     parser = _parser()
     if name == "data":
-        own = ", ".join(f"`mtpkdot fit --help {kind.__name__}`" for kind in kinds(BaseData) if not inspect.isabstract(kind))
+        own = ", ".join(f"`mtpkdot fit --help {kind.__name__}`" for kind in kinds(BaseData) if not _abstract(kind))
         return f"{class_help(BaseData)}\nOf one data set, with the keys of its own: {own}"
     if name == "protocol":
         parser.add_class_arguments(Protocol, name, instantiate=False)
@@ -34,8 +32,7 @@ def section_help(name: str) -> str:
 
 def named_classes() -> dict[str, type]:
     """Return the classes of which `class_help` tells the keys, by name."""
-    found = {kind.__name__: kind for base in _PLACES for kind in kinds(base)}
-    return {name: kind for name, kind in sorted(found.items()) if not inspect.isabstract(kind) and name[0] != "_"}
+    return {kind.__name__: kind for base in _PLACES for kind in kinds(base) if not _abstract(kind)}
 
 
 def class_help(kind: type) -> str:
@@ -44,6 +41,10 @@ def class_help(kind: type) -> str:
     parser = _parser()
     parser.add_class_arguments(kind, place, skip=skip, instantiate=False, fail_untyped=False)
     return str(parser.format_help())
+
+
+def _abstract(kind: type) -> bool:
+    return any(getattr(getattr(kind, name, None), "__isabstractmethod__", False) for name in dir(kind))
 
 
 def _parser() -> ArgumentParser:

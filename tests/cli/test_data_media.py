@@ -119,7 +119,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
         (["check"], "no data set is named"),
         (["check", "kinetics", "x"], "no data set 'kinetics'"),
         (["prepare", "biovid"], "the folder is not named"),
-        (["prepare", "biovid", "nowhere"], "nowhere is not a folder"),
+        (["prepare", "biovid", "nowhere"], "nowhere does not exist"),
         (["check", "biovid", "."], "holds no BioVid"),
         (["check", "affwild2", "."], "holds no folder VA_Estimation_Challenge/"),
         (["check", "biovid", ".", "--data.frames", "0"], "frames is 1 or more"),
