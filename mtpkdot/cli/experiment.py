@@ -79,4 +79,3 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     run.evaluate_again((split,))
     if run.ranks.first:
         _suggest_report(Path(argv[0]))
-

@@ -47,10 +47,10 @@ RUN is the folder of a run, e.g. runs/demo. The keys are those of this machine, 
 those of mtpkdot, torch and lightning are imported only with --trust my_project."""
 
 _TEXTS = {
-    "fit": "Train every stage of an experiment, evaluate them and print the table. What is trained already is taken as it\n"
-    "is; after an interruption the same command goes on.",
-    "stage NAME": "Train one stage, and take those before it from earlier runs. NAME is backbone, backbone.<modality>,\n"
-    "teacher, adapted, hallucinator or student.",
+    "fit": """Train every stage of an experiment, evaluate them and print the table. What is trained already is taken as
+it is; after an interruption the same command goes on.""",
+    "stage NAME": """Train one stage, and take those before it from earlier runs. NAME is backbone, backbone.MODALITY,
+teacher, adapted, hallucinator or student.""",
     "validate": "Evaluate a run again on its validation part.",
     "test": "Evaluate a run again on its test part.",
 }

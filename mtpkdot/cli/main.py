@@ -19,6 +19,7 @@ Verb = Callable[[Sequence[str]], int | None]
 
 # Verb -> (module and function, help line).
 VERBS: dict[str, tuple[str, str]] = {
+    "init": ("mtpkdot.cli.init:init", "write a config for feature files of your own"),
     "fit": ("mtpkdot.cli.experiment:fit", "train every stage of an experiment and evaluate them"),
     "stage": ("mtpkdot.cli.experiment:stage", "train one stage, taking the earlier ones from earlier runs"),
     "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),

@@ -34,7 +34,6 @@ def report(argv: Sequence[str]) -> None:
     files = write(page, table, options.out)
     for path in files:
         print(path)
-    print(f"Next: open {files[0]} in a browser")
     if options.wandb is not None:
         from mtpkdot.pipeline.tracking import Tracking
 
@@ -42,3 +41,4 @@ def report(argv: Sequence[str]) -> None:
         tracking = Tracking({"class_path": "WandbLogger", "init_args": settings}, report=True)
         with tracking.opened(options.out, {"runs": [str(path) for path in options.runs]}):
             tracking.report(files, page.figures, table)
+    print(f"Next: open {files[0]} in a browser")

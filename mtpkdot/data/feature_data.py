@@ -113,7 +113,8 @@ class FeatureData(BaseData):
                 f"{self.manifest}: no sample is left after dropping", "Set nan and missing to error to see."
             )
         if not keep.all():
-            self._remarks.append(f"{int((~keep).sum())} more rows of the manifest are dropped for what features they lack")
+            dropped = int((~keep).sum())
+            self._remarks.append(f"{dropped} more rows of the manifest are dropped, whose features are missing or NaN")
         samples = self._samples(manifest, features, masks)
         samples = samples if keep.all() else samples.keep(keep)
         for name in self.subject_zscore:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
-from mtpkdot.data.tables import place, plain_text, read_table
 from mtpkdot.data.importers import advice
+from mtpkdot.data.tables import place, plain_text, read_table
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.limits import check_bytes
 
@@ -212,6 +212,8 @@ _READERS: dict[str, Callable[[Path], dict[str, npt.NDArray[Any]]]] = {
     ".hdf5": _read_h5,
     ".safetensors": _read_safetensors,
 }
+
+SUFFIXES = (".csv", ".parquet", *_READERS)  # of the files that `read_features` reads
 
 
 def _from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> FeatureFile:

@@ -95,7 +95,9 @@ class MediaData(BaseData):
         if self.root is None:
             raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         if not self.root.is_dir():
-            raise DataConfigError(f"{self.root} {'is no folder' if self.root.exists() else 'does not exist'}", self._advice)
+            raise DataConfigError(
+                f"{self.root} {'is no folder' if self.root.exists() else 'does not exist'}", self._advice
+            )
         return self.root
 
     @property

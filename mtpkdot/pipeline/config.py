@@ -250,7 +250,9 @@ def add_section(parser: ArgumentParser, name: str, modalities: tuple[str, ...] |
         modalities: which backbones have; None to take that section as it comes.
     """
     if name == "seed_everything":
-        parser.add_argument("--seed_everything", type=int, default=0, help="seed of weights, order of samples and dropout")
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="seed of weights, order of samples and dropout"
+        )
     elif name == "protocol":
         parser.add_argument(
             "--protocol", type=ProtocolName | Protocol, default="clean", help="clean, released or switches"
@@ -259,7 +261,9 @@ def add_section(parser: ArgumentParser, name: str, modalities: tuple[str, ...] |
         parser.add_subclass_arguments(BaseData, "data", skip=PROTOCOL_DATA, required=True)
     elif name == "trainer":
         parser.add_class_arguments(BatchTrainer, "trainer", skip=_NOT_SHARED, instantiate=False, fail_untyped=False)
-        parser.set_defaults({"trainer.enable_model_summary": False, "trainer.devices": 1, "trainer.deterministic": True})
+        parser.set_defaults(
+            {"trainer.enable_model_summary": False, "trainer.devices": 1, "trainer.deterministic": True}
+        )
     elif name == "pipeline":
         parser.add_argument("--pipeline", type=PipelineOptions, default=PipelineOptions())
     elif name == "backbone" and modalities is None:

@@ -18,7 +18,7 @@ _PLACES: dict[type, tuple[str, set[str]]] = {
 
 
 def section_help(name: str) -> str:
-    """Return the keys of a section with their meaning, type and default; `backbone` stands for one of its modalities."""
+    """Return the keys of a section with their meaning, type and default; of `backbone` those of one modality."""
     parser = _parser()
     if name == "data":
         own = ", ".join(f"`mtpkdot fit --help {kind.__name__}`" for kind in kinds(BaseData) if not _abstract(kind))
