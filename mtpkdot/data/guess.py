@@ -77,25 +77,19 @@ class Guess:
             name: of the run.
             command: that it is written by.
         """
-        student = {"method": "auto", "top_k": max(2, min(30, self.rows // 10))}
+        student = {"model": {"method": "auto", "top_k": max(2, min(30, self.rows // 10))}}
         lines = [
             ("data:", ""),
             ("  class_path: FeatureData", "its keys: mtpkdot fit --help FeatureData"),
             ("  init_args:", ""),
             *((f"    {key}: {_yaml(value)}", comment) for key, value, comment in self.arguments),
-            (
-                f"backbone: {_yaml({modality: {} for modality in self.modalities})}",
-                "a section each; {} for the defaults",
-            ),
-            (
-                f"student: {_yaml({'model': student})}",
-                "by whether rows lack a target; anchors per row, fewer than a batch",
-            ),
+            (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults"),
+            (f"student: {_yaml(student)}", "by whether rows lack a target; anchors per row, fewer than a batch"),
             (f"pipeline: {_yaml({'name': name})}", "folder of the run below runs/"),
         ]
         head = [f"Written by `{command}` from what the files look like. Correct what is wrong.", *self.notes]
-        told = [f"{line:<47} # {comment}" if comment else line for line, comment in lines]
-        return "\n".join([*(f"# {line}" for line in head), "", *told, ""])
+        told = [f"{line:<47} # {_one_line(comment)}" if comment else line for line, comment in lines]
+        return "\n".join([*(f"# {_one_line(line)}" for line in head), "", *told, ""])
 
 
 def guess(place: Path, wishes: Wishes) -> Guess:
@@ -125,11 +119,15 @@ def guess(place: Path, wishes: Wishes) -> Guess:
             "Put a file of features per modality there, or name them with --features NAME=FILE NAME=FILE.",
         )
     subject = _column(path, table, wishes.subject, _SUBJECTS)
-    split, scheme = _split(path, table, _column(path, table, wishes.split, _SPLITS), subject, id_column, notes)
-    target = _target(path, table, wishes.target, {id_column, subject, split})
+    parts = _column(path, table, wishes.split, _SPLITS)
+    target = _target(path, table, wishes.target, {id_column, subject, parts})
     task, labels = _task(path, table, target, wishes.task)
-    labelled = int(table[target].notna().all(axis=1).sum())
-    without = "" if labelled == len(table) else f"; {len(table) - labelled} rows have none"
+    labelled = table[table[target].notna().all(axis=1)]
+    people = labelled[subject or id_column].nunique()
+    split, scheme = _split(path, table, parts, people, notes)
+    if subject is None:
+        notes.append("No column names people: every row counts as a person, and a person may be in several parts.")
+    without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
     arguments = [
         ("manifest", str(path), f"{len(table)} rows"),
         ("features", {name: str(file) for name, file in features.items()}, "a file per modality, joined on the id"),
@@ -248,7 +246,7 @@ def _split(
     people = table[subject or id_column].nunique()
     if people < 3:
         raise ConfigError(
-            f"{path} has {people} people, and the training, validation and test part need one each",
+            f"{path} has {people} people with a target, and the training, validation and test part need one each",
             "Name the column of the people with --subject, or that of the parts with --split.",
         )
     return None, {"scheme": "kfold", "folds": min(5, people)}
@@ -310,6 +308,10 @@ def _header(path: Path) -> list[str]:
 
 def _words(name: str) -> Iterable[str]:
     return re.split(r"[^a-z0-9]+", name.lower())
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _plain(name: object) -> str:
