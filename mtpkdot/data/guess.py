@@ -191,6 +191,9 @@ def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) ->
     for path in sorted(folder.iterdir()):
         if path.suffix not in SUFFIXES or not path.is_file() or path == manifest:
             continue
+        if "manifest" in path.stem:
+            notes.append(f"{path.name} is left out: it is another manifest, to be named with --manifest.")
+            continue
         if path.suffix in _TABLES and id_column not in _header(path):
             notes.append(f"{path.name} is left out: it has no column {id_column} to join on.")
             continue
@@ -227,7 +230,7 @@ def _prevalent(modalities: list[str], wished: str | None) -> str:
 
 
 def _split(
-    path: Path, table: pd.DataFrame, column: str | None, subject: str | None, id_column: str, notes: list[str]
+    path: Path, table: pd.DataFrame, column: str | None, people: int, notes: list[str]
 ) -> tuple[str | None, dict[str, object]]:
     """The column of the parts that is used, and the split section."""
     values = sorted({str(value) for value in table[column].dropna()}) if column else []
@@ -239,11 +242,6 @@ def _split(
     if column is not None:
         shown = ", ".join(values[:5])
         notes.append(f"The column {column} ({shown}) does not name train, validation and test: folds are made instead.")
-    if subject is None:
-        notes.append(
-            "No column names people, so every row counts as a person of its own, and a person may be in several parts."
-        )
-    people = table[subject or id_column].nunique()
     if people < 3:
         raise ConfigError(
             f"{path} has {people} people with a target, and the training, validation and test part need one each",
