@@ -13,7 +13,7 @@ from mtpkdot.pipeline.protocol import Protocol
 _PLACES: dict[type, tuple[str, set[str]]] = {
     BaseData: ("data", PROTOCOL_DATA),
     Encoder: ("backbone.MODALITY.model.encoder", {"steps"}),
-    Rival: ("student.model.rival", set()),
+    Rival: ("student.model.rival", {"task", "student_dim", "teacher_dim"}),
 }
 
 
