@@ -88,6 +88,30 @@ def test_the_config_trains_every_stage_from_raw_media(path, tmp_path, monkeypatc
     assert (run / "results.json").read_text() == before
 
 
+PAGE = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "words"),
+    [
+        *(
+            (verb, "affwild2", ["data/affwild2 does not exist", PAGE, "mtpkdot data synthesize affwild2 data/affwild2"])
+            for verb in ("fit", "stage student", "crossval", "data check", "data prepare")
+        ),
+        ("fit", "biovid", ["https://www.nit.ovgu.de/BioVid.html", "mtpkdot data synthesize biovid data/biovid"]),
+        ("fit", "biovid_released", ["mtpkdot data synthesize biovid --part PartB data/biovid"]),
+        ("fit", "digits", ["mtpkdot data import digits data/digits", "downloads nothing"]),
+        ("fit", "pom", ["data/pom/manifest_video.csv", "mtpkdot data import pom SRC data/pom", "pliang279/MFN"]),
+        ("data check", "stressid", ["mtpkdot data import stressid SRC data/stressid", "robustml-eurecom/stressID"]),
+    ],
+)
+def test_absent_data_are_one_line_that_says_where_they_come_from(verb, name, words, complaint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = complaint([*verb.split(), "--config", str(SHRINKING.with_name(f"{name}.yaml"))])
+    assert all(word in line for word in words)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["affwild2", "biovid"])
 def test_one_more_file_shrinks_a_config_of_raw_media(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
