@@ -93,8 +93,9 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`mtpkdot VERB --help` tells the arguments of a verb. All take `--trust my_project`: runs and checkpoints",
-            "of others may then import its classes; without it, only those of mtpkdot, torch and lightning.",
+            "`mtpkdot VERB --help` has the arguments of a verb, `mtpkdot --version` the versions and devices.",
+            "All take `--trust my_project`: runs and checkpoints of others may then import its classes; without it,",
+            "only those of mtpkdot, torch and lightning.",
         ]
     )
 
