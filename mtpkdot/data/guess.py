@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from mtpkdot.data.feature_data import FeatureData
 from mtpkdot.data.feature_files import SUFFIXES
-from mtpkdot.data.splits import PARTS, part_named
+from mtpkdot.data.splits import PARTS, Split, part_named
 from mtpkdot.data.tables import read_table
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.losses.task import Task
@@ -140,7 +143,21 @@ def guess(place: Path, wishes: Wishes) -> Guess:
         *([("split_column", split, "of the manifest")] if split not in (None, "split") else []),
         ("batch_size", 64, "rows per batch; the similarity structure is that of a batch"),
     ]
+    arguments += _lacking({key: value for key, value, _ in arguments})
     return Guess(arguments, list(features), len(table), notes)
+
+
+def _lacking(arguments: dict[str, Any]) -> list[tuple[str, object, str]]:
+    """Read all files, and return arguments for what they lack; an error of the data is one of the guess as well."""
+    data = FeatureData(**{**arguments, "split": Split(**arguments["split"])}, missing="mask", nan="zero")
+    data.check()
+    absent = {name: int((~mask.any(axis=1)).sum()) for name, mask in data.samples.masks.items()}
+    odd = [name for name, values in data.samples.features.items() if np.isnan(np.asarray(values)).any()]
+    told = ", ".join(f"{count} rows lack {name}" for name, count in absent.items() if count)
+    return [
+        *([("missing", "mask", told)] if told else []),
+        *([("nan", "zero", f"{' and '.join(odd)}: NaN and infinite values become the training mean")] if odd else []),
+    ]
 
 
 def _manifest(folder: Path) -> Path:

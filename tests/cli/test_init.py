@@ -132,6 +132,23 @@ def test_targets_are_values_or_classes_by_what_they_look_like(folder):
     assert made("mine", "--task", "regression", "--out", "d.yaml", out="d.yaml")["task"] == "regression"
 
 
+def test_what_files_lack_is_masked_and_counted(folder, capsys):
+    place = folder(manifest(label=values()), ("face.npz",))
+    table = pd.DataFrame({"id": [f"clip{i:02d}" for i in range(5, N)], "pulse": np.arange(N - 5) / 7, "breath": 1.0})
+    table.loc[3, "pulse"] = np.nan
+    table.to_csv("mine/belt.csv", index=False)
+    arguments = made(place)
+    assert (arguments["missing"], arguments["nan"]) == ("mask", "zero")
+    assert "5 rows lack belt" in capsys.readouterr().out
+
+
+def test_data_that_cannot_be_trained_on_leave_no_config(folder, tmp_path, complaint):
+    place = folder(manifest(label=values()))
+    pd.DataFrame({"id": ["other"], "x": [1.0]}).to_csv("mine/belt2.csv", index=False)
+    assert "belt2.csv and mine/manifest.csv have no id in common" in complaint(["init", place], 1)
+    assert not list(tmp_path.glob("*.yaml"))
+
+
 def test_odd_names_are_written_so_that_they_are_read_back(folder):
     table = manifest().rename(columns={"id": "Sample ID", "subject": "Participant"})
     table["yes: #1, {x}"], table["notes"] = values("number"), "null"
