@@ -4,6 +4,7 @@ Importing torch takes seconds; `mtpkdot --help` must not.
 """
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -108,7 +109,12 @@ def entry() -> None:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # `mtpkdot fit --help student | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on where it was.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -25,6 +25,14 @@ def test_help_is_short_and_answers_in_under_a_second_without_importing_torch(arg
     assert seconds < 1.0
 
 
+def test_a_reader_that_goes_away_is_no_error():
+    line = [sys.executable, "-m", "mtpkdot", "fit", "--help"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_no_verb_shows_the_help_and_is_a_mistake(capsys):
     assert main([]) == 2
     assert "usage" in capsys.readouterr().out
