@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from mtpkdot.pipeline.crossval import check
 from mtpkdot.pipeline.planning import Plan
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+SHRINKING = Path(__file__).parent.parent / "configs" / "small.yaml"  # comes after another config
+BATCH_FILES = sorted((Path(__file__).parent.parent / "configs" / "slurm").glob("*.sbatch"))
 ABLATIONS = sorted((Path(__file__).parent.parent / "configs" / "ablations").glob("*.yaml"))
 SHARED = os.environ.get("MTPKDOT_TEST_DATA", "")
 IMPORTS = {
@@ -62,7 +65,7 @@ def imported(tmp_path_factory):
 
 
 def test_no_config_is_forgotten():
-    assert {path.stem for path in CONFIGS} == set(IMPORTS) | set(TWINS)
+    assert {path.stem for path in CONFIGS} == set(IMPORTS) | set(TWINS) | {SHRINKING.stem}
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem in TWINS], ids=lambda path: path.stem)
@@ -83,6 +86,52 @@ def test_the_config_trains_every_stage_from_raw_media(path, tmp_path, monkeypatc
     before = (run / "results.json").read_text()
     assert main(["test", str(run)]) == 0
     assert (run / "results.json").read_text() == before
+
+
+PAGE = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "words"),
+    [
+        *(
+            (verb, "affwild2", ["data/affwild2 does not exist", PAGE, "mtpkdot data synthesize affwild2 data/affwild2"])
+            for verb in ("fit", "stage student", "crossval", "data check", "data prepare")
+        ),
+        ("fit", "biovid", ["https://www.nit.ovgu.de/BioVid.html", "mtpkdot data synthesize biovid data/biovid"]),
+        ("fit", "biovid_released", ["mtpkdot data synthesize biovid --part PartB data/biovid"]),
+        ("fit", "digits", ["mtpkdot data import digits data/digits", "downloads nothing"]),
+        ("fit", "pom", ["data/pom/manifest_video.csv", "mtpkdot data import pom SRC data/pom", "pliang279/MFN"]),
+        ("data check", "stressid", ["mtpkdot data import stressid SRC data/stressid", "robustml-eurecom/stressID"]),
+    ],
+)
+def test_absent_data_are_one_line_that_says_where_they_come_from(verb, name, words, complaint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = complaint([*verb.split(), "--config", str(SHRINKING.with_name(f"{name}.yaml"))])
+    assert all(word in line for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["affwild2", "biovid"])
+def test_one_more_file_shrinks_a_config_of_raw_media(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = SHRINKING.with_name(f"{name}.yaml")
+    config = yaml.safe_load(path.read_text())
+    assert main(["data", "synthesize", name, config["data"]["init_args"]["root"], *TWINS[name][1:]]) == 0
+    shrink = [f"--{section}.fit.max_epochs=1" for section in sections(config)]
+    shrink += ["--trainer.limit_train_batches=2", "--data.prepare_workers=1"]
+    assert main(["fit", "--config", str(path), "--config", str(SHRINKING), *shrink]) == 0
+    assert "runs on defaults" not in capsys.readouterr().out  # the first file has a section for every modality
+    (run,) = (tmp_path / "runs").glob(f"{name}-*")
+    assert "student (video)" in (run / "results.md").read_text()
+    made = yaml.safe_load((run / "config.yaml").read_text())
+    encoders = {key: section["model"]["encoder"]["class_path"] for key, section in made["backbone"].items()}
+    assert encoders["video"].endswith("FrameEncoder")
+    assert all(
+        encoders[key].endswith(section["model"]["encoder"]["class_path"])
+        for key, section in config["backbone"].items()
+        if key != "video"
+    )
 
 
 def sections(config):
@@ -135,3 +184,35 @@ def test_every_variant_and_setting_of_an_ablation_can_be_built(path, imported, t
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_an_ablation_says_what_it_is_about(path):
     assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("path", BATCH_FILES, ids=lambda path: path.stem)
+def test_every_option_of_a_batch_file_has_its_reason(path):
+    options = [line for line in path.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert len(options) > 5
+    assert all(re.match(r"#SBATCH --\S+ +# \w|#SBATCH --output=\S+ # %x", line) for line in options)
+
+
+@pytest.mark.parametrize("path", BATCH_FILES, ids=lambda path: path.stem)
+def test_a_batch_file_runs_the_mtpkdot_of_the_environment_that_is_named(path, tmp_path):
+    programs, activate = tmp_path / "bin", tmp_path / "activate"
+    programs.mkdir()
+    for name in ("mtpkdot", "srun"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $@"\n')
+        (programs / name).chmod(0o755)
+    activate.write_text(f"PATH={programs}:$PATH\n")
+
+    def run(**environment):
+        given = {"PATH": "/usr/bin:/bin", **environment}
+        return subprocess.run(["bash", path, "x"], cwd=tmp_path, env=given, capture_output=True, text=True)
+
+    absent = run()
+    assert absent.returncode == 2
+    assert "set MTPKDOT_ACTIVATE to your environment's bin/activate" in absent.stderr
+    assert run(MTPKDOT_ACTIVATE=str(tmp_path / "none"), PATH=f"{programs}:/usr/bin:/bin").returncode == 2
+    for found in (run(MTPKDOT_ACTIVATE=str(activate)), run(PATH=f"{programs}:/usr/bin:/bin")):
+        assert found.returncode == 0
+        assert re.search(r"^srun .* x( |$)", found.stdout)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    activate.rename(tmp_path / ".venv" / "bin" / "activate")
+    assert run().returncode == 0

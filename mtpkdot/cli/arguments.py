@@ -27,3 +27,13 @@ def part_of(text: str) -> tuple[int, int]:
     if not (which.isdecimal() and count.isdecimal() and 1 <= int(which) <= int(count)):
         raise ConfigError(f"--part is {text!r}", "Name one of n parts as 1/n, 2/n ... n/n.")
     return int(which), int(count)
+
+
+def next_step(command: str, purpose: str) -> None:
+    """Print the command that usually comes next.
+
+    Args:
+        command: as it is typed.
+        purpose: what it does.
+    """
+    print(f"Next: `{command}` ({purpose})", flush=True)

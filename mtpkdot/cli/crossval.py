@@ -5,18 +5,21 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtpkdot.cli.arguments import Parser, part_of
+from mtpkdot.cli.arguments import Parser, next_step, part_of
+from mtpkdot.cli.help import answered
 from mtpkdot.errors import ConfigError
 
 FAILED = 1
 
 _TEXT = """Compare methods on the same folds, seeds and upstream stages, in parallel processes. What is finished is not
 run again: the same command goes on after any interruption. Every other option is one of `mtpkdot fit`, for all cells:
---student.model.lr 1e-3, --pipeline.root OUT ..."""
+--student.model.lr 1e-3, --pipeline.root OUT ... `mtpkdot fit --help` has their sections."""
 
 
 def crossval(argv: Sequence[str]) -> int | None:
     """Run a study and print its tables; 1 if a cell failed."""
+    if answered("crossval", argv):  # of a section; otherwise it is the help of this parser
+        return None
     options, rest = _parser().parse_known_args(list(argv))
     if options.jobs < 1 or options.threads < 1:
         raise ConfigError("--jobs and --threads are 1 or more", "Correct them.")
@@ -54,6 +57,10 @@ def crossval(argv: Sequence[str]) -> int | None:
     print(summarise(study.folder, options.split) if whole else f"Part {options.part} of the study is in {study.folder}")
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")
+    if whole:
+        next_step(f"mtpkdot report {study.folder} --out reports/{study.name}", "tables and figures on one page")
+    else:
+        print("Next: when all parts are done, the same command without --part makes the tables")
     return FAILED if failures else None
 
 

@@ -1,14 +1,14 @@
 """`mtpkdot data import {stressid,pom,digits} [SRC] OUT`."""
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from mtpkdot.cli.arguments import Parser
+from mtpkdot.cli.arguments import Parser, next_step
+from mtpkdot.data.importers import IMPORTERS
 from mtpkdot.errors import ConfigError
-
-IMPORTERS = ("stressid", "pom", "digits")
 
 
 def convert(argv: Sequence[str]) -> None:
@@ -41,3 +41,7 @@ def _import(name: str, source: Path | None, out: Path, extra: dict[str, int]) ->
         lines: list[str] = import_module(f"mtpkdot.data.importers.{name}").convert(source, made, **extra)
         made.replace(out)
     print("\n".join([f"{out} is ready.", *lines]))
+    if out == Path("data", name):
+        next_step(f"mtpkdot fit --config configs/{name}.yaml", "train every stage")
+    else:
+        next_step(f"mtpkdot init {shlex.quote(str(out))}", f"write a config; configs/{name}.yaml expects data/{name}")

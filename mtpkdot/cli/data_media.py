@@ -1,8 +1,9 @@
 """`mtpkdot data check` and `mtpkdot data prepare`."""
 
+import shlex
 from collections.abc import Sequence
 
-from mtpkdot.cli.arguments import Parser, part_of
+from mtpkdot.cli.arguments import Parser, next_step, part_of
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.media import MediaData
 from mtpkdot.errors import ConfigError
@@ -39,6 +40,7 @@ def check(argv: Sequence[str]) -> int | None:
             raise ConfigError(f"{min(flags)} is for data sets of media, not for {data.source}", "Leave it out.")
         data.check()
         print(f"ready: {data.source}: {data.summary()}")
+        _suggest_fit(argv)
         return None
     report = inspect(data, decode="--quick" not in flags)
     print(f"{data.source} ({type(data).__name__})")
@@ -55,6 +57,8 @@ def check(argv: Sequence[str]) -> int | None:
         return NOT_READY
     losses = f"; {report.lost} recordings left out, {len(report.fatal)} problems" if report.fatal else ""
     print(f"ready: {report.usable} recordings{losses}")
+    named = shlex.join(argument for argument in argv if argument not in flags)
+    next_step(f"mtpkdot data prepare {named}", "read them once, which `fit` does otherwise")
     return None
 
 
@@ -81,6 +85,16 @@ def prepare(argv: Sequence[str]) -> None:
         f"{store.folder} is ready: {len(store.index)} recordings, {size / 1e6:.1f} MB"
         + (f"; {store.losses}, listed in store.json" if store.losses else "")
     )
+    _suggest_fit(argv)
+
+
+def _suggest_fit(argv: Sequence[str]) -> None:
+    """Name the experiment on the data that a command line names; a data set by its name has a config of that name."""
+    named = list(argv)
+    if named[0] in DATA_SETS:
+        named = ["--config", f"configs/{named[0]}.yaml", f"--data.root={named[1]}", *named[2:]]
+    if any(word.partition("=")[0] == "--config" for word in named):
+        next_step(f"mtpkdot fit {shlex.join(named)}", "train every stage")
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:

@@ -1,12 +1,13 @@
 """`mtpkdot data synthesize {biovid,affwild2} OUT`."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from mtpkdot.cli.arguments import Parser
+from mtpkdot.cli.arguments import Parser, next_step
 from mtpkdot.extras import require
 
 
@@ -58,3 +59,4 @@ def synthesize(argv: Sequence[str]) -> None:
 
             lines = make_affwild2(**{**options, "frames": tuple(options["frames"])}, progress=progress)
     print("\n".join(lines))
+    next_step(f"mtpkdot data check {name} {shlex.quote(str(options['out']))}", "decode all of it once")

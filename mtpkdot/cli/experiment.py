@@ -3,30 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtpkdot.cli.arguments import next_step
+from mtpkdot.cli.help import answered
 from mtpkdot.errors import ConfigError, RunError
-from mtpkdot.pipeline.config import parse, parse_run
-from mtpkdot.pipeline.notices import quieten
-from mtpkdot.pipeline.records import RUN, read_record
-from mtpkdot.pipeline.runner import Run
-from mtpkdot.pipeline.store import root_of
-from mtpkdot.pipeline.study import CELL
 
 
 def fit(argv: Sequence[str]) -> None:
     """`mtpkdot fit --config FILE [--KEY VALUE ...]`."""
-    quieten()
-    Run(parse("fit", argv)).fit()
+    if not answered("fit", argv):
+        _fit("fit", argv)
 
 
 def stage(argv: Sequence[str]) -> None:
     """`mtpkdot stage NAME --config FILE [--KEY VALUE ...]`."""
-    if argv and argv[0] in ("-h", "--help"):
-        print(_HELP["stage"])
+    if answered("stage NAME", argv):
         return
     if not argv or argv[0].startswith("-"):
         raise ConfigError("the stage is not named", "Call `mtpkdot stage NAME --config FILE`, e.g. `stage student`.")
-    quieten()
-    Run(parse("stage NAME", [*argv[1:], f"--pipeline.stages=[{argv[0]}]"])).fit()
+    _fit("stage NAME", [*argv[1:], f"--pipeline.stages=[{argv[0]}]"])
 
 
 def validate(argv: Sequence[str]) -> None:
@@ -39,15 +33,40 @@ def test(argv: Sequence[str]) -> None:
     _again("test", argv, "test")
 
 
+def _fit(verb: str, argv: Sequence[str]) -> None:
+    from mtpkdot.pipeline.config import parse
+    from mtpkdot.pipeline.notices import quieten
+    from mtpkdot.pipeline.runner import Run
+
+    quieten()
+    run = Run(parse(verb, argv))
+    run.fit()
+    if run.ranks.first:
+        _suggest_report(run.folder)
+
+
+def _suggest_report(folder: Path) -> None:
+    if (folder / "results.json").is_file():
+        next_step(f"mtpkdot report {folder} --out reports/{folder.name}", "tables and figures on one page")
+    else:
+        next_step("mtpkdot fit --config FILE", "the other stages, which are evaluated")
+
+
 def _again(verb: str, argv: Sequence[str], split: str) -> None:
-    if argv and argv[0] in ("-h", "--help"):
-        print(_HELP[verb])
+    if answered(verb, argv):
         return
     if not argv or argv[0].startswith("-"):
         raise ConfigError("the run is not named", f"Call `mtpkdot {verb} RUN` with a run's folder, e.g. runs/demo.")
     folder = Path(argv[0]).resolve()
     if not (folder / "run.json").is_file() or not (folder / "config.yaml").is_file():
         raise RunError(f"{folder} is not a run", f"Name a folder that `mtpkdot fit` has written: `mtpkdot {verb} RUN`.")
+    from mtpkdot.pipeline.config import parse_run
+    from mtpkdot.pipeline.notices import quieten
+    from mtpkdot.pipeline.records import RUN, read_record
+    from mtpkdot.pipeline.runner import Run
+    from mtpkdot.pipeline.store import root_of
+    from mtpkdot.pipeline.study import CELL
+
     quieten()
     # The run may have been moved together with its root since it was trained.
     root = root_of(folder)
@@ -56,20 +75,7 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     if not (folder / CELL).is_file():
         stages = read_record(folder / "run.json", RUN, "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")
-    experiment = parse_run(f"{verb} RUN", folder, argv[1:], place)
-    Run(experiment, trains=False).evaluate_again((split,))
-
-
-_RUN = (
-    "RUN is the folder of a run, e.g. runs/demo. Of a run that somebody else has made, classes beside those of "
-    "mtpkdot, torch and lightning are imported only with --trust my_project."
-)
-_HELP = {
-    "stage": "usage: mtpkdot stage NAME --config FILE [--KEY VALUE ...]\n\nNAME is backbone, backbone.<modality>, "
-    "teacher, adapted, hallucinator or student; the keys are those of `mtpkdot fit --help`.",
-    **{
-        verb: f"usage: mtpkdot {verb} RUN [--KEY VALUE ...]\n\n{_RUN} The keys are those of this machine, e.g. "
-        "--trainer.accelerator cpu --trainer.devices 2."
-        for verb in ("validate", "test")
-    },
-}
+    run = Run(parse_run(f"{verb} RUN", folder, argv[1:], place), trains=False)
+    run.evaluate_again((split,))
+    if run.ranks.first:
+        _suggest_report(Path(argv[0]))

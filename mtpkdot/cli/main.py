@@ -4,6 +4,7 @@ Importing torch takes seconds; `mtpkdot --help` must not.
 """
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ Verb = Callable[[Sequence[str]], int | None]
 # Verb -> (module and function, help line).
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("mtpkdot.cli.demo:demo", "the first run: from generated raw video to a report"),
+    "init": ("mtpkdot.cli.init:init", "write a config for feature files of your own"),
     "fit": ("mtpkdot.cli.experiment:fit", "train every stage of an experiment and evaluate them"),
     "stage": ("mtpkdot.cli.experiment:stage", "train one stage, taking the earlier ones from earlier runs"),
     "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),
@@ -50,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage())
         return 0 if argv else USER_ERROR
     if argv[0] == "--version":
-        from importlib.metadata import version
+        from mtpkdot.cli.version import versions
 
-        print(f"mtpkdot {version('mtpkdot')}")
+        print(versions())
         return 0
     if argv[0] not in VERBS:
         meant = nearest(argv[0], VERBS)
@@ -93,8 +95,9 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`mtpkdot VERB --help` tells the arguments of a verb. All take `--trust my_project`: runs and checkpoints",
-            "of others may then import its classes; without it, only those of mtpkdot, torch and lightning.",
+            "`mtpkdot VERB --help` has the arguments of a verb, `mtpkdot --version` the versions and devices.",
+            "All take `--trust my_project`: runs and checkpoints of others may then import its classes; without it,",
+            "only those of mtpkdot, torch and lightning.",
         ]
     )
 
@@ -107,7 +110,12 @@ def entry() -> None:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # `mtpkdot fit --help student | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on where it was.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -41,3 +41,4 @@ def report(argv: Sequence[str]) -> None:
         tracking = Tracking({"class_path": "WandbLogger", "init_args": settings}, report=True)
         with tracking.opened(options.out, {"runs": [str(path) for path in options.runs]}):
             tracking.report(files, page.figures, table)
+    print(f"Next: open {files[0]} in a browser")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,9 @@ class AffWild2(MediaData):
         options: see MediaData.
     """
 
+    page: ClassVar[str | None] = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"
+    twin = "affwild2"
+
     def __init__(
         self,
         frames: int = 8,
@@ -200,6 +203,15 @@ class AffWild2(MediaData):
         useful = np.asarray(kept | (~listed & (labelled.any(axis=1) | masks[VIDEO].any(axis=1))))
         self._places, self._listed = (recordings[useful], first_clip[useful]), np.flatnonzero(listed[useful])
         return samples if useful.all() else samples.keep(useful)
+
+    def remarks(self) -> list[str]:
+        """What a sample is, and what cannot be read."""
+        return [f"a sample is a window of {self.clips} clips, from {len(self.rows)} recordings", *super().remarks()]
+
+    @property
+    def unit(self) -> str:
+        """Frames are compared, whatever the clips."""
+        return "frames"
 
     def adopt(self, other: Any) -> None:
         """Share the store, the samples and their places."""

@@ -230,6 +230,8 @@ class BaseData(L.LightningDataModule):
             rows = self.parts == part
             known = int(self.samples.known[rows].sum())
             counts.append(f"{rows.sum()} {part}" + (f" ({known} labelled)" if known < rows.sum() else ""))
+        if len(self.submitted):
+            counts.append(f"{len(self.submitted)} to submit")
         people = f" of {len(np.unique(self.samples.subjects))} subjects" if self.samples.knows_subjects else ""
         shapes = {name: "x".join(map(str, values.shape[1:])) for name, values in self.samples.features.items()}
         lacking = {name: int((~mask.any(axis=1)).sum()) for name, mask in self.samples.masks.items()}
@@ -237,7 +239,17 @@ class BaseData(L.LightningDataModule):
             f"{name} {shape}" + (f" absent from {lacking[name]} samples" if lacking[name] else "")
             for name, shape in shapes.items()
         )
-        return f"{len(self.samples)} samples{people}: {', '.join(counts)}; {modalities} (steps x features)"
+        line = f"{len(self.samples)} samples{people}: {', '.join(counts)}; {modalities} (steps x features)"
+        return "; ".join([line, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What the counts of `summary` are of, and what is not among them."""
+        return []
+
+    @property
+    def unit(self) -> str:
+        """What results are counted in."""
+        return "steps" if self.per_step else "samples"
 
     def undefined(self) -> list[str]:
         """Return a sentence for every target whose agreement cannot be measured on the validation or test part."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ Part = Literal["PartA", "PartB"]
 VIDEO = "video"
 FRAME_RATE = 25.0  # of all videos
 SIGNAL_RATE = 512.0  # of all signals
+_OF_PART_B = {"emg_corrugator", "emg_zygomaticus"}  # signals of the face
 LENGTH = 5.5  # of all clips, in seconds
 _TOLERANCE = 3  # frames that a video may end before what is asked of it
 _SLACK = 2  # samples of signals by which the rounding of time stamps may miss
@@ -117,6 +118,8 @@ class BioVid(MediaData):
         options: see MediaData.
     """
 
+    page: ClassVar[str | None] = "https://www.nit.ovgu.de/BioVid.html"
+
     def __init__(
         self,
         classes: Sequence[PainClass] = ("BL1", "PA4"),
@@ -146,6 +149,8 @@ class BioVid(MediaData):
             raise ValueError(f"no signal can be named {VIDEO}")
         self.frames, self.start, self.stop, self.use_lists = frames, start, stop, use_lists
         self.subjects, self.part, self.biosignals = subjects, part, biosignals
+        columns = {column for signal in self.signals.values() for column in signal.columns}
+        self.twin = "biovid --part PartB" if part == "PartB" or columns & _OF_PART_B else "biovid"
 
     @property
     def modality_names(self) -> list[str]:
@@ -206,6 +211,12 @@ class BioVid(MediaData):
             official,
             rates=rates,
         )
+
+    def remarks(self) -> list[str]:
+        """How many recordings of the store are no samples, beside those that cannot be read."""
+        others = len(self.prepared.index) - len(self.samples)
+        other = [f"{others} more recordings are of other classes or people, or too short"] if others else []
+        return [*other, *super().remarks()]
 
     def _frames(self, index: pd.DataFrame) -> tuple["np.ndarray[Any, np.dtype[np.int32]]", BoolArray]:
         """Frames (n, frames) of every clip, and their mask."""

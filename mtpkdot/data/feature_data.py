@@ -10,6 +10,7 @@ import numpy as np
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import BoolArray, FloatArray, Samples
 from mtpkdot.data.feature_files import FeatureFile, digest_features, read_features
+from mtpkdot.data.importers import advice
 from mtpkdot.data.manifest import Columns, Manifest, read_manifest
 from mtpkdot.data.statistics import floored
 from mtpkdot.errors import DataConfigError, DataError
@@ -58,6 +59,7 @@ class FeatureData(BaseData):
         self.target = [target] if isinstance(target, str) else list(target)
         self.id, self.subject, self.split_column = id, subject, split_column
         self.missing, self.nan, self.subject_zscore = missing, nan, list(subject_zscore)
+        self._remarks: list[str] = []
 
     @property
     def modality_names(self) -> list[str]:
@@ -68,6 +70,10 @@ class FeatureData(BaseData):
     def source(self) -> str:
         """The manifest's path."""
         return str(self.manifest)
+
+    def remarks(self) -> list[str]:
+        """What of the files is no sample."""
+        return list(self._remarks)
 
     @cached_property
     def _contents(self) -> dict[str, str]:
@@ -96,6 +102,8 @@ class FeatureData(BaseData):
         masks: dict[str, BoolArray] = {}
         for name, path in self.features.items():
             file = read_features(path, self.id)
+            if others := len(file.values) - len(np.intersect1d(file.ids, manifest.ids)) if file.ids is not None else 0:
+                self._remarks.append(f"{others} rows of {path.name} are not in the manifest")
             values, mask, found = self._join(path, file, manifest)
             keep &= found
             keep &= self._finite(path, file, manifest, values, mask)
@@ -104,6 +112,9 @@ class FeatureData(BaseData):
             raise DataError(
                 f"{self.manifest}: no sample is left after dropping", "Set nan and missing to error to see."
             )
+        if not keep.all():
+            dropped = int((~keep).sum())
+            self._remarks.append(f"{dropped} more rows of the manifest are dropped, whose features are missing or NaN")
         samples = self._samples(manifest, features, masks)
         samples = samples if keep.all() else samples.keep(keep)
         for name in self.subject_zscore:
@@ -201,7 +212,5 @@ def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> Non
 
 def _digest(path: Path) -> str:
     if not path.is_file():
-        raise DataConfigError(
-            f"{path} does not exist", "Correct the data section, or make it with `mtpkdot data import`."
-        )
+        raise DataConfigError(f"{path} does not exist", advice(path))
     return digest_features(path)

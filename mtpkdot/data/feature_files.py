@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
+from mtpkdot.data.importers import advice
 from mtpkdot.data.tables import place, plain_text, read_table
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.extras import require
@@ -59,9 +60,7 @@ def read_features(path: Path, id_column: str) -> FeatureFile:
         DataError: missing or unreadable file, unknown kind, duplicate ids, wrong shapes.
     """
     if not path.is_file():
-        raise DataConfigError(
-            f"the feature file {path} does not exist", "Correct data.init_args.features, or run `mtpkdot data import`."
-        )
+        raise DataConfigError(f"the feature file {path} does not exist", advice(path))
     if path.suffix in (".csv", ".parquet"):
         return _read_table(path, id_column)
     reader = _READERS.get(path.suffix)
@@ -216,6 +215,8 @@ _READERS: dict[str, Callable[[Path], dict[str, npt.NDArray[Any]]]] = {
     ".hdf5": _read_h5,
     ".safetensors": _read_safetensors,
 }
+
+SUFFIXES = (".csv", ".parquet", *_READERS)  # of the files that `read_features` reads
 
 
 def _from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> FeatureFile:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,8 @@ class MediaData(BaseData):
     told_by_contents: ClassVar[frozenset[str]] = frozenset(
         {"inventory", "settings", "converter", "preparation", "prepared", "prepare_part"}
     )
+    page: ClassVar[str | None] = None  # where the data are applied for
+    twin: str | None = None  # arguments of `mtpkdot data synthesize` that make a twin of them
 
     def __init__(
         self,
@@ -93,10 +96,18 @@ class MediaData(BaseData):
             raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         if not self.root.is_dir():
             raise DataConfigError(
-                f"{self.root} is not a folder",
-                "Set data.init_args.root to the downloaded data, or to null to use a finished store alone.",
+                f"{self.root} {'is no folder' if self.root.exists() else 'does not exist'}", self._advice
             )
         return self.root
+
+    @property
+    def _advice(self) -> str:
+        """What to do without the raw files."""
+        own = "Set data.init_args.root to the downloaded data, or to null to use a finished store alone."
+        if self.page is None or self.twin is None:
+            return own
+        command = f"mtpkdot data synthesize {self.twin} {shlex.quote(str(self.root))}"
+        return f"The data are given on application: {self.page}. A generated twin is made by `{command}`. {own}"
 
     @property
     def preparation(self) -> Preparation:
@@ -150,10 +161,9 @@ class MediaData(BaseData):
             self.prepared = other.prepared
         super().adopt(other)
 
-    def summary(self) -> str:
-        """As of every data set, and how many recordings are left out for how many problems."""
-        losses = self.prepared.losses
-        return super().summary() + (f"; {losses}" if losses else "")
+    def remarks(self) -> list[str]:
+        """How many recordings are left out for how many problems."""
+        return [self.prepared.losses] if self.prepared.losses else []
 
     def offsets(self) -> dict[str, IntArray]:
         """Per recording, where its frames lie."""

@@ -92,7 +92,7 @@ def _from_column(samples: Samples, source: str) -> StrArray:
         )
     parts = []
     for row, value in enumerate(samples.split_column):
-        part = _SYNONYMS.get(value.strip().lower())
+        part = part_named(value)
         if part is None:
             raise DataError(
                 f"{source}: sample {samples.ids[row]!r} is in the unknown part {value!r}",
@@ -100,6 +100,11 @@ def _from_column(samples: Samples, source: str) -> StrArray:
             )
         parts.append(part)
     return np.array(parts, dtype=np.str_)
+
+
+def part_named(value: str) -> str | None:
+    """Return the part that a cell of a split column names; None if it names none."""
+    return _SYNONYMS.get(value.strip().lower())
 
 
 def folds_of(split: Split, samples: Samples, source: str) -> list[int]:

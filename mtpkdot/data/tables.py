@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mtpkdot.data.importers import advice
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.limits import check_bytes
 
@@ -31,7 +32,7 @@ def read_table(path: Path, text_columns: Sequence[str] | None = None) -> pd.Data
         DataError: no such file, or no table.
     """
     if not path.is_file():
-        raise DataConfigError(f"{path} does not exist", "Correct the path, or make it with `mtpkdot data import`.")
+        raise DataConfigError(f"{path} does not exist", advice(path))
     try:
         with warnings.catch_warnings():
             # A row with more cells than the header would lose them.

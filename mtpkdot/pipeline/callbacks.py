@@ -1,6 +1,7 @@
 """Callbacks of every stage: reproducible random numbers, what is kept, when training has diverged, a progress bar."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -182,6 +183,27 @@ class Stopwatch(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on."""
         self.before = state_dict["seconds"]
+
+
+class Announcement(Callback):
+    """Prints how large the model of a stage is, how much of it is trained, and where its log is.
+
+    Args:
+        title: e.g. `[2/6] teacher`.
+        log: file of the values of every epoch.
+    """
+
+    def __init__(self, title: str, log: Path) -> None:
+        self.title, self.path = title, log
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the parameters, once setup has built all of them."""
+        if not trainer.is_global_zero:
+            return
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        trained = {id(parameter): parameter.numel() for group in groups for parameter in group["params"]}
+        size = sum(parameter.numel() for parameter in pl_module.parameters())
+        print(f"{self.title}: {size:,} parameters, {sum(trained.values()):,} trained; log {self.path}", flush=True)
 
 
 class StageProgressBar(TQDMProgressBar):

@@ -80,7 +80,7 @@ def _guess(message: str, known: list[str]) -> str:
     if choice := re.search(r"Literal\[([^\]]+)\]\.? Got value: (\S+)", message):
         return nearest(choice[2].rstrip("."), re.findall(r"'([^']+)'", choice[1]))
     if named := re.search(r"Expected a dot import path string: (\S+?)[,\s]", f"{message} "):
-        names = {kind.__name__ for base in _NAMED for kind in _kinds(base)}
+        names = {kind.__name__ for base in _NAMED for kind in kinds(base)}
         return nearest(named[1].rpartition(".")[2], names)
     if named := re.search(r"(?:does not accept|not expected|is not accepted).*?'([^']+)'", message):
         return nearest(named[1], [key.rpartition(".")[2] for key in known])
@@ -105,10 +105,11 @@ def _arguments(path: str) -> list[str]:
     return [argument for parameters in of_bases for argument in parameters]
 
 
-def _kinds(base: type[Any]) -> Iterator[type[Any]]:
+def kinds(base: type[Any]) -> Iterator[type[Any]]:
+    """Yield a class and all that are derived from it."""
     yield base
     for kind in base.__subclasses__():
-        yield from _kinds(kind)
+        yield from kinds(kind)
 
 
 def reason(message: str) -> str:

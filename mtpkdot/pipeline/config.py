@@ -39,7 +39,7 @@ _NOT_SHARED = {
     "reload_dataloaders_every_n_epochs",
     "use_distributed_sampler",
 }
-_PROTOCOL_DATA = {"clip_splits", "select_on_test", "train_on_all", "drop_last", "seed"}
+PROTOCOL_DATA = {"clip_splits", "select_on_test", "train_on_all", "drop_last", "seed"}
 
 
 @dataclass
@@ -181,7 +181,11 @@ def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
     parsed = _run(parser, first)
     data = _instantiate_data(parser, parsed)
     data.check_modalities()
-    named = {str(key).split(".")[0] for key in (parsed.get("backbone") or {})}
+    paths = [Path(str(path)) for path in parsed.get("config") or [] if path]
+    files = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+    # Of each file, for here the section of a second one takes the place of the first one's.
+    backbones = [parsed.get("backbone"), *(content.get("backbone") for content in files.values() if content)]
+    named = {str(key).split(".")[0] for section in filter(None, backbones) for key in section}
     for name in sorted(named - set(data.modality_names)):
         meant = nearest(name, data.modality_names)
         raise ConfigError(
@@ -191,8 +195,8 @@ def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
     parser = _parser(verb, tuple(data.modality_names))
     namespace = _run(parser, list(argv))
     known = keys(parser)
-    for path in filter(None, parsed.get("config") or []):
-        for key in unknown_sections(yaml.safe_load(Path(str(path)).read_text(encoding="utf-8")), known):
+    for path, content in files.items():
+        for key in unknown_sections(content, known):
             raise ConfigError(
                 f"{path} has a section {key!r}, which is no key",
                 f"{nearest(key, _prefixes(known))}Run with --print_config to see all keys.",
@@ -233,22 +237,44 @@ def _parser(verb: str, modalities: tuple[str, ...] | None) -> ArgumentParser:
     """The parser; without modalities, the backbone section is taken as it comes. Made once: it is slow."""
     parser = ArgumentParser(prog=f"mtpkdot {verb}", description=_HELP, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="experiment file, e.g. configs/demo.yaml")
-    parser.add_argument("--seed_everything", type=int, default=0, help="seed of weights, order of samples and dropout")
-    parser.add_argument("--protocol", type=ProtocolName | Protocol, default="clean", help="clean, released or switches")
-    parser.add_subclass_arguments(BaseData, "data", skip=_PROTOCOL_DATA, required=True)
-    parser.add_class_arguments(BatchTrainer, "trainer", skip=_NOT_SHARED, instantiate=False, fail_untyped=False)
-    parser.set_defaults({"trainer.enable_model_summary": False, "trainer.devices": 1, "trainer.deterministic": True})
-    if modalities is None:
+    for name in ("seed_everything", "protocol", "data", "trainer", *KINDS, "pipeline"):
+        add_section(parser, name, modalities)
+    return parser
+
+
+def add_section(parser: ArgumentParser, name: str, modalities: tuple[str, ...] | None) -> None:
+    """Add the keys of a section of the config to a parser.
+
+    Args:
+        parser: which gets them.
+        name: of the section.
+        modalities: which backbones have; None to take that section as it comes.
+    """
+    if name == "seed_everything":
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="seed of weights, order of samples and dropout"
+        )
+    elif name == "protocol":
+        parser.add_argument(
+            "--protocol", type=ProtocolName | Protocol, default="clean", help="clean, released or switches"
+        )
+    elif name == "data":
+        parser.add_subclass_arguments(BaseData, "data", skip=PROTOCOL_DATA, required=True)
+    elif name == "trainer":
+        parser.add_class_arguments(BatchTrainer, "trainer", skip=_NOT_SHARED, instantiate=False, fail_untyped=False)
+        parser.set_defaults(
+            {"trainer.enable_model_summary": False, "trainer.devices": 1, "trainer.deterministic": True}
+        )
+    elif name == "pipeline":
+        parser.add_argument("--pipeline", type=PipelineOptions, default=PipelineOptions())
+    elif name == "backbone" and modalities is None:
         parser.add_argument("--backbone", type=dict[str, Any], default={})
-    for kind, module in KINDS.items():
-        sections = [f"backbone.{name}" for name in modalities or []] if kind == "backbone" else [kind]
-        for section in sections:
+    else:
+        for section in [f"backbone.{modality}" for modality in modalities or []] if name == "backbone" else [name]:
             parser.add_class_arguments(
-                module, f"{section}.model", skip=filled(kind), instantiate=False, fail_untyped=False
+                KINDS[name], f"{section}.model", skip=filled(name), instantiate=False, fail_untyped=False
             )
             parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit())
-    parser.add_argument("--pipeline", type=PipelineOptions, default=PipelineOptions())
-    return parser
 
 
 def _prefixes(known: Sequence[str]) -> set[str]:

@@ -77,6 +77,16 @@ class Ranks:
         return device
 
     @property
+    def devices(self) -> str:
+        """What all processes together compute on, for a reader."""
+        kind = self.device.type
+        if kind == "cuda":
+            kind = torch.cuda.get_device_name(self.device)
+        elif kind == "cpu":
+            kind = f"cpu, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+        return kind if self.size == 1 else f"{self.size} x {kind}"
+
+    @property
     def first(self) -> bool:
         """Whether this is the process that decides, writes and tells."""
         return self.rank == 0

@@ -125,7 +125,9 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
     return wide.reindex(index=frame["model"].unique(), columns=frame["column"].unique())
 
 
-def markdown(rows: list[Row], prevalent: str, protocol: str, title: str, notes: Sequence[str] = ()) -> str:
+def markdown(
+    rows: list[Row], prevalent: str, protocol: str, title: str, notes: Sequence[str] = (), unit: str = "samples"
+) -> str:
     """Return the table as Markdown, with the gap that distillation has to close.
 
     Args:
@@ -134,6 +136,7 @@ def markdown(rows: list[Row], prevalent: str, protocol: str, title: str, notes: 
         protocol: name of the protocol.
         title: heading.
         notes: sentences to add.
+        unit: what is counted.
     """
     frame = table(rows)
     counts = {row.split: row.n for row in rows}
@@ -143,7 +146,7 @@ def markdown(rows: list[Row], prevalent: str, protocol: str, title: str, notes: 
         # A metric that is not a number was computed all the same.
         values = {column: f"{value:.4f}" for column, value in frame.loc[model].items() if (model, column) in known}
         cells.append([str(model), *(values.get(column, "") for column in frame.columns)])
-    size = ", ".join(f"{n} labelled samples in {split}" for split, n in counts.items())
+    size = ", ".join(f"{n} labelled {unit} in {split}" for split, n in counts.items())
     said, gaps = escaped(f"Protocol: {protocol}. {size}."), map(escaped, [*_gaps(rows, prevalent), *notes])
     return "\n".join([f"# {escaped(title)}", "", said, "", *lines_of(cells), "", *gaps, ""])
 

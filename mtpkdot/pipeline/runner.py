@@ -112,6 +112,8 @@ class Run:
                 self._check_upstream(stage, {other.name for other in self.wanted})
         self._claim_folder()
         print(self.data.summary(), flush=True)
+        precision = self.config["trainer"]["precision"] or "32-true"
+        print(f"device: {self.ranks.devices}; precision: {precision}; folder: {self.folder}", flush=True)
         if self.resolved:
             print(self.resolved, flush=True)
         for name in self.experiment.defaulted:
@@ -205,7 +207,7 @@ class Run:
         told = [f"{name} {note}." for name, found in notes.items() for note in found]
         told += [f"{sentence}." for sentence in (*self.data.undefined(), self.resolved) if sentence]
         told += below_bound(rows, self.data.prevalent, self.config["student"]["model"]["method"])
-        text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name, told)
+        text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name, told, self.data.unit)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         self.tracking.results(rows, self.folder)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)

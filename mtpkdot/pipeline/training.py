@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.errors import RunError
@@ -22,6 +23,7 @@ from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import BackboneModule, StageModule
 from mtpkdot.pipeline.callbacks import (
+    Announcement,
     Best,
     Built,
     Divergence,
@@ -124,7 +126,9 @@ class StageCLI(LightningCLI):
         logger = self.config_init.trainer.logger
         named = logger if isinstance(logger, list) else [logger] if isinstance(logger, Logger) else []
         # Of its own always: stages are shared, and whoever finds one trained looks for its curves there.
-        loggers = [CSVLogger(self.folder, name="logs"), *self.tracking.loggers(self.name, named)]
+        log = CSVLogger(self.folder, name="logs")
+        callbacks.append(Announcement(self.title, Path(log.log_dir) / ExperimentWriter.NAME_METRICS_FILE))
+        loggers = [log, *self.tracking.loggers(self.name, named)]
         trainer = super().instantiate_trainer(
             default_root_dir=self.folder,
             callbacks=callbacks,

@@ -69,7 +69,9 @@ def test_the_validation_parts_can_be_chosen_by_without_a_look_at_the_test_parts(
     validation = table[(table["split"] == "validation") & (table["method"] == "pkdot")]
     right = (validation["truth"] == validation["prediction"]).groupby(validation["seed"]).mean()
     assert re.search(rf"\| pkdot +\| {right.mean():.4f} ", printed)
-    assert printed.strip() == (root / "s" / "summary.validation.md").read_text().strip()
+    table, _, step = printed.partition("\nNext: ")
+    assert table.strip() == (root / "s" / "summary.validation.md").read_text().strip()
+    assert step.startswith(f"`mtpkdot report {root / 's'} --out reports/s`")
     assert (root / "s" / "summary.md").read_bytes() == summary
 
 

@@ -35,12 +35,15 @@ def test_a_whole_data_set_is_ready_and_can_be_prepared(name, recordings, request
     root = request.getfixturevalue(name)
     assert main(["data", "check", name, str(root), *SMALL]) == 0
     printed = capsys.readouterr()
-    assert printed.out.rstrip().splitlines()[-1] == f"ready: {recordings} recordings"
+    *_, said, step = printed.out.rstrip().splitlines()
+    assert said == f"ready: {recordings} recordings"
+    assert step.startswith(f"Next: `mtpkdot data prepare {name} {root} ")
     assert not printed.err
     for _ in range(2):
         assert main(["data", "prepare", name, str(root), *SMALL]) == 0
         printed = capsys.readouterr()
         assert f"is ready: {recordings} recordings" in printed.out
+        assert f"mtpkdot fit --config configs/{name}.yaml --data.root={root} " in printed.out
         assert not printed.err
 
 
@@ -101,7 +104,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
     assert f"not ready: {count} problems, which cost {lost} recordings" in printed.out.rstrip().splitlines()[-1]
     skip = [*SMALL, "--data.on_error", "skip"]
     assert main(["data", "check", name, str(root), *skip]) == 0
-    printed = capsys.readouterr().out.rstrip().splitlines()[-1]
+    printed = capsys.readouterr().out.rstrip().splitlines()[-2]
     rest = {"biovid": 3, "affwild2": 7}[name] - lost
     assert printed == f"ready: {rest} recordings; {lost} recordings left out, {count} problems"
     assert main(["data", "prepare", name, str(root), *skip]) == 0
@@ -119,7 +122,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
         (["check"], "no data set is named"),
         (["check", "kinetics", "x"], "no data set 'kinetics'"),
         (["prepare", "biovid"], "the folder is not named"),
-        (["prepare", "biovid", "nowhere"], "nowhere is not a folder"),
+        (["prepare", "biovid", "nowhere"], "nowhere does not exist"),
         (["check", "biovid", "."], "holds no BioVid"),
         (["check", "affwild2", "."], "holds no folder VA_Estimation_Challenge/"),
         (["check", "biovid", ".", "--data.frames", "0"], "frames is 1 or more"),

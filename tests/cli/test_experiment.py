@@ -1,12 +1,14 @@
 """Whole runs through the real entry point."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from mtpkdot.cli.main import main
@@ -70,6 +72,20 @@ def test_a_second_fit_trains_nothing_and_finds_the_same(tiny_config, trained_roo
     assert capsys.readouterr().out.count("taken from") == 6
     assert rows_of(trained_root / "again") == before
     assert {path: path.stat().st_mtime_ns for path in (trained_root / "stages").rglob("model.ckpt")} == stages
+
+
+def test_a_fit_tells_device_parameters_log_and_the_next_step(tiny_config, tmp_path, capsys):
+    assert main([*call("stage backbone.signal", tiny_config, tmp_path), "--trainer.precision", "bf16-mixed"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"device: cpu, \d+ threads?; precision: bf16-mixed; folder: {tmp_path}/tiny", lines[1])
+    title, (checkpoint,) = "[1/1] backbone.signal", tmp_path.glob("stages/*/*/model.ckpt")
+    size = sum(weights.numel() for weights in torch.load(checkpoint, weights_only=True)["state_dict"].values())
+    told = re.fullmatch(rf"{re.escape(title)}: ([\d,]+) parameters, ([\d,]+) trained; log (\S+)", lines[2])
+    assert told[1] == told[2]
+    assert int(told[1].replace(",", "")) <= size  # which has statistics as well
+    assert told[3].endswith("/logs/version_0/metrics.csv")
+    assert lines[3].startswith(f"{title}: 2 epochs in ")
+    assert lines[-1] == f"Next: `mtpkdot report {tmp_path}/tiny --out reports/tiny` (tables and figures on one page)"
 
 
 def test_a_stage_folder_holds_stock_config_checkpoint_and_record(trained_root):

@@ -3,13 +3,16 @@ import sys
 import time
 
 import pytest
+import torch
 
+from mtpkdot.cli.help import SECTIONS
 from mtpkdot.cli.main import VERBS, main
 
 
-def test_help_answers_in_under_a_second_without_importing_torch():
+@pytest.mark.parametrize("argv", [["--help"], ["fit", "--help"], ["stage", "--help"]], ids=" ".join)
+def test_help_is_short_and_answers_in_under_a_second_without_importing_torch(argv):
     program = (
-        "import sys; from mtpkdot.cli.main import main; code = main(['--help']);"
+        f"import sys; from mtpkdot.cli.main import main; code = main({argv});"
         "heavy = {'torch', 'lightning', 'numpy', 'pandas', 'jsonargparse'} & set(sys.modules);"
         "print(heavy, file=sys.stderr); sys.exit(code or bool(heavy))"
     )
@@ -17,8 +20,17 @@ def test_help_answers_in_under_a_second_without_importing_torch():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr
-    assert all(verb in done.stdout for verb in VERBS)
+    assert all(word in done.stdout for word in (VERBS if argv == ["--help"] else SECTIONS))
+    assert len(done.stdout.splitlines()) <= 40
     assert seconds < 1.0
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    line = [sys.executable, "-m", "mtpkdot", "fit", "--help"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_no_verb_shows_the_help_and_is_a_mistake(capsys):
@@ -30,9 +42,12 @@ def test_an_unknown_verb_names_those_that_exist(complaint):
     assert "fit, stage" in complaint(["fti"])
 
 
-def test_the_version_is_told(capsys):
+def test_the_versions_and_devices_are_told(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("mtpkdot ")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["mtpkdot", "Python", "torch", "lightning", "POT", "devices:"]
+    assert f"torch {torch.__version__.partition('+')[0]}" in [line.partition("+")[0] for line in lines]
+    assert "cpu with " in lines[-1]
 
 
 @pytest.mark.parametrize("verb", ["fit", "stage", "validate", "test"])

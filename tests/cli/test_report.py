@@ -9,8 +9,9 @@ from tests.report.test_page import Outline
 
 def test_a_single_run_has_a_report_with_every_figure(trained_root, tmp_path, capsys):
     assert main(["report", str(trained_root / "tiny"), "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out.split()
+    *printed, step = capsys.readouterr().out.splitlines()
     assert printed == [str(tmp_path / "out" / name) for name in ("report.html", "report.md", "results.csv")]
+    assert step == f"Next: open {printed[0]} in a browser"
     text = (tmp_path / "out" / "report.md").read_text()
     wanted = ["Results", "Gains per subject", "Confusion of the classes", "Calibration", "Learning curves"]
     wanted += ["Which teacher was chosen", "Teacher and student spaces", "What ran", "What is missing"]

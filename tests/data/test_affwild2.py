@@ -1,6 +1,7 @@
 """Which frames, sounds and targets are in which window: all calculated a second time from the raw files."""
 
 import os
+import re
 import subprocess
 import sys
 from functools import lru_cache
@@ -31,6 +32,14 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(affwild2_twin, store):
     return made(affwild2_twin, store)
+
+
+def test_the_counts_of_the_summary_add_up(data):
+    summary = data.summary()
+    counts = re.match(r"(\d+) samples of \d+ subjects: (\d+) train.*?, (\d+) val.*?, (\d+) test.*?, (\d+) to", summary)
+    total, *parts = map(int, counts.groups())
+    assert total == sum(parts) == len(data.samples)
+    assert f"a sample is a window of {data.clips} clips, from 7 recordings" in summary
 
 
 class Truth:

@@ -257,6 +257,12 @@ def test_signals_that_begin_after_start_are_an_error_or_left_out(biovid_twin, tm
     assert name in made(root, tmp_path / "store", start=1.5).samples.ids
 
 
+def test_clips_of_other_classes_are_counted(biovid_twin, tmp_path):
+    data = made(biovid_twin, tmp_path / "store", classes=("BL1", "PA4"))
+    assert data.summary().startswith("10 samples of 5 subjects")
+    assert data.summary().endswith("; 5 more recordings are of other classes or people, or too short")
+
+
 @pytest.mark.parametrize("text", ["", "\n", "time\tgsr\n", "no table"])
 def test_a_clip_whose_signals_are_damaged_stops_or_is_kept_without_them(biovid_twin, tmp_path, text):
     root = copied(biovid_twin, tmp_path / "raw")

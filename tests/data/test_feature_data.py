@@ -153,6 +153,19 @@ def test_samples_without_features_can_be_kept_with_the_modality_absent(study):
     assert data.summary().endswith("video 1x3, signal 1x2 absent from 2 samples (steps x features)")
 
 
+def test_what_is_no_sample_is_counted(study):
+    values = study.features["signal"][1:].copy()
+    values[3] = np.nan
+    study.paths["signal"] = write_features(study.folder / "signal.csv", [*study.ids[2:], "stranger"], values)
+    data = study.data(missing="drop", nan="drop")
+    data.check()
+    assert data.summary().startswith("21 samples of ")
+    assert data.summary().endswith(
+        "; 1 rows of signal.csv are not in the manifest; "
+        "3 more rows of the manifest are dropped, whose features are missing or NaN"
+    )
+
+
 @pytest.mark.parametrize("missing", ["error", "drop", "mask"])
 def test_a_feature_file_of_other_samples_altogether_is_an_error(study, missing):
     ids = [f"other{number}" for number in range(24)]

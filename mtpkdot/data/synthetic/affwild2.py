@@ -146,9 +146,11 @@ def synthesize(
         in_parallel(_write, [_Job(video, tree) for video in planned], workers, progress)
         tests = [who.name for video in planned if video.part == "test" for who in video.people if who.annotated]
         (tree / TEST_LIST).write_text("".join(f"{name}\n" for name in tests), encoding="ascii", newline="\n")
-    counts = ", ".join(f"{sum(video.part == part for video in planned)} {part}" for part in (*SETS, "test"))
+    # A recording is one person of a video.
+    parts = [video.part for video in planned for who in video.people if who.annotated]
+    counts = ", ".join(f"{parts.count(part)} {part}" for part in (*SETS, "test"))
     return [
-        f"{videos} generated videos ({counts}), laid out as Aff-Wild2.",
+        f"{len(parts)} recordings ({counts}) in {videos} generated videos, some of two people; laid out as Aff-Wild2.",
         "These are drawings and formulas: results on them say nothing about people.",
     ]
 

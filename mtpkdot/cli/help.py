@@ -1,0 +1,104 @@
+"""`--help` of the verbs that take the keys of a config: short, and the keys by section on request."""
+
+from collections.abc import Sequence
+
+from mtpkdot.errors import ConfigError, nearest
+
+# Section -> what it is about. The parser has the same ones.
+SECTIONS = {
+    "data": "the data set: BioVid, AffWild2, FeatureData (features of your own) or PlantedData",
+    "backbone": "per modality its encoder, trained alone; that of the prevalent one is the lower bound",
+    "teacher": "the multimodal teacher",
+    "adapted": "each modality once more, aligned with the multimodal teacher",
+    "hallucinator": "predicts the features of the privileged modalities (T-Net)",
+    "student": "what is handed on: it sees the prevalent modality, and learns from the teachers",
+    "trainer": "devices, precision, loggers, callbacks: those of Lightning's Trainer",
+    "pipeline": "folder and name of the run, which stages are trained, cached features",
+    "protocol": "clean, or released: with the faults of the papers' code",
+    "seed_everything": "seed of weights, order of samples and dropout",
+}
+
+_FIT = """usage: mtpkdot {verb} --config FILE [--config FILE ...] [--KEY VALUE ...]
+
+{text}
+A second file changes what the first one says, and --KEY VALUE both: --student.model.lr 1e-3.
+
+sections of a config:
+{sections}
+
+keys that are used most:
+  --pipeline.name NAME              folder of the run below runs/
+  --student.model.method METHOD     auto, none, pkdot, mtpkdot, mtpkdot_plus, or a rival: kd, sp, rkd ...
+  --data.labelled_subjects 10       train with the labels of 10 people; the others are unlabelled
+  --STAGE.fit.max_epochs 5          passes of a stage: student, teacher, backbone.MODALITY ...
+  --trainer.accelerator cpu         where it runs; --trainer.devices 2 for two devices
+
+more:
+  mtpkdot fit --help student        the keys of a section, with their defaults
+  mtpkdot fit --help BioVid         those of a class: data set, encoder (FrameEncoder ...) or rival;
+                                    of any class that a key names: --data.help=BioVid
+  mtpkdot fit --config FILE --print_config   every key with its value"""
+
+_RUN = """usage: mtpkdot {verb} RUN [--KEY VALUE ...]
+
+{text}
+RUN is the folder of a run, e.g. runs/demo. The keys are those of this machine, e.g. --trainer.accelerator cpu
+--trainer.devices 2; `mtpkdot {verb} --help trainer` has them all. Of a run that somebody else has made, classes beside
+those of mtpkdot, torch and lightning are imported only with --trust my_project."""
+
+_TEXTS = {
+    "fit": """Train every stage of an experiment, evaluate them and print the table. What is trained already is taken as
+it is; after an interruption the same command goes on.""",
+    "stage NAME": """Train one stage, and take those before it from earlier runs. NAME is backbone, backbone.MODALITY,
+teacher, adapted, hallucinator or student.""",
+    "validate": "Evaluate a run again on its validation part.",
+    "test": "Evaluate a run again on its test part.",
+}
+
+
+def answered(verb: str, argv: Sequence[str]) -> bool:
+    """Print the help that a command line asks for, and return whether it did: `--help`, or `--help SECTION`.
+
+    Args:
+        verb: the verb as in its usage line.
+        argv: its arguments.
+
+    Raises:
+        ConfigError: neither section nor class has that name.
+    """
+    word = next((word for word in argv if word in ("-h", "--help") or word.startswith("--help=")), None)
+    if word is None:
+        return False
+    following = [*argv[list(argv).index(word) + 1 :], "-"][0]
+    name = word.partition("=")[2] or ("" if following.startswith("-") else following)
+    if name:
+        print(_keys(name))
+    elif verb in _TEXTS:
+        print(usage(verb))
+    else:
+        return False
+    return True
+
+
+def usage(verb: str) -> str:
+    """Return the short help of a verb."""
+    if verb in ("validate", "test"):
+        return _RUN.format(verb=verb, text=_TEXTS[verb])
+    sections = "\n".join(f"  {name:<15} {text}" for name, text in SECTIONS.items())
+    return _FIT.format(verb=verb, text=_TEXTS[verb], sections=sections)
+
+
+def _keys(name: str) -> str:
+    """Return the keys of a section or class; of a stage of one modality those of all."""
+    from mtpkdot.pipeline.keys import class_help, named_classes, section_help
+
+    section = name.partition(".")[0]
+    if section in SECTIONS:
+        return section_help(section)
+    classes = named_classes()
+    if name not in classes:
+        raise ConfigError(
+            f"there is no section or class {name!r}",
+            f"{nearest(name, [*SECTIONS, *classes])}Choose from {', '.join(SECTIONS)}, or name a class as --help does.",
+        )
+    return class_help(classes[name])

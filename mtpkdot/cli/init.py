@@ -1,0 +1,61 @@
+"""`mtpkdot init FOLDER`: a first config for features of one's own."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtpkdot.cli.arguments import Parser
+from mtpkdot.errors import ConfigError
+
+_TEXT = """Look at a folder of feature files, or at a manifest, and write a commented config. All that is guessed is
+printed and stands in the file; the options say what cannot be guessed, or is guessed wrongly."""
+
+
+def init(argv: Sequence[str]) -> None:
+    """Write the config, and name the commands to go on with."""
+    options = _parser().parse_args(list(argv))
+    place: Path = options.place
+    from mtpkdot.data.guess import Wishes, guess
+    from mtpkdot.files import write_whole
+
+    name = (place if place.is_dir() else place.parent).resolve().name or "mine"
+    out: Path = options.out or Path(f"{name}.yaml")
+    if out.exists():
+        raise ConfigError(f"{out} exists", "Remove it, or name another file with --out FILE.")
+    wishes = Wishes(
+        options.manifest,
+        dict(map(_named, options.features)),
+        options.prevalent,
+        options.id,
+        options.subject,
+        options.split,
+        options.target,
+        options.task,
+    )
+    text = guess(place, wishes).config(name, shlex.join(["mtpkdot", "init", *argv]))
+    write_whole(out, text.encode())
+    print(f"{text}\nWritten to {out}")
+    print(f"Next: `mtpkdot data check --config {shlex.quote(str(out))}` (reads all files)")
+    print(f"then: `mtpkdot fit --config {shlex.quote(str(out))}` (trains every stage)")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="mtpkdot init", description=_TEXT)
+    parser.add_argument("place", type=Path, metavar="FOLDER", help="of the feature files, or the manifest beside them")
+    parser.add_argument("--out", type=Path, help="file of the config; by default FOLDER.yaml, here")
+    parser.add_argument("--manifest", type=Path, help="table with a row per sample")
+    parser.add_argument("--features", nargs="+", default=[], metavar="NAME=FILE", help="a file per modality")
+    parser.add_argument("--prevalent", metavar="NAME", help="the modality that the student sees")
+    parser.add_argument("--target", nargs="+", default=[], metavar="COLUMN", help="of the manifest; several are values")
+    parser.add_argument("--task", choices=("classification", "ordinal", "regression"), help="what is predicted")
+    parser.add_argument("--id", metavar="COLUMN", help="sample id, in the manifest and in tables of features")
+    parser.add_argument("--subject", metavar="COLUMN", help="whose sample it is")
+    parser.add_argument("--split", metavar="COLUMN", help="train, validation and test, or numbered folds")
+    return parser
+
+
+def _named(pair: str) -> tuple[str, Path]:
+    name, equals, file = pair.partition("=")
+    if not name or not equals or not file:
+        raise ConfigError(f"--features {pair} is no NAME=FILE", "Write, for example, --features face=data/face.npz.")
+    return name, Path(file)

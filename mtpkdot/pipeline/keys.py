@@ -1,0 +1,52 @@
+"""What keys there are, as help: those of a section of the config, and those of a class that it names."""
+
+from jsonargparse import ArgumentParser
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.losses.rivals import Rival
+from mtpkdot.models.encoder import Encoder
+from mtpkdot.pipeline.complaints import kinds
+from mtpkdot.pipeline.config import PROTOCOL_DATA, add_section
+from mtpkdot.pipeline.protocol import Protocol
+
+# Base -> where its classes stand in a config, and what of theirs is not set there.
+_PLACES: dict[type, tuple[str, set[str]]] = {
+    BaseData: ("data", PROTOCOL_DATA),
+    Encoder: ("backbone.MODALITY.model.encoder", {"steps"}),
+    Rival: ("student.model.rival", {"task", "student_dim", "teacher_dim"}),
+}
+
+
+def section_help(name: str) -> str:
+    """Return the keys of a section with their meaning, type and default; of `backbone` those of one modality."""
+    parser = _parser()
+    if name == "data":
+        own = ", ".join(f"`mtpkdot fit --help {kind.__name__}`" for kind in kinds(BaseData) if not _abstract(kind))
+        return f"{class_help(BaseData)}\nOf one data set, with the keys of its own: {own}"
+    if name == "protocol":
+        parser.add_class_arguments(Protocol, name, instantiate=False)
+    else:
+        add_section(parser, name, ("MODALITY",))
+    return str(parser.format_help())
+
+
+def named_classes() -> dict[str, type]:
+    """Return the classes of which `class_help` tells the keys, by name."""
+    return {kind.__name__: kind for base in _PLACES for kind in kinds(base) if not _abstract(kind)}
+
+
+def class_help(kind: type) -> str:
+    """Return the keys of a class, as they are written on the command line."""
+    place, skip = next(found for base, found in _PLACES.items() if issubclass(kind, base))
+    parser = _parser()
+    parser.add_class_arguments(kind, place, skip=skip, instantiate=False, fail_untyped=False)
+    return str(parser.format_help())
+
+
+def _abstract(kind: type) -> bool:
+    return any(getattr(getattr(kind, name, None), "__isabstractmethod__", False) for name in dir(kind))
+
+
+def _parser() -> ArgumentParser:
+    usage = "mtpkdot fit --config FILE [--KEY VALUE ...], with these keys"
+    return ArgumentParser(prog="mtpkdot fit", usage=usage, add_help=False, exit_on_error=False)
