@@ -1,6 +1,9 @@
 """Parsers of the verbs that know their arguments beforehand."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from mtpkdot.errors import ConfigError
@@ -29,6 +32,9 @@ def part_of(text: str) -> tuple[int, int]:
     return int(which), int(count)
 
 
+_silent = ContextVar("silent", default=False)
+
+
 def next_step(command: str, purpose: str) -> None:
     """Print the command that usually comes next.
 
@@ -36,4 +42,15 @@ def next_step(command: str, purpose: str) -> None:
         command: as it is typed.
         purpose: what it does.
     """
-    print(f"Next: `{command}` ({purpose})", flush=True)
+    if not _silent.get():
+        print(f"Next: `{command}` ({purpose})", flush=True)
+
+
+@contextmanager
+def within_another_verb() -> Iterator[None]:
+    """Within it, verbs leave the next step to the one that calls them."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)

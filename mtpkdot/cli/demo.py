@@ -1,11 +1,12 @@
 """`mtpkdot demo`: the first run, from raw video to a report."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mtpkdot import shipped
-from mtpkdot.cli.arguments import Parser
+from mtpkdot.cli.arguments import Parser, within_another_verb
 from mtpkdot.errors import ConfigError
 
 _TEXT = """Show on generated data what the method is for: write a twin of BioVid (raw video and signals of invented
@@ -42,22 +43,27 @@ def demo(argv: Sequence[str]) -> None:
     # Threads cost these tiny models more than they give; to be said before torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     name = "demo" if seed == 0 else f"demo-{seed}"
-    twin, run, report = Path("data", name), Path("runs", name), Path("reports", name)
+    place = [] if seed == 0 else [f"--data.root=data/{name}", f"--seed_everything={seed}", f"--pipeline.name={name}"]
     config = shipped.config("demo.yaml")
+    with within_another_verb():
+        _run(name, seed, [f"--config={config}", *place])
+    print(_NEXT.format(config=config, place="".join(f" {word}" for word in place[:2])))
+
+
+def _run(name: str, seed: int, arguments: Sequence[str]) -> None:
+    """Generate, train and report, each in a folder of that name."""
+    from mtpkdot.cli.data_synthesize import synthesize
+    from mtpkdot.cli.experiment import fit
+    from mtpkdot.cli.report import report
+
+    twin = Path("data", name)
     if twin.is_dir():
         print(f"1/3 The generated people are in {twin}", flush=True)
     else:
         print(f"1/3 Generating people into {twin}", flush=True)
-        from mtpkdot.cli.data_synthesize import synthesize
-
         synthesize(["biovid", str(twin), "--seed", str(seed), *_TWIN])
-    print(f"2/3 Training with {config}", flush=True)
-    from mtpkdot.cli.experiment import fit
-
-    place = [] if seed == 0 else [f"--data.root={twin}", f"--seed_everything={seed}", f"--pipeline.name={name}"]
-    fit([f"--config={config}", *place])
-    print(f"3/3 Writing the report into {report}", flush=True)
-    from mtpkdot.cli.report import report as write
-
-    write([str(run), "--out", str(report)])
-    print(_NEXT.format(config=config, place="".join(f" {word}" for word in place[:1])))
+    print(f"2/3 Training: mtpkdot fit {shlex.join(arguments)}", flush=True)
+    fit(arguments)
+    out = Path("reports", name)
+    print(f"3/3 Writing the report into {out}", flush=True)
+    report([str(Path("runs", name)), "--out", str(out)])
