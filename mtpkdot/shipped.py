@@ -41,7 +41,7 @@ def located(name: str) -> str:
     shipped = _FOLDER.joinpath(*relative.parts[1:])
     if not shipped.is_file():
         return name
-    _tell(relative, shipped)
+    _print_once(relative, shipped)
     return str(shipped)
 
 
@@ -57,6 +57,6 @@ def with_located(arguments: Sequence[str]) -> list[str]:
 
 
 @cache
-def _tell(relative: Path, shipped: Path) -> None:
-    """Say it once, and not among what `--print_config` prints."""
+def _print_once(relative: Path, shipped: Path) -> None:
+    """Print it once, to stderr: stdout may be the config itself (`--print_config`)."""
     print(f"{relative} is not in this folder; taking the one that mtpkdot ships: {shipped}", file=sys.stderr)

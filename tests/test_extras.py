@@ -39,7 +39,6 @@ class Hiding(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 import mtpkdot.losses, mtpkdot.models
 from mtpkdot.cli.main import main
-from mtpkdot.extras import PACKAGES
 
 for name, command in commands.items():
     before = set(Path().rglob("*"))

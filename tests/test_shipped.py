@@ -12,7 +12,7 @@ from mtpkdot.errors import ConfigError
 def elsewhere(tmp_path, monkeypatch):
     """A working directory without configs."""
     monkeypatch.chdir(tmp_path)
-    shipped._tell.cache_clear()
+    shipped._print_once.cache_clear()
     return tmp_path
 
 

@@ -151,7 +151,7 @@ def _read_table(path: Path, id_column: str) -> FeatureFile:
             )
     _check_unique(path, ids)
     with np.errstate(over="ignore"):
-        values = numbers.to_numpy(dtype=np.float32)[:, None, :]
+        values = numbers.to_numpy(dtype=np.float32, na_value=np.nan)[:, None, :]
     return FeatureFile(values, np.ones(values.shape[:2], dtype=np.bool_), ids, [str(c) for c in numbers.columns])
 
 
