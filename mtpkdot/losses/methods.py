@@ -27,7 +27,7 @@ Method = Literal[
     "rival",
 ]
 AUTO: Final = "auto"  # chosen by the data before anything is planned
-MethodOrAuto = Method | Literal["auto"]
+MethodOrAuto = Literal[Method, "auto"]  # one Literal: errors of a union name no values
 Term = Literal["task", "transport", "centroid", "output", "rival"]
 
 TeacherKind = Literal["joint", "adapted", "pooled", "own", "spread"]
