@@ -46,14 +46,26 @@ def located(name: str) -> str:
 
 
 def with_located(arguments: Sequence[str]) -> list[str]:
-    """Return a command line whose `--config` names files that exist, see `located`."""
+    """Return a command line whose `--config` names files that exist, see `located`.
+
+    Raises:
+        ConfigError: a file of that name is neither there nor shipped.
+    """
     found = list(arguments)
     for place, word in enumerate(found):
         if word.startswith("--config="):
-            found[place] = f"--config={located(word.removeprefix('--config='))}"
+            found[place] = f"--config={_existing(word.removeprefix('--config='))}"
         elif word == "--config" and place + 1 < len(found):
-            found[place + 1] = located(found[place + 1])
+            found[place + 1] = _existing(found[place + 1])
     return found
+
+
+def _existing(name: str) -> str:
+    file = located(name)
+    if file.endswith((".yaml", ".yml")) and not Path(file).exists():  # anything else may be the config itself
+        meant = nearest(Path(name).stem, [path.stem for path in _FOLDER.glob("*.yaml")])
+        raise ConfigError(f"{name} does not exist", f"{meant}`mtpkdot init FOLDER` writes a config for files of yours.")
+    return file
 
 
 @cache
