@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def crossval(argv: Sequence[str]) -> int | None:
     for reason, places in by_reason(failures).items():
         print(f"failed: {reason}\n  {', '.join(places)}")
     if whole:
-        next_step(f"mtpkdot report {study.folder} --out reports/{study.name}", "tables and figures on one page")
+        command = ["mtpkdot", "report", str(study.folder), "--out", f"reports/{study.name}"]
+        next_step(shlex.join(command), "tables and figures on one page")
     else:
         print("Next: when all parts are done, the same command without --part makes the tables")
     return FAILED if failures else None

@@ -57,8 +57,9 @@ def check(argv: Sequence[str]) -> int | None:
         return NOT_READY
     losses = f"; {report.lost} recordings left out, {len(report.fatal)} problems" if report.fatal else ""
     print(f"ready: {report.usable} recordings{losses}")
-    named = shlex.join(argument for argument in argv if argument not in flags)
-    next_step(f"mtpkdot data prepare {named}", "read them once, which `fit` does otherwise")
+    # As its config has it: another picture size or signal would be another store than that of `fit`.
+    named = _with_config([argument for argument in argv if argument not in flags])
+    next_step(f"mtpkdot data prepare {shlex.join(named)}", "read them once, which `fit` does otherwise")
     return None
 
 
@@ -89,12 +90,17 @@ def prepare(argv: Sequence[str]) -> None:
 
 
 def _suggest_fit(argv: Sequence[str]) -> None:
-    """Name the experiment on the data that a command line names; a data set by its name has a config of that name."""
-    named = list(argv)
-    if named[0] in DATA_SETS:
-        named = ["--config", f"configs/{named[0]}.yaml", f"--data.root={named[1]}", *named[2:]]
+    """Name the experiment on the data that a command line names."""
+    named = _with_config(argv)
     if any(word.partition("=")[0] == "--config" for word in named):
         next_step(f"mtpkdot fit {shlex.join(named)}", "train every stage")
+
+
+def _with_config(argv: Sequence[str]) -> list[str]:
+    """A command line on data; a data set by its name has a config of that name."""
+    if argv[0] not in DATA_SETS:
+        return list(argv)
+    return ["--config", f"configs/{argv[0]}.yaml", f"--data.root={argv[1]}", *argv[2:]]
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:

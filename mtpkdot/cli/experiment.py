@@ -1,5 +1,6 @@
 """The verbs that reach Lightning: fit, stage, validate, test."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def _fit(verb: str, argv: Sequence[str]) -> None:
 
 def _suggest_report(folder: Path) -> None:
     if (folder / "results.json").is_file():
-        next_step(f"mtpkdot report {folder} --out reports/{folder.name}", "tables and figures on one page")
+        command = ["mtpkdot", "report", str(folder), "--out", f"reports/{folder.resolve().name}"]
+        next_step(shlex.join(command), "tables and figures on one page")
     else:
         next_step("mtpkdot fit --config FILE", "the other stages, which are evaluated")
 

@@ -37,7 +37,7 @@ def test_a_whole_data_set_is_ready_and_can_be_prepared(name, recordings, request
     printed = capsys.readouterr()
     *_, said, step = printed.out.rstrip().splitlines()
     assert said == f"ready: {recordings} recordings"
-    assert step.startswith(f"Next: `mtpkdot data prepare {name} {root} ")
+    assert step.startswith(f"Next: `mtpkdot data prepare --config configs/{name}.yaml --data.root={root} ")
     assert not printed.err
     for _ in range(2):
         assert main(["data", "prepare", name, str(root), *SMALL]) == 0
