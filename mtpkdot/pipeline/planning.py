@@ -14,6 +14,7 @@ from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.protocol import Protocol
+from mtpkdot.pipeline.store import SHARED
 from mtpkdot.pipeline.study import HEADS, MODELS, UPSTREAM, Overrides, Study, option
 from mtpkdot.shipped import located
 
@@ -166,8 +167,8 @@ def read_study_file(path: Path) -> dict[str, Any]:
 
 def check_name(name: str, where: str) -> None:
     """Stop at a name that cannot be a folder of the study."""
-    if name == "stages":
-        raise ConfigError(f"{where}: stages is the folder of all trained stages", "Name it otherwise.")
+    if name in SHARED:
+        raise ConfigError(f"{where}: {name} is the folder of {SHARED[name]}", "Name it otherwise.")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name) or name.startswith(UPSTREAM):
         raise ConfigError(
             f"{where}: the name {name!r} cannot be used", f"Use letters, digits and _.+-, and not {UPSTREAM}."

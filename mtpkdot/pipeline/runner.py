@@ -38,7 +38,7 @@ from mtpkdot.pipeline.results import (
     write_results,
 )
 from mtpkdot.pipeline.stages import KINDS, Stage
-from mtpkdot.pipeline.store import digest, write_json, write_text
+from mtpkdot.pipeline.store import SHARED, digest, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.training import train, versions
 
@@ -285,8 +285,8 @@ class Run:
 
     def _claim_folder(self) -> None:
         """Write `run.json`, unless the folder holds a run of another configuration."""
-        if (self.folder / "study.json").is_file() or self.folder.name == "stages":
-            holds = "all trained stages" if self.folder.name == "stages" else "a study"
+        holds = "a study" if (self.folder / "study.json").is_file() else SHARED.get(self.folder.name)
+        if holds is not None:
             raise RunError(f"{self.folder} holds {holds}", "Name the run otherwise with --pipeline.name.")
         before = self._before()
         found = self._changed(before)

@@ -22,6 +22,8 @@ from mtpkdot.files import write_whole
 
 CHECKPOINT = "model.ckpt"
 RECORD = "stage.json"
+# Folders beside the runs, whose names no run can have -> what they hold.
+SHARED = {"stages": "all trained stages", "features": "features of frozen encoders"}
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
