@@ -17,14 +17,17 @@ def init(argv: Sequence[str]) -> None:
     place: Path = options.place
     from mtpkdot.data.guess import Wishes, guess
     from mtpkdot.files import write_whole
+    from mtpkdot.pipeline.store import SHARED
 
     name = (place if place.is_dir() else place.parent).resolve().name or "mine"
+    if name in SHARED:  # of which no run can have the name
+        name = f"my_{name}"
     out: Path = options.out or Path(f"{name}.yaml")
     if out.exists():
         raise ConfigError(f"{out} exists", "Remove it, or name another file with --out FILE.")
     wishes = Wishes(
         options.manifest,
-        dict(map(_named, options.features)),
+        _named(options.features),
         options.prevalent,
         options.id,
         options.subject,
@@ -54,8 +57,13 @@ def _parser() -> Parser:
     return parser
 
 
-def _named(pair: str) -> tuple[str, Path]:
-    name, equals, file = pair.partition("=")
-    if not name or not equals or not file:
-        raise ConfigError(f"--features {pair} is no NAME=FILE", "Write, for example, --features face=data/face.npz.")
-    return name, Path(file)
+def _named(pairs: Sequence[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for pair in pairs:
+        name, _, file = pair.partition("=")
+        if not name or not file:
+            raise ConfigError(f"--features {pair} is no NAME=FILE", "Write, for example, face=data/face.npz.")
+        if name in files:
+            raise ConfigError(f"--features names {name} twice", "Give each file a name of its own.")
+        files[name] = Path(file)
+    return files

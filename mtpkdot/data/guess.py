@@ -30,6 +30,7 @@ _SCHEMES = {
     "kfold": "people are divided into folds, of which one is tested",
 }
 _MOST_CLASSES = 20  # of numbers; more of them are values
+_MOST_NAMES = 12  # in a line
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,10 @@ class Guess:
             ("  init_args:", ""),
             *((f"    {key}: {_yaml(value)}", comment) for key, value, comment in self.arguments),
             (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults"),
-            (f"student: {_yaml(student)}", "by whether rows lack a target; anchors per row, fewer than a batch"),
+            (
+                f"student: {_yaml(student)}",
+                "auto: mtpkdot_plus if targets are missing, else none; top_k: anchors, below batch_size",
+            ),
             (f"pipeline: {_yaml({'name': name})}", "folder of the run below runs/"),
         ]
         head = [f"Written by `{command}` from what the files look like. Correct what is wrong.", *self.notes]
@@ -130,6 +134,7 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     split, scheme = _split(path, table, parts, people, notes)
     if subject is None:
         notes.append("No column names people: every row counts as a person, and a person may be in several parts.")
+    _check_columns(features, path, {*target, subject, parts} - {None, id_column})
     without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
     arguments = [
         ("manifest", str(path), f"{len(table)} rows"),
@@ -180,11 +185,11 @@ def _manifest(folder: Path) -> Path:
 def _id(path: Path, table: pd.DataFrame, wished: str | None) -> str:
     found = _column(path, table, wished, _IDS)
     unique = [str(name) for name in table.columns if table[name].notna().all() and table[name].is_unique]
-    if wished is None and found not in unique:
+    if wished is None and found not in unique and (len(unique) == 1 or _plain(found) != "id"):
         found = unique[0] if len(unique) == 1 else None
     if found is None:
         raise ConfigError(
-            f"{path}: which column is the sample id is not clear, of {', '.join(map(str, table.columns))}",
+            f"{path}: which column is the sample id is not clear, of {_some(table.columns)}",
             "Name it with --id COLUMN; every row has an id of its own.",
         )
     return found
@@ -196,7 +201,7 @@ def _column(path: Path, table: pd.DataFrame, wished: str | None, known: Sequence
     if wished is not None:
         if wished not in columns:
             meant = nearest(wished, columns)
-            raise ConfigError(f"{path} has no column {wished!r}", f"{meant}Choose from {', '.join(columns)}.")
+            raise ConfigError(f"{path} has no column {wished!r}", f"{meant}Choose from {_some(columns)}.")
         return wished
     found = sorted((known.index(_plain(name)), name) for name in columns if _plain(name) in known)
     return found[0][1] if found else None
@@ -206,7 +211,7 @@ def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) ->
     """Feature files of a folder by the name of their modality."""
     features: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix not in SUFFIXES or not path.is_file() or path == manifest:
+        if path.suffix not in SUFFIXES or not path.is_file() or path.samefile(manifest):
             continue
         if "manifest" in path.stem:
             notes.append(f"{path.name} is left out: it is another manifest, to be named with --manifest.")
@@ -224,6 +229,16 @@ def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) ->
     return features
 
 
+def _check_columns(features: Mapping[str, Path], manifest: Path, taken: set[str | None]) -> None:
+    """Stop at a table of features with a column that the manifest needs: a target would give itself away."""
+    for path in features.values():
+        if path.suffix in _TABLES and (twice := sorted(taken & {*_header(path)}, key=str)):
+            raise ConfigError(
+                f"{path} has the column {twice[0]!r}, which is no feature, but what {manifest.name} says of a sample",
+                "Remove it there, or name the files of features with --features NAME=FILE NAME=FILE.",
+            )
+
+
 def _modality(stem: str) -> str:
     """A key of the config, from the name of a file: `face_features` is face."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", stem) if word]
@@ -236,12 +251,13 @@ def _prevalent(modalities: list[str], wished: str | None) -> str:
     if wished is not None and wished not in modalities:
         raise ConfigError(
             f"there is no modality {wished!r}",
-            f"{nearest(wished, modalities)}Choose --prevalent from {', '.join(modalities)}.",
+            f"{nearest(wished, modalities)}Choose --prevalent from {_some(modalities)}.",
         )
     likely = [wished] if wished else [name for name in modalities if {*_words(name)} & {*_PREVALENT}]
     if len(likely) != 1:
         raise ConfigError(
-            f"which of {', '.join(modalities)} the student sees is not clear", "Name it with --prevalent NAME."
+            f"which of {_some(modalities)} the student sees is not clear",
+            "Name it with --prevalent NAME. A modality is one file, with a row per sample.",
         )
     return likely[0]
 
@@ -278,7 +294,7 @@ def _target(path: Path, table: pd.DataFrame, wished: Sequence[str], taken: set[s
     if len(found) == 1 or (found and found == values):
         return found
     raise ConfigError(
-        f"{path}: which column is the target is not clear, of {', '.join(left) or 'none'}",
+        f"{path}: which column is the target is not clear, of {_some(left) or 'none'}",
         "Name it with --target COLUMN, or several for regression with --target COLUMN COLUMN.",
     )
 
@@ -319,6 +335,12 @@ def _header(path: Path) -> list[str]:
         except (ValueError, OSError):  # read as a whole, it is told in one line
             pass
     return [str(name) for name in read_table(path, []).columns]
+
+
+def _some(names: Iterable[object]) -> str:
+    """Names for one line, which has no room for hundreds."""
+    told = [str(name) for name in names]
+    return ", ".join(told if len(told) <= _MOST_NAMES else [*told[:_MOST_NAMES], f"... ({len(told)} in all)"])
 
 
 def _words(name: str) -> Iterable[str]:

@@ -154,7 +154,7 @@ def test_odd_names_are_written_so_that_they_are_read_back(folder):
     table["yes: #1, {x}"], table["notes"] = values("number"), "null"
     place = folder(table, ("Gesicht (ü).csv", "wrist-2.npz"), id="Sample ID")
     arguments = made(place, "--prevalent", "Gesicht")
-    assert arguments["id"], arguments["subject"] == ("Sample ID", "Participant")
+    assert (arguments["id"], arguments["subject"]) == ("Sample ID", "Participant")
     assert arguments["target"] == "yes: #1, {x}"
 
 
@@ -180,6 +180,9 @@ def test_what_is_no_feature_file_is_left_out_and_named(folder, capsys):
         ({"label": 1}, ("face.csv", "b.npz"), ["--prevalent", "fcae"], "Did you mean face?"),
         ({"label": 1}, ("face.csv", "face.npz"), [], "--features"),
         ({"label": 1}, ("face.csv", "b.npz"), ["--features", "face"], "NAME=FILE"),
+        ({"label": 1}, ("face.csv", "b.npz"), ["--features", "x=mine/b.npz", "x=mine/face.csv"], "names x twice"),
+        ({"a": 2, "label": 1}, ("face.csv", "b.npz"), ["--target", "a"], "has the column 'a', which is no feature"),
+        ({"label": 1}, [f"clip{i}.npy" for i in range(30)], [], "... (30 in all)"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), [], "--target"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), ["--target", "z"], "no column 'z'"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), ["--target", "x", "subject"], "not all numbers"),
@@ -192,6 +195,24 @@ def test_what_has_several_readings_is_one_line_with_the_option(columns, files, o
     kinds = {1: values(), 2: values("number"), 3: [f"text {i}" for i in range(N)]}
     place = folder(manifest(**{name: kinds[kind] for name, kind in columns.items()}), files)
     assert says in complaint(["init", place, *options])
+
+
+def test_a_manifest_by_another_path_is_no_feature_file(folder):
+    place = folder(manifest(label=values()), as_manifest="people.csv")
+    assert set(made(place, "--manifest", Path("mine/people.csv").resolve())["features"]) == {"face", "belt"}
+
+
+def test_ids_that_occur_twice_are_named(folder, complaint):
+    table = manifest(label=values())
+    table.loc[1, "id"] = "clip00"
+    assert "line 3: the id 'clip00' occurs twice" in complaint(["init", folder(table)], 1)
+
+
+def test_the_run_has_no_name_that_is_taken(folder, tmp_path):
+    folder(manifest(label=values()))
+    (tmp_path / "mine").rename(tmp_path / "features")
+    assert main(["init", "features"]) == 0
+    assert yaml.safe_load(Path("my_features.yaml").read_text())["pipeline"] == {"name": "my_features"}
 
 
 def test_a_folder_that_is_none_or_holds_no_table_is_one_line(tmp_path, monkeypatch, complaint):
