@@ -42,7 +42,7 @@ bench: $(VENV)/.installed-dev ## Measure speed; figures of one run are to be com
 # In a folder of its own, so that nobody's runs are taken for what it shows.
 notebooks: $(VENV)/.installed-dev ## Run the notebooks and store them with their outputs
 	rm -rf build/notebooks && mkdir -p build/notebooks && cp notebooks/*.ipynb build/notebooks
-	cd build/notebooks && for each in *.ipynb; do ../../$(BIN)/jupyter execute --inplace $$each; done
+	cd build/notebooks && for each in *.ipynb; do ../../$(BIN)/jupyter execute --inplace $$each || exit 1; done
 	cp build/notebooks/*.ipynb notebooks
 
 format: $(VENV)/.installed-dev ## Rewrite the sources in the project's style
