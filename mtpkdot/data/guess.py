@@ -133,17 +133,18 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     people = labelled[subject or id_column].nunique()
     split, scheme = _split(path, table, parts, people, notes)
     if subject is None:
-        notes.append("No column names people: every row counts as a person, and a person may be in several parts.")
+        notes.append("No column names people: a person may be in several parts.")
+    person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds are of people; else of rows
     _check_columns(features, path, {*target, subject, parts} - {None, id_column})
     without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
-    arguments = [
+    arguments: list[tuple[str, object, str]] = [
         ("manifest", str(path), f"{len(table)} rows"),
         ("features", {name: str(file) for name, file in features.items()}, "a file per modality, joined on the id"),
         ("prevalent", _prevalent(list(features), wishes.prevalent), "all that the student will see"),
         ("target", target if len(target) > 1 else target[0], labels + without),
         ("task", task, "values" if task == "regression" else "or ordinal, if the order of the classes counts"),
         ("id", id_column, "column of the sample id, here and in tables of features"),
-        ("subject", subject or id_column, f"{table[subject].nunique()} people" if subject else "nobody is named"),
+        ("subject", person, f"{table[subject].nunique()} people" if subject else "nobody is named"),
         ("split", scheme, _SCHEMES[str(scheme["scheme"])]),
         *([("split_column", split, "of the manifest")] if split not in (None, "split") else []),
         ("batch_size", 64, "rows per batch; the similarity structure is that of a batch"),

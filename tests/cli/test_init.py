@@ -120,6 +120,9 @@ def test_a_manifest_without_people_says_what_that_means(folder, capsys):
     arguments = made(folder(manifest(label=values()).drop(columns="subject")))
     assert arguments["subject"] == "id"
     assert "a person may be in several parts" in capsys.readouterr().out
+    parts = np.select([np.arange(N) < 30, np.arange(N) < 40], ["train", "validation"], "test")
+    place = folder(manifest(label=values(), split=parts).drop(columns="subject"))
+    assert made(place, "--out", "b.yaml", out="b.yaml")["subject"] is None
 
 
 def test_targets_are_values_or_classes_by_what_they_look_like(folder):
