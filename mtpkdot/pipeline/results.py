@@ -198,7 +198,7 @@ def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
         "recordings without a label beside the labelled ones",
     ]
     return [
-        f"The student is below its lower bound, {prevalent} alone, on {' and '.join(below)}: distillation does not pay "
+        f"The student is below its lower bound, {prevalent} alone, on {' and '.join(below)}: its training does not pay "
         f"here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
     ]
 

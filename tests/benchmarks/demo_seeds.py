@@ -44,9 +44,10 @@ def run() -> None:
     above = sum(student > low for low, student, _ in rows)
     below = sum(student < teacher for _, student, teacher in rows)
     p = sum(comb(len(rows), k) for k in range(above, len(rows) + 1)) / 2 ** len(rows)
-    gains = [student - low for low, student, _ in rows]
     print(f"student above its lower bound in {above} of {options.seeds} (p {p:.3f}), below the teacher in {below}")
-    print(f"gain {fmean(gains):+.4f}, standard error {stdev(gains) / len(gains) ** 0.5:.4f}")
+    gains = [student - low for low, student, _ in rows]
+    if len(gains) > 1:
+        print(f"gain {fmean(gains):+.4f}, standard error {stdev(gains) / len(gains) ** 0.5:.4f}")
 
 
 def scores(folder: Path) -> tuple[float, float, float]:
