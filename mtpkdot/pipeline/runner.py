@@ -259,7 +259,8 @@ class Run:
         self.tracking.stage(job.stage.name, stored.checkpoint)
         best = "" if trained.score is None else f", best {trained.monitor} {trained.score:.4f}"
         told = "".join(f", {note}" for note in trained.notes)
-        print(f"{title}: {trained.epochs} epochs in {trained.seconds:.1f} s{resumed}{best}{told}", flush=True)
+        took = f"{trained.epochs} epochs in {trained.seconds:.1f} s{resumed}"
+        print(f"{title}: {took}{best}{told}; kept with its log in {stored.folder}", flush=True)
         self.preemption.stop_if_asked()
 
     def _must_train(self, job: Job, title: str, alone: ExitStack) -> bool:

@@ -85,6 +85,7 @@ def test_a_fit_tells_device_parameters_log_and_the_next_step(tiny_config, tmp_pa
     assert int(told[1].replace(",", "")) <= size  # which has statistics as well
     assert told[3].endswith("/logs/version_0/metrics.csv")
     assert lines[3].startswith(f"{title}: 2 epochs in ")
+    assert lines[3].endswith(f"; kept with its log in {checkpoint.parent}")
     assert lines[-1] == f"Next: `mtpkdot report {tmp_path}/tiny --out reports/tiny` (tables and figures on one page)"
 
 
