@@ -116,6 +116,8 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     table = read_table(path)
     if not len(table):
         raise ConfigError(f"{path} has no rows", "Write one row per sample.")
+    if len(table.columns) == 1:  # of a manifest with semicolons, too
+        raise ConfigError(f"{path} has one column, {table.columns[0]!r}", "Write several, with commas between them.")
     notes: list[str] = []
     id_column = _id(path, table, wishes.id)
     features = dict(wishes.features) or _features(folder, path, id_column, notes)
@@ -278,7 +280,8 @@ def _split(
         notes.append(f"The column {column} ({shown}) does not name train, validation and test: folds are made instead.")
     if people < 3:
         raise ConfigError(
-            f"{path} has {people} people with a target, and the training, validation and test part need one each",
+            f"{path} has a target of {people or 'no'} {'person' if people == 1 else 'people'}, "
+            "and the training, validation and test part need one each",
             "Name the column of the people with --subject, or that of the parts with --split.",
         )
     return None, {"scheme": "kfold", "folds": min(5, people)}

@@ -211,6 +211,12 @@ def test_ids_that_occur_twice_are_named(folder, complaint):
     assert "line 3: the id 'clip00' occurs twice" in complaint(["init", folder(table)], 1)
 
 
+def test_a_manifest_with_semicolons_is_told_to_have_commas(folder, complaint):
+    place = folder(manifest(label=values()))
+    manifest(label=values()).to_csv("mine/manifest.csv", index=False, sep=";")
+    assert "has one column, 'id;subject;label'. Write several, with commas" in complaint(["init", place])
+
+
 def test_the_run_has_no_name_that_is_taken(folder, tmp_path):
     folder(manifest(label=values()))
     (tmp_path / "mine").rename(tmp_path / "features")
