@@ -1,13 +1,13 @@
 """`mtpkdot demo`: the first run, from raw video to a report."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mtpkdot import shipped
 from mtpkdot.cli.arguments import Parser, within_another_verb
 from mtpkdot.errors import ConfigError
+from mtpkdot.extras import require
 
 _TEXT = """Show on generated data what the method is for: write a twin of BioVid (raw video and signals of invented
 people) into data/demo, train every stage on it, and report into reports/demo. It takes three minutes on two processor
@@ -18,7 +18,7 @@ _TWIN = ["--subjects", "44", "--clips", "5", "--classes", "BL1", "PA4", "--size"
 _TWIN += ["--people", "reactive", "--expression", "4"]
 
 _NEXT = """Three commands to try next:
-  mtpkdot crossval --config {config} --methods none,selftraining,mtpkdot_plus --folds 3{place}
+  mtpkdot crossval --config configs/demo.yaml --methods none,selftraining,mtpkdot_plus --folds 3{place}
       compares methods over people, with intervals
   mtpkdot init FOLDER
       writes a config for feature files of your own
@@ -44,14 +44,15 @@ def demo(argv: Sequence[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     name = "demo" if seed == 0 else f"demo-{seed}"
     place = [] if seed == 0 else [f"--data.root=data/{name}", f"--seed_everything={seed}", f"--pipeline.name={name}"]
-    config = shipped.config("demo.yaml")
     with within_another_verb():
-        _run(name, seed, [f"--config={config}", *place])
-    print(_NEXT.format(config=config, place="".join(f" {word}" for word in place[:2])))
+        _run(name, seed, place)
+    print(_NEXT.format(place="".join(f" {word}" for word in place[:2])))
 
 
-def _run(name: str, seed: int, arguments: Sequence[str]) -> None:
+def _run(name: str, seed: int, place: Sequence[str]) -> None:
     """Generate, train and report, each in a folder of that name."""
+    for package in ("cv2", "av", "matplotlib"):
+        require(package)
     from mtpkdot.cli.data_synthesize import synthesize
     from mtpkdot.cli.experiment import fit
     from mtpkdot.cli.report import report
@@ -62,8 +63,8 @@ def _run(name: str, seed: int, arguments: Sequence[str]) -> None:
     else:
         print(f"1/3 Generating people into {twin}", flush=True)
         synthesize(["biovid", str(twin), "--seed", str(seed), *_TWIN])
-    print(f"2/3 Training: mtpkdot fit {shlex.join(arguments)}", flush=True)
-    fit(arguments)
+    print(f"2/3 Training: mtpkdot fit {' '.join(['--config=configs/demo.yaml', *place])}", flush=True)
+    fit([f"--config={shipped.config('demo.yaml')}", *place])
     out = Path("reports", name)
     print(f"3/3 Writing the report into {out}", flush=True)
     report([str(Path("runs", name)), "--out", str(out)])
