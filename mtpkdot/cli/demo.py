@@ -13,9 +13,9 @@ _TEXT = """Show on generated data what the method is for: write a twin of BioVid
 people) into data/demo, train every stage on it, and report into reports/demo. It takes three minutes on two processor
 cores; the same command goes on where it was interrupted."""
 
-# Arguments of `mtpkdot data synthesize biovid`: 14 people are tested, 6 select the epochs, 24 train.
-_TWIN = ["--subjects", "44", "--clips", "5", "--classes", "BL1", "PA4", "--size", "96"]
-_TWIN += ["--people", "reactive", "--expression", "4"]
+# Arguments of `mtpkdot data synthesize biovid`: 16 people are tested, 10 select the epochs, 24 train.
+_TWIN = ["--subjects", "50", "--clips", "5", "--classes", "BL1", "PA4", "--size", "96"]
+_TWIN += ["--people", "reactive", "--expression", "2"]
 
 _NEXT = """Three commands to try next:
   mtpkdot crossval --config configs/demo.yaml --methods none,selftraining,mtpkdot_plus --folds 3{place}
