@@ -1,5 +1,6 @@
 """A first config for features of one's own, guessed from what lies in a folder; every guess is said."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _SCHEMES = {
     "fold_column": "the manifest numbers the folds; this one is tested",
     "kfold": "people are divided into folds, of which one is tested",
 }
+_PASSES = 20  # by default, see StageFit
+_STEPS, _MOST_PASSES = 300, 200  # about as many steps as 20 passes over 1,000 rows make
 _MOST_CLASSES = 20  # of numbers; more of them are values
 _MOST_NAMES = 12  # in a line
 
@@ -66,12 +69,14 @@ class Guess:
         arguments: of FeatureData: key, value and a comment on it.
         modalities: names, each of which has a backbone.
         rows: of the manifest.
+        passes: of stages that learn from labelled rows alone; None for the default.
         notes: what else there is to know.
     """
 
     arguments: list[tuple[str, object, str]]
     modalities: list[str]
     rows: int
+    passes: int | None
     notes: list[str]
 
     def config(self, name: str, command: str) -> str:
@@ -87,7 +92,7 @@ class Guess:
             ("  class_path: FeatureData", "its keys: mtpkdot fit --help FeatureData"),
             ("  init_args:", ""),
             *((f"    {key}: {_yaml(value)}", comment) for key, value, comment in self.arguments),
-            (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults"),
+            *self._sections(),
             (
                 f"student: {_yaml(student)}",
                 "auto: mtpkdot_plus if targets are missing, else none; top_k: anchors, below batch_size",
@@ -97,6 +102,17 @@ class Guess:
         head = [f"Written by `{command}` from what the files look like. Correct what is wrong.", *self.notes]
         told = [f"{line:<47} # {_one_line(comment)}" if comment else line for line, comment in lines]
         return "\n".join([*(f"# {_one_line(line)}" for line in head), "", *told, ""])
+
+    def _sections(self) -> list[tuple[str, str]]:
+        """Lines of the stages that learn from labelled rows alone, with comments."""
+        if self.passes is None:
+            return [
+                (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults")
+            ]
+        fit = {"fit": {"max_epochs": self.passes}}
+        of_each = [(f"  {name}: {_yaml(fit)}", "") for name in self.modalities]
+        told = f"few labelled rows are few steps a pass, so more than the default of {_PASSES} passes"
+        return [("backbone:", told), *of_each, (f"teacher: {_yaml(fit)}", "likewise")]
 
 
 def guess(place: Path, wishes: Wishes) -> Guess:
@@ -151,14 +167,27 @@ def guess(place: Path, wishes: Wishes) -> Guess:
         *([("split_column", split, "of the manifest")] if split not in (None, "split") else []),
         ("batch_size", 64, "rows per batch; the similarity structure is that of a batch"),
     ]
-    arguments += _lacking({key: value for key, value, _ in arguments})
-    return Guess(arguments, list(features), len(table), notes)
+    data = _read({key: value for key, value, _ in arguments})
+    arguments += _lacking(data)
+    passes = _passes(len(data.positions("train", labelled_only=True)), data.batch_size)
+    return Guess(arguments, list(features), len(table), passes, notes)
 
 
-def _lacking(arguments: dict[str, Any]) -> list[tuple[str, object, str]]:
-    """Read all files, and return arguments for what they lack; an error of the data is one of the guess as well."""
+def _read(arguments: dict[str, Any]) -> FeatureData:
+    """Read all files: an error of the data is one of the guess as well."""
     data = FeatureData(**{**arguments, "split": Split(**arguments["split"])}, missing="mask", nan="zero")
     data.check()
+    return data
+
+
+def _passes(labelled: int, batch_size: int) -> int | None:
+    """Return passes over few labelled rows that make `_STEPS` steps; None where the default makes as many."""
+    passes = min(_MOST_PASSES, math.ceil(_STEPS / math.ceil(labelled / batch_size)))
+    return passes if passes > _PASSES else None
+
+
+def _lacking(data: FeatureData) -> list[tuple[str, object, str]]:
+    """Return arguments for what the files lack."""
     absent = {name: int((~mask.any(axis=1)).sum()) for name, mask in data.samples.masks.items()}
     odd = [name for name, values in data.samples.features.items() if np.isnan(np.asarray(values)).any()]
     told = ", ".join(f"{count} rows lack {name}" for name, count in absent.items() if count)
