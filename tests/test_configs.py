@@ -43,7 +43,10 @@ SMALL = [
     "--student.model.top_k=4",
 ]
 # The detector takes longer than all else, and may miss a face of so few pixels.
-SMALLER = {"biovid": ["--data.pictures.crop=centre"], "demo": ["--trainer.precision=bf16-mixed"]}
+SMALLER = {
+    "biovid": ["--data.pictures.crop=centre"],
+    "demo": ["--data.pictures.crop=centre", "--trainer.precision=bf16-mixed"],
+}
 
 
 @pytest.fixture(scope="session")
