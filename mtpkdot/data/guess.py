@@ -109,10 +109,10 @@ class Guess:
             return [
                 (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults")
             ]
-        fit = {"fit": {"max_epochs": self.passes}}
-        of_each = [(f"  {name}: {_yaml(fit)}", "") for name in self.modalities]
-        told = f"few labelled rows are few steps a pass, so more than the default of {_PASSES} passes"
-        return [("backbone:", told), *of_each, (f"teacher: {_yaml(fit)}", "likewise")]
+        of_each = {name: {"fit": {"max_epochs": self.passes}} for name in [*self.modalities, "teacher"]}
+        teacher = of_each.pop("teacher")
+        told = f"passes; {_PASSES}, the default, would be few steps for so few labels"
+        return [(f"backbone: {_yaml(of_each)}", told), (f"teacher: {_yaml(teacher)}", "likewise")]
 
 
 def guess(place: Path, wishes: Wishes) -> Guess:

@@ -97,6 +97,9 @@ def test_the_config_is_short_explained_and_never_written_over(folder, capsys, co
     assert "mtpkdot fit --config mine.yaml" in printed
     assert len(text.splitlines()) < 22
     assert all(" # " in line for line in text.splitlines() if line and line[0] != "#" and not line.endswith(":"))
+    # Few labelled rows make few steps a pass: at most 200 passes.
+    config = yaml.safe_load(text)
+    assert [config["teacher"], *config["backbone"].values()] == [{"fit": {"max_epochs": 200}}] * 3
     assert "--out" in complaint(["init", place])
     assert Path("mine.yaml").read_text() == text
     assert made(place, "--out", "b.yaml", out="b.yaml")["manifest"] == "mine/manifest.csv"
