@@ -44,6 +44,10 @@ class DataError(UserError):
     code: ClassVar[int] = 1
 
 
+class DecodeError(DataError):
+    """A media file that cannot be decoded."""
+
+
 class DataConfigError(ConfigError, DataError):
     """A call or data section that names what the data do not have."""
 

@@ -75,7 +75,7 @@ class _Converter:
         self, path: Path, problems: list[Problem]
     ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.int16] | None]:
         """Times of the frames in seconds and sound of a raw video, each None where it cannot be read or is absent."""
-        from mtpkdot.data.streams import frame_times, read_sound, video_info
+        from mtpkdot.data.decode import frame_times, read_sound, video_info
 
         times = None
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtpkdot.data.batch import BoolArray, Clips, IntArray, StrArray
-from mtpkdot.data.decode import decode_jpegs
+from mtpkdot.data.jpegs import decode_jpegs
 from mtpkdot.data.prepared import Store, recording_path
 from mtpkdot.data.transforms import Augment
 from mtpkdot.extras import require

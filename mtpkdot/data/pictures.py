@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtpkdot.data.batch import IntArray
-from mtpkdot.data.decode import DecodeError, encode_jpeg, read_jpeg
 from mtpkdot.data.faces import Box, FaceDetector, boxes_per_frame, centre_box, crop, find_boxes, read_boxes
+from mtpkdot.data.jpegs import encode_jpeg, read_jpeg
 from mtpkdot.data.recordings import Problem
-from mtpkdot.errors import DataConfigError, DataError
+from mtpkdot.errors import DataConfigError, DataError, DecodeError
 
 Frame = npt.NDArray[np.uint8]
 Crop = Literal["whole", "centre", "face", "boxes"]
@@ -98,7 +98,7 @@ def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
     """
     if path.is_dir():
         return _from_folder(path, id, settings)
-    from mtpkdot.data.streams import iter_frames
+    from mtpkdot.data.decode import iter_frames
 
     boxes = _boxes(path, id, settings)
     files, times = [], []
@@ -159,7 +159,7 @@ def _boxes(path: Path, id: str, settings: PictureSettings) -> npt.NDArray[np.flo
     if settings.crop == "face":
         if path.is_dir():
             raise DataError(f"{path}: faces are searched in videos, not in folders of frames", "Set crop to whole.")
-        from mtpkdot.data.streams import iter_frames
+        from mtpkdot.data.decode import iter_frames
 
         return find_boxes((frame for _, frame in iter_frames(path)), FaceDetector(), settings.detect_every)
     if settings.crop == "boxes":
@@ -175,7 +175,7 @@ def _count(path: Path) -> int:
     """Frames of a video, or of a folder."""
     if path.is_dir():
         return max(frame_files(path)) + 1
-    from mtpkdot.data.streams import frame_times
+    from mtpkdot.data.decode import frame_times
 
     return len(frame_times(path))
 

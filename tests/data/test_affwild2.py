@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from mtpkdot.data import AffWild2, Split, streams
-from mtpkdot.data.decode import DecodeError
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataError, DecodeError
 from tests.data.media_helpers import TEST_LIST, copied, decoded, heard, image, put
 
 FRAMES, STEP, CLIPS, SECONDS, RATE = 4, 2, 3, 0.25, 16000

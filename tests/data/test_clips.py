@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mtpkdot.data.clips import PictureClips, SignalClips, SoundClips
-from mtpkdot.data.decode import decode_jpegs, encode_jpeg
+from mtpkdot.data.jpegs import decode_jpegs, encode_jpeg
 from mtpkdot.data.prepared import Content, Store, index_row, write_index, write_recording
 from mtpkdot.data.transforms import Augment
 

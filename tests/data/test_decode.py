@@ -1,14 +1,37 @@
-"""Pictures come upright, and a damaged one is an error and not a guess."""
+"""Pictures come in order, sound lies where it is heard, and a damaged file is an error and not a guess."""
 
-import io
+import os
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from mtpkdot.data.decode import DecodeError, decode_jpegs, encode_jpeg, read_jpeg
+from mtpkdot.data.decode import frame_times, iter_frames, read_sound, video_info
+from mtpkdot.errors import DecodeError
 from tests.data.helpers import complaint, write_text
+
+CLIPS = Path(os.environ.get("MTPKDOT_TEST_DATA", "")) / "clips"
+needs_clips = pytest.mark.skipif(
+    not os.environ.get("MTPKDOT_TEST_DATA") or not CLIPS.is_dir(),
+    reason="MTPKDOT_TEST_DATA names no folder of real data",
+)
+SR = 44100
+KINDS = {
+    "clip.mp4": ("libx264", "aac"),
+    "clip.avi": ("mpeg4", "pcm_s16le"),
+    "song.avi": ("mpeg4", "mp3"),
+    "clip.mpg": ("mpeg1video", "mp2"),
+    "clip.mkv": ("libx264", "aac"),
+    "clip.ts": ("libx264", "aac"),
+}
+
+
+def ramp(number, height=48, width=64):
+    """A picture whose brightness tells its number."""
+    return np.full((height, width, 3), 20 + 7 * (number % 30), np.uint8)
 
 
 def noise(number, height=48, width=64):
@@ -16,112 +39,321 @@ def noise(number, height=48, width=64):
     return np.random.default_rng(number).integers(0, 255, (height, width, 3), np.uint8)
 
 
-def jpeg(picture, **options):
-    file = io.BytesIO()
-    Image.fromarray(picture).convert(options.pop("mode", "RGB")).save(file, "JPEG", **options)
-    return file.getvalue()
+def write(path, pictures, stamps=None, sound=None, heard=0, rotation=0, rate=25, codecs=None, options=None):
+    """Write a clip: pictures at `stamps` (ticks of 1 ms) or evenly, sound (C, n) that begins at `heard` seconds."""
+    video_codec, sound_codec = codecs or KINDS[path.name]
+    with av.open(str(path), "w", options=options or {}) as container:
+        video = container.add_stream(video_codec, rate=rate)
+        video.height, video.width = pictures[0].shape[:2]
+        video.pix_fmt = "yuv444p" if video.height % 2 or video.width % 2 else "yuv420p"
+        base = Fraction(1, rate) if stamps is None else Fraction(1, 1000)
+        video.time_base = video.codec_context.time_base = base
+        if rotation:
+            video.set_display_rotation(rotation)
+        if sound is not None:
+            layout = "mono" if len(sound) == 1 else "stereo"
+            track = container.add_stream(sound_codec, rate=SR, layout=layout)
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number if stamps is None else stamps[number], base
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        if sound is not None:
+            for start in range(0, sound.shape[1], 1152):
+                piece = np.ascontiguousarray(sound[:, start : start + 1152], np.float32)
+                frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
+                frame.sample_rate, frame.time_base = SR, Fraction(1, SR)
+                frame.pts = start + round(heard * SR)
+                container.mux(track.encode(frame))
+            container.mux(track.encode())
+    return path
 
 
-GRADIENT = np.add.outer(np.arange(61), 2 * np.arange(43))[..., None] + np.array([0, 30, 60], np.uint8)
-GRADIENT = GRADIENT.clip(0, 255).astype(np.uint8)
+def tone(seconds, channels=1, frequency=440.0):
+    time = np.arange(round(seconds * SR)) / SR
+    return np.repeat(0.5 * np.sin(2 * np.pi * frequency * time)[None], channels, 0)
 
 
-@pytest.mark.parametrize("options", [{}, {"mode": "L"}, {"progressive": True}, {"mode": "CMYK"}])
-def test_jpegs_agree_with_pillow(options):
-    data = jpeg(GRADIENT, quality=95, **options)
-    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    both = decode_jpegs([data, torch.frombuffer(bytearray(data), dtype=torch.uint8)], "x")
-    assert both.shape == (2, 3, 61, 43)
-    assert both.dtype == torch.uint8
-    assert both.is_contiguous(memory_format=torch.channels_last)
-    for picture in both:
-        assert np.abs(picture.permute(1, 2, 0).numpy() - expected).max() <= (2 if "mode" in options else 0)
+def times(path):
+    return [time for time, _ in iter_frames(path)]
 
 
-def test_what_is_encoded_is_read_again(tmp_path):
-    path = write_text(tmp_path / "a.jpg", encode_jpeg(GRADIENT, 95))
-    assert (read_jpeg(path).permute(1, 2, 0).int() - torch.from_numpy(GRADIENT).int()).abs().float().mean() < 3
-    assert len(encode_jpeg(GRADIENT, 30)) < len(encode_jpeg(GRADIENT, 95))
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi", "clip.mpg", "clip.mkv"])
+def test_a_video_of_pictures_above_the_limit_is_one_line(name, tmp_path, monkeypatch):
+    path = write(tmp_path / name, [noise(0), noise(1)])
+    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", "1000")
+    for read in (frame_times, video_info, lambda path: list(iter_frames(path))):
+        told = complaint(lambda read=read: read(path))
+        assert str(path) in told
+        assert "limit of 1000" in told
+        assert "MTPKDOT_MAX_PIXELS" in told
+    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", "1e9")
+    assert len(times(path)) == 2
 
 
-def test_the_rotation_of_a_photograph_is_applied():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
-    turned = decode_jpegs([jpeg(GRADIENT, exif=exif, quality=95)], "x")[0]
-    plain = decode_jpegs([jpeg(GRADIENT, quality=95)], "x")[0]
-    assert torch.equal(turned, torch.rot90(plain, -1, (1, 2)))
+@pytest.mark.parametrize("name", KINDS)
+def test_every_frame_comes_in_order_at_its_time(tmp_path, name):
+    path = write(tmp_path / name, [ramp(number) for number in range(30)], sound=tone(1.2, 2))
+    frames = list(iter_frames(path))
+    assert len(frames) == 30
+    levels = [picture.mean() for _, picture in frames]
+    np.testing.assert_allclose(levels, [20 + 7 * number for number in range(30)], atol=5)
+    seen = np.array([time for time, _ in frames])
+    # mpeg4 in AVI has B-frames here and may begin a frame late; streams of MPEG begin with the earlier sound.
+    assert 0 <= seen[0] <= 0.05
+    assert (np.diff(seen) > 0).all()
+    np.testing.assert_allclose(np.diff(seen[1:]), 0.04, atol=0.002)
+    info = video_info(path)
+    assert (info.width, info.height, info.sound_rate, info.has_sound) == (64, 48, SR, True)
+    assert info.average_rate == pytest.approx(25)
+    assert info.duration == pytest.approx(1.2, abs=0.1)
+    assert info.frames is None or abs(info.frames - 30) <= 1
+    sound = read_sound(path, 16000)
+    assert sound.dtype == np.float32
+    assert len(sound) / 16000 == pytest.approx(1.2, abs=0.06)
+    middle = sound[4000:12000]
+    assert np.fft.rfft(middle).__abs__().argmax() * 2 == 440
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
 
 
-def thumbnailed():
-    """A JPEG whose header holds another one, end marker and all."""
-    whole, small = jpeg(noise(0)), jpeg(GRADIENT)
-    return whole[:2] + b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + whole[2:]
+def test_uneven_times_are_kept(tmp_path):
+    stamps = [200, 233, 300, 310, 700, 701]
+    path = write(tmp_path / "clip.mkv", [ramp(number) for number in range(6)], stamps=stamps)
+    np.testing.assert_allclose(times(path), np.array(stamps) / 1000, atol=1e-3)
 
 
-@pytest.mark.parametrize("whole", [jpeg(noise(0)), jpeg(noise(0), progressive=True), thumbnailed()])
-def test_a_jpeg_cut_off_anywhere_is_an_error(whole):
-    assert decode_jpegs([whole], "x").shape == (1, 3, 48, 64)
-    for length in [*range(0, len(whole) - 2, 97), len(whole) - 2, len(whole) - 1]:
-        with pytest.raises(DecodeError):
-            decode_jpegs([whole[:length]], "x")
+def test_times_that_the_file_lacks_follow_from_its_rate(tmp_path):
+    path = write(tmp_path / "clip.h264", [ramp(number) for number in range(9)], codecs=("libx264", None))
+    with av.open(str(path)) as container:
+        assert all(frame.pts is None for frame in container.decode(video=0))
+    np.testing.assert_allclose(times(path), np.arange(9) / 25, atol=1e-6)
 
 
-def test_errors_of_pictures_name_the_file(tmp_path):
-    whole = jpeg(GRADIENT)
-    cases = {
-        b"": "is empty",
-        b"just some text": "is no JPEG",
-        whole[:-200]: "is cut off",
-        b"\xff\xd8" + bytes(200) + b"\xff\xd9": "cannot be decoded",
-    }
-    for data, problem in cases.items():
-        path = write_text(tmp_path / "p.jpg", data)
-        message = complaint(lambda path=path: read_jpeg(path))
+@pytest.mark.parametrize("rotation", [90, -90, 180])
+def test_pictures_are_turned_upright(tmp_path, rotation):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:16, :16] = [255, 0, 0]
+    path = write(tmp_path / "clip.mp4", [picture] * 3, rotation=rotation)
+    _, shown = next(iter_frames(path))
+    expected = np.rot90(picture, rotation // 90)
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 8
+    info = video_info(path)
+    assert (info.height, info.width) == expected.shape[:2]
+
+
+def test_odd_sizes_one_frame_and_no_sound(tmp_path):
+    path = write(tmp_path / "clip.mkv", [ramp(5, 33, 47)])
+    frames = list(iter_frames(path))
+    assert [picture.shape for _, picture in frames] == [(33, 47, 3)]
+    assert frames[0][1].mean() == pytest.approx(55, abs=3)
+    assert not video_info(path).has_sound
+    assert "no sound stream" in complaint(lambda: read_sound(path, 16000))
+
+
+def test_more_threads_give_the_same_pictures(tmp_path):
+    path = write(tmp_path / "clip.mp4", [noise(number) for number in range(12)])
+    for (time, one), (same, other) in zip(iter_frames(path), iter_frames(path, threads=2), strict=True):
+        assert time == same
+        np.testing.assert_array_equal(one, other)
+
+
+def test_names_that_look_like_addresses_are_files(tmp_path):
+    path = write(tmp_path / "clip.mp4", [ramp(0)] * 3).rename(tmp_path / "http:a %d.mp4")
+    assert len(times(path)) == 3
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_times_are_told_without_decoding_as_with_it(tmp_path, name):
+    path = write(tmp_path / name, [ramp(number) for number in range(30)], sound=tone(1.2, 2))
+    np.testing.assert_allclose(frame_times(path), times(path), atol=1e-6)
+
+
+def test_uneven_times_and_those_of_real_clips_are_told_without_decoding(tmp_path):
+    stamps = [200, 233, 300, 310, 700, 701]
+    path = write(tmp_path / "clip.mkv", [ramp(number) for number in range(6)], stamps=stamps)
+    np.testing.assert_allclose(frame_times(path), np.array(stamps) / 1000, atol=1e-3)
+    real = [path for path in CLIPS.rglob("*") if path.suffix in (".mpg", ".mp4", ".mov")] if CLIPS.is_dir() else []
+    for clip in sorted(real):
+        np.testing.assert_allclose(frame_times(clip), times(clip), atol=1e-6, err_msg=clip.name)
+
+
+def test_a_cut_video_is_refused_when_its_times_are_told(tmp_path):
+    data = write(tmp_path / "clip.avi", [noise(number) for number in range(60)]).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DecodeError, match=r"cut\.avi.*breaks after"):
+        frame_times(tmp_path / "cut.avi")
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    def peak(frames):
+        path = write(tmp_path / "clip.mpg", [ramp(number, 96, 96) for number in range(frames)])
+        tracemalloc.start()
+        for _ in iter_frames(path):
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(150) < 2 * peak(15)
+
+
+def flash_and_click(path, at, heard=0.0, **options):
+    """Three seconds with one white picture, and a click at the same moment in sound that begins at `heard`."""
+    pictures = [np.full((48, 64, 3), 255 if number == round(at * 25) else 0, np.uint8) for number in range(75)]
+    sound = np.zeros((2, round((3 - heard) * SR)))
+    begin = round((at - heard) * SR)
+    sound[:, begin : begin + 220] = 0.9 * np.sin(np.arange(220) * 0.3)
+    return write(path, pictures, sound=sound, heard=heard, **options)
+
+
+def lag(path, rate=16000):
+    """Seconds from the flash to the click."""
+    flash = max(iter_frames(path), key=lambda frame: frame[1].mean())[0]
+    sound = np.abs(read_sound(path, rate))
+    return np.flatnonzero(sound > 0.5 * sound.max())[0] / rate - flash
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.mpg", "clip.ts"])
+def test_a_click_is_heard_when_its_flash_is_seen(tmp_path, name):
+    assert abs(lag(flash_and_click(tmp_path / name, 1.6))) < 0.02
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mpg", "clip.ts"])
+def test_sound_that_begins_late_stays_in_place(tmp_path, name):
+    path = flash_and_click(tmp_path / name, 1.6, heard=0.9)
+    assert abs(lag(path)) < 0.02
+    assert np.abs(read_sound(path, 8000)[: round(0.85 * 8000)]).max() == 0
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4"])
+def test_sound_that_begins_before_zero_is_cut(tmp_path, name):
+    codecs = ("libx264", "pcm_s16le" if name == "clip.mkv" else "aac")
+    path = flash_and_click(tmp_path / name, 1.6, heard=-0.5, codecs=codecs, options={"avoid_negative_ts": "0"})
+    assert abs(lag(path)) < 0.02
+    assert len(read_sound(path, 8000)) / 8000 == pytest.approx(3, abs=0.02)
+
+
+def sound_with_stamps(path, starts, length=4410):
+    """A file of sound only, in blocks of constant level 0.5 that begin at these samples."""
+    with av.open(str(path), "w", options={"avoid_negative_ts": "0"}) as container:
+        track = container.add_stream("pcm_f32le", rate=SR, layout="mono")
+        for start in starts:
+            frame = av.AudioFrame.from_ndarray(np.full((1, length), 0.5, np.float32), format="flt", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = SR, Fraction(1, SR), start
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    return path
+
+
+def test_gaps_are_silence_and_small_errors_do_not_add_up(tmp_path):
+    sound = read_sound(sound_with_stamps(tmp_path / "a.nut", [0, 4410, 22050]), SR)
+    assert len(sound) == 22050 + 4410
+    assert (sound[:8820] == 0.5).all()
+    assert (sound[8820:22050] == 0).all()
+    assert (sound[22050:] == 0.5).all()
+    # Every block comes 100 samples (2.3 ms) late: after 40 of them 91 ms would be missing.
+    starts = [number * 4510 for number in range(41)]
+    drifting = read_sound(sound_with_stamps(tmp_path / "b.nut", starts), SR)
+    assert abs(len(drifting) - (starts[-1] + 4410)) <= 0.02 * SR
+    overlapping = read_sound(sound_with_stamps(tmp_path / "c.nut", [0, 4410, 6000]), SR)
+    assert len(overlapping) == 6000 + 4410
+
+
+def test_a_mad_time_stamp_does_not_fill_the_memory(tmp_path):
+    path = sound_with_stamps(tmp_path / "a.nut", [0, 10_000_000 * SR])
+    assert "jumps by 10000000 s" in complaint(lambda: read_sound(path, 16000))
+
+
+def test_sound_is_the_mean_of_its_channels_and_never_too_loud(tmp_path):
+    sound = np.stack([tone(1)[0] * 1.8, np.zeros(SR)])
+    heard = read_sound(write(tmp_path / "clip.avi", [ramp(0)] * 25, sound=sound), SR)
+    np.testing.assert_allclose(heard[:SR], sound.mean(0), atol=1e-3)
+    square = np.sign(tone(1, frequency=900.0))
+    loud = read_sound(write(tmp_path / "clip.avi", [ramp(0)] * 25, sound=square), 16000)
+    assert np.abs(loud).max() == 1
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 48000])
+def test_the_length_follows_from_the_rate(tmp_path, rate):
+    path = write(tmp_path / "clip.avi", [ramp(0)] * 25, sound=tone(1))
+    assert len(read_sound(path, rate)) == rate
+
+
+@pytest.mark.parametrize("name", [*KINDS, "faststart"])
+def test_a_video_cut_off_in_the_middle_says_how_far_it_went(tmp_path, name):
+    options = {"movflags": "faststart"} if name == "faststart" else None
+    path = tmp_path / ("clip.mp4" if name == "faststart" else name)
+    write(path, [noise(number) for number in range(75)], sound=tone(3, 2), options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(0.6 * len(data))])
+    seen = []
+
+    def look():
+        for _ in iter_frames(path):
+            seen.append(1)
+
+    if name == "clip.ts":
+        # A transport stream keeps no length, so the part that is left is a whole one.
+        look()
+        assert 30 < len(seen) < 60
+        return
+    message = complaint(look)
+    assert str(path) in message
+    assert "cannot be opened" in message if name == "clip.mp4" else f"breaks after {len(seen)} frames" in message
+    assert "clip.mp4" in name or 20 < len(seen) < 60
+    assert str(path) in complaint(lambda: read_sound(path, 16000))
+
+
+def test_a_hole_in_the_middle_is_an_error(tmp_path):
+    path = write(tmp_path / "clip.mp4", [noise(number) for number in range(75)], sound=tone(3, 2))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 20000] = bytes(20000)
+    path.write_bytes(data)
+    assert "frames (Invalid data" in complaint(lambda: times(path))
+
+
+@pytest.mark.parametrize("action", [times, video_info, lambda path: read_sound(path, 16000)])
+def test_what_is_no_media_file_is_named(tmp_path, action):
+    cases = {"is empty (0 bytes)": b"", "cannot be opened": b"valence,arousal\n0.1,0.2\n" * 50}
+    for problem, data in cases.items():
+        path = write_text(tmp_path / "a.mp4", data)
+        message = complaint(lambda path=path: action(path))
         assert str(path) in message
         assert problem in message
-    assert "picture 2 of 2" in complaint(lambda: decode_jpegs([whole, b""], "crops.h5"))
-    assert "several sizes (64x48, 43x61)" in complaint(lambda: decode_jpegs([jpeg(noise(0)), whole], "crops.h5"))
-    assert "no pictures" in complaint(lambda: decode_jpegs([], "crops.h5"))
-    assert "cannot be read" in complaint(lambda: read_jpeg(tmp_path / "none.jpg"))
+    for path in (tmp_path / "none.mp4", tmp_path):
+        assert f"{path} is no file" in complaint(lambda path=path: action(path))
 
 
-def resized(data, width, height):
-    """The JPEG with another size in its frame header."""
-    place = next(data.find(marker) for marker in (b"\xff\xc0\x00\x11", b"\xff\xc2\x00\x11") if marker in data)
-    return data[: place + 5] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[place + 9 :]
+def test_sound_alone_is_no_video(tmp_path):
+    path = sound_with_stamps(tmp_path / "a.nut", [0])
+    for action in (times, video_info):
+        assert "no video stream" in complaint(lambda action=action: action(path))
 
 
-@pytest.mark.parametrize(
-    "whole",
-    [
-        jpeg(GRADIENT),
-        jpeg(GRADIENT, progressive=True),
-        jpeg(GRADIENT, comment=b"\xff\xc0\x00\x11\x08\x00\x01\x00\x01"),
-        thumbnailed(),
-        jpeg(GRADIENT)[:2] + b"\xff\xff\xff" + jpeg(GRADIENT)[2:],
-        jpeg(GRADIENT)[:2] + b"rubbish\xff\x00" + jpeg(GRADIENT)[2:],
-    ],
-    ids=["plain", "progressive", "comment", "thumbnail", "fillers", "rubbish"],
-)
-def test_the_size_of_a_picture_is_looked_at_before_it_is_decoded(whole, tmp_path, monkeypatch):
-    main = whole.rfind(b"\xff\xda")  # the thumbnail's header may stay what it is
-    at = max(whole.rfind(marker, 0, main) for marker in (b"\xff\xc0\x00\x11", b"\xff\xc2\x00\x11"))
-    path = write_text(tmp_path / "p.jpg", whole[:at] + resized(whole[at:], 30_000, 30_000))
-    monkeypatch.setattr("cv2.imdecode", None)
-    told = complaint(lambda: read_jpeg(path))
-    assert "p.jpg declares pictures of 30000 x 30000 pixels" in told
-    assert "MTPKDOT_MAX_PIXELS=900000000" in told
+@needs_clips
+def test_real_clips_of_a_known_length():
+    for path in sorted((CLIPS / "grid").glob("*.mpg"))[:4]:
+        seen = times(path)
+        np.testing.assert_allclose(seen, np.arange(75) / 25, atol=1e-6)
+        info = video_info(path)
+        assert (info.width, info.height, info.sound_rate) == (360, 288, 44100)
+        sound = read_sound(path, 16000)
+        assert len(sound) / 16000 == pytest.approx(2.978, abs=0.01)
+        assert sound.std() > 0.005
 
 
-def test_the_limit_of_pictures_can_be_raised(monkeypatch):
-    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", str(61 * 43 - 1))
-    with pytest.raises(DecodeError, match="43 x 61"):
-        decode_jpegs([jpeg(GRADIENT)], "x")
-    monkeypatch.setenv("MTPKDOT_MAX_PIXELS", str(61 * 43))
-    assert decode_jpegs([jpeg(GRADIENT)], "x").shape == (1, 3, 61, 43)
+@needs_clips
+@pytest.mark.parametrize(("name", "frames"), [("single_face.mp4", 72), ("no_face.mp4", 95), ("face_noface.mov", 169)])
+def test_clips_from_phones_with_uneven_times(name, frames):
+    path = CLIPS / "faces" / name
+    seen = times(path)
+    assert len(seen) == frames
+    assert (np.diff(seen) > 0).all()
+    assert seen[-1] < video_info(path).duration
 
 
-def test_only_pictures_are_encoded():
-    for wrong, quality in ((GRADIENT.astype(float), 90), (GRADIENT[..., 0], 90), (GRADIENT, 0)):
-        with pytest.raises(ValueError, match=r"picture is uint8|quality is"):
-            encode_jpeg(wrong, quality)
+@needs_clips
+def test_the_late_sound_of_a_real_clip_is_padded():
+    sound = read_sound(CLIPS / "faces" / "face_noface.mov", 16000)
+    assert np.flatnonzero(sound)[0] / 16000 == pytest.approx(107164 / 44100, abs=0.02)

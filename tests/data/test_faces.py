@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtpkdot.data.decode import read_jpeg
+from mtpkdot.data.decode import iter_frames
 from mtpkdot.data.faces import Box, FaceDetector, boxes_per_frame, centre_box, crop, find_boxes, read_boxes
-from mtpkdot.data.streams import iter_frames
+from mtpkdot.data.jpegs import read_jpeg
 from tests.data.helpers import complaint, quick, write_text
 
 CLIPS = Path(os.environ.get("MTPKDOT_TEST_DATA", "")) / "clips"

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtpkdot.data.decode import decode_jpegs, encode_jpeg
+from mtpkdot.data.jpegs import decode_jpegs, encode_jpeg
 from mtpkdot.data.pictures import PictureSettings, fill_frames, frame_files, read_pictures, read_present
 from tests.data.helpers import complaint, quick
 from tests.data.media_helpers import decoded, image
