@@ -22,8 +22,10 @@ from mtpkdot.limits import MAX_PIXELS, check_pixels, most_pixels
 _SLACK, _SLACK_SHARE = 0.5, 0.01
 # Formats whose duration counts from the zero of the time line, not from the first time stamp.
 _FROM_ZERO = frozenset({"matroska,webm", "asf", "nut", "flv"})
-# FFmpeg completes damaged pictures unless it is asked to stop at what cannot be in a whole file.
+# FFmpeg completes damaged pictures unless it is asked to stop at what cannot be in a whole file. H.264 marks them anyway,
+# and would also stop at references that a cut has removed.
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+_MARKS_DAMAGE = frozenset({"h264"})
 
 Packet: TypeAlias = "av.Packet[av.stream.Stream]"
 _Stream = TypeVar("_Stream", av.VideoStream, av.AudioStream)
@@ -77,7 +79,8 @@ def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
             f"Convert the file: `ffmpeg -i IN OUT.mp4`; if the size is right, raise {MAX_PIXELS} before the call.",
         )
     check_pixels(context.width, context.height, path, DecodeError)
-    context.options = _STRICT | {"max_pixels": str(most_pixels())}  # of pictures that are larger than the first
+    strict = {} if context.name in _MARKS_DAMAGE else _STRICT
+    context.options = strict | {"max_pixels": str(most_pixels())}  # of pictures that are larger than the first
     return stream
 
 
@@ -148,27 +151,6 @@ def packets(container: InputContainer) -> Iterator[Packet]:
         raise CutOff(f"the file ends at {end:.2f} s of {expected:.2f} s")
 
 
-def decodable(container: InputContainer, stream: av.VideoStream) -> Iterator[Packet]:
-    """Return the packets of a video from its first key picture on, and at last the empty one that ends it.
-
-    A recording that was cut without encoding it again may begin with pictures that refer to others before the cut.
-    They are left out: those before the first key picture, and those shown before it.
-
-    Raises:
-        CutOff: as `packets`.
-    """
-    begun, first = False, None
-    for packet in packets(container):
-        if packet.stream.index != stream.index:
-            continue
-        if packet.size and not begun:
-            if not packet.is_keyframe:
-                continue
-            begun, first = True, packet.pts
-        if not packet.size or packet.pts is None or first is None or packet.pts >= first:
-            yield packet
-
-
 class Clock:
     """Times of the frames of one video, in the order of presentation.
 
@@ -181,14 +163,16 @@ class Clock:
         self._origin = time_origin(container)
         self._step = 1 / float(stream.average_rate or 25)
         self._previous: float | None = None
-        # AVI stores no times of presentation, and what FFmpeg makes of the order of decoding is uneven: the n-th
-        # picture is shown at the n-th time.
+        # AVI stores no times of presentation, and those that FFmpeg guesses are late or uneven: the n-th picture is shown
+        # at the n-th time of decoding.
         self._order: deque[int] | None = deque() if container.format.name == "avi" else None
 
-    def sent(self, packet: Packet) -> None:
-        """Take note of a packet that the decoder gets."""
+    def note(self, packet: Packet, shown: bool) -> None:
+        """Take note of a packet, in the order of the file; one that is not shown comes before all that are."""
         if self._order is not None and packet.size and packet.dts is not None:
             self._order.append(packet.dts)
+            if not shown:
+                self._order.popleft()
 
     def time(self, pts: int | None, time_base: Fraction | None) -> float:
         """Return the time of the next frame in seconds; it is later than that of the last one.
@@ -207,6 +191,34 @@ class Clock:
             time = time if self._previous is None else max(time, self._previous + self._step / 100)
         self._previous = time
         return time
+
+
+def decodable(container: InputContainer, stream: av.VideoStream, clock: Clock) -> Iterator[Packet]:
+    """Return the packets of a video from its first key picture on, and at last the empty one that ends it.
+
+    A recording that was cut without encoding it again may begin with pictures that refer to others before the cut.
+    They are left out: those before the first key picture, and those shown before it.
+
+    Args:
+        container: the file.
+        stream: its video.
+        clock: takes note of the packets.
+
+    Raises:
+        CutOff: as `packets`.
+    """
+    begun, first = False, None
+    for packet in packets(container):
+        if packet.stream.index != stream.index:
+            continue
+        if packet.size and not begun:
+            if not packet.is_keyframe:
+                continue
+            begun, first = True, packet.pts
+        leading = packet.size and packet.pts is not None and first is not None and packet.pts < first
+        clock.note(packet, shown=not leading)
+        if not leading:
+            yield packet
 
 
 def broken(path: Path, what: str) -> DecodeError:

@@ -193,8 +193,7 @@ def _decoded(path: Path, threads: int) -> Iterator[tuple[float, av.VideoFrame]]:
             stream.thread_type = "AUTO"
         clock = Clock(container, stream)
         try:
-            for packet in decodable(container, stream):
-                clock.sent(packet)
+            for packet in decodable(container, stream, clock):
                 for frame in stream.decode(packet):
                     if frame.is_corrupt:
                         raise CutOff("a picture is damaged")
