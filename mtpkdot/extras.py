@@ -9,6 +9,7 @@ from mtpkdot.errors import ConfigError
 PACKAGES = {
     "av": ("PyAV", "video", "reading and writing videos"),
     "cv2": ("OpenCV", "video", "reading and writing pictures"),
+    "simplejpeg": ("simplejpeg", "video", "reading pictures of others"),
     "h5py": ("h5py", "tables", "reading .h5 files"),
     "matplotlib": ("Matplotlib", "report", "drawing a report"),
     "submitit": ("submitit", "slurm", "crossval --submit"),

@@ -21,11 +21,12 @@ from mtpkdot.data.pictures import PictureSettings, fill_frames, read_pictures, r
 from mtpkdot.data.prepared import Content
 from mtpkdot.data.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.data.splits import Split
+from mtpkdot.data.windows import USUAL_RATE, align
 from mtpkdot.errors import DataError
 
 VIDEO, AUDIO = "video", "audio"
 TARGETS = ["valence", "arousal"]
-_USUAL_RATE = 30.0  # frames per second, where a recording has no raw video to say it
+_SOUND_SLACK = 0.5  # seconds by which sound may end before the pictures without a word
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,29 @@ class _Converter:
         problems = list(pictures.problems)
         small: dict[str, npt.NDArray[Any]] = {}
         large: dict[str, npt.NDArray[Any]] = {}
-        times, sound = self._raw_video(files["sound"], problems) if "sound" in files else (None, None)
+        video, sound = self._raw_video(files["sound"], problems) if "sound" in files else (None, None)
         if sound is not None:
             large["sound"] = sound
-        # Crops end with the last face that was found, so the raw video says how many frames there are, if it can. A
-        # recording of the test list is predicted to its end.
         crops = len(pictures.times)
-        count = crops if times is None else len(times)
-        if "table" not in files:
-            count = max(count, crops)
-        else:
-            truth = read_annotation(files["table"])
-            if times is None and crops < len(truth):
-                what = (
-                    f"the last {len(truth) - crops} of {len(truth)} rows have no picture, and no raw video tells more"
-                )
-                problems.append(Problem(files["table"], what, "Nothing; these rows are not used.", fatal=False))
+        truth = read_annotation(files["table"]) if "table" in files else None
+        # Rows and crops belong together by number. Crops end with the last face that was found, rows with the video.
+        numbered = crops if truth is None else len(truth)
+        aligned = align(numbered, truth is not None, video)
+        if aligned.remark is not None:
+            step = "Take the video from the data set again." if aligned.cut else "Nothing, if so meant."
+            problems.append(Problem(files["sound"], aligned.remark, step, fatal=aligned.cut))
+        # A recording of the test list is predicted to its end.
+        count = max(crops, aligned.shown)
+        if truth is not None:
             count = min(count, len(truth))
+            problems += _unused(files["table"], len(truth), crops, count, video is not None)
+        times = aligned.times if count <= numbered else align(count, truth is not None, video).times
+        small["times"] = times[:count]
+        if sound is not None and count:
+            problems += _silent(files["sound"], small["times"], len(sound) / self.sound_rate)
         offsets = np.pad(pictures.offsets, (0, max(0, count + 1 - len(pictures.offsets))), mode="edge")[: count + 1]
-        small["times"] = _times(times, count)
         small["offsets"] = offsets
-        if "table" in files:
+        if truth is not None:
             small["valence"], small["arousal"] = truth[:count, 0].copy(), truth[:count, 1].copy()
         large["pictures"] = pictures.jpegs[: offsets[-1]]
         if not len(large["pictures"]):
@@ -81,7 +84,11 @@ class _Converter:
         try:
             times = frame_times(path)
             if video_info(path).has_sound:
-                return times, np.round(read_sound(path, self.sound_rate) * SOUND_SCALE).astype(np.int16)
+                strange: list[str] = []
+                sound = read_sound(path, self.sound_rate, strange.append)
+                step = "Give a file with one of the channels, if it is to be heard."
+                problems += [Problem(path, what, step, fatal=False) for what in strange]
+                return times, np.round(sound * SOUND_SCALE).astype(np.int16)
             what, step = "has no sound stream, so its recordings have no sound", "Nothing, if so meant."
             problems.append(Problem(path, what, step, fatal=False))
         except DataError as error:
@@ -194,7 +201,7 @@ class AffWild2(MediaData):
             features,
             masks,
             parts,
-            rates={VIDEO: _USUAL_RATE, AUDIO: float(self.sound_rate)},
+            rates={VIDEO: USUAL_RATE, AUDIO: float(self.sound_rate)},
         )
         listed = sets == "test"
         # Every frame of the test list is predicted, also where no face is seen. A split of the training videos has no
@@ -249,7 +256,8 @@ class AffWild2(MediaData):
             "target": target.reshape(*shape, 2),
             "labelled": (valid > 0).reshape(shape),
             "video": inside & (frames >= 0).any(axis=2),
-            "audio": inside & (_sound_length(row) > 0),
+            # A clip whose middle lies beyond the sound has none.
+            "audio": inside & (middle >= 0) & (middle * self.sound_rate < _sound_length(row)),
         }
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
@@ -337,12 +345,24 @@ class AffWild2(MediaData):
         return pd.DataFrame({"image_location": location, "valence": value[:, 0], "arousal": value[:, 1]})
 
 
-def _times(times: npt.NDArray[np.float64] | None, count: int) -> npt.NDArray[np.float64]:
-    """Time of every frame (count,) in seconds, going on at the mean rate where the video ends before its frames."""
-    if times is None or len(times) < 2:
-        return np.arange(count) / _USUAL_RATE
-    beyond = times[-1] + np.arange(1, max(0, count - len(times)) + 1) * (times[-1] - times[0]) / (len(times) - 1)
-    return np.concatenate([times, beyond])[:count]
+def _unused(table: Path, rows: int, crops: int, count: int, video: bool) -> list[Problem]:
+    """What of the rows and crops of a recording is not used, as notes."""
+    found = []
+    if count < rows:
+        more = "which the raw video does not have either" if video else "and no raw video says more"
+        found.append(f"the last {rows - count} of {rows} rows have no picture, {more}")
+    if crops > rows:
+        found.append(f"{crops - rows} of {crops} crops come after the last of {rows} rows")
+    return [Problem(table, what, "Nothing; they are not used.", fatal=False) for what in found]
+
+
+def _silent(path: Path, times: npt.NDArray[np.float64], seconds: float) -> list[Problem]:
+    """A note where the sound ends before the frames of a recording."""
+    late = int((times > seconds + _SOUND_SLACK).sum())
+    if not late:
+        return []
+    what = f"its sound ends at {seconds:.2f} s, before the last {late} of {len(times)} frames, which have none"
+    return [Problem(path, what, "Nothing, if so meant.", fatal=False)]
 
 
 def _values(row: dict[str, Any]) -> npt.NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """BioVid Heat Pain: face video and physiology of 87 people under heat (Walter et al., CYBCONF 2013)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from mtpkdot.data.pictures import PictureSettings, fill_frames, read_pictures, r
 from mtpkdot.data.prepared import Content
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.data.splits import Split
+from mtpkdot.data.windows import frame_step, shortfall
 from mtpkdot.errors import DataConfigError, DataError
 
 PainClass = Literal["BL1", "PA1", "PA2", "PA3", "PA4"]
@@ -28,7 +29,7 @@ FRAME_RATE = 25.0  # of all videos
 SIGNAL_RATE = 512.0  # of all signals
 _OF_PART_B = {"emg_corrugator", "emg_zygomaticus"}  # signals of the face
 LENGTH = 5.5  # of all clips, in seconds
-_TOLERANCE = 3  # frames that a video may end before what is asked of it
+_TOLERANCE = 0.1  # seconds of video that may be missing at either end of what is asked of it
 _SLACK = 2  # samples of signals by which the rounding of time stamps may miss
 
 
@@ -59,10 +60,11 @@ class _Converter:
     def __call__(self, recording: Recording) -> Content:
         pictures = read_pictures(recording.files["pictures"], recording.id, self.pictures)
         times = np.where(np.isnan(pictures.times), np.arange(len(pictures.times)) / FRAME_RATE, pictures.times)
+        end = float(times[-1]) + (frame_step(times) if len(times) > 1 else 1 / FRAME_RATE)
         small, large = {"offsets": pictures.offsets, "times": times}, {"pictures": pictures.jpegs}
         content = Content(dict(recording.facts), small, large, list(pictures.problems))
-        if len(times) + _TOLERANCE < LENGTH * FRAME_RATE:
-            content.problems.append(_short(recording.files["pictures"], float(times[-1]) + 1 / FRAME_RATE))
+        if end + _TOLERANCE < LENGTH:
+            content.problems.append(_short(recording.files["pictures"], end))
         if "table" not in recording.files:
             return content
         try:
@@ -173,6 +175,10 @@ class BioVid(MediaData):
         """Decodes one clip."""
         return _Converter(self.pictures, self.signals)
 
+    def examiner(self) -> "_Window":
+        """Compares a clip with the window from `start` to `stop`."""
+        return _Window(self.start, self.stop, self.use_lists, self.signals)
+
     def load(self) -> Samples:
         """Cut the samples of the task from the store."""
         index = self.prepared.index
@@ -238,38 +244,101 @@ class BioVid(MediaData):
         return np.where(available > 0, start, -1).astype(np.int64), length
 
     def _complete(self, index: pd.DataFrame) -> pd.DataFrame:
-        """The clips that last from `start` until `stop`; others are an error, or left out and told."""
-        ends = np.array([times[-1] + _TOLERANCE / FRAME_RATE for times in index["times"]])
-        if self.use_lists:
-            ends[index["first"] > 0] = np.inf
-        short = {(VIDEO, "stop"): np.where(ends < self.stop - 1e-6, ends, np.inf)}
-        for name, signal in self.signals.items():
-            available, first = _samples(index, name, signal), _sample_at(index, self.start)
-            begin, rate = _column(index, "signal_start", 0.0), _column(index, "signal_rate", SIGNAL_RATE)
-            cut = (available > 0) & (first + round((self.stop - self.start) * SIGNAL_RATE) > available + _SLACK)
-            short[name, "stop"] = np.where(cut, begin + available / rate, np.inf)
-            short[name, "start"] = np.where((available > 0) & (first < -_SLACK), begin, np.inf)
-        whole = np.all([np.isinf(second) for second in short.values()], axis=0)
+        """The clips that last from `start` until `stop`; others are an error, or left out and reported."""
+        window = self.examiner()
+        found = [window.shortfalls(row) for row in index.to_dict("records")]
+        whole = np.array([not each for each in found])
         if whole.all():
             return index
-        name, key = next(key for key, second in short.items() if np.isfinite(second).any())
-        row = int(np.argmin(short[name, key]))
-        happens = "ends after {:.2f} s, before" if key == "stop" else "begins at {:.2f} s, after"
+        row = int(np.argmin(whole))
         what = (
-            f"{self.source}: the {name} of {index['id'].iloc[row]} {happens.format(short[name, key][row])} "
-            f"data.init_args.{key}; {int((~whole).sum())} clips do not last from start to stop"
+            f"{self.source}: the {found[row][0].of(str(index['id'].iloc[row]))}; "
+            f"{int((~whole).sum())} clips do not last from start to stop"
         )
         if self.on_error == "raise" or not whole.any():
-            where = "an earlier" if key == "stop" else "a later"
-            raise DataError(what, f"Set {key} to {where} second, repair them, or set data.init_args.on_error to skip.")
+            raise DataError(what, f"{found[row][0].step}, repair them, or set data.init_args.on_error to skip.")
         print(f"{what}, which are left out")
         return index[whole].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class _Shortfall:
+    """Why a modality of a clip does not cover the window that is used."""
+
+    modality: str
+    key: str  # start or stop, as the config names the end of the window; none where nothing lies between
+    second: float
+
+    @property
+    def happens(self) -> str:
+        return {
+            "start": f"begins at {self.second:.2f} s, after data.init_args.start",
+            "stop": f"ends after {self.second:.2f} s, before data.init_args.stop",
+            "none": "has no picture between data.init_args.start and data.init_args.stop",
+        }[self.key]
+
+    @property
+    def step(self) -> str:
+        return {"start": "Set start to a later second", "stop": "Set stop to an earlier second"}.get(
+            self.key, "Set start and stop further apart"
+        )
+
+    def of(self, clip: str) -> str:
+        """Which clip it is, for an error about all clips."""
+        return f"{self.modality} of {clip} {self.happens}"
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Compares a clip with the window that is used of it; sent to other processes."""
+
+    start: float
+    stop: float
+    use_lists: bool
+    signals: dict[str, Signal]
+
+    def __call__(self, recording: Recording, content: Content) -> list[Problem]:
+        """What of a decoded clip does not cover the window."""
+        row = {
+            **content.facts,
+            **content.small,
+            **{f"length.{key}": len(value) for key, value in content.large.items()},
+        }
+        return [
+            Problem(
+                recording.files["pictures" if found.modality == VIDEO else "table"],
+                found.happens if found.modality == VIDEO else f"{found.modality} {found.happens}",
+                f"{found.step}, or repair it.",
+            )
+            for found in self.shortfalls(row)
+        ]
+
+    def shortfalls(self, row: Mapping[Any, Any]) -> list[_Shortfall]:
+        """Modalities of a clip, by its row of the index, that do not cover the window."""
+        found = []
+        if not (self.use_lists and row["first"] > 0):  # the frames of lists are counted, not timed
+            lacks = shortfall(np.asarray(row["times"]), self.start, self.stop, _TOLERANCE)
+            found += [] if lacks is None else [_Shortfall(VIDEO, *lacks)]
+        begin, rate = _number(row.get("signal_start"), 0.0), _number(row.get("signal_rate"), SIGNAL_RATE)
+        first, length = round((self.start - begin) * rate), round((self.stop - self.start) * SIGNAL_RATE)
+        for name, signal in self.signals.items():
+            available = _number(row.get(f"length.signal.{name}.{signal.columns[0]}"), 0.0)
+            if available and first + length > available + _SLACK:
+                found.append(_Shortfall(name, "stop", begin + available / rate))
+            if available and first < -_SLACK:
+                found.append(_Shortfall(name, "start", begin))
+        return found
 
 
 def _short(path: Path, end: float) -> Problem:
     """A note; whether so much is needed depends on what is trained."""
     step = "Nothing, if data.init_args.stop comes earlier."
     return Problem(path, f"ends after {end:.2f} s of {LENGTH:g} s", step, fatal=False)
+
+
+def _number(value: Any, default: float) -> float:
+    """A number of the index, or the default where it is absent."""
+    return default if value is None or np.isnan(value) else float(value)
 
 
 def _column(index: pd.DataFrame, name: str, default: float) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
-from mtpkdot.data.prepare import Convert, check_decoders, killed, start_worker
+from mtpkdot.data.prepare import Convert, Examine, check_decoders, killed, start_worker
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataError
 
@@ -90,7 +90,7 @@ class _Result(NamedTuple):
 
 def _decoded(recordings: list[Recording], data: "MediaData") -> Iterator[_Result]:
     preparation = data.preparation
-    jobs = [(preparation.convert, recording) for recording in recordings]
+    jobs = [(preparation.convert, data.examiner(), recording) for recording in recordings]
     with tqdm(total=len(jobs), desc="checking", unit="recording", disable=None) as bar:
         if preparation.workers <= 1:
             for job in jobs:
@@ -107,9 +107,11 @@ def _decoded(recordings: list[Recording], data: "MediaData") -> Iterator[_Result
                 raise killed() from error
 
 
-def _try(job: tuple[Convert, Recording]) -> _Result:
-    convert, recording = job
+def _try(job: tuple[Convert, Examine | None, Recording]) -> _Result:
+    convert, examine, recording = job
     try:
-        return _Result(True, convert(recording).problems)
+        content = convert(recording)
     except DataError as error:
         return _Result(False, [Problem.of(error, *recording.files.values())])
+    lacks = [] if examine is None else examine(recording, content)
+    return _Result(not lacks, [*content.problems, *lacks])

@@ -22,8 +22,8 @@ from mtpkdot.limits import MAX_PIXELS, check_pixels, most_pixels
 _SLACK, _SLACK_SHARE = 0.5, 0.01
 # Formats whose duration counts from the zero of the time line, not from the first time stamp.
 _FROM_ZERO = frozenset({"matroska,webm", "asf", "nut", "flv"})
-# FFmpeg completes damaged pictures unless it is asked to stop at what cannot be in a whole file. H.264 marks them anyway,
-# and would also stop at references that a cut has removed.
+# FFmpeg completes damaged pictures unless it is asked to stop at what cannot be in a whole file. Its H.264 decoder
+# marks them anyway, and would also stop at references that a cut has removed.
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 _MARKS_DAMAGE = frozenset({"h264"})
 
@@ -163,8 +163,8 @@ class Clock:
         self._origin = time_origin(container)
         self._step = 1 / float(stream.average_rate or 25)
         self._previous: float | None = None
-        # AVI stores no times of presentation, and those that FFmpeg guesses are late or uneven: the n-th picture is shown
-        # at the n-th time of decoding.
+        # AVI stores no times of presentation, and those that FFmpeg guesses are late or uneven: the n-th picture is
+        # shown at the n-th time of decoding.
         self._order: deque[int] | None = deque() if container.format.name == "avi" else None
 
     def note(self, packet: Packet, shown: bool) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtpkdot.errors import DecodeError
+from mtpkdot.extras import require
 from mtpkdot.limits import check_pixels
 
 
@@ -65,13 +66,11 @@ def encode_jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def read_jpeg(path: Path) -> Tensor:
-    """Read one picture.
-
-    Returns:
-        (3, H, W), uint8, RGB.
+    """Return one picture of somebody else's, (3, H, W), uint8, RGB.
 
     Raises:
-        DecodeError: no such file, empty, cut off, or not a JPEG.
+        DecodeError: no such file, empty, cut off, not a JPEG, or with data that its library completes or skips. What
+            is overwritten by other data that could stand there goes unseen.
     """
     try:
         data = path.read_bytes()
@@ -79,7 +78,19 @@ def read_jpeg(path: Path) -> Tensor:
         raise DecodeError(
             f"{path} cannot be read ({error.strerror})", "Correct the path or the permissions."
         ) from error
-    return decode_jpegs([data], str(path))[0]
+    picture = decode_jpegs([data], str(path))[0]
+    _check_data(data, path)
+    return picture
+
+
+def _check_data(data: bytes, path: Path) -> None:
+    """Refuse a picture of whose data libjpeg warns; OpenCV prints the warning and shows what it has made up."""
+    simplejpeg = require("simplejpeg")
+    try:
+        # All data are read for an eighth of the size as well, in a third of the time.
+        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        raise _bad_jpeg(str(path), f"is damaged ({' '.join(str(error).split())})") from error
 
 
 def _bad_jpeg(name: str, what: str) -> DecodeError:

@@ -14,7 +14,7 @@ import numpy as np
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import IntArray
 from mtpkdot.data.pictures import PictureSettings
-from mtpkdot.data.prepare import Convert, OnError, Preparation, prepare, prepare_part
+from mtpkdot.data.prepare import Convert, Examine, OnError, Preparation, prepare, prepare_part
 from mtpkdot.data.prepared import Store
 from mtpkdot.data.recordings import Inventory
 from mtpkdot.data.transforms import Augment
@@ -43,7 +43,7 @@ class MediaData(BaseData):
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}
     told_by_contents: ClassVar[frozenset[str]] = frozenset(
-        {"inventory", "settings", "converter", "preparation", "prepared", "prepare_part"}
+        {"inventory", "settings", "converter", "examiner", "preparation", "prepared", "prepare_part"}
     )
     page: ClassVar[str | None] = None  # where the data are applied for
     twin: str | None = None  # arguments of `mtpkdot data synthesize` that make a twin of them
@@ -78,6 +78,10 @@ class MediaData(BaseData):
     @abstractmethod
     def converter(self) -> Convert:
         """A picklable function that decodes one recording."""
+
+    def examiner(self) -> Examine | None:
+        """A picklable function that compares a decoded recording with what is used of it; None where all of it is."""
+        return None
 
     @property
     def source(self) -> str:

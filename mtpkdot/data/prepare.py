@@ -35,6 +35,7 @@ from mtpkdot.sources import sources
 
 OnError = Literal["raise", "skip"]
 Convert = Callable[[Recording], Content]
+Examine = Callable[[Recording, Content], list[Problem]]
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def check_decoders(inventory: Inventory) -> None:
     files = [recording.files for recording in inventory.recordings if recording.usable]
     if any("pictures" in roles for roles in files):
         require("cv2")
+    if any(roles["pictures"].is_dir() for roles in files if "pictures" in roles):
+        require("simplejpeg")
     media = (path for roles in files for role, path in roles.items() if role in ("pictures", "sound"))
     if any(path.is_file() for path in media):
         require("av")

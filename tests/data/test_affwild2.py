@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtpkdot.data import AffWild2, Split, streams
+from mtpkdot.data import AffWild2, Split, decode
 from mtpkdot.errors import DataError, DecodeError
 from tests.data.media_helpers import TEST_LIST, copied, decoded, heard, image, put
 
@@ -56,14 +56,15 @@ class Truth:
         counts = [self.numbers[-1], *([len(self.times)] if self.video else [])]
         if self.test:
             self.count, self.values = max(counts), None
-            ends, step = self.times[-1], np.diff(self.times).mean()
-            self.times = np.append(self.times, ends + step * np.arange(1, 1 + self.count - len(self.times)))
         else:
             rows = np.array([line.split(",") for line in tables[0].read_text().split()[1:]], float)
-            # Crops end with the last face that was found.
-            self.count = min(counts[-1], len(rows))
+            # Crops end with the last face that was found, and a few rows more than frames are no frames.
+            self.count = min(max(counts), len(rows))
             rows[(rows == -5).any(axis=1)] = np.nan
             self.values = rows[: self.count]
+        if self.video and self.count > len(self.times):
+            ends, step = self.times[-1], np.median(np.diff(self.times))
+            self.times = np.append(self.times, ends + step * np.arange(1, 1 + self.count - len(self.times)))
 
     def target(self, begin):
         """Mean over the valid frames of a clip, or None."""
@@ -336,14 +337,14 @@ def test_a_raw_video_that_cannot_be_read_stops_or_gives_no_sound(affwild2_twin, 
     root = copied(affwild2_twin, tmp_path / "raw")
     video = next(iter(root.glob("batch1/1-*")))
     if kind == "sound":
-        whole = streams.read_sound
+        whole = decode.read_sound
 
-        def read(path, rate):
+        def read(path, rate, remark=None):
             if path == video:
                 raise DecodeError(f"{path}: its sound breaks at 0.50 s (x)", "Copy it.")
-            return whole(path, rate)
+            return whole(path, rate, remark)
 
-        monkeypatch.setattr(streams, "read_sound", read)
+        monkeypatch.setattr(decode, "read_sound", read)
     else:
         put(video, {"torn": video.read_bytes()[: video.stat().st_size // 2], "empty": b"", "text": b"hello"}[kind])
     with pytest.raises(DataError, match=video.name):

@@ -210,10 +210,13 @@ def test_a_clip_that_ends_early_is_an_error_or_left_out_and_told(biovid_twin, tm
     assert len(data.samples) == 9
     assert "1 clips do not last from start to stop, which are left out" in capsys.readouterr().out
     assert name in made(root, tmp_path / "store", stop=2.8).samples.ids
-    (note,) = [p for p in check(made(root, tmp_path / "store")).inventory.problems if "ends after" in p.what]
-    assert name in note.path.name
+    problems = [p for p in check(made(root, tmp_path / "store")).inventory.problems if "ends after" in p.what]
+    assert all(name in problem.path.name for problem in problems)
+    note, problem = sorted(problems, key=lambda problem: problem.fatal)
     assert re.fullmatch(r"ends after 3\.\d+ s of 5\.5 s", note.what)
-    assert not note.fatal
+    assert re.fullmatch(r"(\w+ )?ends after 3\.\d+ s, before data.init_args.stop", problem.what)
+    early = check(made(root, tmp_path / "store", stop=2.8))
+    assert [problem.fatal for problem in early.inventory.problems if "ends after" in problem.what] == [False]
 
 
 def retimed(biovid_twin, out, change):

@@ -52,7 +52,9 @@ def test_several_processes_find_the_same(tmp_path):
     root = raw(tmp_path / "raw")
     (root / "r2").write_text("bad")
     for workers in (1, 2):
-        data = SimpleNamespace(inventory=lambda: found(root), preparation=plan(root, tmp_path, workers=workers))
+        data = SimpleNamespace(
+            inventory=lambda: found(root), preparation=plan(root, tmp_path, workers=workers), examiner=lambda: None
+        )
         report = check(data)
         assert [(problem.path, problem.what, problem.step) for problem in report.fatal] == [
             (root / "r2", "is bad", "Make it good.")

@@ -126,3 +126,27 @@ def test_only_pictures_are_encoded():
     for wrong, quality in ((GRADIENT.astype(float), 90), (GRADIENT[..., 0], 90), (GRADIENT, 0)):
         with pytest.raises(ValueError, match=r"picture is uint8|quality is"):
             encode_jpeg(wrong, quality)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("kind", ["hole", "removed", "overwritten"])
+def test_pictures_that_their_library_completes_are_damaged(tmp_path, kind, progressive):
+    whole = jpeg(noise(0), progressive=progressive)
+    path = write_text(tmp_path / "00001.jpg", whole)
+    expected = read_jpeg(path)
+    begin = len(whole) // 3
+    named = 0
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        at = begin + int(random.integers(0, len(whole) // 3))
+        middle = {"hole": bytes(200), "removed": b"", "overwritten": random.bytes(200)}[kind]
+        path.write_bytes(whole[:at] + middle + whole[at + 200 :])
+        try:
+            read_jpeg(path)
+        except DecodeError as error:
+            assert str(path) in str(error)  # noqa: PT017 # some damage is another valid picture
+            named += 1
+    assert named >= 5
+    # What follows the end of a picture is none of it, as phones append it.
+    path.write_bytes(whole + b"appended" * 10)
+    assert torch.equal(read_jpeg(path), expected)

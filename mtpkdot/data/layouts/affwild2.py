@@ -33,6 +33,7 @@ _CROPS = "cropped_aligned"
 _SETS = {"train": "Train_Set", "validation": "Validation_Set"}
 # From memory of the challenge's papers: a difference is no error.
 _EXPECTED = {"train": 356, "validation": 76}
+_RELEASED = (".mp4", ".avi")  # suffixes of raw videos
 _SIDES = ("_left", "_right")
 _DEPTH = 4
 _FINE = "Nothing, if so meant."
@@ -109,6 +110,9 @@ def find(
     used = {_video_of(name, known) for name in times}
     for path in empty:
         problems.append(Problem(path, "is empty", _RESTORE, fatal=without_suffix(path.name, MEDIA) in used))
+    other = sorted(path for name, path in raw.items() if name in used and path.suffix.lower() not in _RELEASED)
+    what = f"is no {' or '.join(_RELEASED)}, as which the data set comes; another copy may have other frames"
+    problems += problems_by_folder(other, what, _FINE, fatal=False)
     spare = [path for name, path in crop_folders.items() if name not in times]
     spare += [path for name, path in raw.items() if name not in used]
     problems += problems_by_folder(spare, "has neither annotations nor a place on the test list", _FINE, fatal=False)

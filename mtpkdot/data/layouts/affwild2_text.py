@@ -12,7 +12,7 @@ from mtpkdot.data.layouts.files import read_lines, read_numbers
 from mtpkdot.data.recordings import Span
 from mtpkdot.errors import DataError
 
-MEDIA = (".mp4", ".avi")
+MEDIA = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
 """Suffixes of raw videos, in lower case."""
 FRAME = re.compile(r"([0-9]{5,9})\.(?i:jpe?g)")
 """Names of crops; the group is the number of the frame, from 1."""
