@@ -4,13 +4,18 @@ import os
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from functools import lru_cache
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from mtpkdot.data import AffWild2, Split, decode
+from mtpkdot.data.check import check
+from mtpkdot.data.jpegs import encode_jpeg
+from mtpkdot.data.synthetic.writing import write_video
 from mtpkdot.errors import DataError, DecodeError
 from tests.data.media_helpers import TEST_LIST, copied, decoded, heard, image, put
 
@@ -360,6 +365,87 @@ def test_a_raw_video_that_cannot_be_read_stops_or_gives_no_sound(affwild2_twin, 
     assert row["frames"] == (who.count if kind == "sound" else min(who.numbers[-1], len(who.values)))
     known = who.times[: who.count] if kind == "sound" else np.arange(row["frames"]) / 30
     np.testing.assert_allclose(row["times"], known, atol=1e-6)
+
+
+def tree(root, rows, crops, frames, rate, sounded=True, name="v.mp4"):
+    """One annotated recording with so many rows, crops, and frames of raw video."""
+    for folder in (
+        "VA_Estimation_Challenge/Train_Set",
+        "VA_Estimation_Challenge/Validation_Set",
+        "cropped_aligned/v",
+        "batch1",
+    ):
+        (root / folder).mkdir(parents=True)
+    values = "".join(f"{k / rows:.4f},{-k / rows:.4f}\n" for k in range(rows))
+    put(root / "VA_Estimation_Challenge/Train_Set/v.txt", "valence,arousal\n" + values)
+    for number in range(1, crops + 1):
+        put(root / f"cropped_aligned/v/{number:05d}.jpg", encode_jpeg(np.full((32, 32, 3), number % 250, np.uint8), 90))
+    seconds = frames / rate
+    sound = [np.full(round(seconds * 44100 * sounded), 0.25, np.float32)] if sounded else None
+    pictures = np.zeros((frames, 32, 32, 3), np.uint8)
+    write_video(root / "batch1" / name, [pictures], None, Fraction(rate), sound)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("rows", "crops", "frames", "rate", "kept", "row_rate", "says"),
+    [
+        (150, 150, 125, 25, 150, 30, "125 frames in 5.00 s for 150 numbered ones, which are 30 a second"),
+        (125, 90, 150, 30, 125, 25, "150 frames in 5.00 s for 125 numbered ones, which are 25 a second"),
+        (150, 150, 75, 15, 150, 30, "which are 30 a second"),
+        (110, 130, 150, 30, 110, 30, "150 frames for 110 numbered ones and ends 1.33 s after"),
+        (150, 149, 149, 30, 149, 30, "149 frames for 150 numbered ones and ends 0.03 s before"),
+        (150, 100, 150, 30, 150, 30, None),
+    ],
+)
+def test_every_row_lies_at_its_time_in_a_video_of_other_counts(
+    tmp_path, rows, crops, frames, rate, kept, row_rate, says
+):
+    data = made(tree(tmp_path / "raw", rows, crops, frames, rate), tmp_path / "store")
+    (row,) = data.rows
+    assert row["frames"] == kept
+    np.testing.assert_allclose(row["times"], np.arange(kept) / row_rate, atol=0.01)
+    np.testing.assert_allclose(row["valence"], np.arange(kept) / rows, atol=1e-4)
+    report = check(data)
+    notes = [problem.what for problem in report.inventory.problems if problem.path.name == "v.mp4"]
+    assert len(notes) == (says is not None)
+    assert not says or says in notes[0]
+    assert not report.fatal
+    assert data.samples.masks["audio"].sum() == -(-kept // SPAN)
+
+
+def test_a_raw_video_that_was_cut_is_a_problem_and_never_a_silent_minimum(tmp_path):
+    root = tree(tmp_path / "raw", 150, 150, 83, 30)
+    (problem,) = check(made(root, tmp_path / "store")).fatal
+    assert problem.path.name == "v.mp4"
+    assert "83 frames for 150 numbered ones and ends 2.23 s before the last of them" in problem.what
+    with pytest.raises(DataError, match="83 frames for 150"):
+        _ = made(root, tmp_path / "store").samples
+    data = made(root, tmp_path / "store", on_error="skip")
+    (row,) = data.rows
+    assert row["frames"] == 150
+    assert data.samples.labelled.sum() == -(-150 // SPAN)
+    # What lies beyond the end of the sound has none, instead of silence.
+    middles = np.arange(0, 150, SPAN) / 30 + (SPAN - 1) / 60
+    heard_steps = data.samples.masks["audio"].ravel()[: len(middles)]
+    np.testing.assert_array_equal(heard_steps, middles < row["length.sound"] / SETTINGS["sound_rate"])
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_raw_videos_of_other_formats_are_read_and_said_to_be_others(tmp_path, suffix):
+    root = tree(tmp_path / "raw", 60, 60, 60, 30)
+    with av.open(str(root / "batch1/v.mp4")) as source, av.open(str(root / f"batch1/v.{suffix}"), "w") as out:
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    (root / "batch1/v.mp4").unlink()
+    data = made(root, tmp_path / "store")
+    assert data.samples.masks["audio"].any()
+    notes = [problem.what for problem in check(data).inventory.problems if problem.path.name == f"v.{suffix}"]
+    assert len(notes) == 1
+    assert "is no .mp4 or .avi" in notes[0]
 
 
 def test_unlabelled_material_is_used_only_on_request(data, affwild2_twin, store):
