@@ -93,12 +93,24 @@ DAMAGE = {
         ["lidar.npz"],
     ),
     "no such column": (lambda p: rewrite(p / "manifest.csv", lambda t: t.drop(columns="grade")), ["grade"]),
+    "mask of other values": (
+        lambda p: np.savez(p / "lidar.npz", features=np.ones((N, 3, 4)), mask=np.full((N, 3), -np.inf)),
+        ["lidar.npz", "mask == 0"],
+    ),
+    "target among features": (
+        lambda p: rewrite(p / "thermal.csv", lambda t: t.assign(Grade=0.5)),
+        ["thermal.csv", "'Grade'", "no feature"],
+    ),
+    "features without ids": (
+        lambda p: rewrite(p / "thermal.csv", lambda t: t.rename(columns={"id": "ID"})),
+        ["thermal.csv has no column 'id'", "upper and lower case"],
+    ),
     "empty manifest": (lambda p: (p / "manifest.csv").write_text(""), ["manifest.csv"]),
 }
 
 
 # Of the call or the config, which name what is not there; all else is in the data.
-MISTAKES = {"missing modality file", "missing manifest", "empty split", "no such column"}
+MISTAKES = {"missing manifest", "no such column"}
 
 
 @pytest.mark.parametrize("name", DAMAGE)
