@@ -30,7 +30,8 @@ class FeatureData(BaseData):
         features: feature file per modality, in the order of the models' modalities.
         target: target column, or several for regression. Ordinal classes are numbers, of which
             the order alone counts.
-        missing_labels: what the target holds, beside nothing, where a sample has no label: `[NA]`, `[-9]`.
+        missing_labels: what the target holds, beside nothing, where a sample has no label: `[NA]`, `[-9]`; null if
+            such cells are empty.
         id: column of the sample id, in the manifest and in feature tables.
         subject: column of the subject; null if subjects are unknown.
         split_column: column of the part (split.scheme column) or fold (fold_column).
@@ -56,7 +57,7 @@ class FeatureData(BaseData):
         missing: Literal["error", "drop", "mask"] = "error",
         nan: Literal["error", "zero", "drop"] = "error",
         subject_zscore: Sequence[str] = (),
-        missing_labels: Sequence[str | int | float] = (),
+        missing_labels: str | list[str | int | float] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -64,7 +65,7 @@ class FeatureData(BaseData):
         self.target = [target] if isinstance(target, str) else list(target)
         self.id, self.subject, self.split_column = id, subject, split_column
         self.missing, self.nan, self.subject_zscore = missing, nan, list(subject_zscore)
-        self.missing_labels = list(missing_labels)
+        self.missing_labels = [missing_labels] if isinstance(missing_labels, str) else list(missing_labels or [])
         self._remarks: list[str] = []
 
     @property

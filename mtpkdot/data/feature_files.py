@@ -140,7 +140,7 @@ def _read_table(path: Path, id_column: str, taken: Collection[str]) -> FeatureFi
     if len(empty):
         raise DataError(f"{path}, {place(path, table.index[empty[0]])}: the column {id_column!r} is empty", "Fill it.")
     ids = as_ids(table[id_column])
-    for name in numbers.columns:
+    for name in [name for name, dtype in numbers.dtypes.items() if dtype.kind not in "fiub"]:
         column = numbers[name]
         numbers[name], wrong = as_numbers(column)
         if wrong.any():

@@ -144,7 +144,7 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     parts = _column(path, table, wishes.split, SPLITS)
     target = _target(path, table, wishes.target, {id_column, subject, parts})
     words = sorted({word for name in target for word in missing_words(table[name])})
-    table[target] = table[target].mask(table[target].isin(words))
+    table[target] = table[target].map(lambda label: None if str(label).strip() in words else label)
     task, labels = _task(path, table, target, wishes.task)
     labelled = table[table[target].notna().all(axis=1)]
     people = labelled[subject or id_column].nunique()

@@ -93,9 +93,10 @@ def read_manifest(
     ids = as_ids(table[columns.id])
     _check_unique(path, table[columns.id], ids)
     without: Counter[str] = Counter()
+    words = [str(word).strip() for word in missing_labels]
     for name in columns.target:
-        table[name] = _labels(table[name], [str(word) for word in missing_labels], without)
-        _check_words(path, name, table[name])
+        table[name] = _labels(table[name], words, without)
+        _check_words(path, name, table[name], words)
     read = _values(path, table, columns) if task == "regression" else _classes(path, table, columns, task)
     target, labelled, class_names = read
     return Manifest(
@@ -106,12 +107,14 @@ def read_manifest(
         labelled,
         class_names,
         [str(name) for name in table.columns],
-        {str(word): without[str(word)] for word in missing_labels},
+        {word: without[word] for word in words},
     )
 
 
 def missing_words(labels: "pd.Series[Any]") -> dict[str, int]:
     """Return the words for a missing value among labels that are numbers, or true and false, with their counts.
+
+    Spaces around a word are no part of it.
 
     Args:
         labels: (n,) text; None where the cell is empty.
@@ -120,7 +123,7 @@ def missing_words(labels: "pd.Series[Any]") -> dict[str, int]:
         >>> missing_words(pd.Series(["0", "1", "NA", None, "NA"]))
         {'NA': 2}
     """
-    counts = Counter(labels.dropna().tolist())
+    counts = Counter(label.strip() for label in labels.dropna())
     words = {label: count for label, count in counts.items() if is_missing(label)}
     others = counts.keys() - words.keys()
     plain = bool(others) and all(_number(label) is not None or label.lower() in ("true", "false") for label in others)
@@ -138,17 +141,18 @@ def _labels(column: "pd.Series[Any]", missing: Sequence[str], without: "Counter[
         known[cell] = None if word is not None or not text.strip() else text
         if word is not None:
             without[word] += int((column == cell).sum())
-    return column.map(lambda cell: None if cell is None else known[cell]).astype(object)
+    # Not `map`, which may make NaN of None.
+    return pd.Series([None if cell is None else known[cell] for cell in column], index=column.index, dtype=object)
 
 
-def _check_words(path: Path, name: str, labels: "pd.Series[Any]") -> None:
+def _check_words(path: Path, name: str, labels: "pd.Series[Any]", named: list[str]) -> None:
     """Stop at `NA` and the like among numbers: it would be a class of its own, or is no number."""
     words = missing_words(labels)
     if not words:
         return
-    first = labels.index[np.flatnonzero(labels.isin(list(words)))[0]]
+    first = next(index for index, label in labels.items() if label is not None and label.strip() in words)
     told = ", ".join(f"{word!r} in {count} rows" for word, count in words.items())
-    wanted = json.dumps(list(words), ensure_ascii=False)
+    wanted = json.dumps([*named, *words], ensure_ascii=False)
     raise DataError(
         f"{path}: the target {name!r} is {told} (first in {place(path, first)}) and a number elsewhere",
         f"Set data.init_args.missing_labels to {wanted} if these rows have no label, or empty the cells.",

@@ -196,8 +196,8 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
 
 
 def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray:
-    wanted = as_ids(names)
-    unknown = sorted(set(wanted.tolist()) - set(known.tolist()))
+    wanted, composed = as_ids(names), as_ids(known)  # names of folders may have either form
+    unknown = sorted(set(wanted.tolist()) - set(composed.tolist()))
     if unknown:
         pair = alike(unknown, known.tolist())
         told = f"; it has {pair[1]!r}: {pair[2]}" if pair else ""
@@ -205,7 +205,7 @@ def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray
             f"split.{key} names {(pair or unknown)[0]!r}, which {source} does not have (or which is tested){told}",
             "Correct the name; subjects are compared as text.",
         )
-    return wanted
+    return known[np.isin(composed, wanted)]
 
 
 def _check(parts: StrArray, subjects: StrArray, samples: Samples, source: str, any_subject: bool, given: bool) -> None:

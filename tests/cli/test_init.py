@@ -209,7 +209,13 @@ def test_what_has_several_readings_is_one_line_with_the_option(columns, files, o
 
 @pytest.mark.parametrize("option", ["--target", "--subject", "--split"])
 def test_a_feature_that_the_manifest_has_as_well_is_told(option, folder, complaint):
-    place = folder(manifest(a=[("calm", "upset")[i // 8 % 2] for i in range(N)], label=values()))
+    people = np.arange(N) % 8
+    columns = {
+        "--target": np.where(np.arange(N) // 8 % 2, "calm", "upset"),
+        "--subject": people,
+        "--split": np.select([people < 5, people < 6], ["train", "dev"], "test"),
+    }
+    place = folder(manifest(a=columns[option], label=values()))
     argv = ["init", place, option, "a"]
     if option != "--target":
         argv += ["--target", "label"]

@@ -34,8 +34,8 @@ def classes(tmp_path):
 def text(tmp_path):
     """Read a manifest that is written out."""
 
-    def read(content, task="classification", columns=COLUMNS):
-        return read_manifest(write_text(tmp_path / "manifest.csv", content), columns, task)
+    def read(content, task="classification", columns=COLUMNS, missing_labels=()):
+        return read_manifest(write_text(tmp_path / "manifest.csv", content), columns, task, missing_labels)
 
     return read
 
@@ -393,6 +393,12 @@ def test_several_targets_are_missing_together_whatever_they_hold(text):
     content = "id,subject,valence,arousal\na,p,0.5,1\nb,p,NA,\nc,p,-,NA\n"
     path = "manifest.csv: the target 'valence' is "
     assert f"{path}'NA' in 1 rows, '-' in 1 rows" in complaint(lambda: text(content, "regression", TWO_TARGETS))
+
+
+def test_spaces_around_a_word_are_no_part_of_it(text):
+    content = "id,subject,y\na,p,1\nb,p, NA\nc,p,NA \nd,p,2\n"
+    assert "'NA' in 2 rows (first in line 3)" in complaint(lambda: text(content))
+    assert text(content, missing_labels=["NA"]).labelled.tolist() == [True, False, False, True]
 
 
 def test_cells_of_spaces_alone_are_no_label(classes):
