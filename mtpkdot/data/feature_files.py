@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
-from mtpkdot.data.ids import as_ids, difference
+from mtpkdot.data.ids import alike, as_ids, difference
 from mtpkdot.data.importers import advice
 from mtpkdot.data.masks import check_written, recorded_steps
 from mtpkdot.data.roles import written
@@ -159,8 +159,8 @@ def _read_table(path: Path, id_column: str, taken: Collection[str]) -> FeatureFi
 def _check_columns(path: Path, names: list[str], id_column: str, taken: Collection[str]) -> None:
     """Stop at a table that lacks the id, or has a column that the manifest has: the target would give itself away."""
     if id_column not in names:
-        near = next((name for name in names if difference(name, id_column)), None)
-        told = f"; its {near!r} is another name: {difference(near, id_column)}" if near else ""
+        pair = alike([id_column], names)
+        told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
         raise DataError(
             f"{path} has no column {id_column!r} to join on, only {', '.join(names[:5])}...{told}",
             "Add the sample id, or name its column with data.init_args.id.",

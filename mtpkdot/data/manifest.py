@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, StrArray
-from mtpkdot.data.ids import as_ids, composed, difference
+from mtpkdot.data.ids import alike, as_ids, composed, difference
 from mtpkdot.data.tables import is_missing, place, plain_text, read_table
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.losses.task import Task
@@ -78,8 +78,10 @@ def read_manifest(
     names = [c for c in (columns.id, columns.subject, columns.split) if c is not None]
     for name in [*names, *columns.target]:
         if name not in table.columns:
+            pair = alike([name], map(str, table.columns))
+            told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
             raise DataConfigError(
-                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}",
+                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}{told}",
                 "Name the manifest's columns in data.init_args (id, subject, split_column, target).",
             )
         if columns.target.count(name) > 1:

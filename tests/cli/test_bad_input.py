@@ -219,6 +219,10 @@ def test_exit_codes_are_those_of_the_table_in_the_readme(project):
     assert main(check) == 1
     assert main(fit(project, backbone)) == 1
     rewrite(project / "thermal.csv", put("t2", 9, 0.5))
+    absent = (project / "thermal.csv").rename(project / "aside.csv")
+    assert main(check) == 1
+    absent.rename(project / "thermal.csv")
+    assert main([*check, "--data.init_args.target", "no_such"]) == 2
     own = "import os, signal\nfrom lightning.pytorch.callbacks import Callback\n\n\nclass Stop(Callback):\n"
     own += "    def on_train_epoch_start(self, trainer, module):\n        os.kill(os.getpid(), signal.SIGTERM)\n"
     (project / "stopping.py").write_text(own)

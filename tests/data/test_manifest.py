@@ -441,6 +441,13 @@ def test_an_id_in_two_forms_of_unicode_occurs_twice(text):
     )
 
 
+@pytest.mark.parametrize("header", ["id,subject, y", "id,subject,Y", "id,subject,y\u200b", "id,\u0455ubject,y"])
+def test_a_column_of_nearly_that_name_is_said_to_differ(text, header):
+    message = complaint(lambda: text(f"{header}\na,p,1\nb,p,2\n"))
+    assert "has no column" in message
+    assert "is another name: they differ by" in message
+
+
 def test_a_manifest_whose_id_is_the_index_is_read(tmp_path):
     table = pd.DataFrame({"id": ["x", "y"], "subject": "p", "y": ["b", "a"]}).set_index(["subject", "id"])
     table.to_parquet(tmp_path / "manifest.parquet")
