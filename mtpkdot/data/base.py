@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
-from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels
+from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels, label_counts
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
 from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts, folds_of
 from mtpkdot.data.statistics import step_statistics
@@ -224,7 +224,7 @@ class BaseData(L.LightningDataModule):
                 )
 
     def summary(self) -> str:
-        """One line: how many samples in which part, and what they consist of."""
+        """Return one line: how many samples in which part, with how many labels of which class, and of what."""
         counts = []
         for part in PARTS:
             rows = self.parts == part
@@ -239,7 +239,8 @@ class BaseData(L.LightningDataModule):
             f"{name} {shape}" + (f" absent from {lacking[name]} samples" if lacking[name] else "")
             for name, shape in shapes.items()
         )
-        line = f"{len(self.samples)} samples{people}: {', '.join(counts)}; {modalities} (steps x features)"
+        labels = f"{told}; " if (told := label_counts(self.samples)) else ""
+        line = f"{len(self.samples)} samples{people}: {', '.join(counts)}; {labels}{modalities} (steps x features)"
         return "; ".join([line, *self.remarks()])
 
     def remarks(self) -> list[str]:

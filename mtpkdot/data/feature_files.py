@@ -7,22 +7,28 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
+from mtpkdot.data.ids import alike, as_ids, difference
 from mtpkdot.data.importers import advice
-from mtpkdot.data.tables import place, plain_text, read_table
+from mtpkdot.data.masks import check_written, recorded_steps
+from mtpkdot.data.roles import written
+from mtpkdot.data.tables import UNNAMED_INDEX, as_numbers, kind, place, plain_text, read_table
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.extras import require
 from mtpkdot.limits import check_bytes
+
+if TYPE_CHECKING:  # tables and NumPy's files need no torch
+    from torch import Tensor
 
 _RESERVED = ("ids", "mask")
 _HIERARCHICAL = (".h5", ".hdf5")
@@ -35,7 +41,7 @@ class FeatureFile:
     Attributes:
         values: (n, T, D); T = 1 for tables and arrays (n, D).
         mask: (n, T) bool, True where the step was recorded.
-        ids: (n,) sample ids, or None for arrays in the manifest's row order.
+        ids: (n,) sample ids in Unicode NFC, or None for arrays in the manifest's row order.
         columns: (D,) names for error messages.
     """
 
@@ -45,25 +51,27 @@ class FeatureFile:
     columns: list[str]
 
 
-def read_features(path: Path, id_column: str) -> FeatureFile:
+def read_features(path: Path, id_column: str, taken: Collection[str] = ()) -> FeatureFile:
     """Read the features of one modality.
 
     Args:
         path: `.csv` or `.parquet` with the id column and numbers in all others; `.npy`; `.npz`, `.h5` or
-            `.safetensors` with one array of features and optionally `ids` (n,) and `mask` (n, T).
-        id_column: name of the id column of tables.
+            `.safetensors` with one array of features and optionally `ids` (n,) and `mask` (n, T) of bool or 0 and 1.
+        id_column: name of the id column of tables; in Parquet it may be the index.
+        taken: names of columns that are no features, as `mtpkdot.data.roles.no_features` has them.
 
     Returns:
         The features, in the file's order.
 
     Raises:
-        DataError: missing or unreadable file, unknown kind, duplicate ids, wrong shapes.
+        DataError: missing or unreadable file, unknown kind, duplicate ids, wrong shapes, a mask of other values, a
+            column that is no feature.
     """
     if not path.is_file():
-        raise DataConfigError(f"the feature file {path} does not exist", advice(path))
-    if path.suffix in (".csv", ".parquet"):
-        return _read_table(path, id_column)
-    reader = _READERS.get(path.suffix)
+        raise DataError(f"the feature file {path} does not exist", advice(path))
+    if kind(path) in (".csv", ".parquet"):
+        return _read_table(path, id_column, taken)
+    reader = _READERS.get(kind(path))
     if reader is None:
         raise DataConfigError(
             f"{path}: features of the kind {path.suffix or 'without suffix'!r} are not known",
@@ -79,9 +87,9 @@ def digest_features(path: Path) -> str:
     Raises:
         DataError: what it reads is not there.
     """
-    with path.open("rb") as file:
+    with _reading(path), path.open("rb") as file:
         own = hashlib.file_digest(file, "sha256")
-    if path.suffix in _HIERARCHICAL:
+    if kind(path) in _HIERARCHICAL:
         require("h5py")
         from mtpkdot.data.hierarchical import digest_elsewhere
 
@@ -121,38 +129,65 @@ _UNREADABLE = (
 )
 
 
-def _read_table(path: Path, id_column: str) -> FeatureFile:
+def _read_table(path: Path, id_column: str, taken: Collection[str]) -> FeatureFile:
     table = read_table(path, [id_column])
-    if id_column not in table.columns:
-        raise DataConfigError(
-            f"{path} has no column {id_column!r} to join on, only {', '.join(map(str, table.columns[:5]))}...",
-            "Add the sample id, or name its column with data.init_args.id.",
-        )
+    _check_columns(path, [str(name) for name in table.columns], id_column, taken)
     numbers = table.drop(columns=id_column)
     if numbers.empty:
         raise DataError(f"{path} has no feature columns or no rows", "Add columns of numbers beside the id.")
-    unnamed = [name for name in numbers.columns if str(name).startswith("Unnamed: ")]
-    if unnamed:
-        raise DataError(
-            f"{path} has a column without a name, as tables written with their row index have",
-            "Write it without the index (index=False): it would be a feature that tells the order of the samples.",
-        )
+    _check_names(path, numbers)
     empty = np.flatnonzero(table[id_column].isna())
     if len(empty):
         raise DataError(f"{path}, {place(path, table.index[empty[0]])}: the column {id_column!r} is empty", "Fill it.")
-    ids = np.array([str(v) for v in table[id_column]], dtype=np.str_)
-    for name in numbers.columns:
-        if numbers[name].dtype.kind not in "fiub":
-            column = numbers[name]
-            row = int(np.argmax((column.notna() & pd.to_numeric(column, errors="coerce").isna()).to_numpy()))
+    ids = as_ids(table[id_column])
+    for name in [name for name, dtype in numbers.dtypes.items() if dtype.kind not in "fiub"]:
+        column = numbers[name]
+        numbers[name], wrong = as_numbers(column)
+        if wrong.any():
+            row, count = int(np.argmax(wrong)), int(wrong.sum())
+            more = f" ({count} cells of the column are not)" if count > 1 else ""
             raise DataError(
-                f"{path}, sample {str(ids[row])!r}: {name!r} is {column.iloc[row]!r}, not a number",
+                f"{path}, sample {str(ids[row])!r}: {name!r} is {column.iloc[row]!r}, not a number{more}",
                 "Remove the column, or write numbers.",
             )
-    _check_unique(path, ids)
+    _check_unique(path, table[id_column].tolist(), ids)
     with np.errstate(over="ignore"):
         values = numbers.to_numpy(dtype=np.float32, na_value=np.nan)[:, None, :]
     return FeatureFile(values, np.ones(values.shape[:2], dtype=np.bool_), ids, [str(c) for c in numbers.columns])
+
+
+def _check_columns(path: Path, names: list[str], id_column: str, taken: Collection[str]) -> None:
+    """Stop at a table that lacks the id, or has a column that the manifest has: the target would give itself away."""
+    if id_column not in names:
+        pair = alike([id_column], names)
+        told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
+        raise DataError(
+            f"{path} has no column {id_column!r} to join on, only {', '.join(names[:5])}...{told}",
+            "Add the sample id, or name its column with data.init_args.id.",
+        )
+    twice = [name for name in names if written(name) in taken and name != id_column]
+    if twice:
+        raise DataError(
+            f"{path} has the column {twice[0]!r}, which is no feature, but what the manifest says of a sample",
+            "Remove it there (or rename it, if it is a feature of that name).",
+        )
+
+
+def _check_names(path: Path, numbers: pd.DataFrame) -> None:
+    """Stop at columns that come from how the table was written, not from what was measured."""
+    for name in map(str, numbers.columns):
+        if name.startswith("Unnamed: ") and numbers[name].isna().all():
+            raise DataError(
+                f"{path} has a column without a name or a value, as a trailing separator in every line makes",
+                "Remove the separators at the ends of the lines.",
+            )
+        if name.startswith("Unnamed: ") or UNNAMED_INDEX.fullmatch(name):
+            raise DataError(
+                f"{path} has a column without a name ({name}), as tables written with their row index have, or lines "
+                "that end in a separator (a trailing comma)",
+                "Write it without the index (index=False), which would tell the order of the samples, and without "
+                "trailing separators.",
+            )
 
 
 def _read_npy(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -199,13 +234,24 @@ def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
 
     check_bytes(path.stat().st_size, path)  # a header that declares anything else is refused
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        # As tensors: NumPy has no types of 8 bits, nor bfloat16.
+        with safe_open(path, framework="pt") as file:
+            arrays = {name: _widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a dict
             # Tensors cannot hold text, so ids may come as a JSON list in the file's metadata.
             listed = (file.metadata() or {}).get("ids")
-    except SafetensorError as error:
+    except (SafetensorError, AttributeError) as error:  # of a type that this version of torch does not have
         raise ValueError(str(error)) from error
     return arrays if listed is None else {**arrays, "ids": np.array(json.loads(listed), dtype=np.str_)}
+
+
+def _widened(tensor: "Tensor") -> npt.NDArray[Any]:
+    """A tensor as an array, its numbers of types that NumPy lacks in single precision."""
+    from torch import bfloat16
+
+    if tensor.is_floating_point() and (tensor.itemsize < 2 or tensor.dtype == bfloat16):
+        tensor = tensor.float()
+    array: npt.NDArray[Any] = tensor.numpy()
+    return array
 
 
 _READERS: dict[str, Callable[[Path], dict[str, npt.NDArray[Any]]]] = {
@@ -226,36 +272,41 @@ def _from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> FeatureFile
             f"{path} holds {len(named)} arrays ({', '.join(named)}), of which one must be the features",
             "Name it `features`, or keep one array beside `ids` and `mask`.",
         )
-    raw = arrays["features" if "features" in named else named[0]]
+    name = "features" if "features" in named else named[0]
+    raw = arrays[name]
     if raw.ndim not in (2, 3) or 0 in raw.shape or raw.dtype.kind not in "fiub":
         raise DataError(
             f"{path}: the features have the shape {raw.shape} and type {raw.dtype}",
             "Write numbers of shape (samples, features) or (samples, steps, features).",
         )
     values = np.ascontiguousarray(raw if raw.ndim == 3 else raw[:, None, :], dtype=np.float32)
-    mask = arrays.get("mask", np.ones(values.shape[:2], dtype=np.bool_))
-    if mask.shape != values.shape[:2]:
-        raise DataError(
-            f"{path}: the mask has the shape {mask.shape}, the features {raw.shape}",
-            f"Write a mask of shape {values.shape[:2]}.",
-        )
+    mask = np.ones(values.shape[:2], dtype=np.bool_)
+    if "mask" in arrays:
+        mask = recorded_steps(path, arrays["mask"], raw.shape, values)
+    check_written(path, name, raw, mask)
     ids = None
     if "ids" in arrays:
         if arrays["ids"].shape != values.shape[:1]:
             raise DataError(
                 f"{path}: ids of shape {arrays['ids'].shape} for {len(values)} samples", "Write one id per sample."
             )
-        ids = np.array([str(plain_text(value)) for value in arrays["ids"].tolist()], dtype=np.str_)
-        _check_unique(path, ids)
+        check_written(path, "ids", arrays["ids"], None)
+        texts = [str(plain_text(value)) for value in arrays["ids"].tolist()]
+        ids = as_ids(texts)
+        _check_unique(path, texts, ids)
     columns = [f"feature {i}" for i in range(values.shape[2])]
-    return FeatureFile(values, np.ascontiguousarray(mask, dtype=np.bool_), ids, columns)
+    return FeatureFile(values, mask, ids, columns)
 
 
-def _check_unique(path: Path, ids: StrArray) -> None:
+def _check_unique(path: Path, written_as: list[str], ids: StrArray) -> None:
     unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) != len(ids):
-        twice = unique[counts > 1][0]
-        row = int(np.flatnonzero(ids == twice)[1])
-        raise DataError(
-            f"{path}, sample {row + 1}: the id {str(twice)!r} occurs twice", "Keep one row of features per sample."
-        )
+    if len(unique) == len(ids):
+        return
+    twice = unique[counts > 1][0]
+    first, row = (int(place) for place in np.flatnonzero(ids == twice)[:2])
+    how = difference(written_as[first], written_as[row])
+    raise DataError(
+        f"{path}, sample {row + 1}: the id {str(twice)!r} occurs twice"
+        + (f" (the other is sample {first + 1}; {how})" if how else ""),
+        "Keep one row of features per sample.",
+    )

@@ -13,16 +13,13 @@ import yaml
 
 from mtpkdot.data.feature_data import FeatureData
 from mtpkdot.data.feature_files import SUFFIXES
+from mtpkdot.data.manifest import missing_words
+from mtpkdot.data.roles import IDS, SPLITS, SUBJECTS, TARGETS, plain
 from mtpkdot.data.splits import PARTS, Split, part_named
-from mtpkdot.data.tables import read_table
+from mtpkdot.data.tables import column_names, kind, read_table
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.losses.task import Task
 
-# Names as `_plain` writes them; those at the front first.
-_IDS = ("id", "sampleid", "sample", "clipid", "clip", "recordingid", "recording", "filename", "file", "name")
-_SUBJECTS = ("subject", "subjectid", "subj", "participant", "participantid", "person", "personid", "patient", "speaker")
-_SPLITS = ("split", "part", "partition", "set", "subset", "fold")
-_TARGETS = ("valence", "arousal", "dominance", "target", "label", "class", "emotion", "expression", "pain", "stress")
 _PREVALENT = ("video", "face", "faces", "facial", "visual", "frames", "camera", "webcam")
 _TABLES = (".csv", ".parquet")
 _SCHEMES = {
@@ -136,16 +133,18 @@ def guess(place: Path, wishes: Wishes) -> Guess:
         raise ConfigError(f"{path} has one column, {table.columns[0]!r}", "Write several, with commas between them.")
     notes: list[str] = []
     id_column = _id(path, table, wishes.id)
-    features = dict(wishes.features) or _features(folder, path, id_column, notes)
+    features = _wished(wishes.features) or _features(folder, path, id_column, notes)
     if len(features) < 2:
         found = f"one feature file, {next(iter(features.values()))}" if features else "no feature file"
         raise ConfigError(
             f"{folder} has {found} beside {path.name}, and the method learns from two modalities or more",
             "Put a file of features per modality there, or name them with --features NAME=FILE NAME=FILE.",
         )
-    subject = _column(path, table, wishes.subject, _SUBJECTS)
-    parts = _column(path, table, wishes.split, _SPLITS)
+    subject = _column(path, table, wishes.subject, SUBJECTS)
+    parts = _column(path, table, wishes.split, SPLITS)
     target = _target(path, table, wishes.target, {id_column, subject, parts})
+    words = sorted({word for name in target for word in missing_words(table[name])})
+    table[target] = table[target].map(lambda label: None if str(label).strip() in words else label)
     task, labels = _task(path, table, target, wishes.task)
     labelled = table[table[target].notna().all(axis=1)]
     people = labelled[subject or id_column].nunique()
@@ -153,13 +152,13 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     if subject is None:
         notes.append("No column names people: a person may be in several parts.")
     person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds are of people; else of rows
-    _check_columns(features, path, {*target, subject, parts} - {None, id_column})
     without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
     arguments: list[tuple[str, object, str]] = [
         ("manifest", str(path), f"{len(table)} rows"),
         ("features", {name: str(file) for name, file in features.items()}, "a file per modality, joined on the id"),
         ("prevalent", _prevalent(list(features), wishes.prevalent), "all that the student will see"),
         ("target", target if len(target) > 1 else target[0], labels + without),
+        *([("missing_labels", words, "taken as no label, beside empty cells")] if words else []),
         ("task", task, "values" if task == "regression" else "or ordinal, if the order of the classes counts"),
         ("id", id_column, "column of the sample id, here and in tables of features"),
         ("subject", person, f"{table[subject].nunique()} people" if subject else "nobody is named"),
@@ -199,15 +198,15 @@ def _lacking(data: FeatureData) -> list[tuple[str, object, str]]:
 
 def _manifest(folder: Path) -> Path:
     """The table of a folder that says who and what; features are numbers alone."""
-    tables = [path for path in sorted(folder.iterdir()) if path.suffix in _TABLES and path.is_file()]
+    tables = [path for path in sorted(folder.iterdir()) if kind(path) in _TABLES and path.is_file()]
     if not tables:
         raise ConfigError(
             f"{folder} holds no table (.csv, .parquet)",
             "Write a manifest: a row per sample with the columns id, subject and target.",
         )
     named = [path for path in tables if path.stem == "manifest"] or [path for path in tables if "manifest" in path.stem]
-    known = {*_SUBJECTS, *_SPLITS, *_TARGETS}
-    likely = named or [path for path in tables if known & {_plain(name) for name in _header(path)}]
+    known = {*SUBJECTS, *SPLITS, *TARGETS}
+    likely = named or [path for path in tables if known & {plain(name) for name in column_names(path)}]
     if len(likely) != 1 and len(tables) > 1:
         names = ", ".join(path.name for path in likely or tables)
         raise ConfigError(f"{folder}: which of {names} is the manifest is not clear", "Name it with --manifest FILE.")
@@ -215,9 +214,9 @@ def _manifest(folder: Path) -> Path:
 
 
 def _id(path: Path, table: pd.DataFrame, wished: str | None) -> str:
-    found = _column(path, table, wished, _IDS)
+    found = _column(path, table, wished, IDS)
     unique = [str(name) for name in table.columns if table[name].notna().all() and table[name].is_unique]
-    if wished is None and found not in unique and (len(unique) == 1 or _plain(found) != "id"):
+    if wished is None and found not in unique and (len(unique) == 1 or plain(found) != "id"):
         found = unique[0] if len(unique) == 1 else None
     if found is None:
         raise ConfigError(
@@ -235,20 +234,28 @@ def _column(path: Path, table: pd.DataFrame, wished: str | None, known: Sequence
             meant = nearest(wished, columns)
             raise ConfigError(f"{path} has no column {wished!r}", f"{meant}Choose from {_some(columns)}.")
         return wished
-    found = sorted((known.index(_plain(name)), name) for name in columns if _plain(name) in known)
+    found = sorted((known.index(plain(name)), name) for name in columns if plain(name) in known)
     return found[0][1] if found else None
+
+
+def _wished(features: Mapping[str, Path]) -> dict[str, Path]:
+    """The files that the user names, each of which is there."""
+    for file in features.values():
+        if not file.is_file():
+            raise ConfigError(f"the feature file {file} does not exist", "Correct --features.")
+    return dict(features)
 
 
 def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) -> dict[str, Path]:
     """Feature files of a folder by the name of their modality."""
     features: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix not in SUFFIXES or not path.is_file() or path.samefile(manifest):
+        if kind(path) not in SUFFIXES or not path.is_file() or path.samefile(manifest):
             continue
         if "manifest" in path.stem:
             notes.append(f"{path.name} is left out: it is another manifest, to be named with --manifest.")
             continue
-        if path.suffix in _TABLES and id_column not in _header(path):
+        if kind(path) in _TABLES and id_column not in column_names(path):
             notes.append(f"{path.name} is left out: it has no column {id_column} to join on.")
             continue
         name = _modality(path.stem)
@@ -259,16 +266,6 @@ def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) ->
             )
         features[name] = path
     return features
-
-
-def _check_columns(features: Mapping[str, Path], manifest: Path, taken: set[str | None]) -> None:
-    """Stop at a table of features with a column that the manifest needs: a target would give itself away."""
-    for path in features.values():
-        if path.suffix in _TABLES and (twice := sorted(taken & {*_header(path)}, key=str)):
-            raise ConfigError(
-                f"{path} has the column {twice[0]!r}, which is no feature, but what {manifest.name} says of a sample",
-                "Remove it there, or name the files of features with --features NAME=FILE NAME=FILE.",
-            )
 
 
 def _modality(stem: str) -> str:
@@ -321,8 +318,8 @@ def _target(path: Path, table: pd.DataFrame, wished: Sequence[str], taken: set[s
         return [str(_column(path, table, name, ())) for name in wished]
     left = [str(name) for name in table.columns if name not in taken]
     told = [name for name in left if 1 < table[name].nunique() < len(table) or _numbers(table[name]) is not None]
-    usual = [name for name in told if _plain(name) in _TARGETS]
-    values = [name for name in usual if _plain(name) in _TARGETS[:3]]
+    usual = [name for name in told if plain(name) in TARGETS]
+    values = [name for name in usual if plain(name) in TARGETS[:3]]
     found = told if len(told) == 1 else values if values == usual else usual
     if len(found) == 1 or (found and found == values):
         return found
@@ -360,16 +357,6 @@ def _numbers(column: "pd.Series[str]") -> "pd.Series[float] | None":
     return numbers if len(numbers) and not numbers.isna().any() else None
 
 
-def _header(path: Path) -> list[str]:
-    """Names of a table's columns."""
-    if path.suffix == ".csv":
-        try:
-            return [str(name) for name in pd.read_csv(path, nrows=0, index_col=False).columns]
-        except (ValueError, OSError):  # read as a whole, it is told in one line
-            pass
-    return [str(name) for name in read_table(path, []).columns]
-
-
 def _some(names: Iterable[object]) -> str:
     """Names for one line, which has no room for hundreds."""
     told = [str(name) for name in names]
@@ -382,10 +369,6 @@ def _words(name: str) -> Iterable[str]:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _plain(name: object) -> str:
-    return re.sub(r"[^a-z0-9]", "", str(name).casefold())
 
 
 def _yaml(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ _DEEPEST = 8  # virtual data sets of virtual data sets
 def read_datasets(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read all data sets at the top of a file.
 
+    Returns:
+        Name -> array; a masked array where parts of it were never written, which HDF5 reads as its fill value.
+
     Raises:
         DataError: they would take more bytes than the limit.
         ValueError: a virtual data set has a source that is not there, where HDF5 would read zeros without a word.
@@ -26,7 +30,7 @@ def read_datasets(path: Path) -> dict[str, npt.NDArray[Any]]:
     with h5py.File(path, "r") as file:
         found = dict(_datasets(file))
         check_bytes(sum(math.prod(item.shape or ()) * item.dtype.itemsize for item in found.values()), path)
-        return {name: np.asarray(item[()]) for name, item in found.items()}
+        return {name: _read(item) for name, item in found.items()}
 
 
 def digest_elsewhere(path: Path) -> str:
@@ -47,6 +51,69 @@ def digest_elsewhere(path: Path) -> str:
             digest.update(f"{name} {values.dtype.str} {values.shape} ".encode())
             digest.update(repr(values.tolist()).encode() if values.dtype.hasobject else values.tobytes())
     return digest.hexdigest() if found else ""
+
+
+def _read(item: h5py.Dataset) -> npt.NDArray[Any]:
+    values = np.asarray(item[()])
+    absent = _never_written(item)
+    if absent is None or not absent.any():
+        return values
+    return np.ma.MaskedArray(values, absent, fill_value=item.fillvalue)
+
+
+def _never_written(item: h5py.Dataset) -> npt.NDArray[np.bool_] | None:
+    """Which values were never written; None where all were, or where they read as NaN, which is told elsewhere.
+
+    Chunks that were allocated when the file was made (HDF5's early allocation) count as written.
+    """
+    if not item.size or (item.dtype.kind == "f" and np.isnan(item.fillvalue)):
+        return None
+    if item.is_virtual:
+        return _unmapped(item)
+    if item.chunks is None:
+        stored = item.external or item.id.get_storage_size()
+        return None if stored else np.ones(item.shape, dtype=np.bool_)
+    declared = math.prod(-(-size // step) for size, step in zip(item.shape, item.chunks, strict=True))
+    if item.id.get_num_chunks() == declared:
+        return None
+    absent = np.ones(item.shape, dtype=np.bool_)
+    item.id.chunk_iter(lambda chunk: _clear(absent, chunk.chunk_offset, item.chunks))
+    return absent
+
+
+def _clear(absent: npt.NDArray[np.bool_], start: tuple[int, ...], size: tuple[int, ...]) -> None:
+    absent[tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))] = False
+
+
+def _unmapped(item: h5py.Dataset) -> npt.NDArray[np.bool_]:
+    """Which values of a virtual data set no source holds, or one that was not written whole."""
+    absent = np.ones(item.shape, dtype=np.bool_)
+    for source in item.virtual_sources():
+        with _opened(item, source) as inner:
+            lacking = _never_written(inner)
+            # Which of its values stands where is not worked out: what comes from a source with a hole counts as one.
+            if lacking is None or not any(lacking[part].any() for part in _selected(source.src_space, inner.shape)):
+                for part in _selected(source.vspace, item.shape):
+                    absent[part] = False
+    return absent
+
+
+def _selected(space: Any, shape: tuple[int, ...]) -> Iterator[Any]:
+    """Indices of the boxes that a selection of HDF5 consists of."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        yield tuple(slice(None) for _ in shape)
+    elif space.is_regular_hyperslab():
+        ranges = []
+        for size, start, stride, count, block in zip(shape, *space.get_regular_hyperslab(), strict=True):
+            offset = np.arange(size) - start
+            step = max(stride, 1) if count > 1 else size  # of one block the stride says nothing
+            # Unlimited counts and blocks are beyond the range of int64.
+            inside = (offset % step < min(block, size)) & (offset // step < min(count, size))
+            ranges.append(np.flatnonzero((offset >= 0) & inside))
+        yield np.ix_(*ranges)
+    else:
+        for first, last in space.get_select_hyper_blocklist():
+            yield tuple(slice(start, end + 1) for start, end in zip(first, last, strict=True))
 
 
 def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -71,19 +138,21 @@ def _check_sources(item: h5py.Dataset, depth: int) -> None:
     for source in item.virtual_sources():
         if "%" in source.file_name or not depth:
             raise ValueError("its virtual data set names files by a pattern, or is nested too deep")
-        if source.file_name == ".":
-            inner, sources = item.file, None
-        else:
-            outer = Path(item.file.filename).parent
-            places = (outer / source.file_name, Path(source.file_name))
-            sources = next((place for place in places if place.is_file()), None)
-            if sources is None:
-                raise ValueError(f"its virtual data set reads {source.file_name}, which does not exist")
-            inner = h5py.File(sources, "r")
-        try:
-            if source.dset_name not in inner:
-                raise ValueError(f"its virtual data set reads {source.dset_name} of {source.file_name}: there is none")
-            _check_sources(inner[source.dset_name], depth - 1)
-        finally:
-            if sources is not None:
-                inner.close()
+        with _opened(item, source) as inner:
+            _check_sources(inner, depth - 1)
+
+
+@contextmanager
+def _opened(item: h5py.Dataset, source: Any) -> Iterator[h5py.Dataset]:
+    """The data set that a source of a virtual one names."""
+    found = None
+    if source.file_name != ".":
+        outer = Path(item.file.filename).parent
+        places = (outer / source.file_name, Path(source.file_name))
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise ValueError(f"its virtual data set reads {source.file_name}, which does not exist")
+    with nullcontext(item.file) if found is None else h5py.File(found, "r") as inner:
+        if source.dset_name not in inner:
+            raise ValueError(f"its virtual data set reads {source.dset_name} of {source.file_name}: there is none")
+        yield inner[source.dset_name]

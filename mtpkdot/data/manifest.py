@@ -1,7 +1,10 @@
 """The manifest: one row per sample, with its id, subject, part and targets."""
 
+import json
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, StrArray
-from mtpkdot.data.tables import place, plain_text, read_table
+from mtpkdot.data.ids import alike, as_ids, composed, difference
+from mtpkdot.data.tables import is_missing, place, plain_text, read_table
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.losses.task import Task
 
@@ -34,7 +38,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The columns read, row by row: see `mtpkdot.data.batch.Samples`."""
+    """The columns read, row by row: see `mtpkdot.data.batch.Samples`.
+
+    Attributes:
+        columns: names of all columns of the table.
+        without: word of `missing_labels` -> cells of the target that hold it.
+    """
 
     ids: StrArray
     subjects: StrArray | None
@@ -42,9 +51,13 @@ class Manifest:
     target: npt.NDArray[np.generic]
     labelled: BoolArray
     class_names: list[str]
+    columns: list[str]
+    without: dict[str, int] = field(default_factory=dict)
 
 
-def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
+def read_manifest(
+    path: Path, columns: Columns, task: Task, missing_labels: Sequence[str | int | float] = ()
+) -> Manifest:
     """Read and check a manifest.
 
     Args:
@@ -52,19 +65,23 @@ def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
         columns: which columns mean what.
         task: classification turns the target's values into class names, sorted as numbers if all of them are; ordinal
             classes must be numbers, for their order is that of the levels.
+        missing_labels: what a cell of the target holds where there is no label, beside nothing: `NA`, -9.
 
     Returns:
-        The columns as arrays in the file's row order.
+        The columns as arrays in the file's row order, names in Unicode NFC.
 
     Raises:
-        DataError: missing column, duplicate or empty id, target that is no number, half-filled targets.
+        DataError: missing column, duplicate or empty id, target that is no number, a word for a missing value among
+            numbers, half-filled targets.
     """
     table = read_table(path)
     names = [c for c in (columns.id, columns.subject, columns.split) if c is not None]
     for name in [*names, *columns.target]:
         if name not in table.columns:
+            pair = alike([name], map(str, table.columns))
+            told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
             raise DataConfigError(
-                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}",
+                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}{told}",
                 "Name the manifest's columns in data.init_args (id, subject, split_column, target).",
             )
         if columns.target.count(name) > 1:
@@ -75,22 +92,87 @@ def read_manifest(path: Path, columns: Columns, task: Task) -> Manifest:
         empty = np.flatnonzero(table[name].isna())
         if len(empty):
             raise DataError(f"{path}, {place(path, table.index[empty[0]])}: the column {name!r} is empty", "Fill it.")
-    duplicate = np.flatnonzero(table[columns.id].duplicated())
-    if len(duplicate):
-        where = place(path, table.index[duplicate[0]])
-        raise DataError(
-            f"{path}, {where}: the id {table[columns.id].iloc[duplicate[0]]!r} occurs twice",
-            "Keep one row per sample.",
-        )
+    ids = as_ids(table[columns.id])
+    _check_unique(path, table[columns.id], ids)
+    without: Counter[str] = Counter()
+    words = [str(word).strip() for word in missing_labels]
+    for name in columns.target:
+        table[name] = _labels(table[name], words, without)
+        _check_words(path, name, table[name], words)
     read = _values(path, table, columns) if task == "regression" else _classes(path, table, columns, task)
     target, labelled, class_names = read
     return Manifest(
-        _array(table[columns.id]),
-        None if columns.subject is None else _array(table[columns.subject]),
-        None if columns.split is None else _array(table[columns.split]),
+        ids,
+        None if columns.subject is None else as_ids(table[columns.subject]),
+        None if columns.split is None else as_ids(table[columns.split]),
         target,
         labelled,
         class_names,
+        [str(name) for name in table.columns],
+        {word: without[word] for word in words},
+    )
+
+
+def missing_words(labels: "pd.Series[Any]") -> dict[str, int]:
+    """Return the words for a missing value among labels that are numbers, or true and false, with their counts.
+
+    Spaces around a word are no part of it.
+
+    Args:
+        labels: (n,) text; None where the cell is empty.
+
+    Example:
+        >>> missing_words(pd.Series(["0", "1", "NA", None, "NA"]))
+        {'NA': 2}
+    """
+    counts = Counter(label.strip() for label in labels.dropna())
+    words = {label: count for label, count in counts.items() if is_missing(label)}
+    others = counts.keys() - words.keys()
+    plain = bool(others) and all(_number(label) is not None or label.lower() in ("true", "false") for label in others)
+    return words if plain else {}
+
+
+def _labels(column: "pd.Series[Any]", missing: Sequence[str], without: "Counter[str]") -> "pd.Series[Any]":
+    """The labels of a column, None for those that are missing, which are counted by their word."""
+    numbers = {number: word for word in missing if (number := _number(word)) is not None}
+    known: dict[str, str | None] = {}
+    for cell in column.dropna().unique().tolist():
+        text = composed(cell)
+        number = _number(text)
+        word = text.strip() if text.strip() in missing else None if number is None else numbers.get(number)
+        known[cell] = None if word is not None or not text.strip() else text
+        if word is not None:
+            without[word] += int((column == cell).sum())
+    # Not `map`, which may make NaN of None.
+    return pd.Series([None if cell is None else known[cell] for cell in column], index=column.index, dtype=object)
+
+
+def _check_words(path: Path, name: str, labels: "pd.Series[Any]", named: list[str]) -> None:
+    """Stop at `NA` and the like among numbers: it would be a class of its own, or is no number."""
+    words = missing_words(labels)
+    if not words:
+        return
+    first = next(index for index, label in labels.items() if label is not None and label.strip() in words)
+    told = ", ".join(f"{word!r} in {count} rows" for word, count in words.items())
+    wanted = json.dumps([*named, *words], ensure_ascii=False)
+    raise DataError(
+        f"{path}: the target {name!r} is {told} (first in {place(path, first)}) and a number elsewhere",
+        f"Set data.init_args.missing_labels to {wanted} if these rows have no label, or empty the cells.",
+    )
+
+
+def _check_unique(path: Path, written: "pd.Series[Any]", ids: StrArray) -> None:
+    names = pd.Series(ids)
+    twice = np.flatnonzero(names.duplicated())
+    if not len(twice):
+        return
+    row = int(twice[0])
+    first = int(np.flatnonzero(ids == ids[row])[0])
+    how = difference(str(written.iloc[first]), str(written.iloc[row]))
+    raise DataError(
+        f"{path}, {place(path, written.index[row])}: the id {str(ids[row])!r} occurs twice"
+        + (f" (the other one is in {place(path, written.index[first])}; {how})" if how else ""),
+        "Keep one row per sample.",
     )
 
 
@@ -142,8 +224,9 @@ def _values(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDAr
         bad = np.flatnonzero(table[name].notna().to_numpy() & ~np.isfinite(target[:, position]))
         if len(bad):
             where = f"{path}, {place(path, table.index[bad[0]])}"
+            more = f" ({len(bad)} rows are so)" if len(bad) > 1 else ""
             raise DataError(
-                f"{where}: the target {name!r} is {table[name].iloc[bad[0]]!r}, not a finite number",
+                f"{where}: the target {name!r} is {table[name].iloc[bad[0]]!r}, not a finite number{more}",
                 "Write a number, or leave the cell empty for a sample without target.",
             )
     missing = np.isnan(target)
@@ -161,7 +244,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _array(column: "pd.Series[Any]") -> StrArray:
-    return np.array([str(value) for value in column], dtype=np.str_)

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from mtpkdot.data.batch import BoolArray, Samples, StrArray
+from mtpkdot.data.ids import alike, as_ids
 from mtpkdot.errors import DataConfigError, DataError
 
 Part = Literal["train", "validation", "test"]
@@ -81,7 +82,7 @@ def assign_parts(split: Split, samples: Samples, source: str, by_clip: bool = Fa
                 "Name the column with data.init_args.subject, or use a split column (split.scheme: column).",
             )
         parts = _make(split, samples, subjects, source)
-    _check(parts, subjects, samples, source, by_clip or not samples.knows_subjects)
+    _check(parts, subjects, samples, source, by_clip or not samples.knows_subjects, split.scheme == "column")
     return parts
 
 
@@ -195,21 +196,24 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
 
 
 def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray:
-    unknown = sorted(set(names) - set(known.tolist()))
+    wanted, composed = as_ids(names), as_ids(known)  # names of folders may have either form
+    unknown = sorted(set(wanted.tolist()) - set(composed.tolist()))
     if unknown:
+        pair = alike(unknown, known.tolist())
+        told = f"; it has {pair[1]!r}: {pair[2]}" if pair else ""
         raise DataConfigError(
-            f"split.{key} names {unknown[0]!r}, which {source} does not have (or which is tested)",
+            f"split.{key} names {(pair or unknown)[0]!r}, which {source} does not have (or which is tested){told}",
             "Correct the name; subjects are compared as text.",
         )
-    return np.array(names, dtype=np.str_)
+    return known[np.isin(composed, wanted)]
 
 
-def _check(parts: StrArray, subjects: StrArray, samples: Samples, source: str, any_subject: bool) -> None:
+def _check(parts: StrArray, subjects: StrArray, samples: Samples, source: str, any_subject: bool, given: bool) -> None:
+    """Stop at parts that cannot be used; where the data give them, that is in the data, else in the config."""
     for part in PARTS:
         if not np.any(parts == part):
-            raise DataConfigError(
-                f"{source}: the {part} part is empty", "Change the split column or data.init_args.split."
-            )
+            error = DataError if given else DataConfigError
+            raise error(f"{source}: the {part} part is empty", "Change the split column or data.init_args.split.")
         if not np.any((parts == part) & samples.known):
             raise DataError(
                 f"{source}: no sample of the {part} part has a target",

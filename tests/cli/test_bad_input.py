@@ -93,12 +93,24 @@ DAMAGE = {
         ["lidar.npz"],
     ),
     "no such column": (lambda p: rewrite(p / "manifest.csv", lambda t: t.drop(columns="grade")), ["grade"]),
+    "mask of other values": (
+        lambda p: np.savez(p / "lidar.npz", features=np.ones((N, 3, 4)), mask=np.full((N, 3), -np.inf)),
+        ["lidar.npz", "mask == 0"],
+    ),
+    "target among features": (
+        lambda p: rewrite(p / "thermal.csv", lambda t: t.assign(Grade=0.5)),
+        ["thermal.csv", "'Grade'", "no feature"],
+    ),
+    "features without ids": (
+        lambda p: rewrite(p / "thermal.csv", lambda t: t.rename(columns={"id": "ID"})),
+        ["thermal.csv has no column 'id'", "upper and lower case"],
+    ),
     "empty manifest": (lambda p: (p / "manifest.csv").write_text(""), ["manifest.csv"]),
 }
 
 
 # Of the call or the config, which name what is not there; all else is in the data.
-MISTAKES = {"missing modality file", "missing manifest", "empty split", "no such column"}
+MISTAKES = {"missing manifest", "no such column"}
 
 
 @pytest.mark.parametrize("name", DAMAGE)
@@ -207,6 +219,10 @@ def test_exit_codes_are_those_of_the_table_in_the_readme(project):
     assert main(check) == 1
     assert main(fit(project, backbone)) == 1
     rewrite(project / "thermal.csv", put("t2", 9, 0.5))
+    absent = (project / "thermal.csv").rename(project / "aside.csv")
+    assert main(check) == 1
+    absent.rename(project / "thermal.csv")
+    assert main([*check, "--data.init_args.target", "no_such"]) == 2
     own = "import os, signal\nfrom lightning.pytorch.callbacks import Callback\n\n\nclass Stop(Callback):\n"
     own += "    def on_train_epoch_start(self, trainer, module):\n        os.kill(os.getpid(), signal.SIGTERM)\n"
     (project / "stopping.py").write_text(own)

@@ -50,12 +50,22 @@ def test_a_folder_with_files_is_never_written_to(tmp_path, complaint):
         ["data", "import", "digits", "out", "--labelled", "1000"],
         ["data", "import", "stressid", ".", "out", "--train", "3"],
         ["data", "import", "stressid", ".", "out"],
+        ["data", "import", "pom", ".", "out"],
     ],
 )
-def test_mistakes_of_an_import_leave_nothing_behind(argv, complaint, tmp_path, monkeypatch):
+def test_mistakes_of_an_import_leave_nothing_behind_and_advise_something_else(argv, complaint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    complaint(argv)
+    assert f"`mtpkdot {' '.join(argv[:3])} {argv[-1]}" not in complaint(argv)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_lost_file_of_a_data_set_is_named_and_where_it_is_to_be_had(tmp_path, complaint):
+    source = tmp_path / "pom"  # a folder of that name was taken for the result
+    source.mkdir()
+    line = complaint(["data", "import", "pom", str(source), str(tmp_path / "out")])
+    assert f"{source / 'video_train.h5'} does not exist (and 8 more of its files)" in line
+    assert "https://github.com/pliang279/MFN" in line
+    assert "mtpkdot data import" not in line
 
 
 @needs_shared_data

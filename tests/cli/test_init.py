@@ -39,21 +39,25 @@ def folder(tmp_path, monkeypatch):
         for file in files:
             path, array = place / file, draw.normal(size=(N, 3, 4)).astype(np.float32)
             ids = table[id].to_numpy(dtype=str) if id in table else np.arange(N).astype(str)
-            if path.suffix in (".csv", ".parquet"):
+            kind = path.suffix.lower()
+            if kind in (".csv", ".parquet"):
                 made = pd.DataFrame(array[:, 0], columns=list("abcd"))
                 made.insert(0, id, ids)
-                made.to_csv(path, index=False) if path.suffix == ".csv" else made.to_parquet(path, index=False)
-            elif path.suffix == ".npz":
-                np.savez(path, features=array, ids=ids)
-            elif path.suffix == ".npy":
+                made.to_csv(path, index=False) if kind == ".csv" else made.to_parquet(path, index=False)
+            elif kind == ".npz":
+                with path.open("wb") as out:
+                    np.savez(out, features=array, ids=ids)
+            elif kind == ".npy":
                 np.save(path, array)
-            elif path.suffix == ".h5":
+            elif kind == ".h5":
                 with h5py.File(path, "w") as file:
                     file["features"], file["ids"] = array, ids.astype("S")
             else:
                 save_file({"features": array}, path)
         written = place / as_manifest
-        table.to_csv(written, index=False) if written.suffix == ".csv" else table.to_parquet(written, index=False)
+        table.to_csv(written, index=False) if written.suffix.lower() == ".csv" else table.to_parquet(
+            written, index=False
+        )
         return "mine"
 
     return write
@@ -187,7 +191,7 @@ def test_what_is_no_feature_file_is_left_out_and_named(folder, capsys):
         ({"label": 1}, ("face.csv", "face.npz"), [], "--features"),
         ({"label": 1}, ("face.csv", "b.npz"), ["--features", "face"], "NAME=FILE"),
         ({"label": 1}, ("face.csv", "b.npz"), ["--features", "x=mine/b.npz", "x=mine/face.csv"], "names x twice"),
-        ({"a": 2, "label": 1}, ("face.csv", "b.npz"), ["--target", "a"], "has the column 'a', which is no feature"),
+        ({"label": 1}, ("face.csv", "b.npz"), ["--features", "x=none.npz", "y=mine/b.npz"], "none.npz does not exist"),
         ({"label": 1}, [f"clip{i}.npy" for i in range(30)], [], "... (30 in all)"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), [], "--target"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), ["--target", "z"], "no column 'z'"),
@@ -201,6 +205,29 @@ def test_what_has_several_readings_is_one_line_with_the_option(columns, files, o
     kinds = {1: values(), 2: values("number"), 3: [f"text {i}" for i in range(N)]}
     place = folder(manifest(**{name: kinds[kind] for name, kind in columns.items()}), files)
     assert says in complaint(["init", place, *options])
+
+
+@pytest.mark.parametrize("option", ["--target", "--subject", "--split"])
+def test_a_feature_that_the_manifest_has_as_well_is_told(option, folder, complaint):
+    people = np.arange(N) % 8
+    columns = {
+        "--target": np.where(np.arange(N) // 8 % 2, "calm", "upset"),
+        "--subject": people,
+        "--split": np.select([people < 5, people < 6], ["train", "dev"], "test"),
+    }
+    place = folder(manifest(a=columns[option], label=values()))
+    argv = ["init", place, option, "a"]
+    if option != "--target":
+        argv += ["--target", "label"]
+    assert "face.csv has the column 'a', which is no feature" in complaint(argv, 1)
+
+
+def test_words_for_missing_labels_and_suffixes_in_capitals_are_written_into_the_config(folder):
+    levels = [["0", "1", "NA", "null"][(i + i // 8) % 4] for i in range(N)]
+    place = folder(manifest(label=levels), ("face.CSV", "belt.NPZ"), as_manifest="people.CSV")
+    arguments = made(place)
+    assert arguments["missing_labels"] == ["NA", "null"]
+    assert arguments["features"] == {"belt": "mine/belt.NPZ", "face": "mine/face.CSV"}
 
 
 def test_a_manifest_by_another_path_is_no_feature_file(folder):

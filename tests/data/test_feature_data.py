@@ -161,8 +161,8 @@ def test_what_is_no_sample_is_counted(study):
     data.check()
     assert data.summary().startswith("21 samples of ")
     assert data.summary().endswith(
-        "; 1 rows of signal.csv are not in the manifest; "
-        "3 more rows of the manifest are dropped, whose features are missing or NaN"
+        "; 1 rows of signal.csv are not in the manifest; 24 rows of manifest.csv are 21 samples, "
+        "2 dropped whose features are missing, 1 dropped whose features are NaN or infinite"
     )
 
 
@@ -349,3 +349,181 @@ def test_modality_names_are_known_without_reading_a_file():
     data = FeatureData("nowhere.csv", {"voice": "a.npz", "video": "b.npz"}, "label", prevalent="video")
     assert data.modality_names == ["voice", "video"]
     assert data.source == "nowhere.csv"
+
+
+# --- what is no feature, and what is no number -----------------------------------------------------------------
+
+
+COLUMNS = {
+    "the target": ("label", {}),
+    "the target in other letters": (" Label", {}),
+    "one of several targets": ("valence", {"task": "regression", "target": ["arousal", "valence"]}),
+    "a target that is not predicted": ("arousal", {}),
+    "the subject": ("subject", {}),
+    "the subject that nothing asks for": ("subject", {"subject": None}),
+    "the part": ("split", {}),
+    "the part that is not read": ("split", {"split": Split("kfold", folds=3)}),
+    "the fold": ("fold", {"split": Split("fold_column", fold=1), "split_column": "fold"}),
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("which", COLUMNS)
+def test_a_column_that_says_who_where_or_what_is_no_feature(study, which, suffix):
+    name, options = COLUMNS[which]
+    study.manifest["valence"] = -study.manifest["arousal"]
+    table = pd.DataFrame(study.features["video"], columns=list("abc")).assign(id=study.ids, **{name: 0.5})
+    study.paths["video"] = write_table(study.folder / f"video{suffix}", table)
+    message = complaint(study.data(**options).check)
+    assert f"video{suffix} has the column {name!r}, which is no feature" in message
+
+
+def test_other_columns_of_the_manifest_may_be_features(study):
+    study.manifest["age"] = np.arange(24)
+    table = pd.DataFrame(study.features["video"], columns=["a", "age", "split_half"]).assign(id=study.ids)
+    study.paths["video"] = write_table(study.folder / "video.csv", table)
+    assert study.data().modalities["video"] == [3]
+
+
+@pytest.mark.parametrize(
+    "bad", ["NaN", "-nan(ind)", "#N/A", "#DIV/0!", "-1.#IND", "1.#QNAN", "#VALUE!", "inf", "1.#INF"]
+)
+def test_what_openface_and_excel_write_for_no_number_follows_the_setting(study, bad):
+    table = pd.DataFrame(study.features["video"].astype(object), columns=["f0", "f1", "f2"]).assign(id=study.ids)
+    table.loc[5, "f1"] = bad
+    study.paths["video"] = write_table(study.folder / "video.csv", table)
+    assert "video.csv, sample '005': 'f1' is " in complaint(study.data().check)
+    data = study.data(nan="zero")
+    np.testing.assert_array_equal(np.argwhere(np.isnan(data.samples.features["video"])), [[5, 0, 1]])
+    assert "video: 1 values of 1 column, 1 samples, are NaN" in data.summary()
+    assert study.data(nan="drop").samples.ids.tolist() == [name for name in study.ids if name != "005"]
+
+
+@quick
+@given(
+    holes=st.lists(st.tuples(st.integers(0, 23), st.integers(0, 2), st.sampled_from([np.nan, np.inf, -np.inf]))),
+    lost=st.sets(st.integers(0, 23), max_size=4),
+)
+def test_the_first_line_counts_every_value_that_is_filled_in(holes, lost):
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(Path(folder))
+        for row, column, value in holes:
+            study.features["video"][row, column] = value
+        kept = [row for row in range(24) if row not in lost]
+        ids = [study.ids[row] for row in kept]
+        study.paths["signal"] = write_features(study.folder / "signal.csv", ids, study.features["signal"][kept])
+        data = study.data(nan="zero", missing="drop")
+        line = data.summary()
+    values = study.features["video"][kept]
+    bad = ~np.isfinite(values)
+    columns = f"{bad.any(axis=0).sum()} column{'s' if bad.any(axis=0).sum() > 1 else ''}"
+    assert (f"video: {bad.sum()} values of {columns}, {bad.any(axis=1).sum()} samples, are NaN" in line) == bad.any()
+    assert ("video: " in line) == bad.any()
+    assert (f"({np.isinf(values).sum()} infinite)" in line) == np.isinf(values).any()
+    assert (f"24 rows of manifest.csv are {len(kept)} samples, {len(lost)} dropped" in line) == bool(lost)
+
+
+def test_columns_without_any_number_are_named(study):
+    study.features["video"][:, 2] = np.nan
+    study.features["video"][3, 0] = np.inf
+    line = study.data(nan="zero", standardize=False).summary()
+    told = "video: 25 values of 2 columns, 24 samples, are NaN or infinite (1 infinite) and become 0"
+    assert f"{told}; no number at all in 'f2'" in line
+
+
+# --- names -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", WITH_IDS)
+def test_ids_are_the_same_in_whichever_form_of_unicode_they_were_written(study, suffix):
+    composed = [f"J\u00f6rg_{number}" for number in range(24)]
+    apart = [name.replace("\u00f6", "o\u0308") for name in composed]
+    study.manifest["id"] = apart
+    study.paths["video"] = write_features(study.folder / f"video{suffix}", composed, study.features["video"])
+    study.paths["signal"] = write_features(study.folder / f"signal{suffix}", apart, study.features["signal"])
+    samples = study.data().samples
+    assert samples.ids.tolist() == composed
+    np.testing.assert_array_equal(samples.features["video"][:, 0], study.features["video"])
+
+
+WRITTEN = {
+    "space": (lambda name: f"{name} ", "a space at the start or end"),
+    "suffix": (lambda name: f"{name}.mp4", "a suffix"),
+    "number": (lambda name: str(int(name)), "leading zeros"),
+    "invisible": (lambda name: f"{name}\u200b", "U+200B ZERO WIDTH SPACE"),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_ids_that_look_the_same_are_said_to_differ(study, how):
+    write, says = WRITTEN[how]
+    others = [write(name) for name in study.ids]
+    study.paths["signal"] = write_features(study.folder / "signal.npz", others, study.features["signal"])
+    message = complaint(study.data().check)
+    assert f"no id in common: the one has {others[0]!r}, the other '000': they differ by" in message
+    assert says in message
+    mixed = [*study.ids[:-2], *others[-2:]]
+    study.paths["signal"] = write_features(study.folder / "signal.npz", mixed, study.features["signal"])
+    message = complaint(study.data().check)
+    assert "no features of sample '022' (2 of 24 samples" in message
+    assert f"it has {others[22]!r}, the manifest '022': they differ by" in message
+    line = study.data(missing="mask").summary()
+    assert "absent from 2 samples" in line
+    assert (
+        f"2 rows of signal.npz are not in the manifest; it has {others[22]!r}, the manifest '022': they differ" in line
+    )
+    assert says in line
+
+
+def test_people_and_classes_that_look_the_same_are_told(study):
+    study.manifest.loc[1, "label"] = "pain "
+    study.manifest.loc[0, "subject"] = "P0"
+    line = study.data().summary()
+    assert "(calm: 12, pain: 11, 'pain ': 1)" in line
+    assert "the classes 'pain' and 'pain ' are two: they differ by a space at the start or end" in line
+    assert "the subjects 'P0' and 'p0' are two: they differ by upper and lower case" in line
+
+
+def test_people_of_whom_nothing_is_left_are_counted(study):
+    study.features["video"][:4] = np.nan
+    line = study.data(nan="drop").summary()
+    assert line.startswith("20 samples of 5 subjects")
+    assert line.endswith("4 dropped whose features are NaN or infinite; 1 of 6 subjects have no sample left")
+
+
+# --- labels that are missing -----------------------------------------------------------------------------------
+
+
+def test_words_for_missing_labels_are_told_or_taken_as_none(study):
+    study.manifest["label"] = ["0", "1", "NA"] * 8
+    message = complaint(study.data().check)
+    assert "manifest.csv: the target 'label' is 'NA' in 8 rows (first in line 4) and a number elsewhere" in message
+    assert 'data.init_args.missing_labels to ["NA"]' in message
+    data = study.data(missing_labels=["NA", "none"])
+    data.check()
+    assert data.targets == ["0", "1"]
+    assert np.flatnonzero(~data.samples.labelled).tolist() == list(range(2, 24, 3))
+    line = data.summary()
+    assert "16 with a label (0: 8, 1: 8), 8 without" in line
+    assert "8 targets are 'NA' and taken as missing (missing_labels)" in line
+    assert "no targets are 'none' and taken as missing" in line
+
+
+def test_what_was_said_of_the_files_is_said_of_data_that_share_them(study):
+    study.features["video"][5, 1] = np.nan
+    first, second = study.data(nan="zero"), study.data(nan="zero")
+    line = first.summary()
+    second.adopt(first)
+    assert second.summary() == line
+    assert "1 values of 1 column" in line
+
+
+def test_the_target_under_another_name_is_told(study):
+    classes = np.where(study.manifest["label"] == "pain", 3.5, -1)
+    study.features["video"][:, 1] = classes
+    study.features["signal"][:, 0] = study.manifest["arousal"]
+    study.unlabel(2, 3)
+    assert "; video: 'f1' gives the target of all 22 labelled samples away" in study.data().summary()
+    line = study.data(task="regression", target="arousal").summary()
+    assert "; signal: 'f0' gives the target of all 22 labelled samples away" in line
+    assert "video:" not in line

@@ -128,3 +128,93 @@ def test_a_declared_size_is_looked_at_before_memory_is_taken(tmp_path, values):
             read_features(tmp_path / name, "id")
     with pytest.raises(DataError, match="declares arrays"):
         digest_features(tmp_path / "outer.h5")
+
+
+# --- what was never written ---------------------------------------------------------------------------------------
+
+
+def chunked(file, shape, chunks, written, **options):
+    """A data set of ones in which these rows alone were written."""
+    file.create_dataset("features", shape, "f4", chunks=chunks, **options)
+    for rows in written:
+        file["features"][rows] = 1
+
+
+NOT_WRITTEN = {
+    "no chunk": lambda file: chunked(file, SHAPE, (2, 4), []),
+    "the last chunk": lambda file: chunked(file, SHAPE, (2, 4), [slice(0, 4)]),
+    "a chunk at the edge": lambda file: chunked(
+        file, SHAPE, (4, 3), [(slice(0, 4), slice(0, 4)), (slice(4, 6), slice(0, 3))]
+    ),
+    "compressed": lambda file: chunked(file, SHAPE, (3, 4), [slice(3, 6)], compression="gzip"),
+    "grown": lambda file: (
+        chunked(file, (3, 4), (3, 4), [slice(None)], maxshape=(None, 4)),
+        file["features"].resize(SHAPE),
+    ),
+    "in one piece": lambda file: file.create_dataset("features", SHAPE, "f4"),
+    "another fill value": lambda file: chunked(file, SHAPE, (2, 4), [slice(2, 6)], fillvalue=-1),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_WRITTEN)
+def test_chunks_that_were_never_written_are_one_line_and_no_zeros(kind, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        NOT_WRITTEN[kind](file)
+    with pytest.raises(DataError, match=r"x\.h5: \d of 6 samples have parts of 'features' that were never written"):
+        read_features(tmp_path / "x.h5", "id")
+
+
+@pytest.mark.parametrize("name", ["ids", "mask"])
+def test_ids_and_masks_that_were_never_written_are_one_line(name, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["features"] = np.ones((6, 5, 2), "f4")
+        file.create_dataset(name, (6,) if name == "ids" else (6, 5), "i8")
+    with pytest.raises(DataError, match=f"parts of '{name}' that were never written"):
+        read_features(tmp_path / "x.h5", "id")
+
+
+def test_steps_that_the_mask_leaves_out_need_not_be_written(tmp_path):
+    mask = np.arange(4)[None] < np.array([[4], [2], [4]])
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["mask"] = mask
+        file.create_dataset("features", (3, 4, 2), "f4", chunks=(1, 2, 2))
+        for row, step in np.argwhere(mask):
+            file["features"][row, step] = row + 1
+        file.create_dataset("unused", (3, 3), "f4", chunks=(1, 3))
+    file = read_features(tmp_path / "x.h5", "id")
+    np.testing.assert_array_equal(file.mask, mask)
+    np.testing.assert_array_equal(file.values[mask], np.repeat([[1, 1], [2, 2], [3, 3]], [4, 2, 4], axis=0))
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file["mask"][1, 2] = True
+    with pytest.raises(DataError, match="1 of 3 samples"):
+        read_features(tmp_path / "x.h5", "id")
+
+
+def test_values_that_read_as_nan_where_nothing_was_written_follow_the_setting_for_nan(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        chunked(file, SHAPE, (3, 4), [slice(0, 3)], fillvalue=np.nan)
+    assert np.isnan(read_features(tmp_path / "x.h5", "id").values).sum() == 12
+
+
+@pytest.mark.parametrize("chunks", [None, (2, 4), (4, 3), (6, 4)])
+def test_zeros_that_were_written_are_read(chunks, tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("features", SHAPE, "f4", chunks=chunks)[:] = 0
+    assert not read_features(tmp_path / "x.h5", "id").values.any()
+
+
+def test_rows_of_a_virtual_data_set_that_nothing_is_mapped_to_are_one_line(tmp_path, values):
+    layout = h5py.VirtualLayout(SHAPE, "f4")
+    layout[::2] = h5py.VirtualSource("inner.h5", "features", SHAPE)[:3]
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_virtual_dataset("features", layout)
+    with pytest.raises(DataError, match="3 of 6 samples have parts of 'features' that were never written"):
+        read_features(tmp_path / "x.h5", "id")
+
+
+def test_a_virtual_data_set_of_a_source_with_a_hole_is_one_line(tmp_path, values):
+    with h5py.File(tmp_path / "inner.h5", "w") as file:
+        chunked(file, SHAPE, (2, 4), [slice(2, 6)])
+    virtual(tmp_path / "outer.h5", "inner.h5")
+    with pytest.raises(DataError, match="never written"):
+        read_features(tmp_path / "outer.h5", "id")

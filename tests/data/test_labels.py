@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mtpkdot.cli.main import main
 from mtpkdot.data import PlantedData, Split
-from mtpkdot.data.labels import hide_labels
+from mtpkdot.data.labels import hide_labels, label_counts
 from tests.data.helpers import cohort, complaint, quick
 
 SMALL = {"subjects": 20, "samples_per_subject": 6, "steps": 1, "split": Split("kfold", folds=4)}
@@ -131,3 +131,31 @@ def test_a_run_says_how_many_are_labelled(tiny_config, tmp_path, capsys):
     arguments = ["--pipeline.root", str(tmp_path), "--pipeline.stages=[backbone.video]", "--data.labelled=1.0"]
     assert main(["fit", "--config", str(tiny_config), *arguments, "--data.labelled_subjects=2"]) == 0
     assert "72 train (24 labelled)" in capsys.readouterr().out
+
+
+@quick
+@given(
+    st.lists(st.integers(-1, 14), min_size=1, max_size=60).filter(lambda drawn: max(drawn) >= 0), st.integers(15, 20)
+)
+def test_the_counts_of_the_classes_add_up(target, classes):
+    target = np.array(target)
+    samples = cohort([1] * len(target), class_names=[f"c{number}" for number in range(classes)])
+    told = label_counts(replace(samples, target=target, labelled=target >= 0))
+    with_label, _, rest = told.partition(" with a label (")
+    counts = [int(part.rpartition(": ")[2]) for part in rest.partition(")")[0].split(", ")]
+    assert len(counts) == 13  # a dozen classes, and the others together
+    assert sum(counts) == int(with_label) == (target >= 0).sum()
+    assert f"{classes - 12} more classes: {(target >= 12).sum()}" in told
+    without = (target < 0).sum()
+    assert told.endswith(f", {without} without" if without else ")")
+
+
+def test_numbers_are_counted_where_some_are_missing():
+    samples = cohort([2, 2], class_names=[], target=np.zeros((4, 1), np.float32))
+    assert label_counts(samples) == ""
+    assert label_counts(replace(samples, labelled=np.array([1, 1, 1, 0], bool))) == "3 with a label, 1 without"
+
+
+def test_names_of_classes_whose_ends_one_would_not_see_are_in_quotes():
+    samples = cohort([1] * 4, class_names=["a ", "b, c"])
+    assert label_counts(samples) == "4 with a label ('a ': 2, 'b, c': 2)"

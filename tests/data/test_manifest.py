@@ -34,8 +34,8 @@ def classes(tmp_path):
 def text(tmp_path):
     """Read a manifest that is written out."""
 
-    def read(content, task="classification", columns=COLUMNS):
-        return read_manifest(write_text(tmp_path / "manifest.csv", content), columns, task)
+    def read(content, task="classification", columns=COLUMNS, missing_labels=()):
+        return read_manifest(write_text(tmp_path / "manifest.csv", content), columns, task, missing_labels)
 
     return read
 
@@ -345,3 +345,112 @@ def test_no_table_of_whatever_cells_ends_in_a_traceback(tmp_path_factory, rows, 
     path = write_text(tmp_path_factory.getbasetemp() / "fuzzed.csv", content)
     manifest = read_or_rejected(lambda: read_manifest(path, COLUMNS, task))
     assert manifest is None or len(manifest.ids) == len(set(manifest.ids.tolist())) == len(manifest.labelled)
+
+
+# --- words for a missing label ------------------------------------------------------------------------------------
+
+WORDS = ["NA", "N/A", "null", "None", "nan", "-", "#N/A", "-nan(ind)", "<NA>", "?", "."]
+
+
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_for_a_missing_value_among_numbers_is_told_and_can_be_taken_as_none(tmp_path, word, task):
+    path = write_text(tmp_path / "manifest.csv", f"id,subject,y\na,p,1\nb,p,\nc,p,{word}\nd,p,2\ne,p,{word}\n")
+    message = complaint(lambda: read_manifest(path, COLUMNS, task))
+    assert f"the target 'y' is {word!r} in 2 rows (first in line 4) and a number elsewhere" in message
+    assert f'missing_labels to ["{word}"]' in message
+    manifest = read_manifest(path, COLUMNS, task, [word])
+    assert manifest.labelled.tolist() == [True, False, False, True, False]
+    assert manifest.class_names == ([] if task == "regression" else ["1", "2"])
+    assert manifest.without == {word: 2}
+
+
+def test_true_and_false_are_no_words_among_which_another_is_a_class(classes):
+    message = complaint(lambda: classes(["TRUE", "FALSE", "NA", "TRUE"]))
+    assert "'NA' in 1 rows" in message
+
+
+@pytest.mark.parametrize("label", ["none", "NA", "-"])
+def test_among_text_the_same_words_are_classes_unless_they_are_named(tmp_path, label):
+    table = pd.DataFrame({"id": list("abcd"), "subject": "p", "y": ["joy", label, "anger", "joy"]})
+    path = write_table(tmp_path / "m.csv", table)
+    assert sorted(read_manifest(path, COLUMNS, "classification").class_names) == sorted(["anger", "joy", label])
+    manifest = read_manifest(path, COLUMNS, "classification", [label])
+    assert manifest.class_names == ["anger", "joy"]
+    assert manifest.labelled.tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
+def test_a_number_can_stand_for_no_label(tmp_path, suffix, task):
+    table = pd.DataFrame({"id": list("abcd"), "subject": "p", "y": [0.0, -9.0, 1.0, None]})
+    manifest = read_manifest(write_table(tmp_path / f"m{suffix}", table), COLUMNS, task, [-9])
+    assert manifest.labelled.tolist() == [True, False, True, False]
+    assert manifest.without == {"-9": 1}
+
+
+def test_several_targets_are_missing_together_whatever_they_hold(text):
+    content = "id,subject,valence,arousal\na,p,0.5,1\nb,p,NA,\nc,p,-,NA\n"
+    path = "manifest.csv: the target 'valence' is "
+    assert f"{path}'NA' in 1 rows, '-' in 1 rows" in complaint(lambda: text(content, "regression", TWO_TARGETS))
+
+
+def test_spaces_around_a_word_are_no_part_of_it(text):
+    content = "id,subject,y\na,p,1\nb,p, NA\nc,p,NA \nd,p,2\n"
+    assert "'NA' in 2 rows (first in line 3)" in complaint(lambda: text(content))
+    assert text(content, missing_labels=["NA"]).labelled.tolist() == [True, False, False, True]
+
+
+def test_cells_of_spaces_alone_are_no_label(classes):
+    manifest = classes(["a", " ", "b", "  "])
+    assert manifest.class_names == ["a", "b"]
+    assert manifest.labelled.tolist() == [True, False, True, False]
+
+
+@quick
+@given(st.lists(st.sampled_from(["0", "1", "", *WORDS]), min_size=4, max_size=12))
+def test_whoever_has_a_label_holds_a_number(tmp_path_factory, labels):
+    rows = "".join(f"s{row},p,{label}\n" for row, label in enumerate(["0", "1", *labels]))
+    path = write_text(tmp_path_factory.getbasetemp() / "words.csv", f"id,subject,y\n{rows}")
+    manifest = read_manifest(path, COLUMNS, "classification", WORDS)
+    assert manifest.labelled.tolist() == [label in ("0", "1") for label in ["0", "1", *labels]]
+    assert sum(manifest.without.values()) == sum(label in WORDS for label in labels)
+    if {*labels} & {*WORDS}:
+        complaint(lambda: read_manifest(path, COLUMNS, "classification"))
+
+
+def test_targets_that_are_no_numbers_are_counted(text):
+    message = complaint(lambda: text("id,subject,y\na,p,high\nb,p,1\nc,p,low\n", "regression"))
+    assert "line 2: the target 'y' is 'high', not a finite number (2 rows are so)" in message
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_names_and_classes_are_read_in_one_form_of_unicode(text):
+    manifest = text("id,subject,y\no\u0308,u\u0308,e\u0301\nx,\u00fc,\u00e9\nz,\u00fc,b\n")
+    assert manifest.ids.tolist() == ["\u00f6", "x", "z"]
+    assert set(manifest.subjects.tolist()) == {"\u00fc"}
+    assert manifest.class_names == ["b", "\u00e9"]
+
+
+def test_an_id_in_two_forms_of_unicode_occurs_twice(text):
+    message = complaint(lambda: text("id,subject,y\no\u0308,p,a\nx,p,b\n\u00f6,p,a\n"))
+    assert (
+        "line 4: the id '\u00f6' occurs twice (the other one is in line 2; they differ by the Unicode form" in message
+    )
+
+
+@pytest.mark.parametrize("header", ["id,subject, y", "id,subject,Y", "id,subject,y\u200b", "id,\u0455ubject,y"])
+def test_a_column_of_nearly_that_name_is_said_to_differ(text, header):
+    message = complaint(lambda: text(f"{header}\na,p,1\nb,p,2\n"))
+    assert "has no column" in message
+    assert "is another name: they differ by" in message
+
+
+def test_a_manifest_whose_id_is_the_index_is_read(tmp_path):
+    table = pd.DataFrame({"id": ["x", "y"], "subject": "p", "y": ["b", "a"]}).set_index(["subject", "id"])
+    table.to_parquet(tmp_path / "manifest.parquet")
+    manifest = read_manifest(tmp_path / "manifest.parquet", COLUMNS, "classification")
+    assert manifest.ids.tolist() == ["x", "y"]
+    assert manifest.subjects.tolist() == ["p", "p"]

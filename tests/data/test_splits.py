@@ -337,3 +337,24 @@ def test_a_split_column_is_accepted_where_subjects_are_unknown():
     column = np.array(["train", "test", "validation", "train"])
     parts = assign_parts(Split(), cohort([2, 2], split_column=column, knows_subjects=False), SOURCE)
     assert parts.tolist() == column.tolist()
+
+
+def test_subjects_that_a_config_names_are_compared_in_one_form_of_unicode():
+    samples = cohort([2] * 6)
+    composed, apart = "J\u00f6rg", "Jo\u0308rg"
+    for named, written in ((composed, apart), (apart, composed)):
+        people = np.where(samples.subjects == "s00", written, samples.subjects)
+        split = Split("holdout", test_subjects=[named], validation_subjects=["s01"])
+        parts = assign_parts(split, replace(samples, subjects=people), "m.csv")
+        assert np.flatnonzero(parts == "test").tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("S02", "upper and lower case"), ("s02 ", "a space"), ("s2", "leading zeros")]
+)
+def test_a_subject_of_nearly_that_name_is_said_to_differ(name, how):
+    split = Split("holdout", test_subjects=[name])
+    message = complaint(lambda: assign_parts(split, cohort([2] * 6), "m.csv"))
+    assert (
+        f"names {name!r}, which m.csv does not have (or which is tested); it has 's02': they differ by {how}" in message
+    )

@@ -1,6 +1,9 @@
 """Known data sets, made into the manifest and feature files that FeatureData reads; one file per data set."""
 
+from collections.abc import Iterable
 from pathlib import Path
+
+from mtpkdot.errors import DataConfigError
 
 # Data set -> what its files are made from; None for what comes with scikit-learn.
 IMPORTERS: dict[str, str | None] = {
@@ -19,3 +22,20 @@ def advice(path: Path) -> str:
     if source is None:
         return f"Make it with `mtpkdot data import {name} {path.parent}`, which downloads nothing."
     return f"Make it with `mtpkdot data import {name} SRC {path.parent}`; SRC is {source}."
+
+
+def check_source(folder: Path, names: Iterable[str], of: str) -> None:
+    """Stop at a folder that lacks a file of a data set.
+
+    Args:
+        folder: the user's download.
+        names: of the files.
+        of: the data set, a key of `IMPORTERS`.
+
+    Raises:
+        DataConfigError: a file is not there.
+    """
+    lost = [name for name in names if not (folder / name).is_file()]
+    if lost:
+        more = f" (and {len(lost) - 1} more of its files)" if len(lost) > 1 else ""
+        raise DataConfigError(f"{folder / lost[0]} does not exist{more}", f"SRC is {IMPORTERS[of]}, as published.")

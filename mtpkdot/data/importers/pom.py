@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mtpkdot.data.feature_files import read_features
+from mtpkdot.data.importers import check_source
 from mtpkdot.errors import DataConfigError, DataError
 
 MODALITIES = ("video", "audio")
@@ -32,6 +33,7 @@ def convert(source: Path | None, out: Path) -> list[str]:
     """
     if source is None:
         raise DataConfigError("POM needs the folder of its .h5 files", "Call `mtpkdot data import pom SRC OUT`.")
+    check_source(source, (f"{kind}_{split}.h5" for kind in (*MODALITIES, "y") for split in SPLITS), "pom")
     ratings = {split: _array(source / f"y_{split}.h5") for split in SPLITS}
     frames = []
     for split, part in SPLITS.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtpkdot.data.importers import check_source
 from mtpkdot.data.tables import read_table
 from mtpkdot.errors import DataConfigError, DataError
 
@@ -42,13 +43,12 @@ def convert(source: Path | None, out: Path) -> list[str]:
     """
     if source is None:
         raise DataConfigError("StressID needs the folder of its tables", "Call `mtpkdot data import stressid SRC OUT`.")
+    check_source(source, (VIDEO, PHYSIOLOGY, AUDIO), "stressid")
     video = read_table(source / VIDEO, ["id"])
     physiology = read_table(source / PHYSIOLOGY, ["Unnamed: 0"]).rename(columns={"Unnamed: 0": "id"})
     missing = [name for name in ["id", *SAFE_PHYSIOLOGY] if name not in physiology.columns]
     if missing:
         raise DataError(f"{source / PHYSIOLOGY} has no column {missing[0]!r}", "Take the table as published.")
-    if not (source / AUDIO).is_file():
-        raise DataError(f"{source / AUDIO} does not exist", "Take the three tables as published.")
     audio = pd.read_csv(source / AUDIO, header=None)
     audio.columns = pd.Index(["id", *(f"audio{i:03d}" for i in range(1, audio.shape[1]))])
     audio["id"] = audio["id"].str.removesuffix(".wav")

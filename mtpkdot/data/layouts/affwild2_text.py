@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtpkdot.data.layouts.files import read_lines, read_numbers
+from mtpkdot.data.layouts.files import LineFault, damaged, read_lines, read_numbers
 from mtpkdot.data.recordings import Span
 from mtpkdot.errors import DataError
 
@@ -20,6 +20,11 @@ FRAME = re.compile(r"([0-9]{5,9})\.(?i:jpe?g)")
 _LIST_HEADER = re.compile(r"(?i:images?|image_location|videos?|names?)")
 _INVALID = -5.0
 _RESTORE = "Take it from the data set again."
+_OUT_OF_RANGE = LineFault(
+    lambda rows: _outside(rows[:, :2].astype(np.float32)),
+    lambda row: f"holds {', '.join(f'{value:g}' for value in row)}, not values in [-1, 1]",
+    "Correct the row, or mark it as invalid with -5,-5.",
+)
 
 
 def read_annotation(path: Path) -> NDArray[np.float32]:
@@ -32,21 +37,20 @@ def read_annotation(path: Path) -> NDArray[np.float32]:
         (n, 2) valence and arousal in [-1, 1]; both NaN where either is -5, the sign of an invalid frame.
 
     Raises:
-        DataError: the file is damaged, or a value is out of range. It names the line.
+        DataError: the file is damaged, or a value is out of range. It names the first such lines and their number.
     """
-    table = read_numbers(path, ",", ["valence", "arousal"])
+    table = read_numbers(path, ",", ["valence", "arousal"], _OUT_OF_RANGE)
     if len(table.columns) != 2:
         what = f"{path}: line 1 has {len(table.columns)} columns where 'valence,arousal' belongs"
         raise DataError(what, "Correct the header.")
     values = table.to_numpy(dtype=np.float32)
     values[(values == _INVALID).any(axis=1)] = np.nan
-    outside = (np.abs(values) > 1).any(axis=1)
-    if outside.any():
-        row = int(np.argmax(outside))
-        numbers = ", ".join(f"{value:g}" for value in table.iloc[row])
-        step = "Correct the row, or mark it as invalid with -5,-5."
-        raise DataError(f"{path}: line {row + 2} holds {numbers}, not values in [-1, 1]", step)
     return values
+
+
+def _outside(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(n,) whether a value of a row is out of range, and the row is not marked as invalid."""
+    return np.asarray((np.abs(values) > 1).any(axis=1) & ~(values == _INVALID).any(axis=1))
 
 
 def read_test_list(path: Path) -> list[Span]:
@@ -61,11 +65,12 @@ def read_test_list(path: Path) -> list[Span]:
 
     Raises:
         DataError: the file is empty, names something twice, or a recording as a whole and by frames. It names the
-            line.
+            first such lines and their number.
     """
     found: list[Span] = []
     by_frames: dict[str, bool] = {}
     seen: set[tuple[str, int]] = set()
+    faults: list[tuple[int, str]] = []
     for number, line in enumerate(read_lines(path), start=1):
         cell = line.split(",")[0].strip().replace("\\", "/").rstrip("/")
         if not cell or (not found and _LIST_HEADER.fullmatch(cell)):
@@ -74,21 +79,22 @@ def read_test_list(path: Path) -> list[Span]:
         match = FRAME.fullmatch(last)
         name = folders[-1] if match and folders else without_suffix(last, MEDIA)
         position = int(match[1]) - 1 if match and folders else None
-        where = f"{path}: line {number}"
-        if by_frames.setdefault(name, position is not None) != (position is not None):
-            raise DataError(f"{where} lists {name!r} both as a whole and by frames", "Keep one of the two.")
         key = (name, -1 if position is None else position)
-        if key in seen:
-            raise DataError(f"{where} lists {cell!r} for the second time", "Delete the line.")
-        seen.add(key)
-        if position is None:
+        if by_frames.setdefault(name, position is not None) != (position is not None):
+            faults.append((number, f"lists {name!r} both as a whole and by frames"))
+        elif position is not None and position < 0:
+            faults.append((number, f"lists {cell!r}, but frames count from 00001.jpg"))
+        elif key in seen:
+            faults.append((number, f"lists {cell!r} for the second time"))
+        elif position is None:
             found.append(Span(name))
-        elif position < 0:
-            raise DataError(f"{where} lists {cell!r}, but frames count from 00001.jpg", "Correct the line.")
         elif found and found[-1].id == name and found[-1].last == position - 1:
             found[-1] = found[-1]._replace(last=position)
         else:
             found.append(Span(name, position, position))
+        seen.add(key)
+    if faults:
+        raise damaged(path, faults, "Delete or correct such lines: each recording or frame stands there once.")
     if not found:
         raise DataError(f"{path}: lists nothing", _RESTORE)
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtpkdot.data.layouts.files import read_numbers
+from mtpkdot.data.layouts.files import damaged, read_numbers
 from mtpkdot.errors import DataError
 
 _RESTORE = "Take it from the data set again."
@@ -38,22 +38,26 @@ def read_signals(path: Path) -> Signals:
 
     Raises:
         DataError: the file is damaged, its time does not increase, or its rate is not constant within 1 %. It names
-            the line.
+            the first such lines and their number.
     """
     table = read_numbers(path, "\t", ["time"])
     if len(table.columns) < 2 or len(table) < 2:
         raise DataError(f"{path}: has no signals or only one row", _RESTORE)
     times = table["time"].to_numpy() * _MICROSECONDS
     steps = np.diff(times)
-    # Row i is line i + 2, and step i leads from row i to row i + 1.
-    if (steps <= 0).any():
-        raise DataError(f"{path}: line {int(np.argmax(steps <= 0)) + 3}: time does not increase", _RESTORE)
     usual = float(np.median(steps))
-    uneven = np.abs(steps - usual) > _LARGEST_JITTER * usual
-    if uneven.any():
-        first = int(np.argmax(uneven))
-        what = f"{path}: line {first + 3} comes {steps[first]:.6f} s after the line before, the others {usual:.6f} s"
-        raise DataError(what, _RESTORE)
+    # Row i is line i + 2, and step i leads from row i to row i + 1.
+    faults = [
+        (
+            int(step) + 3,
+            ": time does not increase"
+            if steps[step] <= 0
+            else f"comes {steps[step]:.6f} s after the line before, the others {usual:.6f} s",
+        )
+        for step in np.flatnonzero((steps <= 0) | (np.abs(steps - usual) > _LARGEST_JITTER * usual))
+    ]
+    if faults:
+        raise damaged(path, faults, _RESTORE)
     rate = float((len(times) - 1) / (times[-1] - times[0]))
     if not _PLAUSIBLE_RATES[0] <= rate <= _PLAUSIBLE_RATES[1]:
         what = f"{path}: {rate:.6g} samples a second; the time is hardly in microseconds"

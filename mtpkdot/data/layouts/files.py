@@ -4,11 +4,13 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mtpkdot.data.recordings import Problem
 from mtpkdot.errors import DataError
@@ -17,6 +19,22 @@ from mtpkdot.errors import DataError
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "$RECYCLE.BIN"})
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces"}
 _AGAIN = "Take the file from the data set again."
+_MOST_LINES = 3  # of the damaged ones, in an error
+
+
+@dataclass(frozen=True)
+class LineFault:
+    """What else can be wrong with lines of numbers.
+
+    Attributes:
+        rows: (n, columns) numbers -> (n,) whether a line is damaged.
+        what: (columns,) numbers of a damaged line -> what to say of it.
+        step: what to do about it.
+    """
+
+    rows: Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+    what: Callable[[NDArray[np.float64]], str]
+    step: str
 
 
 def is_litter(name: str) -> bool:
@@ -90,20 +108,24 @@ def read_lines(path: Path) -> list[str]:
         raise DataError(f"{path}: is no text in UTF-8", _AGAIN) from error
 
 
-def read_numbers(path: Path, separator: str, first_columns: Sequence[str]) -> pd.DataFrame:
+def read_numbers(
+    path: Path, separator: str, first_columns: Sequence[str], other: LineFault | None = None
+) -> pd.DataFrame:
     """Read a text file of finite numbers below a header.
 
     Args:
         path: the file; CRLF, a byte order mark and trailing blank lines are accepted.
         separator: between the cells of a line.
         first_columns: the names that the header must start with, in lower case.
+        other: what else can be wrong with a line.
 
     Returns:
         (n, columns) float64, n >= 1, with column names in lower case and without spaces around them. Row i stands in
         line i + 2 of the file.
 
     Raises:
-        DataError: the file is missing, empty, without that header, separated otherwise, or a line of it is damaged.
+        DataError: the file is missing, empty, without that header, separated otherwise, or lines of it are damaged, of
+            which it names the first ones and tells how many there are.
     """
     data = _read_bytes(path).rstrip(b" \r\n")
     names = _header(path, data, separator, first_columns)
@@ -123,15 +145,31 @@ def read_numbers(path: Path, separator: str, first_columns: Sequence[str]) -> pd
                 quoting=3,  # csv.QUOTE_NONE: a stray quote must not swallow the lines below it
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        _point_at_damage(path, data, separator, names)
+        _point_at_damage(path, data, separator, names, other)
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as numbers ({reason})", _AGAIN) from error
     if table.empty:
         raise DataError(f"{path}: holds a header and no rows", _AGAIN)
-    if not np.isfinite(table.to_numpy()).all():
-        _point_at_damage(path, data, separator, names)
+    numbers = table.to_numpy()
+    if not np.isfinite(numbers).all() or (other is not None and other.rows(numbers).any()):
+        _point_at_damage(path, data, separator, names, other)
         raise DataError(f"{path}: holds values that are not finite", _AGAIN)
     return table
+
+
+def damaged(path: Path, faults: Sequence[tuple[int, str]], step: str) -> DataError:
+    """Return the error of a text file with damaged lines: how many, and what is wrong with the first three.
+
+    Args:
+        path: the file.
+        faults: number of the line, and what is said of it, which goes on from `line 7`.
+        step: what to do.
+    """
+    told = "; ".join(f"line {number}{'' if what[:1] == ':' else ' '}{what}" for number, what in faults[:_MOST_LINES])
+    if len(faults) == 1:
+        return DataError(f"{path}: {told}", step)
+    more = f"; and {len(faults) - _MOST_LINES} more" if len(faults) > _MOST_LINES else ""
+    return DataError(f"{path}: {len(faults)} lines are damaged: {told}{more}", step)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -174,26 +212,37 @@ def _numeric(cells: Sequence[str]) -> bool:
         return False
 
 
-def _point_at_damage(path: Path, data: bytes, separator: str, names: Sequence[str]) -> None:
-    """Raise a DataError for the first line that is not as many finite numbers as the header has columns."""
+def _point_at_damage(path: Path, data: bytes, separator: str, names: Sequence[str], other: LineFault | None) -> None:
+    """Raise a DataError if any line is not as many finite numbers as the header has columns, or has a fault beside."""
+    faults: list[tuple[int, str]] = []
+    steps: dict[str, None] = {}
     for number, raw in enumerate(data.splitlines()[1:], start=2):
-        where = f"{path}: line {number}"
-        line = raw.decode(errors="replace")
-        cells = line.split(separator)
-        if not line.strip():
-            raise DataError(f"{where} is empty", _AGAIN)
-        if len(cells) != len(names):
-            raise DataError(f"{where} has {len(cells)} cells where the header has {len(names)}", _AGAIN)
-        for name, cell in zip(names, cells, strict=True):
-            if not cell.strip():
-                raise DataError(f"{where} has an empty cell in the column {name!r}", _AGAIN)
-            if _numeric([cell]):
-                if not np.isfinite(float(cell)):
-                    raise DataError(f"{where} holds {cell.strip()!r} in the column {name!r}", _AGAIN)
-            elif _numeric([cell.replace(",", ".", 1)]):
-                what = f"{where} holds {cell.strip()!r} in the column {name!r}: a decimal comma"
-                raise DataError(what, "Write it with decimal points, as the data set comes.")
-            else:
-                raise DataError(
-                    f"{where} holds {cell.strip()[:40]!r} in the column {name!r}, which is no number", _AGAIN
-                )
+        what, step = _fault(raw.decode(errors="replace"), separator, names, other)
+        if what:
+            faults.append((number, what))
+            steps[step] = None
+    if faults:
+        raise damaged(path, faults, " ".join(steps))
+
+
+def _fault(line: str, separator: str, names: Sequence[str], other: LineFault | None) -> tuple[str, str]:
+    """What is wrong with a line, and what to do; empty if nothing is."""
+    cells = line.split(separator)
+    if not line.strip():
+        return "is empty", _AGAIN
+    if len(cells) != len(names):
+        return f"has {len(cells)} cells where the header has {len(names)}", _AGAIN
+    for name, cell in zip(names, cells, strict=True):
+        held = f"holds {cell.strip()[:40]!r} in the column {name!r}"
+        if not cell.strip():
+            return f"has an empty cell in the column {name!r}", _AGAIN
+        if _numeric([cell.replace(",", ".", 1)]) and not _numeric([cell]):
+            return f"{held}: a decimal comma", "Write it with decimal points, as the data set comes."
+        if not _numeric([cell]):
+            return f"{held}, which is no number", _AGAIN
+        if not np.isfinite(float(cell)):
+            return held, _AGAIN
+    row = np.array([[float(cell) for cell in cells]])
+    if other is not None and other.rows(row).any():
+        return other.what(row[0]), other.step
+    return "", ""

@@ -1,5 +1,7 @@
 """Aff-Wild2's layout: what is found wherever it was unpacked, and text files of every state."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -330,6 +332,28 @@ def test_damaged_annotations_are_refused_with_the_line(annotation, text, words):
     assert words in line
 
 
+def test_all_damaged_lines_of_annotations_are_told_whatever_is_wrong_with_them(annotation):
+    rows = {3: "0.1", 5: "1.5,0", 8: "0,x", 9: "", 11: "-5,7"}
+    text = "\n".join(["valence,arousal", *(rows.get(number, "0.1,0.2") for number in range(2, 15))]) + "\n"
+    line = complaint(lambda: annotation(text))
+    assert "video.txt: 4 lines are damaged: line 3 has 1 cells where the header has 2; " in line
+    assert "line 5 holds 1.5, 0, not values in [-1, 1]; line 8 holds 'x' in the column 'arousal'" in line
+    assert "; and 1 more. " in line
+    assert "-5,-5" in line
+
+
+@quick
+@given(st.sets(st.integers(0, 19), min_size=1))
+def test_so_many_lines_as_are_damaged_are_told(tmp_path_factory, wrong):
+    rows = ["0,2" if number in wrong else "0,0.5" for number in range(20)]
+    path = touch(tmp_path_factory.getbasetemp() / "many.txt", "\n".join(["valence,arousal", *rows]) + "\n")
+    line = complaint(lambda: read_annotation(path))
+    told = [int(number) for number in re.findall(r"line (\d+) ", line)]
+    assert told == sorted(number + 2 for number in wrong)[:3]
+    assert (f"{len(wrong)} lines are damaged" in line) == (len(wrong) > 1)
+    assert (f"and {len(wrong) - 3} more" in line) == (len(wrong) > 3)
+
+
 @quick
 @given(data=st.data())
 def test_annotations_cut_or_changed_anywhere_are_read_or_refused(tmp_path_factory, data):
@@ -383,6 +407,12 @@ def test_a_list_names_recordings_or_frames(listed, text, wanted):
 )
 def test_a_damaged_list_is_refused_with_the_line(listed, text, words):
     assert words in complaint(lambda: listed(text))
+
+
+def test_all_damaged_lines_of_a_list_are_told(listed):
+    line = complaint(lambda: listed("a\nb\na\nb/00001.jpg\nc/00000.jpg\nb\nd\n"))
+    assert "4 lines are damaged: line 3 lists 'a' for the second time; line 4 lists 'b' both" in line
+    assert "line 5 lists 'c/00000.jpg', but frames count from 00001.jpg; and 1 more" in line
 
 
 @quick

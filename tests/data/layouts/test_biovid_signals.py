@@ -129,3 +129,21 @@ def test_a_signal_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path_facto
     folder = tmp_path_factory.mktemp("damage")
     got = read_or_rejected(lambda: signals(folder, bytes(content)))
     assert got is None or all(np.isfinite(column).all() for column in got.columns.values())
+
+
+def test_all_damaged_lines_of_a_signal_file_are_told(tmp_path):
+    lines = text().splitlines()
+    for number in (4, 7, 9, 12):
+        lines[number - 1] = lines[number - 1] + "\t1" if number == 7 else "x" + lines[number - 1]
+    line = complaint(lambda: signals(tmp_path, "\n".join(lines) + "\n"))
+    assert "4 lines are damaged: line 4 holds 'x" in line
+    assert "; line 7 has 5 cells where the header has 4; line 9 holds 'x" in line
+    assert "; and 1 more. " in line
+
+
+def test_all_jumps_of_the_time_are_told(tmp_path):
+    lines = text().splitlines()
+    del lines[14], lines[7]
+    line = complaint(lambda: signals(tmp_path, "\n".join(lines) + "\n"))
+    assert "2 lines are damaged: line 8 comes " in line
+    assert "; line 14 comes " in line
