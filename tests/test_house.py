@@ -78,6 +78,7 @@ def test_every_test_file_mirrors_a_source_file():
         "test_found_early",
         "test_diverged",
         "test_bad_input",
+        "test_damage",
         "test_per_step",
         "test_methods",
         "test_rivals",
