@@ -76,6 +76,25 @@ def video_info(path: Path) -> VideoInfo:
     )
 
 
+@dataclass(frozen=True)
+class LazyFrame:
+    """A decoded frame whose picture is converted when it is asked for.
+
+    Attributes:
+        time: in seconds.
+    """
+
+    time: float
+    _frame: av.VideoFrame
+    _convert: VideoReformatter  # one for all frames: a frame's own starts threads for every picture
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """Return the picture (H, W, 3), uint8, RGB, upright; its rows may lie apart in memory."""
+        picture = cast(NDArray[np.uint8], self._convert.reformat(self._frame, format="rgb24").to_ndarray())
+        turns = round(self._frame.rotation / 90)
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
 def iter_frames(path: Path, threads: int = 1) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Every frame of a video in the order of presentation; the memory needed does not depend on its length.
 
@@ -91,6 +110,20 @@ def iter_frames(path: Path, threads: int = 1) -> Iterator[tuple[float, NDArray[n
         DecodeError: no such file, empty, not a media file, no video in it, damaged, or shorter than its header says
             (an MPEG program or transport stream has no such header: cut at a packet's end it is just shorter).
     """
+    for frame in iter_lazy_frames(path, threads):
+        yield frame.time, np.ascontiguousarray(frame.rgb())
+
+
+def iter_lazy_frames(path: Path, threads: int = 1) -> Iterator[LazyFrame]:
+    """Return every frame of a video as `iter_frames` does, converted only where its picture is asked for.
+
+    Args:
+        path: see `iter_frames`.
+        threads: likewise.
+
+    Raises:
+        DecodeError: as `iter_frames`.
+    """
     count = 0
     with _opened(path) as container:
         stream = _video(container, path)
@@ -99,15 +132,14 @@ def iter_frames(path: Path, threads: int = 1) -> Iterator[tuple[float, NDArray[n
             stream.thread_type = "AUTO"
         step = 1 / float(stream.average_rate or 25)
         origin, previous = _origin(container), None
-        convert = VideoReformatter()  # one for all frames: a frame's own starts threads for every picture
+        convert = VideoReformatter()
         try:
             for packet in _packets(container):
                 if packet.stream.index != stream.index:
                     continue
                 for frame in stream.decode(packet):
                     time = _next_time(frame.pts, frame.time_base, origin, previous, step)
-                    picture = cast(NDArray[np.uint8], convert.reformat(frame, format="rgb24").to_ndarray())
-                    yield time, np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+                    yield LazyFrame(time, frame, convert)
                     count, previous = count + 1, time
         except (av.FFmpegError, _CutOff) as error:
             raise _breaks(path, count, error) from error
