@@ -22,6 +22,7 @@ HAAR = "haar"
 # Detections of one face overlap this much (intersection over union) from one look to the next.
 _SAME_FACE = 0.3
 _SETTING = "data.init_args.pictures.detector"
+_POINTER = b"version https://git-lfs"
 _SOURCE = "models/face_detection_yunet of github.com/opencv/opencv_zoo"
 
 
@@ -136,6 +137,12 @@ class YuNetDetector:
 
         if not path.is_file():
             raise DataConfigError(f"the face detector {path} does not exist", f"Correct {_SETTING}.")
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise DataConfigError(
+                    f"the face detector {path} is a pointer of Git LFS and not the file itself",
+                    "Download the file, with `git lfs pull` in a clone.",
+                )
         cv2.setNumThreads(threads)
         self.path, self.longest = path, longest
         with self._explained():
@@ -171,8 +178,8 @@ class YuNetDetector:
         """Turn what OpenCV says of a file into one line, and keep its own remarks off the terminal."""
         import cv2
 
-        logging = cv2.utils.logging
-        level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        set_level = getattr(cv2.utils, "logging", cv2).setLogLevel  # OpenCV 4.11 has it in the package itself
+        level = set_level(0)
         try:
             yield
         except cv2.error as error:
@@ -181,7 +188,7 @@ class YuNetDetector:
                 f"Set {_SETTING} to an ONNX file of {_SOURCE}.",
             ) from error
         finally:
-            logging.setLogLevel(level)
+            set_level(level)
 
 
 def _shrunk(picture: Frame, longest: int) -> tuple[Frame, float]:

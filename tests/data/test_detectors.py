@@ -115,8 +115,8 @@ def other_network(operation):
 
 @pytest.mark.parametrize(
     "contents",
-    [b"", b"version https://git-lfs.github.com/spec/v1\n", other_network(b"Relu"), other_network(b"Nonsense")],
-    ids=["empty", "pointer", "another network", "unknown operation"],
+    [b"", b"<!DOCTYPE html>\n", other_network(b"Relu"), other_network(b"Nonsense")],
+    ids=["empty", "page", "another network", "unknown operation"],
 )
 def test_a_file_that_is_no_yunet_network_is_named(tmp_path, contents, capfd):
     path = write_text(tmp_path / "net.onnx", contents)
@@ -132,6 +132,11 @@ def test_a_network_that_was_cut_off_is_named(tmp_path, share):
     data = YUNET.read_bytes()
     path = write_text(tmp_path / "net.onnx", data[: int(share * len(data))])
     assert f"{path} is no YuNet network" in complaint(lambda: open_detector(str(path)))
+
+
+def test_a_pointer_to_a_network_is_told_from_it(tmp_path):
+    path = write_text(tmp_path / "net.onnx", "version https://git-lfs.github.com/spec/v1\noid sha256:8f\nsize 232589\n")
+    assert f"{path} is a pointer of Git LFS" in complaint(lambda: open_detector(str(path)))
 
 
 def test_a_missing_network_is_named(tmp_path):
