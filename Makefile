@@ -8,7 +8,7 @@ export MTPKDOT_TEST_DATA ?= $(wildcard ../shared/data)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-min wheel bench notebooks lint types format clean
+.PHONY: help demo test test-quick test-min test-opencv wheel bench notebooks lint types format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,11 @@ test-quick: $(VENV)/.installed-dev ## Test the parts, without the tests that run
 # Of the oldest packages with the newest of what those need: warnings between these are not ours.
 test-min: .venv-min/.installed ## Test the parts with the lowest version of every package, in .venv-min
 	.venv-min/bin/python -m pytest --numprocesses 2 --dist worksteal -W default -m 'not slow and not slurm'
+
+# OpenCV 5 has no cascades; everything else works with it.
+test-opencv: $(VENV)/.installed-dev ## Test the data layer with OpenCV 5, in build/opencv5
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/opencv5 'opencv-python-headless>=5,<6'
+	PYTHONPATH=$(CURDIR)/build/opencv5 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow and not slurm' tests/data
 
 wheel: $(VENV)/bin/python ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mtpkdot.data.prepare import Convert, Examine, check_decoders, killed, start_worker
 from mtpkdot.data.recordings import Inventory, Problem, Recording
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 
 if TYPE_CHECKING:  # processes that decode need no Lightning
     from mtpkdot.data.media import MediaData
@@ -66,6 +66,9 @@ def check(data: "MediaData", decode: bool = True) -> Report:
 
     Returns:
         The report. A recording that cannot be used is reported with the first file that is to blame.
+
+    Raises:
+        DataConfigError: settings that no recording can be converted with.
     """
     inventory = data.inventory()
     usable = [recording for recording in inventory.recordings if recording.usable]
@@ -111,6 +114,8 @@ def _try(job: tuple[Convert, Examine | None, Recording]) -> _Result:
     convert, examine, recording = job
     try:
         content = convert(recording)
+    except DataConfigError:  # no file of the recording is to blame
+        raise
     except DataError as error:
         return _Result(False, [Problem.of(error, *recording.files.values())])
     lacks = [] if examine is None else examine(recording, content)

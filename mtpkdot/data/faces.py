@@ -1,220 +1,218 @@
-"""From pictures to aligned face crops: find one face per frame, or read the user's own boxes, and cut it out."""
+"""From pictures to face crops: follow one face from frame to frame, and cut it out."""
 
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from mtpkdot.data.tables import place, plain_text, read_table
+from mtpkdot.data.boxes import Box, Boxes
+from mtpkdot.data.detectors import Detector
 from mtpkdot.errors import DataError
 
-Boxes = NDArray[np.float64]
+Frame = NDArray[np.uint8]
+# A picture, or what makes one: it is called for those that are looked at alone.
+Picture = Frame | Callable[[], Frame]
 
-_COLUMNS = ["left", "top", "width", "height"]
-# Detections of one face overlap this much (intersection over union) from one look to the next.
-_SAME_FACE = 0.3
 # A box this many times longer than the picture is a mistake, and its crop would fill the memory.
 _LARGEST = 4.0
+# The smoothed box of a find depends on so many finds before it, and as many after it.
+_REACH = 2
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in a picture, in pixels; it may reach beyond the picture.
+class _Looks:
+    """Looks at every n-th picture of one recording, near to where the face was last."""
 
-    Attributes:
-        left: x of its left edge.
-        top: y of its upper edge.
-        width: along x.
-        height: along y.
-    """
+    def __init__(self, detector: Detector, every: int = 5, hold: int = 15, confirm: int = 2) -> None:
+        if every < 1 or hold < 0 or confirm < 1:
+            raise ValueError(f"every and confirm are at least 1 and hold at least 0, not {every}, {confirm} and {hold}")
+        self.every, self.hold, self.confirm = every, hold, confirm
+        self._detector = detector
+        self._frames = 0
+        self._last: Box | None = None
+        # Finds of the face that is followed: frame and box; old ones are forgotten, and their number is kept.
+        self._finds: list[tuple[int, NDArray[np.float64]]] = []
+        self._length = 0
 
-    left: float
-    top: float
-    width: float
-    height: float
+    @property
+    def _apart(self) -> int:
+        """The most frames from one find to the next of the same face: `hold` of them may be lost in between."""
+        return max(self.hold + 1, self.every)
 
+    @property
+    def _enough(self) -> int:
+        """Finds that make a face."""
+        return min(self.confirm, -(-self._frames // self.every))
 
-class FaceDetector:
-    """OpenCV's Haar cascade for frontal faces: small, quick and part of the package, but blind to profiles.
+    def _look(self, picture: Picture) -> NDArray[np.float64] | None:
+        """The face's box (5,) in a picture."""
+        found = self._detector.detect(picture() if callable(picture) else picture, self._last)
+        if found is None:
+            return None
+        self._last = found
+        return np.array([found.left, found.top, found.width, found.height, found.roll])
 
-    Args:
-        longest: pictures are shrunk to this many pixels along their longer side before the search.
-        smallest: of a face, as a share of the picture's shorter side.
-        scale_factor: between two sizes that are searched; closer to 1 finds more and takes longer.
-        min_neighbors: overlapping finds that make a face; more finds fewer faces and fewer things that are none.
-        threads: of OpenCV in this process. One is right where many files are worked on in parallel.
-    """
+    def _keep(self, frame: int, find: NDArray[np.float64]) -> None:
+        self._finds.append((frame, find))
+        self._length += 1
 
-    def __init__(
-        self,
-        longest: int = 320,
-        smallest: float = 0.15,
-        scale_factor: float = 1.2,
-        min_neighbors: int = 5,
-        threads: int = 1,
-    ) -> None:
-        import cv2  # takes long to import, and only those who look for faces need it
-        from cv2.data import haarcascades
-
-        cv2.setNumThreads(threads)
-        self._cascade = cv2.CascadeClassifier(f"{haarcascades}haarcascade_frontalface_default.xml")
-        self.longest = longest
-        self.smallest = smallest
-        self.scale_factor = scale_factor
-        self.min_neighbors = min_neighbors
-
-    def detect(self, frame: NDArray[np.uint8], near: Box | None = None) -> Box | None:
-        """Find a face.
-
-        Args:
-            frame: (H, W, 3), uint8, RGB.
-            near: where the face was; one that overlaps it is preferred to a larger one elsewhere.
-
-        Returns:
-            The largest face, or None.
-        """
-        import cv2
-
-        grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-        scale = min(1.0, self.longest / max(grey.shape))
-        if scale < 1:
-            size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        least = round(self.smallest * min(grey.shape))
-        found = self._cascade.detectMultiScale(
-            grey, scaleFactor=self.scale_factor, minNeighbors=self.min_neighbors, minSize=(least, least)
-        )
-        boxes = [Box(*(float(value) / scale for value in face)) for face in found]
-        same = [box for box in boxes if near is not None and _overlap(box, near) > _SAME_FACE]
-        return max(same or boxes, key=lambda box: box.width * box.height, default=None)
+    def _forget(self) -> None:
+        self._finds, self._length = [], 0
 
 
-def find_boxes(
-    frames: Iterable[NDArray[np.uint8]], detector: FaceDetector, every: int = 5, hold: int = 15, confirm: int = 2
-) -> Boxes:
-    """Find the face in every frame of one recording, looking at some of them.
+class SmoothSearch(_Looks):
+    """Finds the face in every frame of a recording, looking at some of them, with the looks before and after a frame.
 
     Between two finds the box moves in a straight line; it is smoothed over neighbouring finds. A face ends halfway
-    between the last look that saw it and the first that did not. Frames are not kept.
+    between the last look that saw it and the first that did not. A frame's box is known a few looks after the frame;
+    no picture is kept.
 
     Args:
-        frames: pictures (H, W, 3), uint8, RGB, in their order.
         detector: finds a face in one picture.
         every: look at every so many frames.
         hold: a face that is lost for at most so many frames has been there all the while.
         confirm: finds without such a loss that make a face; a single one is mostly a mistake. A recording with fewer
             looks needs all of them.
 
+    Example:
+        >>> from collections import deque
+        >>> def faces(pictures, search):
+        ...     waiting = deque()
+        ...     for picture in pictures:
+        ...         waiting.append(picture)
+        ...         yield from ((waiting.popleft(), box) for box in search.update(picture))
+        ...     yield from zip(waiting, search.finish())
+    """
+
+    def __init__(self, detector: Detector, every: int = 5, hold: int = 15, confirm: int = 2) -> None:
+        super().__init__(detector, every, hold, confirm)
+        self._decided = 0
+
+    def update(self, picture: Picture) -> list[Box | None]:
+        """Take the next frame.
+
+        Args:
+            picture: (H, W, 3), uint8, RGB, or a function that returns it.
+
+        Returns:
+            Boxes of the frames that are decided now, in their order, from the first that was not; None without a face.
+        """
+        frame = self._frames
+        self._frames += 1
+        if frame % self.every:
+            return []
+        find = self._look(picture)
+        half = (self.every - 1) // 2
+        if find is not None:
+            boxes = [] if self._finds else self._absent(frame - half if frame else 0)
+            self._keep(frame, find)
+            if self._length < self.confirm:
+                return boxes
+            if len(self._finds) > _REACH:
+                boxes += self._present(self._finds[-1 - _REACH][0] + 1)
+            del self._finds[: -2 * _REACH - 2]
+            return boxes
+        if not self._finds:
+            return self._absent(frame + 1)
+        last = self._finds[-1][0]
+        if frame + self.every - last <= self._apart:
+            return []
+        return self._end(last + half + 1) + self._absent(frame + 1)
+
+    def finish(self) -> list[Box | None]:
+        """End the recording, and return the boxes of all frames that were not decided."""
+        boxes: list[Box | None] = []
+        if self._finds:
+            last = self._finds[-1][0]
+            seen_last = last + self.every >= self._frames
+            boxes = self._end(self._frames if seen_last else last + (self.every - 1) // 2 + 1)
+        return boxes + self._absent(self._frames)
+
+    def _end(self, stop: int) -> list[Box | None]:
+        """The rest of a face, which ends before frame `stop`; nothing if it was seen too seldom."""
+        boxes = self._present(stop) if self._length >= self._enough else self._absent(stop)
+        self._forget()
+        return boxes
+
+    def _absent(self, stop: int) -> list[Box | None]:
+        count, self._decided = stop - self._decided, stop
+        return [None] * count
+
+    def _present(self, stop: int) -> list[Box | None]:
+        frames = np.arange(self._decided, stop)
+        self._decided = stop
+        at = [frame for frame, _ in self._finds]
+        columns = _smooth(np.stack([find for _, find in self._finds])).T
+        return [Box(*row) for row in np.stack([np.interp(frames, at, column) for column in columns], axis=1).tolist()]
+
+
+class CausalSearch(_Looks):
+    """Finds the face in every frame of a stream, with the looks up to a frame alone.
+
+    The box is the median of the last three finds and stays where it is until the next, so it follows a face that moves
+    by about one look later. It begins with the find that makes a face, and ends `hold` frames after the last one.
+
+    Args:
+        detector: finds a face in one picture.
+        every: look at every so many frames.
+        hold: a face that is lost for at most so many frames has been there all the while.
+        confirm: finds without such a loss that make a face. At the first looks of a stream all of them must be finds.
+
+    Example:
+        >>> def faces(pictures, search):
+        ...     return [search.update(picture) for picture in pictures]
+    """
+
+    def update(self, picture: Picture) -> Box | None:
+        """Take the next frame.
+
+        Args:
+            picture: (H, W, 3), uint8, RGB, or a function that returns it.
+
+        Returns:
+            The face's box in this frame; None without a face.
+        """
+        frame = self._frames
+        self._frames += 1
+        if self._finds and frame - self._finds[-1][0] > self._apart:
+            self._forget()
+        if frame % self.every == 0 and (find := self._look(picture)) is not None:
+            self._keep(frame, find)
+            del self._finds[:-3]
+        if not self._finds or self._length < self._enough or frame - self._finds[-1][0] >= self._apart:
+            return None
+        return Box(*np.median([find for _, find in self._finds], axis=0).tolist())
+
+
+def find_boxes(
+    frames: Iterable[Picture], detector: Detector, every: int = 5, hold: int = 15, confirm: int = 2
+) -> Boxes:
+    """Return the face's box in every frame of one recording, as `SmoothSearch` finds it.
+
+    Args:
+        frames: pictures (H, W, 3), uint8, RGB, or functions that return one, in their order. They are not kept.
+        detector: finds a face in one picture.
+        every: see `SmoothSearch`.
+        hold: likewise.
+        confirm: likewise.
+
     Returns:
         (n, 4): left, top, width, height in pixels per frame; NaN where there is no face.
     """
-    if every < 1 or hold < 0 or confirm < 1:
-        raise ValueError(f"every and confirm are at least 1 and hold at least 0, not {every}, {confirm} and {hold}")
-    looks: list[Box | None] = []
-    length, last = 0, None
-    for index, frame in enumerate(frames):
-        length = index + 1
-        if index % every == 0:
-            looks.append(detector.detect(frame, last))
-            last = looks[-1] or last
-    found = np.array([number for number, box in enumerate(looks) if box is not None], dtype=np.intp)
-    boxes = np.array([astuple(box) for box in looks if box is not None]).reshape(-1, 4)
-    result = np.full((length, 4), np.nan)
-    # `hold` frames may be lost between two finds, so they are up to hold + 1 apart.
-    apart = np.flatnonzero(np.diff(found) * every > max(hold + 1, every)) + 1
-    for part in np.split(np.arange(len(found)), apart):
-        if len(part) < min(confirm, len(looks)) or len(part) == 0:
-            continue
-        first, final = found[part[0]], found[part[-1]]
-        begin = max(0, first * every - (every - 1) // 2) if first else 0
-        end = length if final == len(looks) - 1 else final * every + (every - 1) // 2 + 1
-        at = np.arange(begin, end)
-        for column, values in enumerate(_smooth(boxes[part]).T):
-            result[begin:end, column] = np.interp(at, found[part] * every, values)
-    return result
-
-
-def read_boxes(path: Path) -> dict[str, Boxes]:
-    """Read the user's own face boxes; `boxes_per_frame` spreads them over a recording.
-
-    Args:
-        path: CSV or Parquet with the columns recording, frame, left, top, width, height. `frame` counts from 0; empty
-            or -1 stands for the whole recording. A row with four empty numbers says that there is no face.
-
-    Returns:
-        Recording -> (k, 5): frame, left, top, width, height, by frame; -1 as the only frame for the whole recording,
-        NaN for no face.
-
-    Raises:
-        DataError: no such file, a column is missing, a number is wrong, or rows contradict each other; names file and
-            line.
-    """
-    table = read_table(path, ["recording"])
-    header = "recording,frame,left,top,width,height"
-    if missing := [name for name in header.split(",") if name not in table.columns]:
-        raise DataError(f"{path} lacks the column {missing[0]!r}", f"Give the header `{header}`.")
-    numbers = table[["frame", *_COLUMNS]].apply(pd.to_numeric, errors="coerce")
-    names = {index: plain_text(name) for index, name in table["recording"].items()}
-    rows: dict[str, dict[int, NDArray[np.float64]]] = {}
-    for index, given, read in zip(
-        table.index, table[["frame", *_COLUMNS]].itertuples(index=False), numbers.to_numpy(float), strict=True
-    ):
-        where = f"{path}, {place(path, index)}"
-        recording = names[index]
-        if recording is None:
-            raise DataError(f"{where}: no recording is named", "Fill in its id.")
-        for name, cell, value in zip(["frame", *_COLUMNS], given, read, strict=True):
-            if not np.isfinite(value) and not pd.isna(cell):
-                raise DataError(f"{where}: {name} {cell!r} is no number", "Give a number of pixels or frames.")
-        frame = -1.0 if np.isnan(read[0]) else float(read[0])
-        if frame < -1 or not frame.is_integer():
-            raise DataError(f"{where}: frame {frame:g} is no frame", "Count frames from 0; -1 is the whole recording.")
-        box = read[1:]
-        if np.isnan(box).any() and not np.isnan(box).all():
-            raise DataError(f"{where}: a part of the box is missing", "Fill in all four numbers, or none for no face.")
-        if (box[2:] <= 0).any():
-            raise DataError(f"{where}: the box is {box[2]:g} x {box[3]:g} pixels", "Give a positive width and height.")
-        known = rows.setdefault(recording, {})
-        if int(frame) in known or (known and (frame == -1) != (-1 in known)):
-            raise DataError(
-                f"{where}: {recording} has another row that contradicts this one",
-                "Give one row for the whole recording, or one row per frame.",
-            )
-        known[int(frame)] = np.concatenate([[frame], box])
-    return {name: np.stack([known[frame] for frame in sorted(known)]) for name, known in rows.items()}
-
-
-def boxes_per_frame(rows: Boxes, frames: int) -> Boxes:
-    """Spread the rows of one recording over its frames.
-
-    Args:
-        rows: (k, 5) as `read_boxes` gives them.
-        frames: n, of the recording.
-
-    Returns:
-        (n, 4): linear between rows; NaN before the first and after the last, and next to a row without a face.
-    """
-    if rows[0, 0] == -1:
-        return np.repeat(rows[:1, 1:], frames, axis=0)
-    at = np.arange(frames)
-    result = np.stack([np.interp(at, rows[:, 0], column, np.nan, np.nan) for column in rows[:, 1:].T], axis=1)
-    # Interpolation towards NaN loses the given frame itself.
-    exact = rows[rows[:, 0] < frames]
-    result[exact[:, 0].astype(np.intp)] = exact[:, 1:]
-    return result
+    search = SmoothSearch(detector, every, hold, confirm)
+    boxes = [box for frame in frames for box in search.update(frame)] + search.finish()
+    rows = [[np.nan] * 4 if box is None else [box.left, box.top, box.width, box.height] for box in boxes]
+    return np.array(rows).reshape(-1, 4)
 
 
 def centre_box(height: int, width: int) -> Box:
-    """The largest centred square of a picture."""
+    """Return the largest centred square of a picture."""
     side = min(height, width)
     return Box((width - side) / 2, (height - side) / 2, side, side)
 
 
-def crop(frame: NDArray[np.uint8], box: Box, size: int, margin: float = 0.2) -> NDArray[np.uint8]:
-    """Cut out the square around a box.
+def crop(frame: Frame, box: Box, size: int, margin: float = 0.2, upright: bool = False) -> Frame:
+    """Return the square around a box.
 
     Shrinking averages over areas, which keeps fine structure from turning into false patterns and is quick; enlarging
     is bilinear.
@@ -224,6 +222,7 @@ def crop(frame: NDArray[np.uint8], box: Box, size: int, margin: float = 0.2) -> 
         box: in pixels; beyond the picture its edge is repeated.
         size: of the result.
         margin: added on each side, as a share of the box's longer side.
+        upright: turn the picture around the box's centre by its roll, so that a tilted face stands upright.
 
     Returns:
         (size, size, 3), uint8.
@@ -234,33 +233,56 @@ def crop(frame: NDArray[np.uint8], box: Box, size: int, margin: float = 0.2) -> 
     import cv2
 
     height, width = frame.shape[:2]
-    side = max(box.width, box.height) * (1 + 2 * margin)
-    if not (np.isfinite(astuple(box)).all() and min(box.width, box.height) > 0 and margin > -0.5):
+    numbers = (box.left, box.top, box.width, box.height, box.roll)
+    if not (np.isfinite(numbers).all() and min(box.width, box.height) > 0 and margin > -0.5):
         raise ValueError(f"{box} with margin {margin:g} encloses nothing")
     inside = -box.width < box.left < width and -box.height < box.top < height
     if not inside or max(box.width, box.height) > _LARGEST * max(height, width):
         raise DataError(f"{box} does not fit into a picture of {width}x{height}", "Correct the box, in pixels.")
+    side = max(box.width, box.height) * (1 + 2 * margin)
     pixels = max(1, round(side))
-    left = round(box.left + box.width / 2 - side / 2)
-    top = round(box.top + box.height / 2 - side / 2)
-    rows, columns = (
-        np.clip(np.arange(start, start + pixels), 0, length - 1) for start, length in ((top, height), (left, width))
-    )
-    # Only what is cut out is copied; repeated indices repeat the edge.
-    square = frame[rows[0] : rows[-1] + 1][rows - rows[0]][:, columns]
+    x, y = box.left + box.width / 2, box.top + box.height / 2
+    turned = upright and box.roll
+    square = _turned(frame, x, y, pixels, box.roll) if turned else _square(frame, x - side / 2, y - side / 2, pixels)
     how = cv2.INTER_AREA if size < pixels else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=how), dtype=np.uint8)
 
 
-def _overlap(one: Box, other: Box) -> float:
-    across = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
-    down = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
-    common = max(0.0, across) * max(0.0, down)
-    return common / (one.width * one.height + other.width * other.height - common)
+def _square(frame: Frame, left: float, top: float, pixels: int) -> Frame:
+    """A square of so many pixels, a view of the frame where it lies inside; its edge is repeated beyond."""
+    import cv2
+
+    spans, borders = [], []
+    for start, length in ((round(top), frame.shape[0]), (round(left), frame.shape[1])):
+        # A square that lies wholly outside is filled with the edge that is nearest.
+        first, stop = min(max(start, 0), length - 1), max(min(start + pixels, length), 1)
+        before = min(max(-start, 0), pixels - (stop - first))
+        spans.append(slice(first, stop))
+        borders.append((before, pixels - (stop - first) - before))
+    part = frame[spans[0], spans[1]]
+    if not any(map(any, borders)):
+        return part
+    (above, below), (before, after) = borders
+    return np.asarray(cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _turned(frame: Frame, x: float, y: float, pixels: int, roll: float) -> Frame:
+    """A square of so many pixels around (x, y), turned by `roll` degrees against the clock."""
+    import cv2
+
+    reach = math.ceil(pixels * math.sqrt(2)) + 2
+    left, top = round(x - reach / 2), round(y - reach / 2)
+    # A pixel's middle lies half a pixel from its edge.
+    centre = x - left - 0.5, y - top - 0.5
+    matrix = np.asarray(cv2.getRotationMatrix2D(centre, roll, 1.0), np.float64)
+    matrix[:, 2] += (pixels - 1) / 2 - np.array(centre)
+    around = _square(frame, left, top, reach)
+    flags, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+    return np.asarray(cv2.warpAffine(around, matrix, (pixels, pixels), flags=flags, borderMode=border), np.uint8)
 
 
 def _smooth(boxes: Boxes) -> Boxes:
-    """Median of three against single outliers, then a weighted mean of three against jitter; (k, 4)."""
+    """Median of three against single outliers, then a weighted mean of three against jitter; (k, 5)."""
     for weights in (None, np.array([0.25, 0.5, 0.25])):
         padded = np.concatenate([boxes[:1], boxes, boxes[-1:]])
         triples = np.stack([padded[:-2], padded[1:-1], padded[2:]])

@@ -2,23 +2,34 @@
 
 import os
 import re
-from dataclasses import asdict, dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mtpkdot.data.batch import IntArray
-from mtpkdot.data.faces import Box, FaceDetector, boxes_per_frame, centre_box, crop, find_boxes, read_boxes
+from mtpkdot.data.boxes import Box, Boxes, box_at, read_boxes
+from mtpkdot.data.detectors import HAAR, open_detector
+from mtpkdot.data.faces import CausalSearch, SmoothSearch, centre_box, crop
 from mtpkdot.data.jpegs import encode_jpeg, read_jpeg
 from mtpkdot.data.recordings import Problem
 from mtpkdot.errors import DataConfigError, DataError, DecodeError
 
+if TYPE_CHECKING:  # only code that reads videos imports PyAV
+    from mtpkdot.data.decode import LazyFrame
+
 Frame = npt.NDArray[np.uint8]
 Crop = Literal["whole", "centre", "face", "boxes"]
+Search = Literal["smooth", "causal"]
+
+# Settings of the face search that came later: stores that were made without them are still those of their defaults.
+_LATER = ("detector", "min_score", "search", "align")
 
 _NUMBER = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
 _MOST_FRAMES = 10_000_000  # four days; a higher number is no frame's
@@ -36,6 +47,12 @@ class PictureSettings:
         margin: share of the box that is added on each side, for `face` and `boxes`.
         detect_every: the detector looks at every n-th frame.
         quality: of the JPEG files, 1 to 100. Frames that lie there as JPEG in the right size are kept byte for byte.
+        detector: what finds the face, for `crop: face`: `haar`, the cascade of OpenCV 4, or the path of a YuNet ONNX
+            file.
+        min_score: confidence below which a find of YuNet is none, from 0 to 1.
+        search: `smooth`: a frame's box depends on the looks before and after it. `causal`: on those up to the frame
+            alone, as where frames are cut while they come in.
+        align: turn the picture so that the eyes lie level, for YuNet.
     """
 
     size: int = 112
@@ -44,21 +61,40 @@ class PictureSettings:
     margin: float = 0.2
     detect_every: int = 5
     quality: int = 95
+    detector: str = HAAR
+    min_score: float = 0.7
+    search: Search = "smooth"
+    align: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 8 or not 1 <= self.quality <= 100 or self.margin < 0 or self.detect_every < 1:
             raise ValueError("pictures need a size of 8 or more, a quality of 1 to 100, and no negative margin")
         if (self.crop == "boxes") != (self.boxes is not None):
             raise ValueError("pictures.boxes names the file for crop: boxes, and nothing else reads it")
+        if not 0 < self.min_score < 1:
+            raise ValueError(f"pictures.min_score is a confidence between 0 and 1, not {self.min_score}")
+        if self.crop != "face" and (unread := self._changed(*_LATER)):
+            raise ValueError(f"pictures.{unread[0]} is for crop: face, and nothing else reads it")
+        if self.detector == HAAR and (unread := self._changed("min_score", "align")):
+            raise ValueError(f"pictures.{unread[0]} needs a YuNet file as pictures.detector; the cascade knows no such")
 
     def plain(self) -> dict[str, Any]:
-        """The settings with the contents of the box file, as plain data."""
-        settings = asdict(self)
-        if self.boxes is not None:
-            if not Path(self.boxes).is_file():
-                raise DataConfigError(f"{self.boxes} does not exist", "Correct data.init_args.pictures.boxes.")
-            settings["boxes"] = sha256(Path(self.boxes).read_bytes()).hexdigest()
+        """The settings with the digest of the box file and of the detector, as plain data."""
+        changed = self._changed(*_LATER)
+        settings = {name: value for name, value in asdict(self).items() if name not in _LATER or name in changed}
+        files = {"boxes": self.boxes, "detector": None if self.detector == HAAR else self.detector}
+        for name, file in files.items():
+            if file is None:
+                continue
+            if not Path(file).is_file():
+                raise DataConfigError(f"{file} does not exist", f"Correct data.init_args.pictures.{name}.")
+            settings[name] = sha256(Path(file).read_bytes()).hexdigest()
         return settings
+
+    def _changed(self, *names: str) -> list[str]:
+        """Those of the settings that are not their defaults."""
+        defaults = {each.name: each.default for each in fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
 
 
 @dataclass(frozen=True)
@@ -98,13 +134,12 @@ def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
     """
     if path.is_dir():
         return _from_folder(path, id, settings)
-    from mtpkdot.data.decode import iter_frames
+    from mtpkdot.data.decode import iter_lazy_frames
 
-    boxes = _boxes(path, id, settings)
     files, times = [], []
-    for number, (time, frame) in enumerate(iter_frames(path)):
-        files.append(_cut(frame, number, boxes, settings, path))
-        times.append(time)
+    for number, (frame, box) in enumerate(_boxed(iter_lazy_frames(path), id, settings)):
+        files.append(_cut(frame.rgb, number, box, settings, path))
+        times.append(frame.time)
     return _checked(Pictures.of(files, np.array(times)), path, settings)
 
 
@@ -112,8 +147,10 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
     names = frame_files(folder)
     if not names:
         raise DataError(f"{folder} holds no JPEG frame", "Put them there, or remove the recording.")
+    if settings.crop == "face":
+        raise DataError(f"{folder}: faces are searched in videos, not in folders of frames", "Set crop to whole.")
     files = [b""] * (max(names) + 1)
-    boxes = _boxes(folder, id, settings)
+    rows = _rows(id, settings)
     problems = []
     for number, name in names.items():
         path = folder / name
@@ -125,7 +162,8 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
         if settings.crop == "whole" and tuple(picture.shape[1:]) == (settings.size, settings.size):
             files[number] = path.read_bytes()
         else:
-            files[number] = _cut(picture.permute(1, 2, 0).contiguous().numpy(), number, boxes, settings, path)
+            box = None if rows is None else box_at(rows, number)
+            files[number] = _cut(picture.permute(1, 2, 0).numpy, number, box, settings, folder)
     if len(problems) == len(names):
         first = problems[0]
         what = f"{folder}: none of its {len(names)} frames can be decoded, first {first.path.name}: {first.what}"
@@ -154,48 +192,54 @@ def frame_files(folder: Path) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def _boxes(path: Path, id: str, settings: PictureSettings) -> npt.NDArray[np.float64] | None:
-    """Boxes (F, 4) of a recording, NaN where there is no face; None where the crop needs none."""
-    if settings.crop == "face":
-        if path.is_dir():
-            raise DataError(f"{path}: faces are searched in videos, not in folders of frames", "Set crop to whole.")
-        from mtpkdot.data.decode import iter_frames
-
-        return find_boxes((frame for _, frame in iter_frames(path)), FaceDetector(), settings.detect_every)
-    if settings.crop == "boxes":
-        assert settings.boxes is not None
-        boxes = _box_file(settings.boxes)
-        if id not in boxes:
-            raise DataError(f"{settings.boxes} has no box of {id}", "Add it, or set on_error to skip.")
-        return boxes_per_frame(boxes[id], _count(path))
-    return None
+def _rows(id: str, settings: PictureSettings) -> Boxes | None:
+    """The rows of a recording in the user's file of boxes; None where another crop needs none."""
+    if settings.boxes is None:
+        return None
+    boxes = _box_file(settings.boxes)
+    if id not in boxes:
+        raise DataError(f"{settings.boxes} has no box of {id}", "Add it, or set on_error to skip.")
+    return boxes[id]
 
 
-def _count(path: Path) -> int:
-    """Frames of a video, or of a folder."""
-    if path.is_dir():
-        return max(frame_files(path)) + 1
-    from mtpkdot.data.decode import frame_times
-
-    return len(frame_times(path))
+def _boxed(
+    frames: "Iterator[LazyFrame]", id: str, settings: PictureSettings
+) -> "Iterator[tuple[LazyFrame, Box | None]]":
+    """Frames of a video, each with its box where there is one; a frame waits until its box is known."""
+    if settings.crop != "face":
+        rows = _rows(id, settings)
+        for number, frame in enumerate(frames):
+            yield frame, None if rows is None else box_at(rows, number)
+        return
+    detector = open_detector(settings.detector, settings.min_score)
+    if settings.search == "causal":
+        causal = CausalSearch(detector, settings.detect_every)
+        for frame in frames:
+            yield frame, causal.update(frame.rgb)
+        return
+    smooth = SmoothSearch(detector, settings.detect_every)
+    waiting: deque[LazyFrame] = deque()
+    for frame in frames:
+        waiting.append(frame)
+        for box in smooth.update(frame.rgb):
+            yield waiting.popleft(), box
+    yield from zip(waiting, smooth.finish(), strict=True)
 
 
 @lru_cache(maxsize=2)
-def _box_file(path: str) -> dict[str, npt.NDArray[np.float64]]:
+def _box_file(path: str) -> dict[str, Boxes]:
     return read_boxes(Path(path))
 
 
-def _cut(
-    frame: Frame, number: int, boxes: npt.NDArray[np.float64] | None, settings: PictureSettings, path: Path
-) -> bytes:
-    """The JPEG file of one frame, empty where there is no box."""
+def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: PictureSettings, path: Path) -> bytes:
+    """The JPEG file of one frame; empty where it should have a box and has none."""
+    if box is None and settings.crop in ("face", "boxes"):
+        return b""
+    frame = picture()
     height, width = frame.shape[:2]
-    if boxes is not None:
-        row = boxes[min(number, len(boxes) - 1)]
-        if not np.isfinite(row).all():
-            return b""
+    if box is not None:
         try:
-            frame = crop(frame, Box(*map(float, row)), settings.size, settings.margin)
+            frame = crop(frame, box, settings.size, settings.margin, settings.align)
         except DataError as error:
             raise DataError(f"{path}, frame {number} from 0: {error.what}", error.step) from error
     elif settings.crop == "centre":

@@ -72,8 +72,9 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     on where it was. A process that finds another one at work waits for it. A finished store is not written to.
 
     Raises:
-        DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored. Or a script
-            without `if __name__ == '__main__':` that starts processes.
+        DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored.
+        DataConfigError: settings that no recording can be converted with, or a script without
+            `if __name__ == '__main__':` that starts processes.
     """
     _check(inventory, preparation)
     folder = preparation.folder
@@ -313,6 +314,8 @@ def _convert_one(preparation: Preparation, recording: Recording, source: str) ->
     """Convert and store a recording; a problem with its files is returned, since it may be skipped."""
     try:
         content = preparation.convert(recording)
+    except DataConfigError:  # no file of the recording is to blame, and no other one would be converted
+        raise
     except DataError as error:
         return error
     damage = next((problem for problem in content.problems if problem.fatal), None)

@@ -7,13 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
 from mtpkdot.data.prepare import Preparation
 from mtpkdot.data.prepared import Content
 from mtpkdot.data.recordings import Inventory, Problem, Recording
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
+
+DATA = Path(os.environ.get("MTPKDOT_TEST_DATA", "")).absolute()
+CLIPS, YUNET = DATA / "clips", DATA / "weights" / "yunet_n_320_320.onnx"
+needs_clips = pytest.mark.skipif(
+    not os.environ.get("MTPKDOT_TEST_DATA") or not CLIPS.is_dir(),
+    reason="MTPKDOT_TEST_DATA names no folder of real data",
+)
+needs_yunet = pytest.mark.skipif(
+    not os.environ.get("MTPKDOT_TEST_DATA") or not YUNET.is_file(),
+    reason="MTPKDOT_TEST_DATA names no folder with weights of YuNet",
+)
+needs_cascade = pytest.mark.skipif(
+    not hasattr(cv2, "CascadeClassifier"), reason=f"OpenCV {cv2.__version__} has no cascades"
+)
 
 TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
 
@@ -66,7 +82,10 @@ def digests(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns a text file into a recording; `bad` is damaged, `9 scratched` a little; `deadly` ends the process."""
+    """Turns a text file into a recording.
+
+    `bad` is damaged, `9 scratched` a little; `deadly` ends the process; `unwanted` is a mistake in the call.
+    """
 
     seconds: float = 0.0
     factor: int = 1
@@ -77,6 +96,8 @@ class Reader:
         text = path.read_text()
         if text == "bad":
             raise DataError(f"{recording.files['pictures']} is bad", "Make it good.")
+        if text == "unwanted":
+            raise DataConfigError("the reader reads nothing of the kind", "Take another one.")
         if text == "deadly":
             os._exit(9)
         number, _, damage = text.partition(" ")

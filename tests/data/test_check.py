@@ -3,10 +3,13 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from mtpkdot.data import AffWild2, BioVid
 from mtpkdot.data.check import Report, check
 from mtpkdot.data.pictures import PictureSettings
 from mtpkdot.data.recordings import Inventory, Problem
+from mtpkdot.errors import DataConfigError
 from tests.data.helpers import complaint
 from tests.data.media_helpers import copied, found, plan, put, raw
 
@@ -62,6 +65,15 @@ def test_several_processes_find_the_same(tmp_path):
         assert (report.decoded, report.usable, report.lost) == (8, 7, 1)
     (root / "r5").write_text("deadly")
     assert "a process was killed" in complaint(lambda: check(data))
+
+
+def test_a_mistake_in_the_call_is_no_damage_of_a_file(tmp_path):
+    root = raw(tmp_path / "raw")
+    (root / "r2").write_text("unwanted")
+    for workers in (1, 2):
+        preparation = plan(root, tmp_path, workers=workers)
+        with pytest.raises(DataConfigError, match="the reader reads nothing of the kind"):
+            check(SimpleNamespace(inventory=lambda: found(root), preparation=preparation))
 
 
 def test_names_are_told_as_they_are():

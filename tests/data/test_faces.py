@@ -1,24 +1,20 @@
-"""Faces are found where there are some and nowhere else; crops are square, padded and free of false patterns."""
+"""A face is followed as its looks say, with those that come later or without; crops are square and exact."""
 
-import os
-from pathlib import Path
-
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtpkdot.data.decode import iter_frames
-from mtpkdot.data.faces import Box, FaceDetector, boxes_per_frame, centre_box, crop, find_boxes, read_boxes
-from mtpkdot.data.jpegs import read_jpeg
-from tests.data.helpers import complaint, quick, write_text
+from mtpkdot.data.boxes import Box
+from mtpkdot.data.decode import iter_frames, iter_lazy_frames
+from mtpkdot.data.faces import CausalSearch, SmoothSearch, centre_box, crop, find_boxes
+from tests.data.helpers import complaint, quick
+from tests.data.media_helpers import CLIPS, needs_clips
 
-CLIPS = Path(os.environ.get("MTPKDOT_TEST_DATA", "")) / "clips"
-needs_clips = pytest.mark.skipif(
-    not os.environ.get("MTPKDOT_TEST_DATA") or not CLIPS.is_dir(),
-    reason="MTPKDOT_TEST_DATA names no folder of real data",
-)
-HEADER = "recording,frame,left,top,width,height\n"
+SEARCHES = {"every": st.integers(1, 6), "hold": st.integers(0, 20), "confirm": st.integers(1, 4)}
+# 0 is a frame without a face.
+COURSES = st.lists(st.sampled_from([0, 10, 12, 20, 21, 120]), max_size=60)
 
 
 class Script:
@@ -75,23 +71,101 @@ def test_steps_that_make_no_sense_are_refused():
             find([1], **options)
 
 
-def test_an_empty_picture_has_no_face():
-    detector = FaceDetector()
-    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
-    for frame in (np.zeros((120, 160, 3), np.uint8), noise, np.full((8, 5, 3), 90, np.uint8)):
-        assert detector.detect(frame) is None
+def reference_boxes(values, every, hold, confirm):
+    """Boxes (n, 4) from all looks of a recording at once."""
+    looks = values[::every]
+    found = np.flatnonzero(looks)
+    boxes = np.array([[v, 2 * v, 50, 60] for v in looks if v], float).reshape(-1, 4)
+    result = np.full((len(values), 4), np.nan)
+    for part in np.split(np.arange(len(found)), np.flatnonzero(np.diff(found) * every > max(hold + 1, every)) + 1):
+        if len(part) == 0 or len(part) < min(confirm, len(looks)):
+            continue
+        padded = np.pad(boxes[part], ((1, 1), (0, 0)), mode="edge")
+        median = np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
+        padded = np.pad(median, ((1, 1), (0, 0)), mode="edge")
+        smooth = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
+        half, first, last = (every - 1) // 2, found[part[0]], found[part[-1]]
+        begin = first * every - half if first else 0
+        end = len(values) if last == len(looks) - 1 else last * every + half + 1
+        for column in range(4):
+            result[begin:end, column] = np.interp(np.arange(begin, end), found[part] * every, smooth[:, column])
+    return result
 
 
-@needs_clips
-def test_the_nearer_of_several_faces_is_kept():
-    frame = read_jpeg(CLIPS / "faces" / "multi_face.jpg").permute(1, 2, 0).numpy()
-    twice = np.concatenate([frame, frame], axis=1)
-    detector = FaceDetector(longest=640, smallest=0.1)
-    alone = detector.detect(frame)
-    right = Box(alone.left + frame.shape[1], alone.top, alone.width, alone.height)
-    kept = detector.detect(twice, near=right)
-    assert kept.left > frame.shape[1]
-    assert detector.detect(twice, near=Box(alone.left, alone.top, alone.width, alone.height)).left < frame.shape[1]
+@quick
+@given(COURSES, st.fixed_dictionaries(SEARCHES))
+def test_box_after_box_is_what_all_looks_together_say(values, options):
+    np.testing.assert_allclose(find(values, **options), reference_boxes(values, **options), rtol=1e-12)
+
+
+@quick
+@given(COURSES, st.fixed_dictionaries(SEARCHES))
+def test_a_box_is_known_a_few_looks_after_its_frame(values, options):
+    search, decided = SmoothSearch(Script(), **options), 0
+    apart = max(options["hold"] + 1, options["every"])
+    for number, value in enumerate(values):
+        decided += len(search.update(np.full((1, 1, 3), value, np.uint8)))
+        assert decided <= number + 1
+        # Until it is confirmed, or until two finds more are there for it to be smoothed with.
+        assert number + 1 - decided <= (max(options["confirm"], 3) + 1) * apart + options["every"]
+    assert decided + len(search.finish()) == len(values)
+
+
+def causal(values, **options):
+    search = CausalSearch(Script(), **options)
+    return [search.update(np.full((1, 1, 3), value, np.uint8)) for value in values]
+
+
+@quick
+@given(COURSES, COURSES, st.fixed_dictionaries(SEARCHES))
+def test_without_looking_ahead_what_follows_changes_nothing(values, after, options):
+    assert causal(values + after, **options)[: len(values)] == causal(values, **options)
+
+
+@quick
+@given(COURSES, st.fixed_dictionaries(SEARCHES))
+def test_without_looking_ahead_a_box_is_the_middle_of_finds_that_were_there(values, options):
+    for number, box in enumerate(causal(values, **options)):
+        lately = [value for value in values[: number + 1 : options["every"]] if value][-3:]
+        if box is not None:
+            assert min(lately) <= box.left <= max(lately)
+            assert (box.top, box.width, box.height) == (2 * box.left, 50, 60)
+
+
+@pytest.mark.parametrize(
+    ("seen", "options", "expected"),
+    [
+        ("xxxx..xxxx", {"every": 1, "hold": 2}, "xxxxxxxxxx"),
+        ("xxxx...xxx", {"every": 1, "hold": 2}, "xxxxxx..xx"),
+        ("....x.....", {"every": 1, "hold": 2}, ".........."),
+        ("....x.....", {"every": 1, "hold": 2, "confirm": 1}, "....xxx..."),
+        # What the very first look sees is not waited for.
+        ("x", {"every": 1}, "x"),
+        ("x.........", {"every": 1, "hold": 2}, "x........."),
+        ("..........xxxxxxxxxx", {"every": 5, "hold": 0}, "...............xxxxx"),
+        ("xxxxxxxxx...........", {"every": 5, "hold": 0}, "xxxxxxxxxx.........."),
+    ],
+)
+def test_without_looking_ahead_a_face_begins_when_it_is_confirmed_and_ends_after_hold(seen, options, expected):
+    boxes = causal([30 if mark == "x" else 0 for mark in seen], **options)
+    assert "".join(".x"[box is not None] for box in boxes) == expected
+
+
+def test_without_looking_ahead_one_wild_find_does_not_move_a_box():
+    assert causal([20, 20, 20, 200, 20, 20], every=1) == [Box(20, 40, 50, 60)] * 6
+
+
+@pytest.mark.parametrize("kind", [SmoothSearch, CausalSearch])
+def test_only_pictures_that_are_looked_at_are_made(kind):
+    made, search = [], kind(Script(), every=4)
+
+    def picture(number):
+        made.append(number)
+        return np.full((2, 2, 3), 9, np.uint8)
+
+    for number in range(10):
+        search.update(lambda number=number: picture(number))
+    assert made == [0, 4, 8]
 
 
 @needs_clips
@@ -104,67 +178,27 @@ def test_the_nearer_of_several_faces_is_kept():
         ("grid/swiz3n.mpg", 1.0, 1.0),
     ],
 )
-def test_faces_of_real_clips(name, least, most):
-    boxes = find_boxes((frame for _, frame in iter_frames(CLIPS / name)), FaceDetector())
+def test_faces_of_real_clips(detector, name, least, most):
+    boxes = find_boxes((frame.rgb for frame in iter_lazy_frames(CLIPS / name)), detector)
     assert least <= np.mean(~np.isnan(boxes[:, 0])) <= most
 
 
 @needs_clips
 @pytest.mark.parametrize(("name", "first", "last"), [("face_noface.mov", 0, 72), ("noface_face.mov", 97, 168)])
-def test_a_face_that_comes_or_goes_does_so_at_the_right_time(name, first, last):
-    boxes = find_boxes((frame for _, frame in iter_frames(CLIPS / "faces" / name)), FaceDetector())
+def test_a_face_that_comes_or_goes_does_so_at_the_right_time(detector, name, first, last):
+    boxes = find_boxes((frame.rgb for frame in iter_lazy_frames(CLIPS / "faces" / name)), detector)
     there = np.flatnonzero(~np.isnan(boxes[:, 0]))
     assert abs(there[0] - first) <= 5
     assert abs(there[-1] - last) <= 5
     assert len(there) == there[-1] - there[0] + 1
 
 
-@pytest.fixture
-def csv(tmp_path):
-    return lambda text: write_text(tmp_path / "boxes.csv", HEADER + text)
-
-
-def test_boxes_of_the_user_are_spread_over_the_frames(csv):
-    boxes = read_boxes(csv("007,4,20,0,10,10\n007,0,0,0,10,30\nb,,1,2,3,4\nc,-1,1,2,3,4\n"))
-    assert list(boxes) == ["007", "b", "c"]
-    spread = boxes_per_frame(boxes["007"], 6)
-    np.testing.assert_allclose(spread[:5, 0], [0, 5, 10, 15, 20])
-    np.testing.assert_allclose(spread[:5, 3], [30, 25, 20, 15, 10])
-    assert np.isnan(spread[5]).all()
-    for whole in ("b", "c"):
-        np.testing.assert_array_equal(boxes_per_frame(boxes[whole], 3), [[1, 2, 3, 4]] * 3)
-
-
-def test_an_empty_box_ends_a_face_and_keeps_the_frames_beside_it(csv):
-    boxes = read_boxes(csv("a,0,1,1,5,5\na,2,1,1,5,5\na,3,,,,\na,6,1,1,5,5\n"))
-    assert present(boxes_per_frame(boxes["a"], 8)) == "xxx...x."
-    assert present(boxes_per_frame(boxes["a"], 2)) == "xx"
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("a,0,1,2,x,4\n", "line 2: width 'x' is no number"),
-        ("a,0,1,2,3,4\na,1,1,2,0,4\n", "line 3: the box is 0 x 4 pixels"),
-        ("a,0,1,2,,4\n", "line 2: a part of the box is missing"),
-        ("a,0.5,1,2,3,4\n", "line 2: frame 0.5 is no frame"),
-        ("a,-2,1,2,3,4\n", "line 2: frame -2 is no frame"),
-        ("a,0,1,2,3,4\na,0,1,2,3,4\n", "line 3: a has another row"),
-        ("a,0,1,2,3,4\na,,1,2,3,4\n", "line 3: a has another row"),
-        (",0,1,2,3,4\n", "line 2: no recording"),
-        ("a,0,1,2,inf,4\n", "line 2: width"),
-    ],
-)
-def test_a_wrong_row_is_named(csv, text, problem):
-    path = csv(text)
-    message = complaint(lambda: read_boxes(path))
-    assert str(path) in message
-    assert problem in message
-
-
-def test_a_missing_column_is_named(tmp_path):
-    path = write_text(tmp_path / "boxes.csv", "recording,frame,left,top,width\na,0,1,2,3\n")
-    assert "lacks the column 'height'" in complaint(lambda: read_boxes(path))
+@needs_clips
+def test_frames_that_wait_keep_their_pictures():
+    path = CLIPS / "grid" / "bbaf2n.mpg"
+    for frame, (time, picture) in zip(list(iter_lazy_frames(path)), iter_frames(path), strict=True):
+        assert frame.time == time
+        np.testing.assert_array_equal(frame.rgb(), picture)
 
 
 def test_a_crop_of_its_own_size_is_the_picture_itself():
@@ -212,6 +246,60 @@ def test_any_box_gives_a_square_or_a_clear_refusal(left, top, width, height, mar
         assert (cut == 7).all()
     else:
         assert "does not fit" in complaint(lambda: crop(frame, box, size, margin))
+
+
+def reference_crop(frame, box, size, margin):
+    """The same by an index for every row and column; repeated indices repeat the edge."""
+    side = max(box.width, box.height) * (1 + 2 * margin)
+    pixels = max(1, round(side))
+    left = round(box.left + box.width / 2 - side / 2)
+    top = round(box.top + box.height / 2 - side / 2)
+    rows, columns = (
+        np.clip(np.arange(start, start + pixels), 0, length - 1)
+        for start, length in ((top, frame.shape[0]), (left, frame.shape[1]))
+    )
+    how = cv2.INTER_AREA if size < pixels else cv2.INTER_LINEAR
+    return cv2.resize(frame[rows[:, None], columns], (size, size), interpolation=how)
+
+
+@settings(quick, max_examples=300)
+@given(st.data(), st.integers(1, 50), st.integers(1, 50), st.integers(0, 7))
+def test_pixels_are_those_of_an_index_for_every_row_and_column(data, height, width, layout):
+    # Frames come as views as well: mirrored, turned, or with rows that lie apart.
+    frame = np.random.default_rng(height).integers(0, 255, (height + 3, width + 3, 3), np.uint8)[1:-2, 2:-1]
+    frame = frame[:: -1 if layout & 1 else 1, :: -1 if layout & 2 else 1]
+    frame = frame.transpose(1, 0, 2) if layout & 4 else frame
+    height, width = frame.shape[:2]
+    w, h = data.draw(st.floats(0.2, 1.2 * width)), data.draw(st.floats(0.2, 1.2 * height))
+    left = data.draw(st.floats(-w, width, exclude_min=True, exclude_max=True))
+    top = data.draw(st.floats(-h, height, exclude_min=True, exclude_max=True))
+    box, margin, size = Box(left, top, w, h), data.draw(st.floats(0, 1)), data.draw(st.integers(1, 40))
+    np.testing.assert_array_equal(crop(frame, box, size, margin), reference_crop(frame, box, size, margin))
+
+
+def wave(height, width, degrees=0.0):
+    """A smooth picture, turned clockwise around its middle."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    u, v = c * x + s * y, c * y - s * x
+    values = [128 + 60 * np.sin(u / 9) + 60 * np.cos(v / 13), 128 + 90 * np.sin(u / 15), 128 + 90 * np.sin(v / 11)]
+    return np.stack(values, axis=2).round().astype(np.uint8)
+
+
+@quick
+@given(st.floats(-180, 180), st.sampled_from([20, 60, 90]))
+def test_a_tilted_box_is_cut_out_upright(roll, size):
+    box = Box(70, 45, 60, 60, roll)
+    cut = crop(wave(150, 200, roll), box, size, margin=0, upright=True).astype(int)
+    assert np.abs(cut - crop(wave(150, 200), box, size, margin=0).astype(int)).max() <= 3
+    np.testing.assert_array_equal(crop(wave(150, 200), box, size), crop(wave(150, 200), Box(70, 45, 60, 60), size))
+
+
+def test_beyond_the_picture_the_edge_of_a_tilted_box_is_repeated_too():
+    frame = np.full((40, 60, 3), 7, np.uint8)
+    for left, top in ((-9, -9), (55, 35), (-9, 35), (20, 20)):
+        assert (crop(frame, Box(left, top, 10, 10, 30), 16, margin=0.5, upright=True) == 7).all()
 
 
 def test_a_box_that_encloses_nothing_is_our_mistake():

@@ -1,15 +1,23 @@
 """Frames are found, cut and kept as the settings say; what is missing is repeated or masked."""
 
+from fractions import Fraction
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtpkdot.data.boxes import Box
+from mtpkdot.data.decode import LazyFrame, iter_frames
+from mtpkdot.data.detectors import open_detector
+from mtpkdot.data.faces import CausalSearch, crop, find_boxes
 from mtpkdot.data.jpegs import decode_jpegs, encode_jpeg
 from mtpkdot.data.pictures import PictureSettings, fill_frames, frame_files, read_pictures, read_present
-from tests.data.helpers import complaint, quick
-from tests.data.media_helpers import decoded, image
+from mtpkdot.data.synthetic.writing import write_video
+from tests.data.helpers import complaint, quick, write_text
+from tests.data.media_helpers import CLIPS, YUNET, decoded, image, needs_clips, needs_yunet
 
 
 def folder_of(path, numbers, size=(32, 48)):
@@ -54,6 +62,54 @@ def test_boxes_say_where_to_cut_and_where_nothing_is(tmp_path):
     boxes.write_text("recording,frame,left,top,width,height\na,-1,400,8,16,16\n")
     other = PictureSettings(size=16, crop="boxes", boxes=str(boxes), margin=0.1)
     assert other.plain() != {**settings.plain(), "margin": 0.1}
+
+
+def stored(pictures):
+    """The JPEG file of every frame; empty for an absent one."""
+    return [pictures.jpegs[a:b].tobytes() for a, b in zip(pictures.offsets, pictures.offsets[1:], strict=False)]
+
+
+@needs_clips
+@pytest.mark.parametrize("name", ["noface_face.mov", "face_noface.mov"])
+@pytest.mark.parametrize("search", ["smooth", "causal"])
+def test_faces_are_cut_where_the_search_sees_them(monkeypatch, detector, name, search):
+    made, path = [], CLIPS / "faces" / name
+    rgb = LazyFrame.rgb
+    monkeypatch.setattr(LazyFrame, "rgb", lambda frame: made.append(frame.time) or rgb(frame))
+    monkeypatch.setattr("mtpkdot.data.pictures.open_detector", lambda *_: detector)
+    pictures = read_pictures(path, "a", PictureSettings(crop="face", search=search, size=64, margin=0.1))
+    files = stored(pictures)
+    # One conversion for a look, and one for a cut.
+    assert len(made) == -(-len(files) // 5) + sum(map(bool, files))
+    times, frames = zip(*iter_frames(path), strict=True)
+    np.testing.assert_array_equal(pictures.times, times)
+    if search == "smooth":
+        boxes = [None if np.isnan(row[0]) else Box(*row) for row in find_boxes(frames, detector)]
+    else:
+        causal = CausalSearch(detector)
+        boxes = [causal.update(frame) for frame in frames]
+    expected = [
+        b"" if box is None else encode_jpeg(crop(frame, box, 64, 0.1), 95)
+        for frame, box in zip(frames, boxes, strict=True)
+    ]
+    assert files == expected
+
+
+@needs_clips
+@needs_yunet
+def test_a_face_is_turned_upright_where_that_is_asked_for(tmp_path):
+    clip = next(frame for _, frame in iter_frames(CLIPS / "faces" / "single_face.mp4"))
+    matrix = cv2.getRotationMatrix2D((clip.shape[1] / 2, clip.shape[0] / 2), 25, 1)
+    tilted = cv2.warpAffine(clip, matrix, clip.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    path = tmp_path / "tilted.mp4"
+    write_video(path, [np.stack([tilted] * 4)], None, Fraction(25))
+    detector, rolls = open_detector(str(YUNET)), {}
+    for align in (False, True):
+        settings = PictureSettings(crop="face", size=240, margin=0.4, detector=str(YUNET), align=align)
+        first = decode_jpegs(stored(read_pictures(path, "a", settings))[:1], "x")[0]
+        rolls[align] = abs(detector.detect(first.permute(1, 2, 0).numpy()).roll)
+    assert rolls[False] > 15
+    assert rolls[True] < 8
 
 
 def test_a_box_outside_the_picture_is_told_with_its_file(tmp_path):
@@ -117,7 +173,37 @@ def test_absent_frames_are_filled_as_said(present, wanted):
         assert repeat == (earlier[-1] if earlier else there[0] if there else -1)
 
 
-@pytest.mark.parametrize("wrong", [{"size": 4}, {"quality": 0}, {"crop": "boxes"}, {"boxes": "a.csv"}, {"margin": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 4},
+        {"quality": 0},
+        {"crop": "boxes"},
+        {"boxes": "a.csv"},
+        {"margin": -1},
+        {"detector": "net.onnx"},
+        {"crop": "centre", "search": "causal"},
+        {"crop": "face", "align": True},
+        {"crop": "face", "min_score": 0.9},
+        {"crop": "face", "detector": "net.onnx", "min_score": 70},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="pictures"):
         PictureSettings(**wrong)
+
+
+def test_the_detector_decides_what_is_stored_by_its_contents_and_defaults_by_nothing(tmp_path):
+    plain = PictureSettings(crop="face").plain()
+    assert not {"detector", "min_score", "search", "align"} & set(plain)
+    one, same, other = (
+        PictureSettings(crop="face", detector=str(write_text(tmp_path / name, text))).plain()
+        for name, text in (("a.onnx", "1"), ("b.onnx", "1"), ("c.onnx", "2"))
+    )
+    assert one == same
+    assert len({str(each) for each in (plain, one, other)}) == 3
+    for changed in ({"search": "causal"}, {"align": True}, {"min_score": 0.9}):
+        settings = PictureSettings(crop="face", detector=str(tmp_path / "a.onnx"), **changed)
+        assert settings.plain() == {**one, **changed}
+    missing = PictureSettings(crop="face", detector=str(tmp_path / "absent.onnx"))
+    assert f"{tmp_path / 'absent.onnx'} does not exist" in complaint(missing.plain)

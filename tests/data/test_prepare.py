@@ -15,7 +15,7 @@ from mtpkdot.cli.main import main
 from mtpkdot.data.prepare import Preparation, prepare, prepare_part
 from mtpkdot.data.prepared import Store, index_row
 from mtpkdot.data.recordings import Inventory, Problem, Recording, Span
-from mtpkdot.errors import DataError
+from mtpkdot.errors import DataConfigError, DataError
 from tests.data.helpers import complaint
 from tests.data.media_helpers import digests, found, plan, raw
 
@@ -241,6 +241,14 @@ def test_bad_recordings_stop_or_are_left_out_and_counted(root, tmp_path, capsys,
     assert "2 recordings left out, 2 problems, listed in" in capsys.readouterr().out
     (root / "r2").write_text("4")
     assert prepare(found(root), plan(root, tmp_path / "store", on_error="skip")).record["left_out"] == ["r5"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mistake_in_the_call_is_no_damage_that_could_be_skipped(root, tmp_path, workers):
+    (root / "r0").write_text("unwanted")
+    for run in (prepare, lambda *each: prepare_part(*each, 1, 1)):
+        with pytest.raises(DataConfigError, match=r"^the reader reads nothing of the kind\. Take another one\.$"):
+            run(found(root), plan(root, tmp_path / "store", workers=workers, on_error="skip"))
 
 
 def test_what_the_inventory_finds_stops_or_is_left_out(root, tmp_path):

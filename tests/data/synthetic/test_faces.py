@@ -6,6 +6,7 @@ import pytest
 
 from mtpkdot.data.synthetic.expressions import Expression, Pose, head_motion, neutral
 from mtpkdot.data.synthetic.faces import crop, placement, random_look, render, render_blocks
+from tests.data.media_helpers import needs_cascade
 
 
 def still(count, x=0.0, y=0.0, scale=1.0, roll=0.0):
@@ -103,6 +104,7 @@ def test_a_long_clip_drawn_in_blocks_is_the_same_clip():
     np.testing.assert_array_equal(few, whole[:70])
 
 
+@needs_cascade
 def test_the_face_cascade_finds_most_faces():
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     found = []
