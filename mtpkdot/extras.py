@@ -21,18 +21,30 @@ class MissingExtraError(ConfigError):
     """A package of an extra that is not installed."""
 
 
-def require(package: str) -> Any:
-    """Return a package of `PACKAGES`, imported.
+def require(package: str, *others: str) -> Any:
+    """Return a package of `PACKAGES`, imported; with several, the first.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: one is not installed; it names all that are not.
     """
-    name, extra, needing = PACKAGES[package]
+    missing = [name for name in (package, *others) if not _imports(name)]
+    if missing:
+        names = list(dict.fromkeys(PACKAGES[name][0] for name in missing))
+        extras = ",".join(dict.fromkeys(PACKAGES[name][1] for name in missing))
+        needing = PACKAGES[missing[0]][2] if len(missing) == 1 else "this"
+        verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
+        raise MissingExtraError(
+            f"{needing} needs {' and '.join(names)}, which {verb} not installed",
+            f"Install {them} with `pip install 'mtpkdot[{extras}]'`.",
+        )
+    return import_module(package)
+
+
+def _imports(package: str) -> bool:
     try:
-        return import_module(package)
+        import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise  # it is there, and something that it needs is not
-        raise MissingExtraError(
-            f"{needing} needs {name}, which is not installed", f"Install it with `pip install 'mtpkdot[{extra}]'`."
-        ) from error
+        return False
+    return True

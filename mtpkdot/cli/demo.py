@@ -1,6 +1,7 @@
 """`mtpkdot demo`: the first run, from raw video to a report."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +52,7 @@ def demo(argv: Sequence[str]) -> None:
 
 def _run(name: str, seed: int, place: Sequence[str]) -> None:
     """Generate, train and report, each in a folder of that name."""
-    for package in ("cv2", "av", "matplotlib"):
-        require(package)
+    require("cv2", "av", "matplotlib")
     from mtpkdot.cli.data_synthesize import synthesize
     from mtpkdot.cli.experiment import fit
     from mtpkdot.cli.report import report
@@ -63,8 +63,9 @@ def _run(name: str, seed: int, place: Sequence[str]) -> None:
     else:
         print(f"1/3 Generating people into {twin}", flush=True)
         synthesize(["biovid", str(twin), "--seed", str(seed), *_TWIN])
-    print(f"2/3 Training: mtpkdot fit {' '.join(['--config=configs/demo.yaml', *place])}", flush=True)
-    fit([f"--config={shipped.config('demo.yaml')}", *place])
+    config = shipped.config("demo.yaml")
+    print(f"2/3 Training: mtpkdot fit {shlex.join([f'--config={config}', *place])}", flush=True)
+    fit([f"--config={config}", *place])
     out = Path("reports", name)
     print(f"3/3 Writing the report into {out}", flush=True)
     report([str(Path("runs", name)), "--out", str(out)])

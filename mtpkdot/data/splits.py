@@ -36,7 +36,7 @@ class Split:
         folds: number of folds of `kfold`.
         fold: which fold or subject (loso) is tested, from 0; for `fold_column` a number of that column.
         validation: share of the remaining subjects that selects the epoch; disjoint from both other parts.
-        test: share of the subjects tested, for `holdout` without `test_subjects`.
+        test: share of the subjects tested, at least one of them, for `holdout` without `test_subjects`.
         test_subjects: subjects tested, for `holdout`.
         validation_subjects: subjects that select the epoch, instead of a random share.
         seed: seed of every random choice here; independent of the training seed.

@@ -73,7 +73,7 @@ def test_a_mistake_in_the_call_is_no_damage_of_a_file(tmp_path):
     for workers in (1, 2):
         preparation = plan(root, tmp_path, workers=workers)
         with pytest.raises(DataConfigError, match="the reader reads nothing of the kind"):
-            check(SimpleNamespace(inventory=lambda: found(root), preparation=preparation))
+            check(SimpleNamespace(inventory=lambda: found(root), preparation=preparation, examiner=lambda: None))
 
 
 def test_names_are_told_as_they_are():
