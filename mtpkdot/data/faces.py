@@ -110,7 +110,7 @@ class SmoothSearch(_Looks):
                 return boxes
             if len(self._finds) > _REACH:
                 boxes += self._present(self._finds[-1 - _REACH][0] + 1)
-            del self._finds[: -2 * _REACH - 2]
+            del self._finds[: -2 * _REACH - 1]
             return boxes
         if not self._finds:
             return self._absent(frame + 1)
