@@ -277,8 +277,7 @@ def _turned(frame: Frame, x: float, y: float, pixels: int, roll: float) -> Frame
     matrix = np.asarray(cv2.getRotationMatrix2D(centre, roll, 1.0), np.float64)
     matrix[:, 2] += (pixels - 1) / 2 - np.array(centre)
     around = _square(frame, left, top, reach)
-    flags, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
-    return np.asarray(cv2.warpAffine(around, matrix, (pixels, pixels), flags=flags, borderMode=border), np.uint8)
+    return np.asarray(cv2.warpAffine(around, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def _smooth(boxes: Boxes) -> Boxes:

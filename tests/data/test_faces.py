@@ -92,7 +92,7 @@ def reference_boxes(values, every, hold, confirm):
     return result
 
 
-@quick
+@settings(quick, max_examples=300)
 @given(COURSES, st.fixed_dictionaries(SEARCHES))
 def test_box_after_box_is_what_all_looks_together_say(values, options):
     np.testing.assert_allclose(find(values, **options), reference_boxes(values, **options), rtol=1e-12)
