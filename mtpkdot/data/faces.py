@@ -110,7 +110,7 @@ class SmoothSearch(_Looks):
                 return boxes
             if len(self._finds) > _REACH:
                 boxes += self._present(self._finds[-1 - _REACH][0] + 1)
-            del self._finds[: -2 * _REACH - 2]
+            del self._finds[: -2 * _REACH - 1]
             return boxes
         if not self._finds:
             return self._absent(frame + 1)
@@ -277,8 +277,7 @@ def _turned(frame: Frame, x: float, y: float, pixels: int, roll: float) -> Frame
     matrix = np.asarray(cv2.getRotationMatrix2D(centre, roll, 1.0), np.float64)
     matrix[:, 2] += (pixels - 1) / 2 - np.array(centre)
     around = _square(frame, left, top, reach)
-    flags, border = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
-    return np.asarray(cv2.warpAffine(around, matrix, (pixels, pixels), flags=flags, borderMode=border), np.uint8)
+    return np.asarray(cv2.warpAffine(around, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def _smooth(boxes: Boxes) -> Boxes:

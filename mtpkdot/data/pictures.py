@@ -248,19 +248,19 @@ def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: P
         import cv2
 
         shrinks = height > settings.size
-        frame = np.asarray(
-            cv2.resize(
-                frame, (settings.size, settings.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            ),
-            dtype=np.uint8,
-        )
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        frame = np.asarray(cv2.resize(frame, (settings.size, settings.size), interpolation=how), dtype=np.uint8)
     return encode_jpeg(frame, settings.quality)
 
 
 def _checked(pictures: Pictures, path: Path, settings: PictureSettings) -> Pictures:
     if not len(pictures.jpegs):
-        what = "no face is found in any frame" if settings.crop == "face" else "no frame has a box"
-        raise DecodeError(f"{path}: {what}", "Give boxes (pictures.crop: boxes), or set on_error to skip.")
+        what, step = "no frame has a box", "Correct its boxes, or set on_error to skip."
+        if settings.crop == "face":
+            other = "name a YuNet file (pictures.detector), " if settings.detector == HAAR else ""
+            what = "no face is found in any frame"
+            step = f"Look at the video, {other}give boxes (pictures.crop: boxes), or set on_error to skip."
+        raise DecodeError(f"{path}: {what}", step)
     return pictures
 
 

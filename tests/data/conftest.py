@@ -15,7 +15,12 @@ def study(tmp_path: Path) -> Study:
     return Study(tmp_path)
 
 
-@pytest.fixture(params=[pytest.param("haar", marks=needs_cascade), pytest.param(str(YUNET), marks=needs_yunet)])
+@pytest.fixture(
+    params=[
+        pytest.param("haar", marks=needs_cascade, id="haar"),
+        pytest.param(str(YUNET), marks=needs_yunet, id="yunet"),
+    ]
+)
 def detector(request: pytest.FixtureRequest) -> Detector:
     """A detector of faces, of every kind that can be had."""
     return open_detector(request.param)

@@ -92,7 +92,7 @@ def reference_boxes(values, every, hold, confirm):
     return result
 
 
-@quick
+@settings(quick, max_examples=300)
 @given(COURSES, st.fixed_dictionaries(SEARCHES))
 def test_box_after_box_is_what_all_looks_together_say(values, options):
     np.testing.assert_allclose(find(values, **options), reference_boxes(values, **options), rtol=1e-12)
@@ -151,8 +151,9 @@ def test_without_looking_ahead_a_face_begins_when_it_is_confirmed_and_ends_after
     assert "".join(".x"[box is not None] for box in boxes) == expected
 
 
-def test_without_looking_ahead_one_wild_find_does_not_move_a_box():
+def test_without_looking_ahead_one_wild_find_does_not_move_a_box_and_two_of_three_do():
     assert causal([20, 20, 20, 200, 20, 20], every=1) == [Box(20, 40, 50, 60)] * 6
+    assert [box.left for box in causal([10, 10, 10, 30, 30, 30], every=1)] == [10, 10, 10, 10, 30, 30]
 
 
 @pytest.mark.parametrize("kind", [SmoothSearch, CausalSearch])

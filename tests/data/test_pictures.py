@@ -17,7 +17,7 @@ from mtpkdot.data.jpegs import decode_jpegs, encode_jpeg
 from mtpkdot.data.pictures import PictureSettings, fill_frames, frame_files, read_pictures, read_present
 from mtpkdot.data.synthetic.writing import write_video
 from tests.data.helpers import complaint, quick, write_text
-from tests.data.media_helpers import CLIPS, YUNET, decoded, image, needs_clips, needs_yunet
+from tests.data.media_helpers import CLIPS, YUNET, decoded, image, needs_cascade, needs_clips, needs_yunet
 
 
 def folder_of(path, numbers, size=(32, 48)):
@@ -93,6 +93,14 @@ def test_faces_are_cut_where_the_search_sees_them(monkeypatch, detector, name, s
         for frame, box in zip(frames, boxes, strict=True)
     ]
     assert files == expected
+
+
+@needs_clips
+@needs_cascade
+def test_a_video_without_any_face_is_told_with_the_ways_out():
+    message = complaint(lambda: read_pictures(CLIPS / "faces" / "no_face.mp4", "a", PictureSettings(crop="face")))
+    assert f"{CLIPS / 'faces' / 'no_face.mp4'}: no face is found in any frame" in message
+    assert "pictures.detector" in message
 
 
 @needs_clips
