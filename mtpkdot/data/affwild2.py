@@ -26,6 +26,9 @@ from mtpkdot.errors import DataError
 
 VIDEO, AUDIO = "video", "audio"
 TARGETS = ["valence", "arousal"]
+_FINE = "Nothing, if so meant."
+_FEW_CROPS, _SHARE_OF_CROPS = 3, 0.05  # crops that may come after the last row: so many, or a share
+_FEWEST_CROPS = 0.5  # share of a recording's frames; below it, its crops are worth a word
 _SOUND_SLACK = 0.5  # seconds by which sound may end before the pictures without a word
 
 
@@ -51,7 +54,7 @@ class _Converter:
         numbered = crops if truth is None else len(truth)
         aligned = align(numbered, truth is not None, video)
         if aligned.remark is not None:
-            step = "Take the video from the data set again." if aligned.cut else "Nothing, if so meant."
+            step = "Take the video, or the annotations, from the data set again." if aligned.cut else _FINE
             problems.append(Problem(files["sound"], aligned.remark, step, fatal=aligned.cut))
         # A recording of the test list is predicted to its end.
         count = max(crops, aligned.shown)
@@ -64,6 +67,7 @@ class _Converter:
             problems += _silent(files["sound"], small["times"], len(sound) / self.sound_rate)
         offsets = np.pad(pictures.offsets, (0, max(0, count + 1 - len(pictures.offsets))), mode="edge")[: count + 1]
         small["offsets"] = offsets
+        problems += _faceless(files["pictures"], offsets, count)
         if truth is not None:
             small["valence"], small["arousal"] = truth[:count, 0].copy(), truth[:count, 1].copy()
         large["pictures"] = pictures.jpegs[: offsets[-1]]
@@ -89,7 +93,7 @@ class _Converter:
                 step = "Give a file with one of the channels, if it is to be heard."
                 problems += [Problem(path, what, step, fatal=False) for what in strange]
                 return times, np.round(sound * SOUND_SCALE).astype(np.int16)
-            what, step = "has no sound stream, so its recordings have no sound", "Nothing, if so meant."
+            what, step = "has no sound stream, so its recordings have no sound", _FINE
             problems.append(Problem(path, what, step, fatal=False))
         except DataError as error:
             problems.append(Problem.of(error, path))
@@ -213,7 +217,14 @@ class AffWild2(MediaData):
 
     def remarks(self) -> list[str]:
         """What a sample is, and what cannot be read."""
-        return [f"a sample is a window of {self.clips} clips, from {len(self.rows)} recordings", *super().remarks()]
+        frames = int(self._begins[-1])
+        absent = frames - sum(int(read_present(offsets).sum()) for offsets in self.offsets().values())
+        become = "repeat the one before" if self.missing_frames == "repeat" else "are masked"
+        return [
+            f"a sample is a window of {self.clips} clips, from {len(self.rows)} recordings",
+            *([f"{absent} of {frames} frames have no crop and {become}"] if absent else []),
+            *super().remarks(),
+        ]
 
     @property
     def unit(self) -> str:
@@ -327,9 +338,15 @@ class AffWild2(MediaData):
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
         """The challenge's file: image_location, valence, arousal, one row per frame of the test list, in its order.
 
-        Frames that are listed and lie beyond the end of a recording are predicted as its last one.
+        Frames that are listed and lie beyond the end of a recording are predicted as its last one. Values outside
+        [-1, 1] are set to the nearer end, and how many is printed.
         """
         place, source = self._frames_of(index)
+        for name, values in zip(TARGETS, output.abs().T > 1, strict=True):
+            if outside := int(values.numpy()[source].sum()):
+                print(
+                    f"{name}: {outside} of {len(source)} predictions to submit are outside [-1, 1] and set to its ends"
+                )
         predicted = np.full((self._begins[-1], 2), np.nan, dtype=np.float32)
         predicted[place] = output.clamp(-1, 1).numpy()[source]
         locations, values = [], []
@@ -346,14 +363,27 @@ class AffWild2(MediaData):
 
 
 def _unused(table: Path, rows: int, crops: int, count: int, video: bool) -> list[Problem]:
-    """What of the rows and crops of a recording is not used, as notes."""
+    """What of the rows and crops of a recording is not used; many crops without a row are a cut annotation."""
     found = []
     if count < rows:
         more = "which the raw video does not have either" if video else "and no raw video says more"
-        found.append(f"the last {rows - count} of {rows} rows have no picture, {more}")
+        what = f"the last {rows - count} of {rows} rows have no picture, {more}"
+        found.append(Problem(table, what, "They are not used.", fatal=False))
     if crops > rows:
-        found.append(f"{crops - rows} of {crops} crops come after the last of {rows} rows")
-    return [Problem(table, what, "Nothing; they are not used.", fatal=False) for what in found]
+        what = f"{crops - rows} of {crops} crops come after the last of {rows} rows"
+        cut = crops - rows > max(_FEW_CROPS, _SHARE_OF_CROPS * crops)
+        step = "Take the annotations from the data set again." if cut else "They are not used."
+        found.append(Problem(table, what, step, fatal=cut))
+    return found
+
+
+def _faceless(pictures: Path, offsets: IntArray, count: int) -> list[Problem]:
+    """A note where most frames of a recording have no crop."""
+    there = int(read_present(offsets).sum())
+    if there >= _FEWEST_CROPS * count:
+        return []
+    what = f"holds crops of {there} of {count} frames; the others repeat the one before, or are masked"
+    return [Problem(pictures, what, _FINE, fatal=False)]
 
 
 def _silent(path: Path, times: npt.NDArray[np.float64], seconds: float) -> list[Problem]:
@@ -362,7 +392,7 @@ def _silent(path: Path, times: npt.NDArray[np.float64], seconds: float) -> list[
     if not late:
         return []
     what = f"its sound ends at {seconds:.2f} s, before the last {late} of {len(times)} frames, which have none"
-    return [Problem(path, what, "Nothing, if so meant.", fatal=False)]
+    return [Problem(path, what, _FINE, fatal=False)]
 
 
 def _values(row: dict[str, Any]) -> npt.NDArray[np.float64]:

@@ -42,7 +42,7 @@ class Encoder(nn.Module):
         """Encode a batch.
 
         Args:
-            x: (B, T, *steps.shape), float32, or uint8 for pictures.
+            x: (B, T, *steps.shape), float32; pictures are RGB from 0 to 255, float32 or uint8.
             mask: (B, T) bool, True where the step is real. Masked steps may hold anything.
 
         Returns:

@@ -393,7 +393,7 @@ def tree(root, rows, crops, frames, rate, sounded=True, name="v.mp4"):
         (150, 150, 125, 25, 150, 30, "125 frames in 5.00 s for 150 numbered ones, which are 30 a second"),
         (125, 90, 150, 30, 125, 25, "150 frames in 5.00 s for 125 numbered ones, which are 25 a second"),
         (150, 150, 75, 15, 150, 30, "which are 30 a second"),
-        (110, 130, 150, 30, 110, 30, "150 frames for 110 numbered ones and ends 1.33 s after"),
+        (110, 112, 150, 30, 110, 30, "150 frames for 110 numbered ones and ends 1.33 s after"),
         (150, 149, 149, 30, 149, 30, "149 frames for 150 numbered ones and ends 0.03 s before"),
         (150, 100, 150, 30, 150, 30, None),
     ],

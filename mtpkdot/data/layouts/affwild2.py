@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from mtpkdot.data.layouts.affwild2_text import (
     FRAME,
     MEDIA,
@@ -90,12 +92,14 @@ def find(
     known = raw.keys() | {without_suffix(path.name, MEDIA) for path in empty}
     recordings = []
     lost = [name for name, number in times.items() if number > 1]
-    frames = 0
+    frames, valid = 0, Counter[str]()
     for name, group in sorted((name, group) for name, group in members if times[name] == 1):
         table = tables[group][name] if group in tables else None
         if table is not None:
             try:
-                frames += len(read_annotation(table))
+                values = read_annotation(table)
+                frames += len(values)
+                valid[group] += int(np.isfinite(values).all(axis=1).sum())
             except DataError as error:
                 problems.append(Problem.of(error, table))
                 lost.append(name)
@@ -118,7 +122,12 @@ def find(
     problems += problems_by_folder(spare, "has neither annotations nor a place on the test list", _FINE, fatal=False)
     sizes = Counter(str(recording.facts["set"]) for recording in recordings)
     counts = {f"{group} videos": (sizes[group], _EXPECTED.get(group)) for group in (*_SETS, "test")}
-    return Inventory(recordings, problems, counts | {"annotated frames": (frames, None)}, sorted(lost), asked)
+    for group in (group for group in _SETS if sizes[group] and not valid[group]):
+        folder = next(iter(tables[group].values())).parent
+        problems.append(Problem(folder, "has no valid label: every row of it is -5", _RESTORE))
+    counts |= {"annotated frames": (frames, None), "valid ones": (valid.total(), None)}
+    counts["recordings with a raw video"] = sum("sound" in one.files for one in recordings), len(recordings)
+    return Inventory(recordings, problems, counts, sorted(lost), asked)
 
 
 def _survey(root: Path, annotations: Path | None, crops: Path | None, videos: Path | None) -> _Places:
@@ -196,7 +205,7 @@ def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]
     tables: dict[str, dict[str, Path]] = {}
     for group, name in _SETS.items():
         if not (folder / name).is_dir():
-            problems.append(Problem(folder / name, "does not exist", "Unpack it there.", fatal=False))
+            problems.append(Problem(folder / name, "does not exist", "Unpack it there."))
             tables[group] = {}
             continue
         folders, files = ([one for one in them if one.lower().endswith(".txt")] for them in entries(folder / name))

@@ -91,6 +91,8 @@ def test_everything_is_found_wherever_it_was_unpacked(tmp_path, places):
         "validation videos": (1, 76),
         "test videos": (2, None),
         "annotated frames": (12, None),
+        "valid ones": (8, None),
+        "recordings with a raw video": (6, 6),
     }
 
 
@@ -175,13 +177,22 @@ def test_missing_crops_cost_the_recording_its_pictures(tree):
 def test_without_any_crops_or_videos_each_is_told_once(tmp_path):
     touch(tmp_path / "VA_Estimation_Challenge" / "Train_Set" / "a_left.txt", VALID)
     inventory = find(tmp_path)
-    assert len(said(inventory, True)) == 1
-    assert "holds no folder cropped_aligned/" in said(inventory, True)[0]
+    missing, crops = said(inventory, True)
+    assert "Validation_Set: does not exist" in missing
+    assert "holds no folder cropped_aligned/" in crops
     notes = said(inventory, False)
-    assert len(notes) == 3
-    for words in ("Validation_Set: does not exist", "holds no test list", "holds no raw videos"):
+    assert len(notes) == 2
+    for words in ("holds no test list", "holds no raw videos"):
         assert [line for line in notes if words in line]
     assert inventory.recordings[0].facts == {"set": "train", "video": "a"}
+
+
+def test_a_set_without_a_valid_label_is_a_problem(tree):
+    for path in (tree.sets / "Train_Set").iterdir():
+        touch(path, "valence,arousal\n-5,-5\n0.2,-5\n")
+    inventory = find(tree.root)
+    assert said(inventory, True) == [f"{tree.sets / 'Train_Set'}: has no valid label: every row of it is -5"]
+    assert inventory.counts["annotated frames"][0] > inventory.counts["valid ones"][0] > 0
 
 
 def test_a_missing_raw_video_is_a_note_and_an_empty_one_a_problem(tree):
