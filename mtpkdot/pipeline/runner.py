@@ -269,7 +269,10 @@ class Run:
         alone.enter_context(stored.exclusively(f"{title}: another process trains it, waiting for the result"))
         if stored.exists():
             since = f", though {job.note} since it was trained" if job.note else ""
-            print(f"{title}: taken from {stored.folder}{since}", flush=True)
+            # A logger sees nothing of what is not trained.
+            asked = self.config["trainer"]["logger"] not in (None, True, False)
+            curves = f"; its curves are in {stored.folder / 'logs'} alone" if asked else ""
+            print(f"{title}: taken from {stored.folder}{since}{curves}", flush=True)
             return False
         self._check_upstream(job.stage)
         if job.note:
