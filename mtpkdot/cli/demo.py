@@ -1,7 +1,6 @@
 """`mtpkdot demo`: the first run, from raw video to a report."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from mtpkdot.errors import ConfigError
 from mtpkdot.extras import require
 
 _TEXT = """Show on generated data what the method is for: write a twin of BioVid (raw video and signals of invented
-people) into data/demo, train every stage on it, and report into reports/demo. It takes three minutes on two processor
-cores; the same command goes on where it was interrupted."""
+people) into data/demo, train every stage on it, and report into reports/demo. It takes two to three minutes on two
+processor cores; the same command goes on where it was interrupted."""
 
 # Arguments of `mtpkdot data synthesize biovid`: 16 people are tested, 10 select the epochs, 24 train.
 _TWIN = ["--subjects", "50", "--clips", "5", "--classes", "BL1", "PA4", "--size", "96"]
@@ -63,9 +62,8 @@ def _run(name: str, seed: int, place: Sequence[str]) -> None:
     else:
         print(f"1/3 Generating people into {twin}", flush=True)
         synthesize(["biovid", str(twin), "--seed", str(seed), *_TWIN])
-    config = shipped.config("demo.yaml")
-    print(f"2/3 Training: mtpkdot fit {shlex.join([f'--config={config}', *place])}", flush=True)
-    fit([f"--config={config}", *place])
+    print(f"2/3 Training: mtpkdot fit {' '.join(['--config=configs/demo.yaml', *place])}", flush=True)
+    fit([f"--config={shipped.config('demo.yaml')}", *place])
     out = Path("reports", name)
     print(f"3/3 Writing the report into {out}", flush=True)
     report([str(Path("runs", name)), "--out", str(out)])
