@@ -54,8 +54,8 @@ class _Converter:
         numbered = crops if truth is None else len(truth)
         aligned = align(numbered, truth is not None, video)
         if aligned.remark is not None:
-            step = "Take the video, or the annotations, from the data set again." if aligned.cut else _FINE
-            problems.append(Problem(files["sound"], aligned.remark, step, fatal=aligned.cut))
+            step = "Take the video, or the annotations, from the data set again." if aligned.unclear else _FINE
+            problems.append(Problem(files["sound"], aligned.remark, step, fatal=aligned.unclear))
         # A recording of the test list is predicted to its end.
         count = max(crops, aligned.shown)
         if truth is not None:

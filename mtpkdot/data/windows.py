@@ -10,7 +10,7 @@ Times = npt.NDArray[np.float64]
 USUAL_RATE = 30.0
 """Frames per second, where nothing says it."""
 
-# Frames by which a video may end early before it counts as cut off: a few, or a share.
+# Frames by which a video may be shorter or longer without further question: a few, or a share.
 _FEW, _SHARE = 3, 0.005
 # Frames per second at which videos are recorded.
 _RATES = np.array([10, 12, 12.5, 15, 20, 24 / 1.001, 24, 25, 30 / 1.001, 30, 48, 50, 60 / 1.001, 60])
@@ -25,13 +25,13 @@ class Alignment:
         times: (n,) seconds.
         shown: how many of them the video has.
         remark: how the counts differ and what was done about it; None where they agree.
-        cut: whether the video ends so early that frames with a number have none of its sound.
+        unclear: whether the counts differ by more than a tolerance, and no usual rate explains it.
     """
 
     times: Times
     shown: int
     remark: str | None = None
-    cut: bool = False
+    unclear: bool = False
 
 
 def align(count: int, whole: bool, video: Times | None) -> Alignment:
@@ -75,7 +75,7 @@ def align(count: int, whole: bool, video: Times | None) -> Alignment:
         return Alignment(times, frames)
     more = f"{differ * step:.2f} s {'after' if frames > count else 'before'} the last of them"
     remark = f"has {frames} frames for {count} numbered ones and ends {more}: taken by number"
-    return Alignment(times, frames, remark, cut=frames < count and differ > max(_FEW, _SHARE * count))
+    return Alignment(times, frames, remark, unclear=differ > max(_FEW, _SHARE * count))
 
 
 def frame_step(times: Times) -> float:

@@ -393,7 +393,7 @@ def tree(root, rows, crops, frames, rate, sounded=True, name="v.mp4"):
         (150, 150, 125, 25, 150, 30, "125 frames in 5.00 s for 150 numbered ones, which are 30 a second"),
         (125, 90, 150, 30, 125, 25, "150 frames in 5.00 s for 125 numbered ones, which are 25 a second"),
         (150, 150, 75, 15, 150, 30, "which are 30 a second"),
-        (110, 112, 150, 30, 110, 30, "150 frames for 110 numbered ones and ends 1.33 s after"),
+        (147, 149, 150, 30, 147, 30, "150 frames for 147 numbered ones and ends 0.10 s after"),
         (150, 149, 149, 30, 149, 30, "149 frames for 150 numbered ones and ends 0.03 s before"),
         (150, 100, 150, 30, 150, 30, None),
     ],
@@ -412,6 +412,14 @@ def test_every_row_lies_at_its_time_in_a_video_of_other_counts(
     assert not says or says in notes[0]
     assert not report.fatal
     assert data.samples.masks["audio"].sum() == -(-kept // SPAN)
+
+
+def test_a_raw_video_that_goes_on_long_after_the_rows_is_a_problem(tmp_path):
+    root = tree(tmp_path / "raw", 110, 112, 150, 30)
+    (problem,) = check(made(root, tmp_path / "store")).fatal
+    assert "150 frames for 110 numbered ones and ends 1.33 s after the last of them" in problem.what
+    (row,) = made(root, tmp_path / "store", on_error="skip").rows
+    np.testing.assert_allclose(row["times"], np.arange(110) / 30, atol=0.01)
 
 
 def test_a_raw_video_that_was_cut_is_a_problem_and_never_a_silent_minimum(tmp_path):
