@@ -161,7 +161,9 @@ def time_origin(container: InputContainer) -> float:
 
 
 def packets(container: InputContainer) -> Iterator[Packet]:
-    """Return the packets of all streams in the order of the file.
+    """Return the packets of all streams in the order of the file, and at last an empty one of each, which ends it.
+
+    Others that are empty stand for a picture that does not change: a decoder would take them for the end.
 
     Raises:
         CutOff: the file was cut off or lacks a part, of which FFmpeg itself says nothing.
@@ -180,7 +182,8 @@ def packets(container: InputContainer) -> Iterator[Packet]:
             raise CutOff("a part of the file is missing")
         if packet.pts is not None and packet.time_base:
             end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        yield packet
+        if packet.size or (packet.pts is None and packet.dts is None):
+            yield packet
     if expected - end > max(_SLACK, _SLACK_SHARE * expected):
         raise CutOff(f"the file ends at {end:.2f} s of {expected:.2f} s")
 

@@ -587,6 +587,18 @@ def test_sound_whose_length_is_a_guess_is_whole(tmp_path):
     assert len(read_sound(tmp_path / "a.aac", 16000)) / 16000 == pytest.approx(3, abs=0.1)
 
 
+def test_empty_packets_do_not_end_a_video(tmp_path):
+    # Theora writes them for pictures that do not change, and some recorders for those that they had no time for.
+    path = write(tmp_path / "clip.mp4", [ramp(number) for number in range(50)], codecs=("mpeg4", None))
+    whole, data = times(path), bytearray(path.read_bytes())
+    ends = data.index(b"stsz") + 16 + 4 * 50
+    data[ends - 40 : ends] = bytes(40)  # sizes of the last ten
+    path.write_bytes(data)
+    assert set(times(path)) < set(whole)
+    assert len(times(path)) == 40
+    assert frame_times(path).tolist() == times(path)
+
+
 @pytest.mark.parametrize("action", [times, video_info, lambda path: read_sound(path, 16000)])
 def test_what_is_no_media_file_is_named(tmp_path, action):
     cases = {"is empty (0 bytes)": b"", "cannot be opened": b"valence,arousal\n0.1,0.2\n" * 50}
