@@ -181,7 +181,9 @@ def packets(container: InputContainer) -> Iterator[Packet]:
         if packet.is_corrupt:
             raise CutOff("a part of the file is missing")
         if packet.pts is not None and packet.time_base:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            rate = packet.stream.average_rate if isinstance(packet.stream, av.VideoStream) else None
+            lasts = packet.duration * packet.time_base if packet.duration else 1 / rate if rate else 0
+            end = max(end, float(packet.pts * packet.time_base + lasts))
         if packet.size or (packet.pts is None and packet.dts is None):
             yield packet
     if expected - end > max(_SLACK, _SLACK_SHARE * expected):

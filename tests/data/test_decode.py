@@ -587,6 +587,13 @@ def test_sound_whose_length_is_a_guess_is_whole(tmp_path):
     assert len(read_sound(tmp_path / "a.aac", 16000)) / 16000 == pytest.approx(3, abs=0.1)
 
 
+@pytest.mark.parametrize("rate", [1, 2, 25])
+def test_the_last_of_few_pictures_a_second_lasts_as_long_as_the_others(tmp_path, rate):
+    # FLV keeps no durations of pictures, and its header counts that of the last.
+    path = write(tmp_path / "clip.flv", [ramp(number) for number in range(12)], rate=rate, codecs=("flv", None))
+    assert times(path) == pytest.approx(np.arange(12) / rate, abs=2e-3)
+
+
 def test_empty_packets_do_not_end_a_video(tmp_path):
     # Theora writes them for pictures that do not change, and some recorders for those that they had no time for.
     path = write(tmp_path / "clip.mp4", [ramp(number) for number in range(50)], codecs=("mpeg4", None))
