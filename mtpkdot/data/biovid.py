@@ -72,9 +72,12 @@ class _Converter:
         except DataError as error:
             content.problems.append(Problem.of(error, recording.files["table"]))
             return content
-        if len(read.times) + _SLACK < LENGTH * SIGNAL_RATE:
-            content.problems.append(_short(recording.files["table"], float(read.times[-1]) + 1 / read.rate))
-        content.facts |= {"signal_start": float(read.times[0]), "signal_rate": read.rate}
+        begin, end = float(read.times[0]), float(read.times[-1]) + 1 / read.rate
+        if end + _SLACK / SIGNAL_RATE < LENGTH:
+            content.problems.append(_short(recording.files["table"], end))
+        if begin > _SLACK / SIGNAL_RATE:
+            content.problems.append(_late(recording.files["table"], begin))
+        content.facts |= {"signal_start": begin, "signal_rate": read.rate}
         for name, signal in self.signals.items():
             for column in signal.columns:
                 values = read.columns[column][:, None]
@@ -334,6 +337,12 @@ def _short(path: Path, end: float) -> Problem:
     """A note; whether so much is needed depends on what is trained."""
     step = "Nothing, if data.init_args.stop comes earlier."
     return Problem(path, f"ends after {end:.2f} s of {LENGTH:g} s", step, fatal=False)
+
+
+def _late(path: Path, begin: float) -> Problem:
+    """A note, likewise."""
+    step = "Nothing, if data.init_args.start comes later."
+    return Problem(path, f"begins at {begin:.2f} s of {LENGTH:g} s", step, fatal=False)
 
 
 def _number(value: Any, default: float) -> float:

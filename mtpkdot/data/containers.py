@@ -22,6 +22,12 @@ from mtpkdot.limits import MAX_PIXELS, check_pixels, most_pixels
 _SLACK, _SLACK_SHARE = 0.5, 0.01
 # Formats whose duration counts from the zero of the time line, not from the first time stamp.
 _FROM_ZERO = frozenset({"matroska,webm", "asf", "nut", "flv"})
+# A format whose duration FFmpeg guesses from the first bytes.
+_GUESSED = frozenset({"aac"})
+# Frames that an AVI file declares which was written into a pipe, so that the true number could not be put there.
+_UNKNOWN_FRAMES = 1 << 30
+# Time stamps that go back by more (s) than this belong to another recording that was joined without new ones.
+_LONGEST_STEP_BACK = 0.5
 # FFmpeg completes damaged pictures unless it is asked to stop at what cannot be in a whole file. Its H.264 decoder
 # marks them anyway, and would also stop at references that a cut has removed.
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
@@ -121,6 +127,33 @@ def _codec(container: InputContainer, index: int) -> str:
     return f"codec {match[1] or match[2].strip()}" if match else "unknown codec"
 
 
+def declared_frames(stream: av.VideoStream) -> int | None:
+    """Return the number of frames by the header, None where it keeps none."""
+    return stream.frames if 0 < stream.frames < _UNKNOWN_FRAMES else None
+
+
+def declared_duration(container: InputContainer) -> float | None:
+    """Return the seconds that a file lasts by its header, None where it does not say."""
+    unknown = any(stream.frames >= _UNKNOWN_FRAMES for stream in container.streams.video)
+    if container.duration is None or container.format.name in _GUESSED or unknown:
+        return None
+    return container.duration / av.time_base
+
+
+def check_step_back(seconds: float, second: float) -> None:
+    """Stop where time stamps go back further than those of one recording do.
+
+    Args:
+        seconds: by which they go back.
+        second: where.
+
+    Raises:
+        CutOff: they do.
+    """
+    if seconds > _LONGEST_STEP_BACK:
+        raise CutOff(f"at {second:.2f} s its time stamps go back by {seconds:.2f} s, as in files joined byte for byte")
+
+
 def time_origin(container: InputContainer) -> float:
     """Return the second of the container's clock at which the time line begins."""
     clock = container.format.flags & cast(int, av.format.Flags.ts_discont.value)
@@ -128,25 +161,31 @@ def time_origin(container: InputContainer) -> float:
 
 
 def packets(container: InputContainer) -> Iterator[Packet]:
-    """Return the packets of all streams in the order of the file.
+    """Return the packets of all streams in the order of the file, and at last an empty one of each, which ends it.
+
+    Others that are empty stand for a picture that does not change: a decoder would take them for the end.
 
     Raises:
         CutOff: the file was cut off or lacks a part, of which FFmpeg itself says nothing.
     """
     start = (container.start_time or 0) / av.time_base
-    expected = (container.duration or 0) / av.time_base
+    expected = declared_duration(container) or 0.0
     if container.format.name not in _FROM_ZERO:
         expected += start
     if container.format.name == "avi":
         # Its duration is corrected by the size of the file, its number of frames is not.
-        expected = max(expected, *(float(s.frames / (s.average_rate or 25)) for s in container.streams.video), 0.0)
+        frames = [(declared_frames(s) or 0) / float(s.average_rate or 25) for s in container.streams.video]
+        expected = max(expected, *frames, 0.0)
     end = start
     for packet in container.demux():
         if packet.is_corrupt:
             raise CutOff("a part of the file is missing")
         if packet.pts is not None and packet.time_base:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        yield packet
+            rate = packet.stream.average_rate if isinstance(packet.stream, av.VideoStream) else None
+            lasts = packet.duration * packet.time_base if packet.duration else 1 / rate if rate else 0
+            end = max(end, float(packet.pts * packet.time_base + lasts))
+        if packet.size or (packet.pts is None and packet.dts is None):
+            yield packet
     if expected - end > max(_SLACK, _SLACK_SHARE * expected):
         raise CutOff(f"the file ends at {end:.2f} s of {expected:.2f} s")
 
@@ -180,6 +219,9 @@ class Clock:
         Args:
             pts: time stamp of the frame; None where it has none, and the rate decides.
             time_base: seconds of a tick.
+
+        Raises:
+            CutOff: it would be much earlier.
         """
         if self._order is not None:
             pts = self._order.popleft() if self._order else None
@@ -187,6 +229,8 @@ class Clock:
             time = 0.0 if self._previous is None else self._previous + self._step
         else:
             time = float(pts * time_base) - self._origin
+            if self._previous is not None:
+                check_step_back(self._previous - time, self._previous)
             # Stamps that stand still or go back would break every search by time.
             time = time if self._previous is None else max(time, self._previous + self._step / 100)
         self._previous = time

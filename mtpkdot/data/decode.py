@@ -17,6 +17,8 @@ from mtpkdot.data.containers import (
     Clock,
     CutOff,
     broken,
+    declared_duration,
+    declared_frames,
     decodable,
     opened,
     packets,
@@ -118,15 +120,15 @@ def video_info(path: Path) -> VideoInfo:
         tracks = container.streams.audio
         sound = sound_stream(container, path) if any(track.codec_context for track in tracks) else None
         rate = stream.average_rate
-        frames, duration = stream.frames, container.duration
+        frames, duration = declared_frames(stream), declared_duration(container)
         has_sound, sound_rate = bool(tracks), None if sound is None else sound.rate
     _, first = next(iter_frames(path))
     return VideoInfo(
-        frames=frames or None,
+        frames=frames,
         average_rate=float(rate) if rate else None,
         width=first.shape[1],
         height=first.shape[0],
-        duration=None if duration is None else duration / av.time_base,
+        duration=duration,
         has_sound=has_sound,
         sound_rate=sound_rate,
     )

@@ -120,6 +120,8 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
     for name, item in file.items():
         if item is None:
             link = file.get(name, getlink=True)
+            if not isinstance(link, h5py.SoftLink | h5py.ExternalLink):  # a place in the file itself
+                raise ValueError(f"its {name!r} is damaged")
             raise ValueError(f"its {name!r} leads to {getattr(link, 'filename', '')}{link.path}, which is not there")
         if isinstance(item, h5py.Dataset):
             _check_sources(item, _DEEPEST)

@@ -45,9 +45,10 @@ def recorded_steps(path: Path, mask: npt.NDArray[Any], shape: tuple[int, ...], v
             f"{path}: the mask is 0 throughout, so that nothing was recorded",
             "Write True where a step was recorded: `mask == 0` of an additive mask (0 and -inf), or no mask.",
         )
-    if not recorded.all() and not values[recorded].any() and values[~recorded].any():
+    content = np.isfinite(values) & (values != 0)
+    if not recorded.all() and not content[recorded].any() and content[~recorded].any():
         raise DataError(
-            f"{path}: the mask is 1 where all features are 0, and 0 where they are not",
+            f"{path}: the mask is 1 where all features are 0 or no number, and 0 where they are not",
             "Write True where a step was recorded, `~mask` of a mask that is True for padding.",
         )
     return recorded

@@ -9,7 +9,16 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from mtpkdot.data.containers import CutOff, broken, opened, packets, reason, sound_stream, time_origin
+from mtpkdot.data.containers import (
+    CutOff,
+    broken,
+    check_step_back,
+    opened,
+    packets,
+    reason,
+    sound_stream,
+    time_origin,
+)
 from mtpkdot.errors import DecodeError
 
 # Time stamps of sound are this exact (s): some formats round them, and every correction is audible.
@@ -100,6 +109,8 @@ def _mono(container: InputContainer, path: Path, power: _Power) -> Iterator[tupl
                 if begun and abs(gap) <= _JITTER * rate:
                     gap = 0
                 begun = True
+                if position:  # of what lies before 0, every piece goes back
+                    check_step_back(-gap / rate, position / rate)
                 if gap > 0:
                     yield rate, np.zeros(gap, np.float32)
                 samples = samples[max(0, -gap) :]

@@ -166,7 +166,10 @@ def _read_csv(path: Path, text_columns: Sequence[str] | None) -> pd.DataFrame:
 
 def _read_parquet(path: Path, text_columns: Sequence[str] | None) -> pd.DataFrame:
     check_parquet(path)
-    table = pd.read_parquet(path)
+    try:
+        table = pd.read_parquet(path)
+    except (LookupError, TypeError, AttributeError) as error:  # in pyarrow, which trusts what pandas has noted there
+        raise ValueError(f"its notes of pandas are damaged: {type(error).__name__} {error}") from error
     levels = {
         name: table.index.get_level_values(number)
         for number, name in enumerate(table.index.names)

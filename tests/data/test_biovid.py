@@ -229,6 +229,15 @@ def retimed(biovid_twin, out, change):
     return root, path.name.removesuffix("_bio.csv"), rows
 
 
+@pytest.mark.parametrize(("seconds", "fatal"), [(0.5, []), (3.0, [True])])
+def test_signals_that_begin_late_are_not_said_to_end_early(biovid_twin, tmp_path, seconds, fatal):
+    root, name, _ = retimed(biovid_twin, tmp_path / "raw", lambda rows: rows[round(512 * seconds) :])
+    problems = [p for p in check(made(root, tmp_path / "store")).inventory.problems if name in p.path.name]
+    assert f"begins at {seconds:.2f} s of 5.5 s" in [problem.what for problem in problems if not problem.fatal]
+    assert [problem.fatal for problem in problems if "data.init_args.start" in problem.what] == fatal
+    assert not any("ends after" in problem.what for problem in problems)
+
+
 CHANGES = {
     "begins late": lambda rows: rows[256:],
     "begins before the video": lambda rows: np.concatenate([rows[:300] - [300 / 512e-6, 0, 0, 0], rows]),

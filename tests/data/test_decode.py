@@ -536,6 +536,76 @@ def test_a_hole_in_the_middle_is_an_error(tmp_path):
     assert "frames (Invalid data" in complaint(lambda: times(path))
 
 
+@pytest.mark.parametrize("codecs", [("mpeg1video", "mp2"), ("mpeg2video", "mp2")])
+def test_files_joined_byte_for_byte_are_named_where_their_times_start_again(tmp_path, codecs):
+    # Pictures of the second were squeezed into hundredths of a frame, and its sound was left out.
+    path = write(tmp_path / "clip.mpg", [ramp(number) for number in range(75)], sound=tone(3), codecs=codecs)
+    assert len(times(path)) == 75
+    path.write_bytes(2 * path.read_bytes())
+    for action in (times, frame_times, lambda path: read_sound(path, 16000)):
+        assert "its time stamps go back by" in complaint(lambda action=action: action(path))
+
+
+class Pipe:
+    """What a program writes into that cannot go back to the header."""
+
+    def __init__(self):
+        self.data = b""
+
+    def write(self, data):
+        self.data += data
+        return len(data)
+
+
+def test_an_avi_written_into_a_pipe_is_whole(tmp_path):
+    pipe = Pipe()
+    source = write(tmp_path / "clip.avi", [ramp(number) for number in range(50)], sound=tone(2))
+    with av.open(str(source)) as container, av.open(pipe, "w", format="avi") as out:
+        tracks = [out.add_stream_from_template(stream) for stream in container.streams]
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = tracks[packet.stream.index]
+                out.mux(packet)
+    path = tmp_path / "piped.avi"
+    path.write_bytes(pipe.data)
+    assert times(path) == pytest.approx(times(source), abs=1e-9)
+    assert len(read_sound(path, 16000)) == len(read_sound(source, 16000))
+    assert (video_info(path).frames, video_info(path).duration) == (None, None)
+
+
+def test_sound_whose_length_is_a_guess_is_whole(tmp_path):
+    # By the rate of the silence it would last 30 times as long.
+    sound = np.concatenate([np.zeros((1, 2 * SR)), np.random.default_rng(0).uniform(-0.9, 0.9, (1, SR))], axis=1)
+    with av.open(str(tmp_path / "a.aac"), "w") as container:
+        track = container.add_stream("aac", rate=SR, layout="mono")
+        for start in range(0, sound.shape[1], 1024):
+            piece = np.ascontiguousarray(sound[:, start : start + 1024], np.float32)
+            frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = SR, Fraction(1, SR), start
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    assert len(read_sound(tmp_path / "a.aac", 16000)) / 16000 == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 25])
+def test_the_last_of_few_pictures_a_second_lasts_as_long_as_the_others(tmp_path, rate):
+    # FLV keeps no durations of pictures, and its header counts that of the last.
+    path = write(tmp_path / "clip.flv", [ramp(number) for number in range(12)], rate=rate, codecs=("flv", None))
+    assert times(path) == pytest.approx(np.arange(12) / rate, abs=2e-3)
+
+
+def test_empty_packets_do_not_end_a_video(tmp_path):
+    # Theora writes them for pictures that do not change, and some recorders for those that they had no time for.
+    path = write(tmp_path / "clip.mp4", [ramp(number) for number in range(50)], codecs=("mpeg4", None))
+    whole, data = times(path), bytearray(path.read_bytes())
+    ends = data.index(b"stsz") + 16 + 4 * 50
+    data[ends - 40 : ends] = bytes(40)  # sizes of the last ten
+    path.write_bytes(data)
+    assert set(times(path)) < set(whole)
+    assert len(times(path)) == 40
+    assert frame_times(path).tolist() == times(path)
+
+
 @pytest.mark.parametrize("action", [times, video_info, lambda path: read_sound(path, 16000)])
 def test_what_is_no_media_file_is_named(tmp_path, action):
     cases = {"is empty (0 bytes)": b"", "cannot be opened": b"valence,arousal\n0.1,0.2\n" * 50}

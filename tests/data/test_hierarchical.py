@@ -6,6 +6,7 @@ import pytest
 
 from mtpkdot.data.feature_files import digest_features, read_features
 from mtpkdot.errors import DataError
+from tests.data.helpers import complaint
 
 SHAPE = (6, 4)
 
@@ -100,6 +101,20 @@ def test_a_data_set_that_is_gone_from_an_inner_file_is_one_line(tmp_path, values
     virtual(tmp_path / "outer.h5", "inner.h5", dataset="other")
     with pytest.raises(DataError, match=r"reads other of inner\.h5"):
         read_features(tmp_path / "outer.h5", "id")
+
+
+def test_a_name_or_an_address_within_a_file_that_is_damaged_is_one_line(tmp_path, values):
+    path = tmp_path / "face.h5"
+    with h5py.File(path, "w") as file:
+        file["features"], file["ids"] = values, [f"s{row}" for row in range(len(values))]
+        address = h5py.h5o.get_info(file["ids"].id).addr.to_bytes(8, "little")
+    whole = path.read_bytes()
+    for part, other in ((address, (1 << 40).to_bytes(8, "little")), (b"features\0", b"zeatures\0")):
+        path.write_bytes(whole.replace(part, other))
+        for read in (digest_features, lambda path: read_features(path, "id")):
+            message = complaint(lambda read=read: read(path))
+            assert str(path) in message
+            assert "is damaged" in message
 
 
 def test_a_circle_of_virtual_data_sets_is_one_line(tmp_path):

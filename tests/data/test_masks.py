@@ -36,6 +36,11 @@ def test_another_kind_of_mask_is_refused_with_the_way_out(kind, suffix, tmp_path
     assert says in message
 
 
+def test_a_mask_that_is_true_for_padding_of_nan_is_refused_before_the_padding_is(tmp_path):
+    path = write_arrays(tmp_path / "face.npz", np.where(VALID[:, :, None], CLIPS, np.nan), mask=~VALID)
+    assert "`~mask`" in complaint(lambda: read_features(path, "id"))
+
+
 @pytest.mark.parametrize("kind", [np.bool_, np.int8, np.uint8, np.int64, np.float16, np.float32, np.float64])
 def test_true_and_false_and_one_and_zero_of_any_type_are_the_same_mask(kind, tmp_path):
     path = write_arrays(tmp_path / "face.npz", CLIPS, mask=VALID.astype(kind))

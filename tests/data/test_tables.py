@@ -4,12 +4,14 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtpkdot.data.tables import as_numbers, column_names, read_table
-from tests.data.helpers import quick
+from tests.data.helpers import quick, read_or_rejected
 
 MISSING = [
     "",
@@ -108,3 +110,15 @@ def test_an_index_without_a_name_is_left_out(parquet, index):
 @pytest.mark.parametrize("index", [pd.RangeIndex(2, name="id"), pd.Index([0, 1], name="id")])
 def test_an_index_that_is_the_id_is_read_whatever_its_kind(parquet, index):
     assert read_table(parquet(pd.DataFrame({"f": [1.0, 2.0]}, index=index)), ["id"])["id"].tolist() == ["0", "1"]
+
+
+@pytest.mark.parametrize("key", [b"index_columns", b"pandas_type", b"numpy_type", b"unicode", b"column_indexes"])
+def test_damaged_notes_of_pandas_in_a_parquet_file_are_one_line_or_without_effect(tmp_path, key):
+    table = pd.DataFrame({"id": ["a", "b"], "level": [1.0, 2.0]})
+    path = tmp_path / "face.parquet"
+    stored = pa.Table.from_pandas(table.set_index("id"))
+    notes = stored.schema.metadata[b"pandas"]
+    assert key in notes
+    pq.write_table(stored.replace_schema_metadata({"pandas": notes.replace(key, key[:2] + b"h" + key[3:])}), path)
+    read = read_or_rejected(lambda: read_table(path, ["id"]))
+    assert read is None or read.to_dict("list") == table.to_dict("list")

@@ -87,7 +87,9 @@ def find(
 
     crop_folders = _crop_folders(places.crops, problems)
     empty = [path for path in places.videos if path.stat().st_size == 0]
-    raw = _first([path for path in places.videos if path not in set(empty)], MEDIA, problems)
+    # Of two copies of one name, the one that was released comes first.
+    whole = sorted((path for path in places.videos if path not in set(empty)), key=_is_other)
+    raw = _first(whole, MEDIA, problems)
     # An empty video still tells whose it is.
     known = raw.keys() | {without_suffix(path.name, MEDIA) for path in empty}
     recordings = []
@@ -114,7 +116,7 @@ def find(
     used = {_video_of(name, known) for name in times}
     for path in empty:
         problems.append(Problem(path, "is empty", _RESTORE, fatal=without_suffix(path.name, MEDIA) in used))
-    other = sorted(path for name, path in raw.items() if name in used and path.suffix.lower() not in _RELEASED)
+    other = sorted(path for name, path in raw.items() if name in used and _is_other(path))
     what = f"is no {' or '.join(_RELEASED)}, as which the data set comes; another copy may have other frames"
     problems += problems_by_folder(other, what, _FINE, fatal=False)
     spare = [path for name, path in crop_folders.items() if name not in times]
@@ -244,6 +246,10 @@ def _first(paths: Sequence[Path], suffixes: Sequence[str], problems: list[Proble
         if kept is not path:
             problems.append(Problem(path, f"is there twice; {kept} is used", "Delete one of them.", fatal=False))
     return found
+
+
+def _is_other(video: Path) -> bool:
+    return video.suffix.lower() not in _RELEASED
 
 
 def _video_of(name: str, raw: Collection[str]) -> str:

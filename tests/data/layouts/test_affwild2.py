@@ -271,6 +271,16 @@ def test_doubled_videos_crops_and_lists_are_noted(tree):
     assert ids(inventory)[-1] == "e_right"
 
 
+def test_a_released_video_is_used_before_a_converted_copy_of_it(tree):
+    for name in ("batch1/a.mkv", "batch1/b.MKV", "batch1/c.3gp", "batch1/d.webm"):
+        touch(tree.videos / name)
+    inventory = find(tree.root)
+    assert {recording.files["sound"].suffix.lower() for recording in inventory.recordings} == {".mp4", ".avi"}
+    notes = said(inventory, fatal=False)
+    assert sum("is there twice" in note for note in notes) == 4
+    assert not any("another copy" in note for note in notes)
+
+
 def test_annotations_must_be_there_once(tree):
     touch(tree.root / "old" / "VA_Estimation_Challenge" / "Train_Set" / "a.txt", VALID)
     assert "Choose one with `annotations`" in complaint(lambda: find(tree.root))
