@@ -274,6 +274,7 @@ class _Shortfall:
 
     @property
     def happens(self) -> str:
+        """What is wrong, without the file."""
         return {
             "start": f"begins at {self.second:.2f} s, after data.init_args.start",
             "stop": f"ends after {self.second:.2f} s, before data.init_args.stop",
@@ -282,6 +283,7 @@ class _Shortfall:
 
     @property
     def step(self) -> str:
+        """What to do, as the beginning of a sentence."""
         return {"start": "Set start to a later second", "stop": "Set stop to an earlier second"}.get(
             self.key, "Set start and stop further apart"
         )
