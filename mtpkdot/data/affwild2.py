@@ -363,7 +363,7 @@ class AffWild2(MediaData):
 
 
 def _unused(table: Path, rows: int, crops: int, count: int, video: bool) -> list[Problem]:
-    """What of the rows and crops of a recording is not used; many crops without a row are a cut annotation."""
+    """Return which rows and crops of a recording are not used; many crops without a row mean a cut annotation."""
     found = []
     if count < rows:
         more = "which the raw video does not have either" if video else "and no raw video says more"
@@ -378,7 +378,7 @@ def _unused(table: Path, rows: int, crops: int, count: int, video: bool) -> list
 
 
 def _faceless(pictures: Path, offsets: IntArray, count: int) -> list[Problem]:
-    """A note where most frames of a recording have no crop."""
+    """Return a note if most frames of a recording have no crop."""
     there = int(read_present(offsets).sum())
     if there >= _FEWEST_CROPS * count:
         return []
@@ -387,7 +387,7 @@ def _faceless(pictures: Path, offsets: IntArray, count: int) -> list[Problem]:
 
 
 def _silent(path: Path, times: npt.NDArray[np.float64], seconds: float) -> list[Problem]:
-    """A note where the sound ends before the frames of a recording."""
+    """Return a note if the sound ends before the frames of a recording."""
     late = int((times > seconds + _SOUND_SLACK).sum())
     if not late:
         return []

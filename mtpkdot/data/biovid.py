@@ -274,7 +274,7 @@ class _Shortfall:
 
     @property
     def happens(self) -> str:
-        """What is wrong, without the file."""
+        """The fault in words, without the file."""
         return {
             "start": f"begins at {self.second:.2f} s, after data.init_args.start",
             "stop": f"ends after {self.second:.2f} s, before data.init_args.stop",
@@ -283,13 +283,13 @@ class _Shortfall:
 
     @property
     def step(self) -> str:
-        """What to do, as the beginning of a sentence."""
+        """The remedy, as the beginning of a sentence."""
         return {"start": "Set start to a later second", "stop": "Set stop to an earlier second"}.get(
             self.key, "Set start and stop further apart"
         )
 
     def of(self, clip: str) -> str:
-        """Which clip it is, for an error about all clips."""
+        """Return the fault with the clip it is about, for an error about all clips."""
         return f"{self.modality} of {clip} {self.happens}"
 
 
@@ -303,7 +303,7 @@ class _Window:
     signals: dict[str, Signal]
 
     def __call__(self, recording: Recording, content: Content) -> list[Problem]:
-        """What of a decoded clip does not cover the window."""
+        """Return a problem for every modality of a decoded clip that does not cover the window."""
         row = {
             **content.facts,
             **content.small,
@@ -319,7 +319,7 @@ class _Window:
         ]
 
     def shortfalls(self, row: Mapping[Any, Any]) -> list[_Shortfall]:
-        """Modalities of a clip, by its row of the index, that do not cover the window."""
+        """Return the modalities of a clip, by its row of the index, that do not cover the window."""
         found = []
         if not (self.use_lists and row["first"] > 0):  # the frames of lists are counted, not timed
             lacks = shortfall(np.asarray(row["times"]), self.start, self.stop, _TOLERANCE)
