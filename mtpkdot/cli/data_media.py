@@ -26,7 +26,8 @@ def check(argv: Sequence[str]) -> int | None:
     """Report; 0 if the data set is ready to be prepared, 1 if not."""
     if _asks_for_help(argv):
         text = (
-            "Walk a raw data set and decode everything in it, or read feature files whole. Exit code 0: ready, 1: not."
+            "Walk a raw data set and decode everything in it, or read feature files whole, and divide the samples as\n"
+            "the split says. Exit code 0: ready, 1: not."
         )
         options = "--quick looks at names, counts and text files only; --all lists every problem."
         print(_HELP.format(verb="check", text=text, options=options))
@@ -54,6 +55,9 @@ def check(argv: Sequence[str]) -> int | None:
             f"not ready: {len(report.fatal)} problems, which cost {report.lost} recordings. Repair them, or do without "
             "these files and recordings with --data.on_error skip."
         )
+        return NOT_READY
+    if report.error is not None:
+        print(f"not ready: {report.error}")
         return NOT_READY
     losses = f"; {report.lost} recordings left out, {len(report.fatal)} problems" if report.fatal else ""
     print(f"ready: {report.usable} recordings{losses}")

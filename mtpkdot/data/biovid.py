@@ -304,18 +304,13 @@ class _Window:
 
     def __call__(self, recording: Recording, content: Content) -> list[Problem]:
         """Return a problem for every modality of a decoded clip that does not cover the window."""
-        row = {
-            **content.facts,
-            **content.small,
-            **{f"length.{key}": len(value) for key, value in content.large.items()},
-        }
         return [
             Problem(
                 recording.files["pictures" if found.modality == VIDEO else "table"],
                 found.happens if found.modality == VIDEO else f"{found.modality} {found.happens}",
                 f"{found.step}, or repair it.",
             )
-            for found in self.shortfalls(row)
+            for found in self.shortfalls(content.row(recording.id))
         ]
 
     def shortfalls(self, row: Mapping[Any, Any]) -> list[_Shortfall]:

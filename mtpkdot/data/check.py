@@ -1,15 +1,17 @@
-"""What of a raw data set is there, missing or broken, before anything is trained on it."""
+"""Check a raw data set before anything is trained on it: files, what is in them, and the split they are to have."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from copy import copy
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
 from mtpkdot.data.prepare import Convert, Examine, check_decoders, killed, start_worker
+from mtpkdot.data.prepared import Store
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataConfigError, DataError
 
@@ -28,12 +30,17 @@ class Report:
         decoded: recordings that were decoded, or tried.
         usable: recordings that can be used, some of them without a damaged file.
         lost: recordings that cannot.
+        summary: samples by part, with their labels; empty where they were not made.
+        error: what training would stop at although every recording that is left can be used, such as a split into
+            more folds than there are people; None where it would not, or where that was not tried.
     """
 
     inventory: Inventory
     decoded: int
     usable: int
     lost: int
+    summary: str = ""
+    error: DataError | None = None
 
     @property
     def fatal(self) -> list[Problem]:
@@ -48,6 +55,8 @@ class Report:
             yield f"  {name.ljust(width)}  {found}{of}"
         if self.decoded:
             yield f"  {'decoded'.ljust(width)}  {self.decoded}"
+        if self.summary:
+            yield f"  {self.summary}"
         notes = [problem for problem in self.inventory.problems if not problem.fatal]
         for kind, problems in (("note", notes), ("problem", self.fatal)):
             for problem in problems[:most]:
@@ -65,7 +74,8 @@ def check(data: "MediaData", decode: bool = True) -> Report:
         decode: false only looks at names, counts and text files.
 
     Returns:
-        The report. A recording that cannot be used is reported with the first file that is to blame.
+        The report. A recording that cannot be used is reported with the first file that is to blame. Samples and parts
+        are made from the recordings that training would use.
 
     Raises:
         DataConfigError: settings that no recording can be converted with.
@@ -77,17 +87,27 @@ def check(data: "MediaData", decode: bool = True) -> Report:
         return Report(inventory, 0, len(usable), lost)
     check_decoders(inventory)
     results = list(_decoded(usable, data))
-    failed = sum(not result.used for result in results)
+    rows = [result.row for result in results if result.row is not None]
     problems = [problem for result in results for problem in result.problems]
     # Two people share a raw video.
     unique = list(dict.fromkeys([*inventory.problems, *problems]))
-    return Report(replace(inventory, problems=unique), len(usable), len(usable) - failed, lost + failed)
+    failed = len(results) - len(rows)
+    report = Report(replace(inventory, problems=unique), len(usable), len(rows), lost + failed)
+    if not rows or (report.fatal and data.on_error == "raise"):
+        return report
+    trial = copy(data)
+    trial.prepared = Store.without_arrays(rows, inventory.asked)
+    try:
+        trial.check()
+    except DataError as error:
+        return replace(report, error=error)
+    return replace(report, summary=trial.summary())
 
 
 class _Result(NamedTuple):
-    """Whether a recording can be used, and what is wrong with it."""
+    """The row of the index of a recording that can be used, else None, and what is wrong with it."""
 
-    used: bool
+    row: dict[str, Any] | None
     problems: list[Problem]
 
 
@@ -117,6 +137,6 @@ def _try(job: tuple[Convert, Examine | None, Recording]) -> _Result:
     except DataConfigError:  # no file of the recording is to blame
         raise
     except DataError as error:
-        return _Result(False, [Problem.of(error, *recording.files.values())])
+        return _Result(None, [Problem.of(error, *recording.files.values())])
     lacks = [] if examine is None else examine(recording, content)
-    return _Result(not lacks, [*content.problems, *lacks])
+    return _Result(None if lacks else content.row(recording.id), [*content.problems, *lacks])

@@ -24,7 +24,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mtpkdot.data.recordings import Fact, Problem
+from mtpkdot.data.recordings import Fact, Problem, Span
 from mtpkdot.errors import DataError
 from mtpkdot.files import write_whole
 
@@ -51,6 +51,11 @@ class Content:
     small: dict[str, Array] = field(default_factory=dict)
     large: dict[str, Array] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+    def row(self, id: str) -> dict[str, Any]:
+        """Return the row of the index that this recording will have, without the digests of its file."""
+        lengths = {f"length.{name}": len(values) for name, values in self.large.items()}
+        return {"id": id, **self.facts, **self.small, **lengths}
 
 
 def write_recording(folder: Path, id: str, content: Content, source: str) -> None:
@@ -165,6 +170,18 @@ class Store:
                 f"{path} cannot be read ({error})", "Remove this file and run `mtpkdot data prepare` again."
             ) from error
         return cls(folder, record) if isinstance(record, dict) and record.get("format") == FORMAT else None
+
+    @classmethod
+    def without_arrays(cls, rows: list[dict[str, Any]], asked: list[Span]) -> "Store":
+        """Return a store that is in memory alone and has an index, from which samples are made, but nothing to read.
+
+        Args:
+            rows: of the index, one per recording.
+            asked: frames whose predictions the data set's authors ask for.
+        """
+        store = cls(Path(), {"contents": "", "left_out": [], "problems": [], "asked": asked})
+        store.__dict__["index"] = pd.DataFrame(rows)
+        return store
 
     @property
     def contents(self) -> str:

@@ -1,7 +1,6 @@
 """`mtpkdot data check` and `prepare` through the real entry point."""
 
 import json
-import shutil
 
 import pytest
 
@@ -13,16 +12,7 @@ SMALL = ["--data.pictures.size", "32", "--data.prepare_workers", "1"]
 
 @pytest.fixture
 def biovid(biovid_twin, tmp_path):
-    """Three clips of one person."""
-    root = copied(biovid_twin, tmp_path / "raw")
-    people = sorted(path.name for path in (root / "PartA" / "video").iterdir())
-    for name in people[1:]:
-        for kind in ("video", "biosignals_filtered", "biosignals_raw"):
-            shutil.rmtree(root / "PartA" / kind / name)
-    index = root / "PartA" / "starting_point" / "samples.csv"
-    header, *lines = index.read_text().splitlines(keepends=True)
-    put(index, header + "".join(line for line in lines if people[0] in line))
-    return root
+    return copied(biovid_twin, tmp_path / "raw")
 
 
 @pytest.fixture
@@ -30,7 +20,7 @@ def affwild2(affwild2_twin, tmp_path):
     return copied(affwild2_twin, tmp_path / "raw")
 
 
-@pytest.mark.parametrize(("name", "recordings"), [("biovid", 3), ("affwild2", 7)])
+@pytest.mark.parametrize(("name", "recordings"), [("biovid", 15), ("affwild2", 7)])
 def test_a_whole_data_set_is_ready_and_can_be_prepared(name, recordings, request, capsys):
     root = request.getfixturevalue(name)
     assert main(["data", "check", name, str(root), *SMALL]) == 0
@@ -76,7 +66,7 @@ DAMAGE = {
     "empty raw video": ("affwild2", "batch2/*.avi", lambda path: put(path, "")),
     "empty annotation": ("affwild2", "VA*/Train_Set/*.txt", lambda path: put(path, "")),
     "other header": ("affwild2", "VA*/Train_Set/*.txt", lambda path: put(path, "a,b\n1,2\n")),
-    "out of range": ("affwild2", "VA*/Validation_Set/*.txt", lambda path: put(path, "valence,arousal\n0.1,7\n")),
+    "out of range": ("affwild2", "VA*/Train_Set/*.txt", lambda path: put(path, "valence,arousal\n0.1,7\n")),
     "no crops": ("affwild2", "cropped_aligned/*", lambda path: path.rename(path.parents[1] / "aside")),
 }
 
@@ -105,7 +95,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
     skip = [*SMALL, "--data.on_error", "skip"]
     assert main(["data", "check", name, str(root), *skip]) == 0
     printed = capsys.readouterr().out.rstrip().splitlines()[-2]
-    rest = {"biovid": 3, "affwild2": 7}[name] - lost
+    rest = {"biovid": 15, "affwild2": 7}[name] - lost
     assert printed == f"ready: {rest} recordings; {lost} recordings left out, {count} problems"
     assert main(["data", "prepare", name, str(root), *skip]) == 0
     printed = capsys.readouterr()
@@ -114,6 +104,34 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
     assert not printed.err
     record = json.loads(next(root.with_name("raw.store").glob("*/store.json")).read_text())
     assert (len(record["left_out"]), len(record["problems"])) == (lost, count)
+
+
+@pytest.mark.parametrize(
+    ("name", "removed", "keys", "says"),
+    [
+        ("biovid", "PartA/*/*/*w_2[1-9]*", [], "subjects: 5 folds cannot be made"),
+        ("biovid", "", ["--data.split", "{scheme: kfold, folds: 9}"], "5 subjects: 9 folds cannot be made"),
+        ("biovid", "PartA/*/*/*PA4*", [], "no training sample has the class 'PA4'"),
+        ("biovid", "", ["--data.classes", "[BL1, PA1]"], "no training sample has the class 'PA1'"),
+        ("biovid", "", ["--data.labelled_subjects", "40"], "labels of 3 subjects"),
+        ("affwild2", "VA*/Validation_Set/*.txt", [], "no official test part"),
+        ("affwild2", "VA*/Train_Set/*.txt", [], "the train part is empty"),
+    ],
+)
+def test_what_the_split_lacks_is_found_by_the_check_in_the_words_of_fit(
+    name, removed, keys, says, request, capsys, complaint
+):
+    root = request.getfixturevalue(name)
+    for path in root.glob(removed) if removed else []:
+        path.unlink()
+    keys = [*SMALL, *keys, "--data.on_error", "skip"]
+    assert main(["data", "check", name, str(root), *keys]) == 1
+    said = capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert said.startswith("not ready: ")
+    assert says in said
+    config = ["--config", f"configs/{name}.yaml", f"--data.root={root}", *keys]
+    line = complaint(["fit", *config], 1 if "class" in says else 2)
+    assert said.removeprefix("not ready: ") in line
 
 
 @pytest.mark.parametrize(

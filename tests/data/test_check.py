@@ -56,7 +56,10 @@ def test_several_processes_find_the_same(tmp_path):
     (root / "r2").write_text("bad")
     for workers in (1, 2):
         data = SimpleNamespace(
-            inventory=lambda: found(root), preparation=plan(root, tmp_path, workers=workers), examiner=lambda: None
+            inventory=lambda: found(root),
+            preparation=plan(root, tmp_path, workers=workers),
+            examiner=lambda: None,
+            on_error="raise",
         )
         report = check(data)
         assert [(problem.path, problem.what, problem.step) for problem in report.fatal] == [
