@@ -10,6 +10,7 @@ import yaml
 
 from mtpkdot.cli.main import main
 from mtpkdot.losses import gather
+from tests.plugs import gated, hourglass, transport
 
 TINY = {
     "seed_everything": 0,
@@ -32,10 +33,10 @@ TINY = {
         }
         for name in ("video", "signal")
     },
-    "teacher": {"model": {"dim": 16, "feedforward": 16}, "fit": {"max_epochs": 2}},
+    "teacher": {"model": gated(dim=16, feedforward=16), "fit": {"max_epochs": 2}},
     "adapted": {"fit": {"max_epochs": 2}},
-    "hallucinator": {"model": {"hidden": [16]}, "fit": {"max_epochs": 2}},
-    "student": {"model": {"dim": 16, "feedforward": 16, "top_k": 8}, "fit": {"max_epochs": 2}},
+    "hallucinator": {"model": hourglass(hidden=[16]), "fit": {"max_epochs": 2}},
+    "student": {"model": gated(dim=16, feedforward=16) | transport(top_k=8), "fit": {"max_epochs": 2}},
     "pipeline": {"name": "tiny"},
 }
 

@@ -40,7 +40,7 @@ SMALL = [
     "--data.prepare_workers=1",
     "--trainer.precision=32-true",
     "--trainer.limit_train_batches=2",
-    "--student.model.top_k=4",
+    "--student.model.structure.top_k=4",
 ]
 # The detector takes longer than all else, and may miss a face of so few pixels.
 SMALLER = {

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from mtpkdot.losses.gather import gather_rows
-from mtpkdot.losses.methods import Term
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import Rival, Seen
-from mtpkdot.losses.selection import TeacherSelection
-from mtpkdot.losses.structure import StructuralTransport
+from mtpkdot.losses.selection import Selection
+from mtpkdot.losses.structure import StructuralLoss
 from mtpkdot.losses.task import Task, output_loss
+from mtpkdot.losses.weighting import Term
 
 STUDENT = ""  # the student's own name in the queue; no teacher has an empty one
 
@@ -47,8 +47,8 @@ class Distillation(nn.Module):
         self,
         task: Task,
         terms: Collection[Term],
-        structure: StructuralTransport,
-        selection: TeacherSelection,
+        structure: StructuralLoss,
+        selection: Selection,
         rival: Rival | None = None,
         temperature: float = 2.0,
         queue: FeatureQueue | None = None,
@@ -92,7 +92,7 @@ class Distillation(nn.Module):
         nothing = (student.feature[:0].sum() + student.output[:0].sum()).to(shares.chosen.dtype)
         terms: dict[Term, Tensor] = dict.fromkeys(sorted(self.terms), nothing)
         record = {f"teacher_{n}": shares.chosen[:, i].sum() / whole for i, n in enumerate(teachers)}
-        if self.selection.margin is not None:
+        if self.selection.guarded:
             record["trust"] = taught.sum() / whole
         past = self.queue.past() if self.queue is not None else {}
         for index, (name, teacher) in enumerate(teachers.items()):

@@ -1,6 +1,7 @@
 """Which of several teachers a sample is distilled from."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +26,60 @@ class Shares:
     trust: Tensor
 
 
-class TeacherSelection:
-    """Chooses by the task losses on the labels.
+class Selection:
+    """Base of the selections. A subclass says which teacher each row of a batch is distilled from.
+
+    Attributes:
+        fallback: name of the teacher of rows that no label can decide for; set by the student to its first teacher.
+        guarded: whether trust in the teachers may be below 1, and is logged.
+
+    Example:
+        >>> class Even(Selection):
+        ...     def __call__(self, task, own, teachers, valid, target, labelled, scale=1.0):
+        ...         shares = valid / valid.sum(dim=1, keepdim=True).clamp_min(1)
+        ...         return Shares(shares, torch.ones(len(valid)))
+        >>> outputs = {"joint": torch.zeros(2, 3), "video": torch.zeros(2, 3)}
+        >>> valid = torch.tensor([[True, True], [True, False]])
+        >>> Even()("classification", torch.zeros(2, 3), outputs, valid, torch.zeros(2).long(), valid[:, 0]).chosen
+        tensor([[0.5000, 0.5000],
+                [1.0000, 0.0000]])
+    """
+
+    fallback: str = "joint"
+    guarded: bool = False
+
+    @abstractmethod
+    def __call__(
+        self,
+        task: Task,
+        own: Tensor,
+        teachers: Mapping[str, Tensor],
+        valid: Tensor,
+        target: Tensor,
+        labelled: Tensor,
+        scale: Tensor | float = 1.0,
+    ) -> Shares:
+        """Return how much each teacher teaches each row of a batch.
+
+        Args:
+            task: the task.
+            own: (N, C) outputs of the student.
+            teachers: (N, C) outputs per teacher, T of them.
+            valid: (N, T) bool, the rows that student and teacher both see.
+            target: (N,) classes or (N, K) values; entries of unlabelled rows are not read.
+            labelled: (N,) bool.
+            scale: (K,) unit of values, in which squared errors of rows are measured.
+
+        Returns:
+            The shares, detached: of shape (N, T), 0 where a teacher sees nothing, and the trust (N,).
+        """
+
+
+SelectionFactory = Callable[[], Selection]
+
+
+class TeacherSelection(Selection):
+    """Select teachers by their task losses on the labels.
 
     Args:
         rule: `batch`, one teacher for the batch: that with the lowest task loss on it (MT-PKDOT, arXiv 2408.09035);
@@ -52,6 +105,7 @@ class TeacherSelection:
                 f"{margin}"
             )
         self.rule, self.temperature, self.margin, self.fallback = rule, temperature, margin, fallback
+        self.guarded = margin is not None
 
     def __call__(
         self,
@@ -63,19 +117,7 @@ class TeacherSelection:
         labelled: Tensor,
         scale: Tensor | float = 1.0,
     ) -> Shares:
-        """Choose for a batch.
-
-        Args:
-            task: the task.
-            own: (N, C) outputs of the student.
-            teachers: (N, C) outputs per teacher.
-            valid: (N, T) bool, the rows that student and teacher both see.
-            target: (N,) classes or (N, K) values; entries of unlabelled rows are not read.
-            labelled: (N,) bool.
-            scale: (K,) unit of values, in which squared errors of rows are measured.
-
-        Returns:
-            The shares, detached.
+        """Return the shares of a batch, see `Selection`.
 
         Raises:
             ValueError: no teacher bears the fallback's name.

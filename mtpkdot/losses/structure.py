@@ -1,5 +1,6 @@
 """The distillation loss: the student's similarity structure is transported onto the teacher's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -31,7 +32,58 @@ class Structure:
     iterations: int
 
 
-class StructuralTransport(nn.Module):
+class StructuralLoss(nn.Module):
+    """Base of the structural losses, which compare the similarities among the samples of a batch in two spaces.
+
+    Attributes:
+        gathered: the rows given are already those of all processes; set by the student.
+
+    Example:
+        >>> class Gram(StructuralLoss):
+        ...     def forward(self, student, teacher, weights=None, past=None):
+        ...         own, theirs = (torch.nn.functional.normalize(x, dim=1) for x in (student, teacher.detach()))
+        ...         distance = (own @ own.T - theirs @ theirs.T).square().mean()
+        ...         return Structure(distance, distance * 0, distance.detach() * 0, 0)
+        >>> x = torch.eye(4)
+        >>> float(Gram()(x, 2 * x).transport)
+        0.0
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gathered = False
+
+    @property
+    def smallest_batch(self) -> int:
+        """Rows that a batch must have at least."""
+        return 2
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        weights: Tensor | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
+    ) -> Structure:
+        """Compare two batches of features.
+
+        Args:
+            student: (B, D_s) features, row i is sample i. Gradients flow here.
+            teacher: (B, D_t) features of the same samples; detached.
+            weights: (B,) not negative, how much each sample counts; None for all alike. One of weight 0 is not read.
+            past: (Q, D_s) and (Q, D_t) features of earlier samples, which the batch is compared with as well; detached,
+                of the mean weight, and the same on all processes.
+
+        Returns:
+            Both terms and the solver's record. A batch of one sample has no structure: its terms are 0.
+        """
+        raise NotImplementedError
+
+
+StructureFactory = Callable[[], StructuralLoss]
+
+
+class StructuralTransport(StructuralLoss):
     """Optimal transport between the similarity structures of a teacher and a student (PKDOT, arXiv 2401.15489).
 
     Similarity matrices of both are reduced to the columns of the teacher's anchors of every sample, and taken as two
@@ -82,8 +134,13 @@ class StructuralTransport(nn.Module):
         if not 0 < pairing <= 1:
             raise ValueError(f"pairing must lie in (0, 1], not {pairing}")
         self.top_k, self.mode, self.kernel, self.anchors = top_k, mode, kernel, anchors
-        self.pairing, self.gather, self.agree = pairing, gather and not gathered, gather or gathered
+        self.pairing, self.gather, self.gathered = pairing, gather, gathered
         self.divergence = SinkhornDivergence(eps, relative_eps, "euclidean", reach, tol, max_iter, solver)
+
+    @property
+    def smallest_batch(self) -> int:
+        """One row more than the anchors of each, where anchors are chosen."""
+        return self.top_k + 1 if self.mode in ("rows", "paired") and self.anchors != "all" else 2
 
     def forward(
         self,
@@ -92,18 +149,7 @@ class StructuralTransport(nn.Module):
         weights: Tensor | None = None,
         past: tuple[Tensor, Tensor] | None = None,
     ) -> Structure:
-        """Compare two batches of features.
-
-        Args:
-            student: (B, D_s) features, row i is sample i. Gradients flow here.
-            teacher: (B, D_t) features of the same samples; detached.
-            weights: (B,) not negative, how much each sample counts; None for all alike. One of weight 0 is not read.
-            past: (Q, D_s) and (Q, D_t) features of earlier samples, which the batch is compared with as well; detached,
-                of the mean weight, and the same on all processes.
-
-        Returns:
-            Both terms and the solver's record. A batch of one sample has no structure: its terms are 0.
-        """
+        """Compare two batches of features, see `StructuralLoss`."""
         if len(student) != len(teacher) or (weights is not None and weights.shape != student.shape[:1]):
             raise ValueError(
                 f"student, teacher and weights must see the same samples, not {len(student)}, {len(teacher)}"
@@ -112,7 +158,7 @@ class StructuralTransport(nn.Module):
         with torch.autocast(device_type=student.device.type, enabled=False):
             student, teacher = _at_least_float32(student), _at_least_float32(teacher.detach())
             weights = None if weights is None else weights.detach().to(student.dtype)
-            if self.gather:
+            if self.gather and not self.gathered:
                 everything = gather_rows(student, teacher, *([] if weights is None else [weights]))
                 student, teacher = everything[:2]
                 weights = weights if weights is None else everything[2]
@@ -140,7 +186,7 @@ class StructuralTransport(nn.Module):
             value, _, steps = gromov_wasserstein(of_teacher, of_student, shares, price)
             return Structure(value, centroid, value.new_zeros(()), steps)
         anchors = choose_anchors(of_teacher, min(self.top_k, len(student) - 1), self.anchors)
-        if self.agree and self.anchors == "random":
+        if (self.gather or self.gathered) and self.anchors == "random":
             anchors = _of_the_first_process(anchors)
         theirs, own = anchored(of_teacher, of_student, anchors)
         if self.mode == "paired":

@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mtpkdot.losses.methods import Term
-
+Term = Literal["task", "transport", "centroid", "output", "rival"]
 Weighting = Literal["fixed", "uncertainty", "rise", "fall"]
 
 

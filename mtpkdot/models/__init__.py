@@ -5,11 +5,12 @@ from mtpkdot.models.attention import AttentionBlock, masked_mean
 from mtpkdot.models.audio import LogMelEncoder
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder, Steps
-from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.fusions import Fusion, FusionFactory, GatedFusion
 from mtpkdot.models.head import Head
 from mtpkdot.models.normalise import Standardize
 from mtpkdot.models.signal import SignalEncoder, SpectrogramEncoder
-from mtpkdot.models.tnet import TNet
+from mtpkdot.models.student import Student
+from mtpkdot.models.tnets import Hourglass, TNet, TNetFactory
 from mtpkdot.models.visual import FrameEncoder, VideoEncoder
 
 __all__ = [
@@ -20,14 +21,19 @@ __all__ = [
     "EncoderFactory",
     "FeatureEncoder",
     "FrameEncoder",
+    "Fusion",
+    "FusionFactory",
     "GatedFusion",
     "Head",
+    "Hourglass",
     "LogMelEncoder",
     "SignalEncoder",
     "SpectrogramEncoder",
     "Standardize",
     "Steps",
+    "Student",
     "TNet",
+    "TNetFactory",
     "VideoEncoder",
     "masked_mean",
 ]

@@ -1,6 +1,5 @@
 """Stage 3: adapted backbone teachers, the diversity of MT-PKDOT."""
 
-import copy
 import hashlib
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from mtpkdot.losses.task import task_loss
 from mtpkdot.models.adapter import Adapter
 from mtpkdot.models.attention import rows
 from mtpkdot.models.backbone import Backbone
-from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.fusions import FusionFactory, GatedFusion
 from mtpkdot.models.head import Head
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.teacher import JOINT, TeacherModule
@@ -29,6 +28,7 @@ class AdaptedModule(StageModule):
     Alignment uses every sample that has the modality, the task losses only labelled ones.
 
     Args:
+        fusion: class of the multimodal teacher's fusion; set by the pipeline.
         teacher_ckpt: checkpoint of the multimodal teacher; filled by the pipeline.
         bottleneck: hidden size of the adapters.
         teacher: `frozen` keeps the joint feature fixed; `cotrained` trains a copy of the fusion along, as the released
@@ -41,6 +41,7 @@ class AdaptedModule(StageModule):
 
     def __init__(
         self,
+        fusion: FusionFactory | None = None,
         teacher_ckpt: str | None = None,
         bottleneck: int = 64,
         teacher: Literal["frozen", "cotrained"] = "frozen",
@@ -52,8 +53,9 @@ class AdaptedModule(StageModule):
         super().__init__(**options)
         self.save_hyperparameters()
         self.teacher_ckpt, self.bottleneck, self.cotrained = teacher_ckpt, bottleneck, teacher == "cotrained"
+        self.new_fusion = fusion or GatedFusion
         self.shuffle, self.align_weight, self.task_weight = shuffle, align_weight, task_weight
-        self.judge(list(self.steps))
+        self.name_heads(list(self.steps))
 
     def setup(self, stage: str) -> None:
         """Load the multimodal teacher, and build the adapters to its sizes."""
@@ -69,7 +71,8 @@ class AdaptedModule(StageModule):
             )
         if not self.blueprint:
             sizes = {name: backbone.dim for name, backbone in teacher.named_backbones()}
-            self.build({"features": sizes, "fusion": teacher.fusion.settings, "teacher": identity})
+            joint = {"dim": teacher.fusion.dim, "protocol": teacher.fusion.protocol}
+            self.build({"features": sizes, "fusion": joint, "teacher": identity})
             self.fit_heads(*(adapter.head for adapter in self.adapters if isinstance(adapter, Adapter)))
             if self.cotrained:
                 self.fusion.load_state_dict(teacher.fusion.state_dict())
@@ -82,7 +85,8 @@ class AdaptedModule(StageModule):
             Adapter(dim, joint_dim, self.bottleneck, self.num_outputs) for dim in blueprint["features"].values()
         )
         if self.cotrained:
-            self.fusion = GatedFusion(blueprint["features"], **copy.deepcopy(blueprint["fusion"]))
+            self.fusion = self.new_fusion(dict(blueprint["features"]), self.per_step)
+            self.fusion.use_protocol(**blueprint["fusion"]["protocol"])
             self.head = Head(joint_dim, self.num_outputs)
         super().build(blueprint)
 

@@ -30,7 +30,7 @@ class BackboneModule(StageModule):
         self.save_hyperparameters()
         self.modality = modality
         self.backbone = Backbone(self.steps[modality], self.num_outputs, encoder, self.per_step)
-        self.judge([modality])
+        self.name_heads([modality])
 
     def setup(self, stage: str) -> None:
         """Adopt the training part's statistics."""

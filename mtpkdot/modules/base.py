@@ -61,6 +61,8 @@ class StageModule(L.LightningModule):
     revision: ClassVar[int] = 0
     uses_unlabelled: bool = True
     monitors_loss: ClassVar[bool] = False
+    # Arguments of the model that name a class, and the class that stands there unless a config names another.
+    built_in: ClassVar[dict[str, type]] = {}
     passing: ClassVar[tuple[str, ...]] = ("frozen.",)
 
     def __init__(
@@ -88,7 +90,7 @@ class StageModule(L.LightningModule):
         self.blueprint: dict[str, Any] = {}
         self.trained, self.held_out = Means(), Means()
         self.keeps_scored, self.scored = False, dict[str, Tensor]()
-        self.judge([])
+        self.name_heads([])
 
     @property
     def privileged(self) -> list[str]:
@@ -221,7 +223,7 @@ class StageModule(L.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Settle the modes: the Trainer leaves them as they are, and parts that are built start in training mode."""
+        """Set the modes: the Trainer leaves them as they are, and parts that are built start in training mode."""
         self.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -259,10 +261,10 @@ class StageModule(L.LightningModule):
                 values.setdefault(metric, []).append(value.mean())
             collection.reset()
         means = {f"val/{metric}": torch.stack(found).mean() for metric, found in values.items()}
-        self.log_dict(self.settled(means), prog_bar=True, sync_dist=True)
+        self.log_dict(self.selecting(means), prog_bar=True, sync_dist=True)
 
-    def settled(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The metrics that select the epoch, of what would be handed on now."""
+    def selecting(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the metrics that select the epoch, of what would be handed on now."""
         return means
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -330,7 +332,7 @@ class StageModule(L.LightningModule):
     def _collections(self) -> list[MetricCollection]:
         return [collection for collection in self.validation if isinstance(collection, MetricCollection)]
 
-    def judge(self, heads: list[str]) -> None:
+    def name_heads(self, heads: list[str]) -> None:
         """Name the heads of `outputs`, in order; each gets metrics of its own."""
         self.heads = heads
         self.validation = nn.ModuleList(task_metrics(self.task, self.num_outputs) for _ in heads)

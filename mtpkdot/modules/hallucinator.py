@@ -1,6 +1,5 @@
 """Stage 4: the T-Net learns to hallucinate each privileged feature from the prevalent one."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +10,7 @@ from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.hallucination import Discrepancy, hallucination_loss
 from mtpkdot.models.attention import rows
 from mtpkdot.models.backbone import Backbone
-from mtpkdot.models.tnet import TNet
+from mtpkdot.models.tnets import Hourglass, TNet, TNetFactory, check_tnet
 from mtpkdot.modules.backbone import BackboneModule
 from mtpkdot.modules.base import StageModule, load_upstream
 
@@ -25,27 +24,26 @@ class HallucinatorModule(StageModule):
 
     Args:
         backbone_ckpts: checkpoint per modality; filled by the pipeline.
-        hidden: sizes of the T-Net's hidden layers. PKDOT: 256 128 256 with activation; MT-PKDOT: 2048 1024 512 256 512
-            1024 2048 without.
-        activation: ReLU between the layers.
+        tnet: Hourglass or another TNet, with its settings.
         discrepancy: `mse`, or `mmd` (multi-kernel Gaussian).
         options: see StageModule.
     """
 
     monitors_loss: ClassVar[bool] = True
+    built_in: ClassVar[dict[str, type]] = {"tnet": Hourglass}
 
     def __init__(
         self,
         backbone_ckpts: dict[str, str] | None = None,
-        hidden: Sequence[int] = (256, 128, 256),
-        activation: bool = True,
+        tnet: TNetFactory | None = None,
         discrepancy: Discrepancy = "mse",
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.save_hyperparameters()
         self.backbone_ckpts, self.discrepancy = backbone_ckpts or {}, discrepancy
-        self.hidden, self.activation = [int(size) for size in hidden], activation
+        self.new_tnet = tnet or Hourglass
+        check_tnet(self.new_tnet)
 
     def setup(self, stage: str) -> None:
         """Load the frozen backbones, and build the T-Nets to their sizes."""
@@ -56,13 +54,17 @@ class HallucinatorModule(StageModule):
             self.frozen[str(index)] = load_upstream(BackboneModule, self.backbone_ckpts.get(name), key)
         if not self.blueprint:
             dims = {name: self.backbone(name).backbone.dim for name in self.steps}
-            common = {"in_dim": dims[self.prevalent], "hidden": self.hidden, "activation": self.activation}
-            self.build({name: {**common, "out_dim": dims[name]} for name in self.privileged})
+            self.build(dims)
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """One T-Net per privileged modality."""
-        self.tnets = nn.ModuleList(TNet(**blueprint[name]) for name in self.privileged)
+        size = blueprint[self.prevalent]
+        self.tnets = nn.ModuleList(self.new_tnet(size, blueprint[name]) for name in self.privileged)
         super().build(blueprint)
+
+    def named_tnets(self) -> list[tuple[str, TNet]]:
+        """Return the T-Nets with the privileged modalities whose features they hallucinate."""
+        return [(n, t) for n, t in zip(self.privileged, self.tnets, strict=True) if isinstance(t, TNet)]
 
     def backbone(self, modality: str) -> BackboneModule:
         """The frozen backbone of a modality."""

@@ -1,7 +1,7 @@
 """Stage 2: the multimodal teacher, the upper bound."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
-from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.fusions import FusionFactory, GatedFusion, fusion_size
 from mtpkdot.models.head import Head
 from mtpkdot.modules.backbone import BackboneModule
 from mtpkdot.modules.base import StageModule, load_upstream
@@ -27,10 +27,7 @@ class TeacherModule(StageModule):
         encoders: encoder per modality, as the backbones were trained, where it is not the default; set by the pipeline.
         backbone_ckpts: checkpoint per modality; filled by the pipeline.
         finetune_encoders: go on training the backbones; the papers freeze them.
-        dim: size of the joint feature, the distilled layer.
-        heads: attention heads.
-        feedforward: hidden size of the attention blocks.
-        dropout: probability within the attention blocks.
+        fusion: GatedFusion or another Fusion, with its settings; its joint feature is the distilled layer.
         batch_attention: protocol switch.
         frozen_projections: protocol switch.
         per_step: linked from the data.
@@ -38,16 +35,14 @@ class TeacherModule(StageModule):
     """
 
     uses_unlabelled = False
+    built_in: ClassVar[dict[str, type]] = {"fusion": GatedFusion}
 
     def __init__(
         self,
         encoders: dict[str, EncoderFactory] | None = None,
         backbone_ckpts: dict[str, str] | None = None,
         finetune_encoders: bool = False,
-        dim: int = 128,
-        heads: int = 2,
-        feedforward: int = 256,
-        dropout: float = 0.1,
+        fusion: FusionFactory | None = None,
         batch_attention: bool = False,
         frozen_projections: bool = False,
         per_step: bool = False,
@@ -56,25 +51,18 @@ class TeacherModule(StageModule):
         super().__init__(per_step=per_step, **options)
         self.save_hyperparameters()
         self.backbone_ckpts, self.finetune_encoders = backbone_ckpts or {}, finetune_encoders
-        encoders = encoders or {}
+        encoders, build = encoders or {}, fusion or GatedFusion
+        fusion_size(build, list(self.steps), per_step)
         self.backbones = nn.ModuleList(
             Backbone(steps, self.num_outputs, encoders.get(name), per_step) for name, steps in self.steps.items()
         )
-        self.fusion = GatedFusion(
-            {name: backbone.dim for name, backbone in self.named_backbones()},
-            dim,
-            heads,
-            feedforward,
-            dropout,
-            batch_attention,
-            frozen_projections,
-            per_step,
-        )
-        self.head = Head(dim, self.num_outputs)
+        self.fusion = build({name: backbone.dim for name, backbone in self.named_backbones()}, per_step)
+        self.fusion.use_protocol(batch_attention, frozen_projections)
+        self.head = Head(self.fusion.dim, self.num_outputs)
         for _, backbone in self.named_backbones():
             # A distributed step waits for all gradients, and the heads never have one.
             (backbone.head if finetune_encoders else backbone).requires_grad_(False)
-        self.judge(["+".join(self.steps)])
+        self.name_heads(["+".join(self.steps)])
 
     def named_backbones(self) -> list[tuple[str, Backbone]]:
         """The backbones with their modalities, in the data's order."""

@@ -16,9 +16,9 @@ from torch import nn
 from mtpkdot.data.base import BaseData, Part, sharing
 from mtpkdot.data.batch import SampleDataset
 from mtpkdot.errors import ConfigError, nearest
-from mtpkdot.losses.methods import needs_teachers, term_weights
 from mtpkdot.models.encoder import Encoder
 from mtpkdot.modules import BackboneModule
+from mtpkdot.modules.teaching import METHODS
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.complaints import reason
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
@@ -138,19 +138,20 @@ def _check_student(section: Mapping[str, Any], data: BaseData) -> None:
     samples = len(data.positions("train"))
     steps = data.samples.labelled.shape[1] if data.per_step else 1
     batch, rows = min(size, samples) * steps, samples * steps
-    if not needs_teachers(student["method"], student["weights"]):
+    method, structure = METHODS[student["method"]], student["structure"]["init_args"]
+    if method.teachers_for(student["weights"]) is None:
         return
-    by_anchors = student["mode"] in ("rows", "paired") and student["anchors"] != "all"
-    structural = term_weights(student["method"], student["weights"]).keys() & {"transport", "centroid"}
+    by_anchors = structure.get("mode") in ("rows", "paired") and structure.get("anchors") != "all"
+    structural = method.terms(student["weights"]).keys() & {"transport", "centroid"}
     if structural and batch < 2:
         raise ConfigError(
             f"student.model.method {student['method']} compares the samples of a batch, but a batch has {batch}",
             "Raise data.init_args.batch_size or student.fit.batch_size to 2 or more, or choose the method kd or none.",
         )
-    if structural and by_anchors and student["top_k"] >= batch:
+    if structural and by_anchors and structure["top_k"] >= batch:
         raise ConfigError(
-            f"student.model.top_k is {student['top_k']}, but a batch has {batch} rows",
-            f"Set --student.model.top_k to {batch - 1} or less, or raise data.init_args.batch_size.",
+            f"student.model.structure.top_k is {structure['top_k']}, but a batch has {batch} rows",
+            f"Set --student.model.structure.top_k to {batch - 1} or less, or raise data.init_args.batch_size.",
         )
     if student["queue"] >= rows:
         raise ConfigError(

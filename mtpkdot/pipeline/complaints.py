@@ -15,12 +15,20 @@ from torch.optim import Optimizer
 from mtpkdot.data.base import BaseData
 from mtpkdot.errors import nearest
 from mtpkdot.losses.rivals import Rival
+from mtpkdot.losses.selection import Selection
+from mtpkdot.losses.structure import StructuralLoss
 from mtpkdot.models.encoder import Encoder
+from mtpkdot.models.fusions import Fusion
+from mtpkdot.models.tnets import TNet
 
 _NAMED: tuple[type[Any], ...] = (
     BaseData,
     Encoder,
     Rival,
+    StructuralLoss,
+    Selection,
+    Fusion,
+    TNet,
     Callback,
     Logger,
     Optimizer,

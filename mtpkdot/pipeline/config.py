@@ -20,6 +20,7 @@ from mtpkdot.errors import ConfigError, RunError, nearest
 from mtpkdot.pipeline.complaints import keys, objection, one_line, reason, unknown_sections
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
+from mtpkdot.pipeline.renamed import moving_loader, with_moved_options
 from mtpkdot.pipeline.stages import KINDS, filled
 from mtpkdot.pipeline.tracking import sweep_run
 from mtpkdot.pipeline.trainer import BatchTrainer
@@ -132,7 +133,7 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
         ConfigError: unknown key, wrong type, unknown modality, missing file.
     """
     trust.grant(argv)
-    return _parsed(verb, with_located(argv))
+    return _parsed(verb, with_moved_options(with_located(argv)))
 
 
 def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]) -> Experiment:
@@ -162,7 +163,7 @@ def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]
         raise RunError(f"{path} is not the config of a run", "Train the run again.")
     trust.check(content, path)
     # Its content and not its path, in whose folder jsonargparse would look for modules.
-    return _parsed(verb, [f"--config={text}", *argv, *place])
+    return _parsed(verb, [f"--config={text}", *with_moved_options(argv), *place])
 
 
 def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
@@ -227,7 +228,7 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     """
     trust.grant(argv)
     parser = _parser(verb, None)
-    data = _instantiate_data(parser, _run(parser, with_located(argv)))
+    data = _instantiate_data(parser, _run(parser, with_moved_options(with_located(argv))))
     data.check_modalities()
     return data
 
@@ -235,7 +236,13 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
 @cache
 def _parser(verb: str, modalities: tuple[str, ...] | None) -> ArgumentParser:
     """The parser; without modalities, the backbone section is taken as it comes. Made once: it is slow."""
-    parser = ArgumentParser(prog=f"mtpkdot {verb}", description=_HELP, allow_abbrev=False, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=f"mtpkdot {verb}",
+        description=_HELP,
+        allow_abbrev=False,
+        exit_on_error=False,
+        parser_mode=moving_loader(),
+    )
     parser.add_argument("--config", action=ActionConfigFile, help="experiment file, e.g. configs/demo.yaml")
     for name in ("seed_everything", "protocol", "data", "trainer", *KINDS, "pipeline"):
         add_section(parser, name, modalities)
@@ -275,6 +282,9 @@ def add_section(parser: ArgumentParser, name: str, modalities: tuple[str, ...] |
                 KINDS[name], f"{section}.model", skip=filled(name), instantiate=False, fail_untyped=False
             )
             parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit())
+            parser.set_defaults(
+                {f"{section}.model.{key}": {"class_path": kind.__name__} for key, kind in KINDS[name].built_in.items()}
+            )
 
 
 def _prefixes(known: Sequence[str]) -> set[str]:

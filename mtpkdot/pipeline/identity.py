@@ -19,8 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from lightning.pytorch import Trainer
 
 from mtpkdot.errors import ConfigError
-from mtpkdot.losses.methods import RECIPES, Method
-from mtpkdot.losses.rivals import RIVALS
+from mtpkdot.modules.teaching import METHODS, MethodName
 from mtpkdot.pipeline.config import Experiment, PipelineOptions, StageFit
 from mtpkdot.pipeline.stages import Stage
 from mtpkdot.pipeline.store import digest, flatten
@@ -51,7 +50,7 @@ NEUTRAL = {
 # Keys that belong to the machine, not to the model: an evaluation elsewhere may have others.
 MACHINE = {"trainer.precision", "trainer.plugins", "features", "pipeline.compile"}
 # Tables of all methods; of them a student depends on its own method's entry alone, which is looked up.
-_TABLES = {"mtpkdot.losses.rivals.RIVALS", "mtpkdot.losses.methods.RECIPES"}
+_TABLES = {"mtpkdot.losses.rivals.RIVALS", "mtpkdot.modules.teaching.methods.METHODS"}
 # What of the pipeline decides a training; by itself, since all else that it imports starts, tells or stores one.
 _TRAINING = [
     ("mtpkdot.pipeline.training", "StageCLI"),
@@ -185,7 +184,7 @@ def identify(
     config = experiment.config
     section: dict[str, Any] = config[stage.kind] if stage.modality is None else config[stage.kind][stage.modality]
     trainer = {key: value for key, value in config["trainer"].items() if key not in NEUTRAL}
-    method: Method | None = model["method"] if stage.kind == "student" else None
+    method: MethodName | None = model["method"] if stage.kind == "student" else None
     # Backbones are trained on raw steps: features and their views do not reach them.
     raw = stage.kind == "backbone"
     alone = [*_TRAINING, *([] if raw else _ENCODING)]
@@ -194,10 +193,8 @@ def identify(
     keys.section(f"{stage.name}.model", model, parameters(stage.module))
     keys.section(f"{stage.name}.fit", section["fit"], parameters(StageFit))
     if method is not None:
-        recipe = RECIPES[method]
-        for name, value in flatten({"weights": recipe.weights, "teachers": recipe.teachers}).items():
-            keys.enter(f"student.method.{name}", value, value)
-        keys.enter("student.method.revision", recipe.revision, 0)
+        for name, value in flatten(_of_method(method)).items():
+            keys.enter(f"student.method.{name}", value, 0 if name == "revision" else value)
     _enter_data(keys, experiment, {k: v for k, v in arguments.items() if not (raw and k == "views")})
     options = parameters(PipelineOptions)
     if not raw:
@@ -237,10 +234,23 @@ def encoder_keys(experiment: Experiment) -> dict[str, Any]:
 
 def method_digest(method: str, policy: Policy) -> str:
     """Digest of what a student's method has of its own; empty for no method of this package."""
-    if method not in RECIPES:
+    name = next((known for known in METHODS if known == method), None)
+    if name is None:
         return ""
-    files = sources([RIVALS[method]]).files if method in RIVALS else {}
-    return digest({**asdict(RECIPES[method]), "sources": files if trains_anew(policy, files) else None})
+    files = sources(_parts_of(name)).files
+    return digest({**_of_method(name), "sources": files if trains_anew(policy, files) else None})
+
+
+def _of_method(name: MethodName) -> dict[str, Any]:
+    """Return what a method is made of, as plain data."""
+    method = METHODS[name]
+    teachers = None if method.teachers is None else method.teachers.__name__
+    return {"weights": dict(method.weights), "teachers": teachers, "revision": method.revision}
+
+
+def _parts_of(name: MethodName) -> list[type]:
+    """Return the classes that a method has of its own."""
+    return [part for part in (METHODS[name].teachers, METHODS[name].rival) if part is not None]
 
 
 def digest_file(path: str, key: str) -> str:
@@ -342,11 +352,11 @@ def _enter_data(keys: _Keys, experiment: Experiment, arguments: Mapping[str, Any
 
 
 def _sources(
-    experiment: Experiment, roots: list[Any], method: Method | None, alone: Iterable[tuple[str, str | None]]
+    experiment: Experiment, roots: list[Any], method: MethodName | None, alone: Iterable[tuple[str, str | None]]
 ) -> Sources:
     roots = [type(experiment.data), *_classes(experiment.config["data"]), *roots]
-    if method in RIVALS:
-        roots.append(RIVALS[method])
+    if method is not None:
+        roots += _parts_of(method)
     return sources(roots, experiment.data.told_by_contents, _TABLES, alone)
 
 

@@ -101,7 +101,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     hashes = {argument: jobs[name].stored.hash for argument, name in stage.upstream.items()}
     hashes |= {argument: digest_file(path, f"{stage.kind}.model.{argument}") for argument, path in given.items()}
     fusion = protocol.fusion_arguments() if stage.kind in ("teacher", "student") else {}
-    model = {k: v for k, v in section["model"].items() if not is_upstream(k)} | _encoders(config, data, stage) | fusion
+    model = {k: v for k, v in section["model"].items() if not is_upstream(k)} | _inherited(config, data, stage) | fusion
     if stage.modality is not None:
         model["modality"] = stage.modality
     arguments = {**config["data"].get("init_args", {}), **protocol.data_arguments(stage.name)}
@@ -167,13 +167,17 @@ def section_of(config: dict[str, Any], stage: Stage) -> dict[str, Any]:
     return section if stage.modality is None else section[stage.modality]
 
 
-def _encoders(config: dict[str, Any], data: Any, stage: Stage) -> dict[str, Any]:
-    """Encoders that a stage takes over from the backbones' sections."""
+def _inherited(config: dict[str, Any], data: Any, stage: Stage) -> dict[str, Any]:
+    """Return the classes that a stage takes over from the sections of earlier ones."""
     encoders = {name: config["backbone"][name]["model"]["encoder"] for name in data.modality_names}
     if stage.kind == "teacher":
         # Those that are null are built by default and left out: a null in a dict of classes cannot be written down.
         return {"encoders": {name: encoder for name, encoder in encoders.items() if encoder is not None}}
-    return {"encoder": encoders[data.prevalent]} if stage.kind == "student" else {}
+    if stage.kind == "adapted":
+        return {"fusion": config["teacher"]["model"]["fusion"]}
+    if stage.kind == "student":
+        return {"encoder": encoders[data.prevalent], "tnet": config["hallucinator"]["model"]["tnet"]}
+    return {}
 
 
 def is_upstream(argument: str) -> bool:

@@ -4,7 +4,11 @@ from jsonargparse import ArgumentParser
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.losses.rivals import Rival
+from mtpkdot.losses.selection import Selection
+from mtpkdot.losses.structure import StructuralLoss
 from mtpkdot.models.encoder import Encoder
+from mtpkdot.models.fusions import Fusion
+from mtpkdot.models.tnets import TNet
 from mtpkdot.pipeline.complaints import kinds
 from mtpkdot.pipeline.config import PROTOCOL_DATA, add_section
 from mtpkdot.pipeline.protocol import Protocol
@@ -14,6 +18,10 @@ _PLACES: dict[type, tuple[str, set[str]]] = {
     BaseData: ("data", PROTOCOL_DATA),
     Encoder: ("backbone.MODALITY.model.encoder", {"steps"}),
     Rival: ("student.model.rival", {"task", "student_dim", "teacher_dim"}),
+    StructuralLoss: ("student.model.structure", set()),
+    Selection: ("student.model.selection", set()),
+    Fusion: ("student.model.fusion", {"dims", "per_step"}),
+    TNet: ("hallucinator.model.tnet", {"in_dim", "out_dim"}),
 }
 
 

@@ -2,7 +2,7 @@
 
 import yaml
 
-from mtpkdot.losses.methods import AUTO, Method
+from mtpkdot.modules.teaching import AUTO, MethodName
 from mtpkdot.pipeline.config import Experiment
 
 
@@ -25,7 +25,7 @@ def resolve_method(experiment: Experiment) -> str:
         return ""
     data = experiment.data
     recordings, labelled = len(data.positions("train")), len(data.positions("train", labelled_only=True))
-    method: Method = "mtpkdot_plus" if labelled < recordings else "none"
+    method: MethodName = "mtpkdot_plus" if labelled < recordings else "none"
     model["method"] = method
     text = yaml.safe_load(experiment.text)
     text["student"]["model"]["method"] = method

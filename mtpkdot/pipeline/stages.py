@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mtpkdot.losses.methods import needs_teachers, teachers_of
 from mtpkdot.modules import (
     AdaptedModule,
     BackboneModule,
@@ -13,6 +12,7 @@ from mtpkdot.modules import (
     StudentModule,
     TeacherModule,
 )
+from mtpkdot.modules.teaching import METHODS
 
 KINDS: dict[str, type[StageModule]] = {
     "backbone": BackboneModule,
@@ -39,7 +39,7 @@ FILLED = {
 
 def filled(kind: str) -> set[str]:
     """Arguments of a stage's model that the pipeline fills without the user's say."""
-    return FILLED | ({"encoder"} if kind == "student" else set())
+    return FILLED | {"student": {"encoder", "tnet"}, "adapted": {"fusion"}}.get(kind, set())
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,8 @@ def plan(modalities: list[str], prevalent: str, sections: Mapping[str, Any]) -> 
     backbones = {f"backbone_ckpts.{name}": f"backbone.{name}" for name in modalities}
     student = {"backbone_ckpt": f"backbone.{prevalent}", "hallucinator_ckpt": "hallucinator"}
     model = sections["student"]["model"]
-    if needs_teachers(model["method"], model["weights"]):
-        kind = teachers_of(model["method"])
-        if kind in ("joint", "adapted", "pooled"):
-            student["teacher_ckpt"] = "teacher"
-        if kind in ("adapted", "pooled"):
-            student["adapted_ckpt"] = "adapted"
+    teachers = METHODS[model["method"]].teachers_for(model["weights"])
+    student |= {f"{stage}_ckpt": stage for stage in (teachers.stages if teachers is not None else ())}
     return [
         *(Stage(f"backbone.{name}", "backbone", {}) for name in modalities),
         Stage("teacher", "teacher", backbones),

@@ -12,7 +12,6 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch, IntArray
 from mtpkdot.errors import RunError
 from mtpkdot.losses.gromov import gromov_wasserstein
-from mtpkdot.losses.methods import teachers_of
 from mtpkdot.losses.similarity import anchored, choose_anchors, similarity_matrix
 from mtpkdot.losses.structure import StructuralTransport
 from mtpkdot.models.attention import rows
@@ -94,10 +93,11 @@ def spaces(students: Mapping[str, Model], first: str) -> Spaces:
         with torch.inference_mode():
             seen = student.see(_batch(run, student, chosen))[0][order].float()
         found.students[name] = seen.numpy()
-        compares = student.weights.keys() & {"transport", "centroid"} and teachers_of(student.method) != "pooled"
-        if found.plan is None and compares:
+        teaching, structure = student.teaching, student.structure
+        compares = teaching.weights.keys() & {"transport", "centroid"} and not (teaching.kind and teaching.kind.pooled)
+        if found.plan is None and compares and isinstance(structure, StructuralTransport):
             joint = torch.from_numpy(list(found.after.values())[-1])
-            found.plan, found.planned = transport_plan(student.structure, seen, joint), name
+            found.plan, found.planned = transport_plan(structure, seen, joint), name
     return found
 
 

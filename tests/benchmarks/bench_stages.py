@@ -33,7 +33,7 @@ def prepared(tmp_path_factory) -> list[str]:
         "--pipeline.root",
         str(folder / "runs"),
     ]
-    arguments += ["--data.pictures.crop=centre", "--data.num_workers=0", "--student.model.top_k=15"]
+    arguments += ["--data.pictures.crop=centre", "--data.num_workers=0", "--student.model.structure.top_k=15"]
     arguments += ["--data.batch_size=64", "--backbone.video.fit.max_epochs=1", "--backbone.gsr.fit.max_epochs=1"]
     if not computes_bfloat16(torch.device("cpu")):
         arguments += ["--trainer.precision=32-true"]

@@ -5,12 +5,15 @@ k = 30; two R3D-18 on 10 x 112 x 112 clips. The encoders are timed on 4 clips; f
 A processor without instructions for bfloat16 runs float32 alone.
 """
 
+from functools import partial
+
 import pytest
 import torch
 
 from mtpkdot.data import Batch
-from mtpkdot.models import Steps, VideoEncoder
+from mtpkdot.models import GatedFusion, Hourglass, Steps, VideoEncoder
 from mtpkdot.modules import AdaptedModule, StudentModule, TeacherModule
+from mtpkdot.modules.teaching.joint import AdaptedTeachers
 from mtpkdot.pipeline.features import computes_bfloat16
 
 B, DIM, CLIPS = 128, 512, 4
@@ -21,22 +24,23 @@ COMMON = {
     "modalities": {name: [DIM] for name in NAMES},
     "prevalent": "video",
 }
-SIZES = {"dim": DIM, "heads": 2, "feedforward": 512}
+FUSION = partial(GatedFusion, dim=DIM, feedforward=512)
+TNET = partial(Hourglass, hidden=[2048, 1024, 512, 256, 512, 1024, 2048], activation=False)
 
 
 def student(train_tnet: bool, method: str) -> StudentModule:
     """A student with its teachers if it has any, untrained: the step costs the same."""
     encoder = {"encoders": {name: lambda steps: _encoder(steps) for name in NAMES}}
-    teacher = TeacherModule(**COMMON, **encoder, **SIZES).eval().requires_grad_(False)
+    teacher = TeacherModule(**COMMON, **encoder, fusion=FUSION).eval().requires_grad_(False)
     adapted = AdaptedModule(**COMMON, bottleneck=256)
     adapted.frozen["joint"] = teacher
-    adapted.build({"features": dict.fromkeys(NAMES, DIM), "fusion": teacher.fusion.settings, "teacher": ""})
+    joint = {"dim": DIM, "protocol": teacher.fusion.protocol}
+    adapted.build({"features": dict.fromkeys(NAMES, DIM), "fusion": joint, "teacher": ""})
     adapted.eval().requires_grad_(False)
-    module = StudentModule(**COMMON, **SIZES, encoder=_encoder, train_tnet=train_tnet, method=method)
-    tnet = {"in_dim": DIM, "hidden": [2048, 1024, 512, 256, 512, 1024, 2048], "activation": False, "out_dim": DIM}
-    module.build({"tnets": {"emg": tnet}, "spaces": {} if method == "none" else adapted.space_sizes})
+    module = StudentModule(**COMMON, fusion=FUSION, tnet=TNET, encoder=_encoder, train_tnet=train_tnet, method=method)
+    module.build({"tnets": {"emg": DIM}, "spaces": {} if method == "none" else adapted.space_sizes})
     if method != "none":
-        module.frozen["teachers"] = adapted
+        module.teaching.teachers = module.frozen["teachers"] = AdaptedTeachers(adapted)
     return module.train()
 
 

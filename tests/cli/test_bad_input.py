@@ -12,6 +12,7 @@ import yaml
 import mtpkdot
 from mtpkdot.cli.main import main
 from mtpkdot.errors import RunError
+from tests.plugs import transport
 
 N = 60
 
@@ -41,7 +42,7 @@ def project(tmp_path):
             },
         },
         "trainer": {"accelerator": "cpu"},
-        "student": {"model": {"top_k": 5}},
+        "student": {"model": transport(top_k=5)},
         "pipeline": {"root": str(tmp_path / "runs"), "name": "mine"},
     }
     for section in ("teacher", "adapted", "hallucinator", "student"):

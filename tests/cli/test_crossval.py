@@ -13,8 +13,8 @@ import yaml
 
 from mtpkdot.cli.main import main
 from mtpkdot.data.batch import SampleDataset
-from mtpkdot.losses.methods import RECIPES
 from mtpkdot.losses.rivals import Rival
+from mtpkdot.modules import teaching
 from mtpkdot.pipeline import runner
 from mtpkdot.pipeline.study import Study
 from tests.benchmarks import linear_control
@@ -341,8 +341,8 @@ def test_no_weight_depends_on_who_is_tested(tmp_path):
     ("more", "words"),
     [
         (["--methods", "magic"], ["student.model.method", "magic"]),
-        (["--methods", "pkdot", "--teacher.model.dim", "17"], ["teacher", "17"]),
-        (["--methods", "pkdot", "--student.model.eps", "0"], ["student", "eps"]),
+        (["--methods", "pkdot", "--teacher.model.fusion.dim", "17"], ["teacher", "17"]),
+        (["--methods", "pkdot", "--student.model.structure.eps", "0"], ["student", "eps"]),
         (["--folds", "11"], ["11", "10 subjects"]),
         (["--folds", "many"], ["folds", "many"]),
         (["--labelled", "30"], ["labelled_subjects", "30"]),
@@ -393,7 +393,7 @@ def test_a_configuration_that_was_edited_is_one_line_and_not_its_old_table(root,
 
 
 def test_a_method_that_was_revised_is_one_line_and_not_its_old_table(root, tiny_config, monkeypatch, complaint):
-    monkeypatch.setitem(RECIPES, "pkdot", replace(RECIPES["pkdot"], revision=1))
+    monkeypatch.setitem(teaching.METHODS, "pkdot", replace(teaching.METHODS["pkdot"], revision=1))
     line = complaint(call(tiny_config, root, "--methods", "none,pkdot"))
     assert "s/all/pkdot/fold0-seed0 holds a run of another version" in line
 

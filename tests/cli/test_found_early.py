@@ -64,7 +64,7 @@ STOPS = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.mode=max"]
         (["--data.dict_kwargs={'z': 1}"], ["'z'"]),
         (["--backbone.video.model.encoder.dict_kwargs={'z': 1}"], ["'z'", "backbone.video"]),
         (["--data.init_args.batch_size=1"], ["2 or more"]),
-        (["--student.model.top_k=40"], ["31 or less"]),
+        (["--student.model.structure.top_k=40"], ["31 or less"]),
         (["--student.fit.monitor=val_acc"], ["Did you mean val/accuracy?"]),
         (["--student.model.methd=pkdot"], ["Did you mean student.model.method?"]),
         (["--student.model.method=mtpkdott"], ["Did you mean mtpkdot?"]),

@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from mtpkdot.cli.main import main
-from mtpkdot.losses.methods import WEIGHTS, Method
 from mtpkdot.losses.rivals import RIVALS
+from mtpkdot.modules.teaching import METHODS, MethodName
 
 FOR_VALUES_ALONE = [name for name, rival in RIVALS.items() if "classification" not in rival.tasks]
 ROWS = 72  # for training: 6 of 10 subjects with 12 samples
@@ -67,21 +67,21 @@ def train(config, root, name, *overrides, epochs=1):
 
 
 def methods(task):
-    return [name for name in get_args(Method) if (name in FOR_VALUES_ALONE) == (task == "regression")]
+    return [name for name in get_args(MethodName) if (name in FOR_VALUES_ALONE) == (task == "regression")]
 
 
 def assert_trained(method, logged, checkpoint, rows, metrics):
     shares = sorted(name for name in logged if name.startswith("train/teacher_"))
     assert shares == sorted(f"train/teacher_{name}" for name in TEACHERS.get(method, ["joint"]))
     terms = {name.removeprefix("train/loss_") for name in logged if name.startswith("train/loss_")}
-    assert terms == WEIGHTS[method].keys()
+    assert terms == METHODS[method].weights.keys()
     assert logged.filter(like="train/").notna().all().all()
     if method == "mtpkdot_plus":  # teaches nothing in a batch whose samples all have a label
         assert (logged[shares].sum(axis=1) > 0).all()
         assert (logged[shares].sum(axis=1) <= 1 + 1e-6).all()
     elif shares:
         assert logged[shares].sum(axis=1).tolist() == pytest.approx([1] * len(logged))
-    total = sum(weight * logged[f"train/loss_{name}"] for name, weight in WEIGHTS[method].items())
+    total = sum(weight * logged[f"train/loss_{name}"] for name, weight in METHODS[method].weights.items())
     assert total.tolist() == pytest.approx(logged["train/loss"].tolist(), rel=1e-4)
     assert {row["metric"] for row in rows} == metrics
     assert "student" in {row["stage"] for row in rows}
@@ -103,7 +103,14 @@ def test_methods_for_values_train_a_student_of_values(method, tiny_config, value
 
 
 def test_values_are_distilled_with_soft_shares_a_guard_and_a_queue(tiny_config, values):
-    options = ["--student.model.selection", "soft", "--student.model.margin", "0.1", "--student.model.queue", "20"]
+    options = [
+        "--student.model.selection.rule",
+        "soft",
+        "--student.model.selection.margin",
+        "0.1",
+        "--student.model.queue",
+        "20",
+    ]
     logged, _, _ = train(tiny_config, values, "soft", *VALUES, *options)
     shares = logged[[f"train/teacher_{name}" for name in TEACHERS["mtpkdot"]]]
     assert shares.sum(axis=1).tolist() == pytest.approx([1])
@@ -160,7 +167,7 @@ def test_scheduled_weights_follow_the_epochs(weighting, shares, tiny_config, cla
 
 def test_learned_weights_start_at_the_methods_own_and_are_trained(tiny_config, classes):
     logged, checkpoint, _ = train(tiny_config, classes, "learned", "--student.model.weighting", "uncertainty", epochs=3)
-    for term, weight in WEIGHTS["mtpkdot"].items():
+    for term, weight in METHODS["mtpkdot"].weights.items():
         column = logged[f"train/weight_{term}"]
         assert column.iloc[0] == pytest.approx(weight, rel=0.05)
         assert column.iloc[2] != column.iloc[0]
@@ -182,20 +189,20 @@ def test_a_queue_of_all_training_rows_but_one_is_allowed_and_not_handed_on(tiny_
 @pytest.mark.parametrize(
     "options",
     [
-        ["--student.model.mode", "paired"],
-        ["--student.model.mode", "gromov"],
-        ["--student.model.mode", "fused", "--student.model.pairing", "0.3"],
-        ["--student.model.kernel", "rbf", "--student.model.anchors", "random"],
+        ["--student.model.structure.mode", "paired"],
+        ["--student.model.structure.mode", "gromov"],
+        ["--student.model.structure.mode", "fused", "--student.model.structure.pairing", "0.3"],
+        ["--student.model.structure.kernel", "rbf", "--student.model.structure.anchors", "random"],
         [
-            "--student.model.kernel",
+            "--student.model.structure.kernel",
             "centred",
-            "--student.model.anchors",
+            "--student.model.structure.anchors",
             "most",
-            "--student.model.relative_eps",
+            "--student.model.structure.relative_eps",
             "true",
         ],
-        ["--student.model.anchors", "all", "--student.model.reach", "0.5"],
-        ["--student.model.solver", "exact", "--student.model.selection", "sample"],
+        ["--student.model.structure.anchors", "all", "--student.model.structure.reach", "0.5"],
+        ["--student.model.structure.solver", "exact", "--student.model.selection.rule", "sample"],
     ],
 )
 def test_every_structure_trains_a_student(options, tiny_config, classes):
@@ -224,15 +231,15 @@ def test_a_method_without_terms_of_teachers_trains_without_them(tiny_config, cla
         ({"method": "magic"}, ["student.model.method"]),
         ({"method": "rival", "rival": "nowhere.Rival"}, ["student.model.rival", "nowhere"]),
         ({"weights": "{magic: 1.0}"}, ["student.model.weights"]),
-        ({"reach": 0.5, "solver": "pot"}, ["student", "reach", "native"]),
-        ({"reach": -0.5}, ["student", "reach"]),
-        ({"pairing": 0}, ["student", "pairing"]),
-        ({"mode": "magic"}, ["student.model.mode"]),
-        ({"kernel": "magic"}, ["student.model.kernel"]),
-        ({"anchors": "magic"}, ["student.model.anchors"]),
-        ({"selection": "magic"}, ["student.model.selection"]),
-        ({"selection": "soft", "selection_temperature": 0}, ["student", "temperature of the selection"]),
-        ({"margin": -0.1}, ["student", "margin"]),
+        ({"structure.reach": 0.5, "structure.solver": "pot"}, ["student", "reach", "native"]),
+        ({"structure.reach": -0.5}, ["student", "reach"]),
+        ({"structure.pairing": 0}, ["student", "pairing"]),
+        ({"structure.mode": "magic"}, ["student.model.structure", "mode", "magic"]),
+        ({"structure.kernel": "magic"}, ["student.model.structure", "kernel", "magic"]),
+        ({"structure.anchors": "magic"}, ["student.model.structure", "anchors", "magic"]),
+        ({"selection.rule": "magic"}, ["student.model.selection", "rule", "magic"]),
+        ({"selection.rule": "soft", "selection.temperature": 0}, ["student", "temperature of the selection"]),
+        ({"selection.margin": -0.1}, ["student", "margin"]),
         ({"weighting": "magic"}, ["student.model.weighting"]),
         ({"weighting": "rise", "ramp": 0}, ["student", "ramp"]),
         ({"weighting": "uncertainty", "weights": "{output: -1.0}"}, ["student", "negative"]),
@@ -252,7 +259,7 @@ def test_the_config_of_every_option_can_be_printed_and_read_again(tiny_config, c
     model = yaml.safe_load(shown)["student"]["model"]
     assert model["rival"]["class_path"].endswith("LogitDistillation")
     assert model["rival"]["init_args"] == {"temperature": 4.0}
-    assert (model["queue"], model["margin"], model["ramp"], model["selection"]) == (0, None, 1.0, "batch")
+    assert (model["queue"], model["ramp"], model["selection"]["init_args"]["rule"]) == (0, 1.0, "batch")
     (tmp_path / "printed.yaml").write_text(shown)
     assert main(["fit", "--config", str(tmp_path / "printed.yaml"), "--print_config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["student"] == yaml.safe_load(shown)["student"]

@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mtpkdot.errors import RunError
 from mtpkdot.losses import task_loss
+from mtpkdot.models import GatedFusion
 from mtpkdot.modules import AdaptedModule
 
 
@@ -16,6 +19,7 @@ def make(checkpoints, data):
             modalities=data.modalities,
             prevalent="video",
             teacher_ckpt=str(checkpoints["teacher"]),
+            fusion=partial(GatedFusion, dim=16, feedforward=16),
             **changes,
         )
         module.setup("fit")

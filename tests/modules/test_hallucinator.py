@@ -19,6 +19,6 @@ def test_a_sample_without_the_privileged_modality_does_not_count(load, batch):
 
 
 def test_the_student_starts_from_its_tnets(load):
-    tnets, student = load("hallucinator").tnets.state_dict(), load("student").tnets.state_dict()
+    tnets, student = load("hallucinator").tnets.state_dict(), load("student").model.tnets.state_dict()
     assert tnets.keys() == student.keys()
     assert all(torch.equal(tnets[key], student[key]) for key in tnets)

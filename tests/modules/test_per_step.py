@@ -1,20 +1,24 @@
 """Every stage, where targets belong to steps."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses import task_loss
-from mtpkdot.losses.methods import WEIGHTS
 from mtpkdot.losses.rivals import RIVALS
+from mtpkdot.losses.selection import TeacherSelection
+from mtpkdot.losses.structure import StructuralTransport
 from mtpkdot.modules import AdaptedModule, BackboneModule, HallucinatorModule, StudentModule, TeacherModule
+from mtpkdot.modules.teaching import METHODS
 from tests.data.fake_clips import DIMS, FakeData
 
 B, T = 8, 3
 STUDENTS = {
     **{method: {"method": method} for method in ("none", "pkdot", *RIVALS) if method != "dkd"},
-    "sample": {"selection": "sample", "margin": 0.1, "queue": 9, "weights": {"output": 1.0}},
-    "soft": {"selection": "soft", "margin": 0.1, "queue": 9, "weighting": "uncertainty"},
+    "sample": {"selection": partial(TeacherSelection, "sample", margin=0.1), "queue": 9, "weights": {"output": 1.0}},
+    "soft": {"selection": partial(TeacherSelection, "soft", margin=0.1), "queue": 9, "weighting": "uncertainty"},
 }
 
 
@@ -54,12 +58,11 @@ def build(data, folder, students=None):
         return str(path)
 
     backbones = {name: add(name, BackboneModule, modality=name) for name in DIMS}
-    size = {"dim": 8, "feedforward": 8}
-    teacher = add("teacher", TeacherModule, backbone_ckpts=backbones, **size)
+    teacher = add("teacher", TeacherModule, backbone_ckpts=backbones)
     adapted = add("adapted", AdaptedModule, teacher_ckpt=teacher, bottleneck=4)
-    tnets = add("hallucinator", HallucinatorModule, backbone_ckpts=backbones, hidden=[6])
+    tnets = add("hallucinator", HallucinatorModule, backbone_ckpts=backbones)
     upstream = {"teacher_ckpt": teacher, "adapted_ckpt": adapted, "hallucinator_ckpt": tnets}
-    student = {"backbone_ckpt": backbones["video"], "top_k": 5, **upstream, **size}
+    student = {"backbone_ckpt": backbones["video"], "structure": partial(StructuralTransport, top_k=5), **upstream}
     add("student", StudentModule, **student)
     for name, changes in (students or {}).items():
         add(name, StudentModule, **student, **changes)
@@ -130,7 +133,7 @@ def test_every_method_has_the_parts_of_a_student_and_its_own_terms(stages, batch
         student = stages[name].train()
         assert expected.keys() <= student.state_dict().keys()
         terms = {term for term in student.losses(batch) if term.startswith("loss_")}
-        weights = WEIGHTS[options.get("method", "mtpkdot")] | options.get("weights", {})
+        weights = METHODS[options.get("method", "mtpkdot")].weights | options.get("weights", {})
         assert terms == {f"loss_{term}" for term in weights}
 
 

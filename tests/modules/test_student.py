@@ -10,36 +10,57 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mtpkdot.data import Batch, PlantedData, Split
-from mtpkdot.losses.methods import WEIGHTS
 from mtpkdot.losses.rivals import RIVALS, Hints
-from mtpkdot.models import FeatureEncoder
-from mtpkdot.modules import StudentModule, controls, pooled
-from mtpkdot.modules.start import Start
+from mtpkdot.losses.selection import TeacherSelection
+from mtpkdot.losses.structure import StructuralTransport
+from mtpkdot.models import FeatureEncoder, GatedFusion, Hourglass
+from mtpkdot.modules import StudentModule
+from mtpkdot.modules.teaching import METHODS, controls, pooled
+from mtpkdot.modules.teaching.start import Start
 from mtpkdot.pipeline.callbacks import StepSeed
 from tests.modules.conftest import batches
 
+PARTS = {
+    GatedFusion: {name: name for name in ("dim", "feedforward", "dropout")},
+    StructuralTransport: {name: name for name in ("top_k", "solver", "reach")},
+    TeacherSelection: {"rule": "selection", "temperature": "selection_temperature", "margin": "margin"},
+}
 FOR_CLASSES = [name for name, rival in RIVALS.items() if "classification" in rival.tasks]
 
 
 @pytest.fixture
 def training_student(checkpoints, data):
-    """A student with its teachers, as it is while training."""
+    """A student with its teachers, as it is while training; settings of its parts by their names alone."""
 
     def make(**changes):
+        def part(build, **own):
+            return partial(
+                build,
+                **{
+                    name: changes.pop(key, own.get(name))
+                    for name, key in PARTS[build].items()
+                    if key in changes or name in own
+                },
+            )
+
+        parts = {
+            "fusion": part(GatedFusion, dim=16, feedforward=16),
+            "structure": part(StructuralTransport, top_k=8),
+            "selection": part(TeacherSelection),
+        }
         student = StudentModule(
             task=data.task,
             targets=data.targets,
             modalities=data.modalities,
             prevalent="video",
             encoder=partial(FeatureEncoder, dim=16),
+            tnet=partial(Hourglass, hidden=[16]),
             backbone_ckpt=str(checkpoints["backbone.video"]),
             hallucinator_ckpt=str(checkpoints["hallucinator"]),
             **{
                 "teacher_ckpt": str(checkpoints["teacher"]),
                 "adapted_ckpt": str(checkpoints["adapted"]),
-                "dim": 16,
-                "feedforward": 16,
-                "top_k": 8,
+                **parts,
                 **changes,
             },
         )
@@ -52,7 +73,7 @@ def training_student(checkpoints, data):
 def test_the_checkpoint_holds_no_weight_of_a_teacher(checkpoints):
     checkpoint = torch.load(checkpoints["student"], weights_only=True)
     parts = {key.split(".")[0] for key in checkpoint["state_dict"]}
-    assert parts == {"backbone", "tnets", "fusion", "head"}
+    assert parts == {"model"}
 
 
 @pytest.mark.slow
@@ -98,7 +119,7 @@ def test_teachers_are_frozen_in_eval_mode_and_in_no_optimiser(training_student, 
 def test_tnet_and_backbone_move_only_when_asked(training_student, batch, train_tnet, finetune_encoder):
     student = training_student(train_tnet=train_tnet, finetune_encoder=finetune_encoder)
     student.losses(batch)["loss"].backward()
-    for part, trained in ((student.tnets, train_tnet), (student.backbone.encoder, finetune_encoder)):
+    for part, trained in ((student.model.tnets, train_tnet), (student.model.backbone.encoder, finetune_encoder)):
         assert part.training == trained
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters()) == trained
 
@@ -107,7 +128,7 @@ def test_tnet_and_backbone_move_only_when_asked(training_student, batch, train_t
 def test_the_loss_is_the_weighted_sum_of_the_methods_terms(training_student, batch, method):
     torch.manual_seed(0)
     terms = training_student(method=method, dropout=0.0).losses(batch)
-    weights = WEIGHTS[method]
+    weights = METHODS[method].weights
     assert {f"loss_{name}" for name in weights} == {name for name in terms if name.startswith("loss_")}
     total = sum(weight * terms[f"loss_{name}"] for name, weight in weights.items())
     torch.testing.assert_close(terms["loss"], total)
@@ -154,7 +175,7 @@ def test_a_batch_without_the_prevalent_modality_is_finite(training_student, batc
 def test_every_distillation_term_moves_the_student(training_student, batch, term):
     student = training_student(weights={"task": 0.0, "transport": 0.0, "centroid": 0.0, term: 1.0})
     student.losses(batch)["loss"].backward()
-    assert sum(p.grad.abs().sum() for p in student.fusion.parameters() if p.grad is not None) > 0
+    assert sum(p.grad.abs().sum() for p in student.model.fusion.parameters() if p.grad is not None) > 0
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -164,7 +185,7 @@ def test_a_training_step_sends_what_the_readme_says(training_student, batch, sen
     counted = sent(world)
     student.training_step(batch, 0).backward()
     rows, dim, classes, teachers = world * len(batch), 16, 4, 3
-    assert student.head.in_features == dim
+    assert student.model.head.in_features == dim
     forward = 4 * (1 + teachers) * (dim + classes) + 8 * (3 + teachers) + 4 * classes + 16
     assert counted["forward"] == rows * forward + 3 * 8 * world
     assert counted["backward"] == rows * 4 * (dim + 2 * classes)
@@ -188,7 +209,7 @@ def test_every_method_starts_from_the_same_weights_and_random_numbers(training_s
         return training_student(**options).state_dict(), torch.rand(5)
 
     expected, after = start(method="none")
-    assert {key.split(".")[0] for key in expected} == {"backbone", "tnets", "fusion", "head"}
+    assert {key.split(".")[0] for key in expected} == {"model"}
     for options in OPTIONS:
         found, then = start(**options)
         assert expected.keys() <= found.keys()
@@ -218,7 +239,7 @@ def test_every_rival_moves_the_student_and_learns_its_own_parts(training_student
     terms = student.losses(batch)
     assert terms.keys() == {"loss", "loss_rival", "teacher_joint"}
     terms["loss"].backward()
-    assert sum(p.grad.abs().sum() for p in student.fusion.parameters() if p.grad is not None) > 0
+    assert sum(p.grad.abs().sum() for p in student.model.fusion.parameters() if p.grad is not None) > 0
     assert all(p.grad is None for p in student.frozen.parameters())
     optimizer.step()
     assert all(not torch.equal(parts[name], value) for name, value in before.items() if parts[name].grad.any())
@@ -272,7 +293,9 @@ def test_shares_trust_and_learned_weights_are_logged(training_student, batch):
     assert sum(shares) == pytest.approx(1)
     assert min(shares) > 0
     assert 0 <= terms["trust"] <= 1
-    assert {name: terms[f"weight_{name}"] for name in WEIGHTS["mtpkdot"]} == pytest.approx(WEIGHTS["mtpkdot"])
+    assert {name: terms[f"weight_{name}"] for name in METHODS["mtpkdot"].weights} == pytest.approx(
+        METHODS["mtpkdot"].weights
+    )
 
 
 def test_the_shares_are_of_the_rows_that_the_teachers_know_best(training_student, batch):
@@ -356,7 +379,7 @@ def test_a_resumed_training_with_a_queue_ends_in_the_same_bits(fit):
     middle["state_dict"] |= {k: torch.zeros_like(v) for k, v in middle["state_dict"].items() if k.startswith(_QUEUE)}
     torch.save(middle, folder / "forgotten.ckpt")
     forgotten, _ = fit("forgotten", resume=folder / "forgotten.ckpt")
-    assert not torch.equal(forgotten.state_dict()["head.weight"], expected["head.weight"])
+    assert not torch.equal(forgotten.state_dict()["model.head.weight"], expected["model.head.weight"])
 
 
 def test_what_is_handed_on_holds_no_features_of_training_samples_and_loads_without(fit, batch):
@@ -379,7 +402,7 @@ def test_what_is_handed_on_holds_no_features_of_training_samples_and_loads_witho
 def test_the_learned_weights_and_the_rivals_parts_are_trained(fit):
     student, folder = fit("two", epochs=2)
     learned = student.term_weights.log_variances.detach()
-    assert len(learned) == len(WEIGHTS["mtpkdot"]) + 2
+    assert len(learned) == len(METHODS["mtpkdot"].weights) + 2
     assert float((learned - learned.new_tensor(0.5).log()).abs().min()) > 1e-4
     before, after = torch.load(folder / "epoch=0.ckpt", weights_only=False)["state_dict"], student.state_dict()
     parts = [key for key in after if key.startswith(("distillation.rival.", "term_weights."))]
@@ -405,11 +428,11 @@ def test_what_stands_for_the_privileged_feature_is_a_choice(training_student, ba
     student = training_student(hallucination=hallucination, method="none").eval()
     before = student.forward(batch.inputs["video"], batch.masks["video"])[1]
     with torch.no_grad():
-        for parameter in student.tnets.parameters():
+        for parameter in student.model.tnets.parameters():
             parameter.normal_()
     after = student.forward(batch.inputs["video"], batch.masks["video"])[1]
     assert torch.equal(before, after) == (hallucination != "tnet")
-    assert student.fusion.modalities == (["video"] if hallucination == "none" else ["video", "signal"])
+    assert student.model.fusion.modalities == (["video"] if hallucination == "none" else ["video", "signal"])
 
 
 def test_the_teachers_of_a_student_are_a_choice(training_student, batch):
@@ -433,11 +456,10 @@ def test_a_choice_of_teachers_that_cannot_be_made_is_an_error(training_student, 
 def prepared(student, data):
     """As a Trainer would call it."""
     teachers = student.frozen["teachers"]
-    teachers.prepare(batches(data, "train"))
-    if teachers.found is None:
-        student.told = teachers.adopt(
-            teachers.meet(student._as_teacher, batches(data, "validation"), batches(data, "train"), learned=True)
-        )
+    teachers.look_at(batches(data, "train"))
+    if teachers.is_weighed:
+        parts = batches(data, "validation"), batches(data, "train")
+        student.teaching.use(teachers.weigh_against(student._as_teacher, *parts, learned=True))
     return student
 
 
@@ -449,7 +471,7 @@ def test_methods_that_look_at_the_data_teach_samples_without_labels(training_stu
     assert found["loss_task"] == 0
     assert found["loss_output"] > 0
     found["loss"].backward()
-    assert student.head.weight.grad.abs().sum() > 0
+    assert student.model.head.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in student.frozen.parameters())
 
 
@@ -474,13 +496,13 @@ def test_teachers_are_weighed_after_the_warm_up_against_the_student_of_then(fit)
     kept = [torch.load(folder / f"epoch={epoch}.ckpt", weights_only=False) for epoch in range(3)]
     assert ["evidence" in checkpoint for checkpoint in kept] == [False, False, True]
     assert "evidence" not in torch.load(folder / "weights.ckpt", weights_only=False)
-    assert warm.told
+    assert warm.teaching.logged
     # Until then nothing but the labels counts.
     alone, other = fit("alone", epochs=3, warmup=0.6, **POOLED | {"weights": {"output": 50.0}})
     for epoch, same in enumerate([True, True, False]):
         state = torch.load(other / f"epoch={epoch}.ckpt", weights_only=False)["state_dict"]
-        assert torch.equal(state["head.weight"], kept[epoch]["state_dict"]["head.weight"]) == same
-    assert alone.told == warm.told
+        assert torch.equal(state["model.head.weight"], kept[epoch]["state_dict"]["model.head.weight"]) == same
+    assert alone.teaching.logged == warm.teaching.logged
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
@@ -494,9 +516,9 @@ def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit, monkeypat
     resumed, _ = fit("resumed", resume=folder / "epoch=1.ckpt", warmup=0.3, **POOLED | {"method": method})
     expected = straight.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in resumed.state_dict().items())
-    assert resumed.told == straight.told
+    assert resumed.teaching.logged == straight.teaching.logged
     told = {"mtpkdot_plus": "trust_output", "selftraining": "share_backbone"}
-    assert resumed.told[told[method]] == output
+    assert resumed.teaching.logged[told[method]] == output
 
 
 def test_a_student_is_taught_by_what_it_answered_after_its_warm_up(fit, monkeypatch, data):
@@ -513,14 +535,14 @@ def test_a_student_is_taught_by_what_it_answered_after_its_warm_up(fit, monkeypa
     _, other = fit("alone", epochs=3, warmup=0.6, **own | {"weights": {"output": 50.0}})
     for epoch, same in enumerate([True, True, False]):
         state = torch.load(other / f"epoch={epoch}.ckpt", weights_only=False)["state_dict"]
-        assert torch.equal(state["head.weight"], kept[epoch]["state_dict"]["head.weight"]) == same
+        assert torch.equal(state["model.head.weight"], kept[epoch]["state_dict"]["model.head.weight"]) == same
 
 
 @pytest.mark.parametrize("options", [{"warmup": 0.0}, {"epochs": 1}, {"weights": {"task": 0.0}}])
 def test_nobody_is_taught_by_a_student_that_has_learned_nothing(fit, monkeypatch, options):
     monkeypatch.setattr(controls, "likelier", lambda *_: True)
     student, _ = fit("untrained", **POOLED | {"method": "selftraining"} | options)
-    assert student.told == {"share_backbone": 1.0, "share_student": 0.0}
+    assert student.teaching.logged == {"share_backbone": 1.0, "share_student": 0.0}
 
 
 @pytest.mark.parametrize("method", ["mtpkdot_plus", "selftraining", "labelprop"])
@@ -570,9 +592,9 @@ def test_with_all_labels_nothing_is_left_to_teach(fit):
 @pytest.mark.parametrize("finetune_encoder", [False, True])
 def test_a_student_that_is_worse_than_its_start_answers_as_that(fit, load, batch, monkeypatch, finetune_encoder):
     beyond = {"val/accuracy": torch.tensor(2.0), "val/macro_f1": torch.tensor(2.0)}
-    monkeypatch.setattr(Start, "judge", lambda self, *_: vars(self).update(scores=beyond))
+    monkeypatch.setattr(Start, "evaluate", lambda self, *_: vars(self).update(scores=beyond))
     student, folder = fit("worse", epochs=1, **POOLED | {"finetune_encoder": finetune_encoder})
-    assert student.start.is_better
+    assert student.teaching.start.is_better
     start = load("backbone.video").eval().outputs(batch)["video"]
     loaded = StudentModule.load_from_checkpoint(folder / "weights.ckpt", weights_only=False).eval()
     torch.testing.assert_close(loaded.outputs(batch)["video"], start)
@@ -586,23 +608,25 @@ def test_a_student_that_is_worse_than_its_start_answers_as_that(fit, load, batch
     assert all(torch.equal(resumed["state_dict"][key], value) for key, value in student.state_dict().items())
 
 
-def test_the_start_is_judged_as_its_own_stage_judges_it(fit, load, data):
-    student, _ = fit("judged", epochs=1, **POOLED)
+def test_the_start_is_evaluated_as_by_its_own_stage(fit, load, data):
+    student, _ = fit("start", epochs=1, **POOLED)
     part = data.dataset.__getitems__(data.positions("validation", labelled_only=True).tolist())
     right = load("backbone.video").eval().outputs(part)["video"].argmax(1) == part.target
-    assert float(student.start.scores["val/accuracy"]) == pytest.approx(float(right.float().mean()), abs=1e-6)
+    assert float(student.teaching.start.scores["val/accuracy"]) == pytest.approx(float(right.float().mean()), abs=1e-6)
 
 
 @pytest.mark.parametrize("monitor", ["val/accuracy", "val/macro_f1", "train/loss"])
 def test_the_start_is_compared_by_what_selects_the_epoch(fit, monitor):
     student, _ = fit("one", epochs=1, **POOLED)
     student.trainer.checkpoint_callback.monitor = monitor
-    student.start.scores = {"val/accuracy": torch.tensor(0.5), "val/macro_f1": torch.tensor(0.5)}
+    student.teaching.start.scores = {"val/accuracy": torch.tensor(0.5), "val/macro_f1": torch.tensor(0.5)}
     chosen = monitor if monitor.startswith("val") else "val/accuracy"
     for gain in (0.1, -0.1):
-        means = dict.fromkeys(student.start.scores, torch.tensor(0.5 - gain)) | {chosen: torch.tensor(0.5 + gain)}
-        assert student.settled(means) is means
-        assert student.start.is_better == (gain < 0)
+        means = dict.fromkeys(student.teaching.start.scores, torch.tensor(0.5 - gain)) | {
+            chosen: torch.tensor(0.5 + gain)
+        }
+        assert student.selecting(means) is means
+        assert student.teaching.start.is_better == (gain < 0)
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.5}, {"weighting": "uncertainty"}])

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
 from mtpkdot.cli.main import main
+from tests.plugs import gated, hourglass, transport
 
 # MTPKDOT_EPOCHS=34 makes more than 200 steps of every stage.
 EPOCHS = int(os.environ.get("MTPKDOT_EPOCHS", "4"))
@@ -45,10 +46,13 @@ EXACT: dict[str, Any] = {
         }
         for name in ("video", "signal")
     },
-    "teacher": {"model": {"dim": 16, "feedforward": 16, "dropout": 0.0}, "fit": {"max_epochs": EPOCHS}},
+    "teacher": {"model": gated(dim=16, feedforward=16, dropout=0.0), "fit": {"max_epochs": EPOCHS}},
     "adapted": {"fit": {"max_epochs": EPOCHS}},
-    "hallucinator": {"model": {"hidden": [16]}, "fit": {"max_epochs": EPOCHS}},
-    "student": {"model": {"dim": 16, "feedforward": 16, "top_k": 4, "dropout": 0.0}, "fit": {"max_epochs": EPOCHS}},
+    "hallucinator": {"model": hourglass(hidden=[16]), "fit": {"max_epochs": EPOCHS}},
+    "student": {
+        "model": gated(dim=16, feedforward=16, dropout=0.0) | transport(top_k=4),
+        "fit": {"max_epochs": EPOCHS},
+    },
     "pipeline": {"name": "exact"},
 }
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from mtpkdot.errors import ConfigError
-from mtpkdot.losses.methods import RECIPES
 from mtpkdot.losses.rivals import RIVALS
+from mtpkdot.modules.teaching import METHODS
 from mtpkdot.pipeline import basis
 from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
@@ -60,7 +60,7 @@ def changed(before, after):
 
 
 def revise(monkeypatch, number):
-    monkeypatch.setitem(RECIPES, "kd", replace(RECIPES["kd"], revision=number))
+    monkeypatch.setitem(METHODS, "kd", replace(METHODS["kd"], revision=number))
 
 
 def test_data_that_a_setting_names_are_its_own_basis(config):
@@ -120,7 +120,7 @@ def test_a_revised_method_is_seen_under_whichever_key(own, config, monkeypatch):
 
 
 def test_a_revised_method_of_all_cells_is_seen(config, monkeypatch):
-    variants = {"a": {"student.model.eps": 0.5}, "b": {"student.model.eps": 0.6}}
+    variants = {"a": {"student.model.structure.eps": 0.5}, "b": {"student.model.structure.eps": 0.6}}
     before = bases(config, variants=variants, shared={"student.model.method": "kd"})
     revise(monkeypatch, 7)
     found = changed(before, bases(config, variants=variants, shared={"student.model.method": "kd"}))
@@ -144,7 +144,9 @@ def test_numbers_and_names_are_not_outside(config, monkeypatch):
     shared = {"data.split.seed": "20{seed}", "teacher.model.lr": "0.1"}
     parsed = []
     monkeypatch.setattr(basis, "parse", lambda *given: parsed.append(given) or parse(*given))
-    bases(config, variants={"a": {"student.model.method": "kd"}, "b": {"student.model.eps": 0.5}}, shared=shared)
+    bases(
+        config, variants={"a": {"student.model.method": "kd"}, "b": {"student.model.structure.eps": 0.5}}, shared=shared
+    )
     assert len(parsed) == 1
 
 

@@ -44,6 +44,6 @@ def test_a_modality_name_that_is_no_key_is_refused():
 
 def test_an_error_is_one_line(tiny_config):
     with pytest.raises(ConfigError) as caught:
-        parse("fit", ["--config", str(tiny_config), "--teacher.model.dim", "wide"])
+        parse("fit", ["--config", str(tiny_config), "--teacher.model.fusion.dim", "wide"])
     assert "\n" not in str(caught.value)
-    assert "teacher.model.dim" in str(caught.value)
+    assert "teacher.model.fusion.dim" in str(caught.value)

@@ -22,6 +22,7 @@ from mtpkdot.pipeline.features import FeatureCache, encode
 from mtpkdot.pipeline.identity import data_keys, encoder_keys
 from tests.data.fake_clips import DIMS, FakeData, reads
 from tests.pipeline.processes import run
+from tests.plugs import gated, hourglass, transport
 
 CPU = torch.device("cpu")
 
@@ -46,7 +47,7 @@ class Project:
     def __init__(self, folder: Path, epochs: int = 4, **data):
         self.root, self.log = folder / "runs", folder / "reads.txt"
         encoder = {"class_path": "FeatureEncoder", "init_args": {"dim": 6, "dropout": 0.1}}
-        fusion = {"model": {"dim": 8, "feedforward": 8}, "fit": {"max_epochs": min(epochs, 2)}}
+        fusion = {"model": gated(dim=8, feedforward=8), "fit": {"max_epochs": min(epochs, 2)}}
         config = {
             "data": {
                 "class_path": "tests.data.fake_clips.FakeData",
@@ -56,8 +57,8 @@ class Project:
             "backbone": {name: {"model": {"encoder": encoder}, "fit": {"max_epochs": min(epochs, 2)}} for name in DIMS},
             "teacher": fusion,
             "adapted": {"model": {"bottleneck": 4}, "fit": {"max_epochs": min(epochs, 2)}},
-            "hallucinator": {"model": {"hidden": [8]}, "fit": {"max_epochs": min(epochs, 2)}},
-            "student": {"model": {**fusion["model"], "top_k": 5}, "fit": {"max_epochs": epochs}},
+            "hallucinator": {"model": hourglass(hidden=[8]), "fit": {"max_epochs": min(epochs, 2)}},
+            "student": {"model": {**fusion["model"], **transport(top_k=5)}, "fit": {"max_epochs": epochs}},
             "pipeline": {"root": str(self.root), "name": "fake", "features": "float32"},
         }
         self.config = folder / "fake.yaml"
@@ -452,7 +453,7 @@ def test_an_encoder_that_changes_the_steps_is_refused_before_training(tmp_path, 
 @pytest.mark.parametrize(("per_step", "rows"), [(False, 16), (True, 48)])
 def test_anchors_are_counted_in_rows(per_step, rows, tmp_path, complaint):
     project = Project(tmp_path, steps_have_targets=per_step)
-    line = complaint(["fit", *project.arguments("--student.model.top_k", str(rows))])
+    line = complaint(["fit", *project.arguments("--student.model.structure.top_k", str(rows))])
     assert f"a batch has {rows} rows" in line
 
 

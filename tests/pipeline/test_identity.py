@@ -12,10 +12,10 @@ import pytest
 import mtpkdot
 from mtpkdot.cli.main import main
 from mtpkdot.data.splits import Split
-from mtpkdot.losses.methods import RECIPES
 from mtpkdot.losses.rivals import RIVALS
 from mtpkdot.models import FrameEncoder, LogMelEncoder, SignalEncoder, SpectrogramEncoder, VideoEncoder
 from mtpkdot.modules import HallucinatorModule
+from mtpkdot.modules.teaching import METHODS
 from mtpkdot.pipeline import config as configs
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.identity import MACHINE, changed, parameters, trains_anew
@@ -29,24 +29,34 @@ NONE: list[str] = []
 
 # A source line of the package, what becomes of it, and the stages that are trained anew for that.
 MUTATIONS = {
-    "an activation of the T-Net": ("models/tnet.py", "nn.ReLU()", "nn.GELU()", ["hallucinator", "student"]),
-    "a docstring": ("models/tnet.py", "Hourglass of linear layers", "Layers like an hourglass", NONE),
-    "a comment": ("models/tnet.py", "sizes = [in_dim", "# from wide to narrow\n        sizes = [in_dim", NONE),
-    "a type hint": ("models/tnet.py", "in_dim: int, out_dim: int", "in_dim: int, out_dim: 'int'", NONE),
+    "an activation of the T-Net": ("models/tnets/hourglass.py", "nn.ReLU()", "nn.GELU()", ["hallucinator", "student"]),
+    "a docstring": ("models/tnets/hourglass.py", "Hourglass of linear layers", "Layers like an hourglass", NONE),
+    "a comment": (
+        "models/tnets/hourglass.py",
+        "sizes = [in_dim",
+        "# from wide to narrow\n        sizes = [in_dim",
+        NONE,
+    ),
+    "a type hint": (
+        "models/tnets/hourglass.py",
+        "self, in_dim: int, out_dim: int",
+        "self, in_dim: int, out_dim: 'int'",
+        NONE,
+    ),
     "an argument that nothing reads": (
-        "models/tnet.py",
+        "models/tnets/hourglass.py",
         "activation: bool = True",
         "activation: bool = True, x=1",
         NONE,
     ),
     "a function that nothing calls": (
-        "models/tnet.py",
-        "class TNet",
-        "def spare():\n    return 1\n\n\nclass TNet",
+        "models/tnets/hourglass.py",
+        "class Hourglass",
+        "def spare():\n    return 1\n\n\nclass Hourglass",
         NONE,
     ),
     "a revision": (
-        "models/tnet.py",
+        "models/tnets/hourglass.py",
         "    def forward",
         "    revision = 1\n\n    def forward",
         ["hallucinator", "student"],
@@ -54,7 +64,7 @@ MUTATIONS = {
     "the text of an error": ("models/encoder.py", "FeatureEncoder reads vectors", "A FeatureEncoder reads", NONE),
     "the encoder": ("models/encoder.py", "if hidden:", "if hidden > 1:", ALL),
     "an encoder that nobody has": ("models/visual.py", "return", "return None or", NONE),
-    "the fusion": ("models/fusion.py", "1)", "-1)", ["teacher", "adapted", "student"]),
+    "the fusion": ("models/fusions/gated.py", "1)", "-1)", ["teacher", "adapted", "student"]),
     "the task loss": ("losses/task.py", "return", "return 2 *", ALL),
     "a default": ("modules/hallucinator.py", '= "mse"', '= "mmd"', ["hallucinator", "student"]),
     "the gradients' seeds": ("pipeline/callbacks.py", "torch.manual_seed(int(", "torch.manual_seed(1 + int(", ALL),
@@ -67,7 +77,7 @@ MUTATIONS = {
         ALL,
     ),
     "another method's rival": ("losses/rivals/logits.py", "return", "return 2 *", NONE),
-    "another method's weights": ("losses/methods.py", '"transport": 0.6', '"transport": 0.5', NONE),
+    "another method's weights": ("modules/teaching/methods.py", '"transport": 0.6', '"transport": 0.5', NONE),
     "a field of the split that is read": ("data/splits.py", "validation: float = 0.2", "validation: float = 0.3", ALL),
     "a field of the split that is not": (
         "data/splits.py",
@@ -176,12 +186,12 @@ def test_arguments_of_base_classes_and_fields_are_known_with_their_defaults():
 @pytest.mark.parametrize(
     ("policy", "file", "released", "anew"),
     [
-        (None, "mtpkdot/models/tnet.py", False, True),
-        (None, "mtpkdot/models/tnet.py", True, False),
+        (None, "mtpkdot/models/tnets/hourglass.py", False, True),
+        (None, "mtpkdot/models/tnets/hourglass.py", True, False),
         (None, "own/encoder.py", True, True),
         ("warn", "own/encoder.py", False, False),
-        ("ignore", "mtpkdot/models/tnet.py", False, False),
-        ("retrain", "mtpkdot/models/tnet.py", True, True),
+        ("ignore", "mtpkdot/models/tnets/hourglass.py", False, False),
+        ("retrain", "mtpkdot/models/tnets/hourglass.py", True, True),
     ],
 )
 def test_changed_code_trains_anew_where_someone_works_in_it(policy, file, released, anew, monkeypatch):
@@ -289,14 +299,15 @@ def revisions():
         VideoEncoder,
     ]
     found = {name: [*of] for name, of in pieces(roots).items() if name.split(".")[1] in ROOMS and "methods" not in name}
-    for method, recipe in RECIPES.items():
-        text = json.dumps([dict(recipe.weights), recipe.teachers], sort_keys=True)
-        found[f"method {method}"] = [recipe.revision, digest_of([text])]
+    for name, method in METHODS.items():
+        teachers = None if method.teachers is None else method.teachers.__name__
+        text = json.dumps([dict(method.weights), teachers], sort_keys=True)
+        found[f"method {name}"] = [method.revision, digest_of([text])]
     return found
 
 
 HOW = """
-If what is trained has changed, raise its `revision: ClassVar[int]` (of a method: that of its Recipe; of functions: that
+If what is trained has changed, raise its `revision: ClassVar[int]` (of a method: its own; of functions: that
 of the classes that use them), so that users of a release get it trained anew. Either way, bring the digests up to date:
     python -m tests.pipeline.test_identity
 """

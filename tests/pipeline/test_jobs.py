@@ -9,13 +9,14 @@ import pytest
 import yaml
 
 from mtpkdot.cli.main import main
-from mtpkdot.losses.methods import RECIPES
+from mtpkdot.modules.teaching import METHODS
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.identity import data_keys
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
 from mtpkdot.pipeline.runner import Run
 from tests.data.media_helpers import TEST_LIST, copied, put
 from tests.pipeline.processes import run
+from tests.plugs import gated, hourglass
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ ALL = {"backbone.video", "backbone.signal", "teacher", "adapted", "hallucinator"
         (["--student.fit.max_epochs", "9"], {"student"}),
         (["--hallucinator.model.discrepancy", "mmd"], {"hallucinator", "student"}),
         (["--adapted.model.bottleneck", "3"], {"adapted", "student"}),
-        (["--teacher.model.dim", "8"], {"teacher", "adapted", "student"}),
+        (["--teacher.model.fusion.dim", "8"], {"teacher", "adapted", "student"}),
         (["--backbone.signal.model.lr", "0.5"], ALL - {"backbone.video"}),
         (["--student.model.method", "none"], {"student"}),
         (["--seed_everything", "1"], ALL),
@@ -62,7 +63,7 @@ def test_an_override_changes_the_hash_of_the_stages_it_reaches(overrides, change
 @pytest.mark.parametrize(("method", "changed"), [("kd", {"student"}), ("mtpkdot", set())])
 def test_a_method_that_has_been_revised_is_trained_again(hashes, monkeypatch, method, changed):
     before = hashes(f"--student.model.method={method}")
-    monkeypatch.setitem(RECIPES, "kd", replace(RECIPES["kd"], revision=1))
+    monkeypatch.setitem(METHODS, "kd", replace(METHODS["kd"], revision=1))
     after = hashes(f"--student.model.method={method}")
     assert {name for name in before if before[name] != after[name]} == changed
 
@@ -142,7 +143,7 @@ def test_features_of_nested_settings_are_found_again_by_every_later_command(biov
             "frames": 2,
             "split": {"scheme": "kfold", "folds": 2, "validation": 0.4},
         },
-        teacher={"model": {"dim": 8, "feedforward": 8}},
+        teacher={"model": gated(dim=8, feedforward=8)},
     )
     features = tmp_path / "runs" / "features"
     assert main(["fit", "--config", config, "--pipeline.stages", "[backbone, teacher]"]) == 0
@@ -168,8 +169,8 @@ def test_a_submission_follows_the_test_list_and_names_what_is_missing(affwild2_t
         "AffWild2",
         {"video": FRAMES, "audio": ("LogMelEncoder", {"model": "mobilenetv3_small_050"})},
         {"root": str(root), "on_error": "skip", "pictures": {"size": 32}, "frames": 2, "clips": 4, "frame_step": 4},
-        hallucinator={"model": {"hidden": [8]}},
-        student={"model": {"method": "none", "dim": 8, "feedforward": 8}},
+        hallucinator={"model": hourglass(hidden=[8])},
+        student={"model": {"method": "none", **gated(dim=8, feedforward=8)}},
     )
     assert main(["fit", "--config", config, "--pipeline.stages", "[backbone, hallucinator, student]"]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "nowhere" in line]

@@ -113,10 +113,15 @@ def test_the_planted_grid_is_a_study_of_its_own_worlds():
 
 def test_methods_of_the_command_line_replace_the_files_variants(tiny_config, tmp_path):
     path = tmp_path / "own.yaml"
-    content = {"config": str(tiny_config), "variants": {3: {"student.model.top_k": 3}}, "folds": 2, "seeds": 2}
+    content = {
+        "config": str(tiny_config),
+        "variants": {3: {"student.model.structure.top_k": 3}},
+        "folds": 2,
+        "seeds": 2,
+    }
     path.write_text(yaml.safe_dump({**content, "settings": {"a": {"data.nuisance": 0.5}}}))
     made = plan(ablation=path, labelled=["4"]).study()
-    assert made.variants == {"3": {"student.model.top_k": 3}}
+    assert made.variants == {"3": {"student.model.structure.top_k": 3}}
     assert made.name == "own"
     assert made.settings == {"a-labelled_4": {"data.nuisance": 0.5, "data.labelled_subjects": "4"}}
     assert (len(made.folds), made.seeds) == (2, (0, 1))

@@ -5,8 +5,8 @@ from mtpkdot.pipeline.study import Study, option
 
 VARIANTS = {
     "none": {"student.model.method": "none"},
-    "wide": {"student.model.method": "pkdot", "teacher.model.dim": 32},
-    "wide_sp": {"student.model.method": "sp", "teacher.model.dim": 32},
+    "wide": {"student.model.method": "pkdot", "teacher.model.fusion.dim": 32},
+    "wide_sp": {"student.model.method": "sp", "teacher.model.fusion.dim": 32},
     "pkdot": {"student.model.method": "pkdot"},
 }
 
@@ -44,7 +44,7 @@ def test_a_cell_is_a_command_line_of_fit():
         "--data.generator_seed=204",
         "--data.labelled_subjects=5",
         "--student.model.method=sp",
-        "--teacher.model.dim=32",
+        "--teacher.model.fusion.dim=32",
         "--data.split.fold=1",
         "--seed_everything=4",
         "--pipeline.root=runs",
@@ -52,9 +52,9 @@ def test_a_cell_is_a_command_line_of_fit():
         "--pipeline.stages=[student]",
     }
     upstream = cells["few/upstream-wide/fold1-seed4"].arguments
-    assert "--teacher.model.dim=32" in upstream
+    assert "--teacher.model.fusion.dim=32" in upstream
     assert not [argument for argument in upstream if argument.startswith("--student")]
-    assert "--teacher.model.dim=32" not in cells["few/upstream/fold1-seed4"].arguments
+    assert "--teacher.model.fusion.dim=32" not in cells["few/upstream/fold1-seed4"].arguments
 
 
 def test_what_a_setting_says_a_variant_and_a_fold_may_change():

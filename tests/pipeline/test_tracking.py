@@ -232,8 +232,8 @@ def test_the_files_of_sweeps_make_command_lines_that_are_understood(name, monkey
 def test_booleans_lists_nothing_and_nested_keys_arrive_as_they_are(tiny_config, monkeypatch):
     values = {
         "student.model.train_tnet": True,
-        "student.model.relative_eps": False,
-        "hallucinator.model.hidden": [8, 4],
+        "student.model.structure.relative_eps": False,
+        "hallucinator.model.tnet.hidden": [8, 4],
         "student.fit.patience": None,
         "student.model.weights": {"task": 1.0, "transport": 0.5},
         "data.init_args.split.fold": 1,
@@ -259,7 +259,7 @@ def test_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_pat
     }
     trials = {
         f"trial{i}": {
-            "student.model.top_k": 4 + i,
+            "student.model.structure.top_k": 4 + i,
             "student.model.train_tnet": i >= TRIALS // 2,
             "pipeline.root": str(tmp_path),
         }
@@ -292,7 +292,7 @@ def test_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_pat
     assert len(list((tmp_path / "stages" / "student").glob("[!.]*"))) == TRIALS
     for trial, values in trials.items():
         stages = json.loads((tmp_path / trial / "run.json").read_text())["stages"]
-        assert stages["student"]["keys"]["student.model.top_k"] == values["student.model.top_k"]
+        assert stages["student"]["keys"]["student.model.structure.top_k"] == values["student.model.structure.top_k"]
         assert stages["student"]["keys"]["student.model.train_tnet"] == values["student.model.train_tnet"]
         assert (tmp_path / trial / "wandb.id").read_text().strip() == trial
     assert {path.name for path in tmp_path.iterdir()} == {*trials, "stages"}

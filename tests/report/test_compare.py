@@ -205,7 +205,7 @@ def test_without_a_student_that_has_no_teachers_the_backbone_is_no_base(tmp_path
 def test_every_student_is_compared_with_the_base_of_its_own_upstream_models(tmp_path):
     variants = {
         "none": {"student.model.method": "none"},
-        "wide": {"teacher.model.dim": 32},
+        "wide": {"teacher.model.fusion.dim": 32},
         "other": {"backbone.video.model.lr": 0.1},
     }
     made = fake.study(tmp_path / "s", variants_of=variants)

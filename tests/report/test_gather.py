@@ -81,7 +81,7 @@ def test_a_moved_study_is_read_where_it_is(tmp_path):
 def test_a_model_that_groups_share_has_one_name(tmp_path):
     variants = {
         "none": {"student.model.method": "none"},
-        "wide": {"teacher.model.dim": 32},
+        "wide": {"teacher.model.fusion.dim": 32},
         "other": {"backbone.video.model.lr": 0.1},
     }
     made = fake.study(tmp_path / "s", variants_of=variants)

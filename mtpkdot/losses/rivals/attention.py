@@ -1,5 +1,7 @@
 """Attention transfer (Zagoruyko and Komodakis, "Paying more attention to attention", ICLR 2017)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +34,8 @@ class AttentionTransfer(FullPrecision):
 
     student_pool: Tensor | None
     teacher_pool: Tensor | None
+
+    weight: ClassVar[float] = 1000.0  # of the comparison by Tian et al. (ICLR 2020), on feature maps
 
     def __init__(self, task: Task, student_dim: int, teacher_dim: int, *, p: float = 2.0) -> None:
         super().__init__(task, student_dim, teacher_dim)

@@ -35,6 +35,9 @@ class Rival(nn.Module):
     """
 
     tasks: ClassVar[tuple[Task, ...]] = get_args(Task)
+    """The tasks that the loss is defined for."""
+    weight: ClassVar[float] = 1.0
+    """Weight of the loss beside the task's, unless the config says otherwise."""
 
     def __init__(self, task: Task, student_dim: int, teacher_dim: int) -> None:
         super().__init__()

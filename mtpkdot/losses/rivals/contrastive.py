@@ -1,5 +1,7 @@
 """Contrastive distillation (Tian et al., "Contrastive representation distillation", ICLR 2020)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,6 +32,8 @@ class ContrastiveDistillation(FullPrecision):
     Raises:
         ValueError: a setting out of range.
     """
+
+    weight: ClassVar[float] = 0.8  # of the comparison by Tian et al. (ICLR 2020), on feature maps
 
     def __init__(
         self, task: Task, student_dim: int, teacher_dim: int, *, temperature: float = 0.07, dim: int = 128

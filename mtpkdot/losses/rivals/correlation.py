@@ -1,6 +1,7 @@
 """Correlation congruence (Peng et al., "Correlation congruence for knowledge distillation", ICCV 2019)."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ class CorrelationCongruence(FullPrecision):
     Raises:
         ValueError: a setting out of range.
     """
+
+    weight: ClassVar[float] = 0.02  # of the comparison by Tian et al. (ICLR 2020), on feature maps
 
     def __init__(self, task: Task, student_dim: int, teacher_dim: int, *, gamma: float = 0.4, order: int = 2) -> None:
         super().__init__(task, student_dim, teacher_dim)

@@ -1,5 +1,7 @@
 """Hints (Romero et al., "FitNets: Hints for thin deep nets", ICLR 2015)."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from mtpkdot.losses.rivals.base import Seen
@@ -18,6 +20,8 @@ class Hints(FullPrecision):
         student_dim: size of the student's feature.
         teacher_dim: size of the teacher's feature.
     """
+
+    weight: ClassVar[float] = 100.0  # of the comparison by Tian et al. (ICLR 2020), on feature maps
 
     def __init__(self, task: Task, student_dim: int, teacher_dim: int) -> None:
         super().__init__(task, student_dim, teacher_dim)

@@ -1,5 +1,7 @@
 """Neuron selectivity transfer (Huang and Wang, "Like what you like", arXiv 1707.01219)."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from mtpkdot.losses.rivals.base import Seen
@@ -17,6 +19,8 @@ class NeuronSelectivity(FullPrecision):
     With this kernel the discrepancy is the squared Frobenius distance of the mean outer products of the points, which
     is not negative even after rounding and needs no D x D matrix.
     """
+
+    weight: ClassVar[float] = 50.0  # of the comparison by Tian et al. (ICLR 2020), on feature maps
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
         """Compare the features; the labels are not read."""

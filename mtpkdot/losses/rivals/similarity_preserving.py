@@ -1,5 +1,7 @@
 """Similarity-preserving distillation (Tung and Mori, ICCV 2019)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ class SimilarityPreserving(FullPrecision):
 
     The gradient reaches the student's feature, which in MT-PKDOT's released code it does not.
     """
+
+    weight: ClassVar[float] = 3000.0  # of the comparison by Tian et al. (ICLR 2020), on feature maps
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
         """Compare the features; the labels are not read."""

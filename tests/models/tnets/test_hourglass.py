@@ -1,13 +1,13 @@
 import torch
 from torch import nn
 
-from mtpkdot.models.tnet import TNet
+from mtpkdot.models.tnets.hourglass import Hourglass
 from tests.loops import over
 from tests.models.helpers import assert_close, built, random
 
 
 def tnet(**settings):
-    return built(lambda: TNet(5, 4, **settings))
+    return built(lambda: Hourglass(5, 4, **settings))
 
 
 @over("activation", [True, False])
@@ -21,7 +21,9 @@ def test_every_time_step_is_mapped_by_itself_to_the_privileged_size(hidden, acti
 
 
 def test_the_hourglass_defaults_to_that_of_the_first_paper():
-    sizes = [(layer.in_features, layer.out_features) for layer in TNet(5, 4).layers if isinstance(layer, nn.Linear)]
+    sizes = [
+        (layer.in_features, layer.out_features) for layer in Hourglass(5, 4).layers if isinstance(layer, nn.Linear)
+    ]
     assert sizes == [(5, 256), (256, 128), (128, 256), (256, 4)]
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from mtpkdot.data import PlantedData, Split
-from mtpkdot.losses.methods import term_weights
-from mtpkdot.modules.level import level_weights
+from mtpkdot.modules.teaching import METHODS
+from mtpkdot.modules.teaching.level import level_weights
 
-OWN = term_weights("mtpkdot_plus", None)
+OWN = METHODS["mtpkdot_plus"].terms()
 ALL = ["joint", "video", "signal"]
 
 

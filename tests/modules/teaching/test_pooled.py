@@ -7,8 +7,8 @@ import torch
 
 from mtpkdot.losses.evidence import Evidence
 from mtpkdot.modules import AdaptedModule
-from mtpkdot.modules.controls import OwnTeacher
-from mtpkdot.modules.pooled import PooledTeachers
+from mtpkdot.modules.teaching.controls import OwnTeacher
+from mtpkdot.modules.teaching.pooled import PooledTeachers
 from tests.modules.conftest import batches
 
 
@@ -35,14 +35,14 @@ def test_the_pool_must_be_weighed_first(adapted, batch):
 @pytest.mark.parametrize("names", [None, ["joint"], ["signal", "video"]])
 def test_the_pool_is_one_space_of_weighed_teachers(adapted, student, batch, data, names):
     teachers = PooledTeachers(adapted, names)
-    told = teachers.adopt(teachers.meet(student, batches(data, "validation"), [], learned=True))
+    logged = teachers.use(teachers.weigh_against(student, batches(data, "validation"), [], learned=True))
     used = names or ["video", "signal", "joint"]
-    assert {key for key in told if key.startswith("share_")} == {f"share_{name}" for name in used}
-    assert sum(told[f"share_{name}"] for name in used) == pytest.approx(1, abs=1e-5)
+    assert {key for key in logged if key.startswith("share_")} == {f"share_{name}" for name in used}
+    assert sum(logged[f"share_{name}"] for name in used) == pytest.approx(1, abs=1e-5)
     assert teachers.trust == {
-        "output": told["trust_output"],
-        "transport": told["trust_structure"],
-        "centroid": told["trust_structure"],
+        "output": logged["trust_output"],
+        "transport": logged["trust_structure"],
+        "centroid": logged["trust_structure"],
     }
     space = teachers.spaces(batch)["joint"]
     assert space.feature.shape == (32, teachers.space_sizes["joint"])
@@ -51,7 +51,7 @@ def test_the_pool_is_one_space_of_weighed_teachers(adapted, student, batch, data
 
 def test_the_pool_teaches_only_what_its_teachers_were_not_trained_on(adapted, student, batch, data):
     teachers = PooledTeachers(adapted)
-    teachers.adopt(teachers.meet(student, batches(data, "validation"), [], learned=True))
+    teachers.use(teachers.weigh_against(student, batches(data, "validation"), [], learned=True))
     batch.labelled[:10], batch.labelled[10:] = True, False
     assert teachers.spaces(batch)["joint"].valid.tolist() == [False] * 10 + [True] * 22
 
@@ -62,15 +62,15 @@ def test_a_student_that_knows_better_is_hardly_taught(adapted, batch, data):
         right = torch.nn.functional.one_hot(batch.target.clamp_min(0), space.output.shape[1]).float()
         return replace(space, feature=right, output=5 * right)
 
-    evidence = Evidence(**PooledTeachers(adapted).meet(knowing, batches(data, "validation"), [], learned=True))
+    evidence = Evidence(**PooledTeachers(adapted).weigh_against(knowing, batches(data, "validation"), [], learned=True))
     assert evidence.output < 0.01
     assert evidence.structure < 0.01
 
 
 def test_a_single_teacher_is_only_calibrated_by_the_pool(adapted, student, batch, data):
     teachers = PooledTeachers(adapted, ["signal"])
-    teachers.adopt(teachers.meet(student, batches(data, "validation"), [], learned=True))
-    alone = adapted.spaces(batch)["signal"].output / teachers.evidence.temperatures[0]
+    teachers.use(teachers.weigh_against(student, batches(data, "validation"), [], learned=True))
+    alone = adapted.spaces(batch)["signal"].output / teachers.shares.temperatures[0]
     torch.testing.assert_close(
         teachers.spaces(batch)["joint"].output.softmax(1), alone.softmax(1), atol=1e-5, rtol=1e-4
     )

@@ -5,6 +5,7 @@ The student that teaches itself is built as all students are: its T-Nets have be
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from mtpkdot.losses.evidence import likelier
 from mtpkdot.losses.propagation import spread_labels
 from mtpkdot.losses.task import Task
 from mtpkdot.models.backbone import Backbone
-from mtpkdot.modules.prepared import Answer, Found, Prepared, compared
 from mtpkdot.modules.teacher import JOINT
+from mtpkdot.modules.teaching.base import Answer, Evidence, Teachers, Upstream, compared
 
 
-class BackboneTeacher(Prepared):
+class BackboneTeacher(Teachers):
     """The prevalent backbone teaches: no privileged modality is seen.
 
     Args:
@@ -33,6 +34,8 @@ class BackboneTeacher(Prepared):
         table: (n, K) other answers than the backbone's, by the row of the data set; empty for the backbone's own.
     """
 
+    needs_data: ClassVar[bool] = True
+
     table: Tensor
 
     def __init__(self, backbone: Backbone, prevalent: str, task: Task) -> None:
@@ -40,17 +43,22 @@ class BackboneTeacher(Prepared):
         self.backbone, self.prevalent, self.task = backbone, prevalent, task
         self.register_buffer("table", torch.zeros(0), persistent=False)
 
+    @classmethod
+    def load(cls, upstream: Upstream) -> Self:
+        """Return the prevalent backbone as a teacher."""
+        return cls(upstream.backbone(), upstream.prevalent, upstream.task)
+
     @property
     def space_sizes(self) -> dict[str, int]:
-        """The backbone's feature."""
+        """Size of the backbone's feature."""
         return {JOINT: self.backbone.dim}
 
-    def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """The backbone."""
+    def frozen_encoders(self) -> dict[str, list[Backbone]]:
+        """Return the backbone."""
         return {self.prevalent: [self.backbone]}
 
     def own(self, batch: Batch) -> Teacher:
-        """Feature and output of the backbone."""
+        """Return feature and output of the backbone."""
         if self.prevalent in batch.encoded:
             sequence, mask = batch.encoded[self.prevalent]
         else:
@@ -58,7 +66,7 @@ class BackboneTeacher(Prepared):
         return Teacher(*self.backbone.read(sequence, mask), batch.present(self.prevalent))
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """The backbone's feature, and the answers."""
+        """Return the backbone's feature, with its own output or that of `table`."""
         space = self.own(batch)
         if not len(self.table):
             return {JOINT: space}
@@ -68,9 +76,13 @@ class BackboneTeacher(Prepared):
 class OwnTeacher(BackboneTeacher):
     """Self-training: the better of the prevalent backbone and the student after its warm-up, on held-out people."""
 
+    is_weighed: ClassVar[bool] = True
+
     @torch.no_grad()
-    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool) -> Found:
-        """The student's answers for the training part, if they are the likelier ones once both are calibrated.
+    def weigh_against(
+        self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool
+    ) -> Evidence:
+        """Return the student's answers for the training part, if they are the likelier ones once both are calibrated.
 
         Returns:
             `answers`: (n, K) outputs by the row of the data set; empty if the backbone is to teach.
@@ -86,10 +98,10 @@ class OwnTeacher(BackboneTeacher):
             outputs.append(student(batch).output)
         return {"answers": _by_row(torch.cat(rows), torch.cat(outputs)).cpu()}
 
-    def adopt(self, found: Found) -> dict[str, float]:
+    def use(self, evidence: Evidence) -> dict[str, float]:
         """Teach by the backbone's answers, or by the student's."""
-        super().adopt(found)
-        self.table = found["answers"].to(self.table.device)
+        super().use(evidence)
+        self.table = evidence["answers"].to(self.table.device)
         return {"share_backbone": float(not len(self.table)), "share_student": float(len(self.table) > 0)}
 
 
@@ -111,7 +123,7 @@ class SpreadLabels(BackboneTeacher):
         self.neighbours, self.alpha = neighbours, alpha
 
     @torch.no_grad()
-    def prepare(self, training: Iterable[Batch]) -> None:
+    def look_at(self, training: Iterable[Batch]) -> None:
         """Spread the labels of the training part."""
         index, feature, target, labelled, valid = [], [], [], [], []
         for batch in training:
@@ -134,11 +146,6 @@ class SpreadLabels(BackboneTeacher):
         self.table = _by_row(
             rows, outputs.new_zeros(len(rows), outputs.shape[1]).index_copy(0, seen.nonzero()[:, 0], outputs)
         )
-        self.found = {}  # the student has no say in them
-
-    def meet(self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool) -> Found:
-        """Nothing more to know."""
-        return {}
 
     def _columns(self, target: Tensor, known: Tensor) -> Tensor:
         outputs = self.backbone.head.out_features

@@ -1,13 +1,15 @@
-"""T-Net: hallucinates a privileged feature from the prevalent one."""
+"""The papers' T-Net: an hourglass of linear layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
+from mtpkdot.models.tnets.base import TNet
 
-class TNet(nn.Module):
-    """Hourglass of linear layers, applied to each time step.
+
+class Hourglass(TNet):
+    """Hourglass of linear layers, applied to each time step (PKDOT, arXiv 2401.15489; MT-PKDOT, arXiv 2408.09035).
 
     PKDOT: hidden (256, 128, 256) with ReLU; MT-PKDOT: (2048, 1024, 512, 256, 512, 1024, 2048), linear.
 
@@ -16,12 +18,16 @@ class TNet(nn.Module):
         out_dim: size of the privileged feature.
         hidden: sizes of the layers between.
         activation: ReLU between the layers, or none.
+
+    Example:
+        >>> Hourglass(512, 64, hidden=[128, 32, 128])(torch.zeros(2, 10, 512)).shape
+        torch.Size([2, 10, 64])
     """
 
     def __init__(
         self, in_dim: int, out_dim: int, hidden: Sequence[int] = (256, 128, 256), activation: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__(in_dim, out_dim)
         sizes = [in_dim, *hidden, out_dim]
         layers: list[nn.Module] = []
         for size, following in pairwise(sizes):
@@ -29,6 +35,6 @@ class TNet(nn.Module):
         self.layers = nn.Sequential(*(layers[:-1] if activation else layers))
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Hallucinate (..., out_dim) from (..., in_dim)."""
+        """Hallucinate a privileged feature (..., out_dim) from the prevalent one (..., in_dim)."""
         hallucinated: Tensor = self.layers(feature)
         return hallucinated

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from mtpkdot.models.attention import AttentionBlock, masked_mean
+from mtpkdot.models.fusions.base import Fusion
 
 
-class GatedFusion(nn.Module):
+class GatedFusion(Fusion):
     """Joint feature of several modalities (the fusion transformer of MT-PKDOT, extended to M modalities).
 
     Per modality a projection, one self-attention block over time and one attention block to the steps of all other
@@ -22,49 +23,52 @@ class GatedFusion(nn.Module):
 
     Args:
         dims: feature size per modality, in a fixed order.
+        per_step: a joint feature per step.
         dim: size D of the joint feature.
         heads: attention heads.
         feedforward: hidden size of the attention blocks.
         dropout: probability within the blocks.
-        batch_attention: protocol switch: attend across the batch, as the released code does.
-        frozen_projections: protocol switch: keep the projections random, as the released code does.
-        per_step: a joint feature per step.
+
+    Example:
+        >>> fusion = GatedFusion({"video": 4, "sound": 3}, dim=8)
+        >>> features = {"video": torch.zeros(2, 5, 4), "sound": torch.zeros(2, 9, 3)}
+        >>> masks = {name: torch.ones(x.shape[:2], dtype=torch.bool) for name, x in features.items()}
+        >>> joint, gate = fusion(features, masks)
+        >>> joint.shape, gate.shape
+        (torch.Size([2, 8]), torch.Size([2, 2]))
     """
 
     def __init__(
         self,
         dims: dict[str, int],
+        per_step: bool = False,
         dim: int = 128,
         heads: int = 2,
-        feedforward: int = 512,
+        feedforward: int = 256,
         dropout: float = 0.1,
-        batch_attention: bool = False,
-        frozen_projections: bool = False,
-        per_step: bool = False,
     ) -> None:
-        super().__init__()
-        self.settings: dict[str, int | float | bool] = {
-            "dim": dim,
-            "heads": heads,
-            "feedforward": feedforward,
-            "dropout": dropout,
-            "batch_attention": batch_attention,
-            "frozen_projections": frozen_projections,
-            "per_step": per_step,
-        }
-        self.per_step = per_step
-        self.modalities, self.dim, self.batch_attention = list(dims), dim, batch_attention
+        super().__init__(dims, per_step, dim)
+        if dim % heads or not 0 <= dropout < 1:
+            raise ValueError(f"dim {dim} must be a multiple of heads {heads}, and dropout {dropout} lie in [0, 1)")
+        self.batch_attention = False
         self.project = nn.ModuleList(nn.Linear(size, dim) for size in dims.values())
         self.tokens = nn.Parameter(torch.randn(len(dims), dim) * 0.02)
 
         def block() -> AttentionBlock:
-            return AttentionBlock(dim, heads, feedforward, dropout, batch_attention)
+            return AttentionBlock(dim, heads, feedforward, dropout)
 
         self.within = nn.ModuleList(block() for _ in dims)
         self.across = nn.ModuleList(block() for _ in dims) if len(dims) > 1 else None
         self.gate = nn.Linear(len(dims) * dim, len(dims) * dim)
-        if frozen_projections:
-            self.project.requires_grad_(False)
+
+    def use_protocol(self, batch_attention: bool = False, frozen_projections: bool = False) -> None:
+        """Attend across the batch, or keep the projections random, as the released code does."""
+        self.protocol = {"batch_attention": batch_attention, "frozen_projections": frozen_projections}
+        self.batch_attention = batch_attention
+        for block in self.modules():
+            if isinstance(block, AttentionBlock):
+                block.across_batch = batch_attention
+        self.project.requires_grad_(not frozen_projections)
 
     def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Fuse.
@@ -105,7 +109,8 @@ class GatedFusion(nn.Module):
         # Masked before the projection: an infinite value in a masked step has no finite gradient after it.
         x = self.project[index](torch.where(mask.unsqueeze(2), features[name], 0.0))
         absent = ~mask.any(dim=1, keepdim=True)
-        if not bool((~mask if self.per_step else absent).any()):
+        # An exported graph has no branch on data, and always carries the token, masked where nothing is absent.
+        if not torch.compiler.is_compiling() and not bool((~mask if self.per_step else absent).any()):
             return x, mask
         token = self.tokens[index].expand(len(x), 1, -1)
         return torch.cat([token, x], dim=1), torch.cat([absent, mask], dim=1)

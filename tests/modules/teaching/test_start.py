@@ -7,7 +7,7 @@ from mtpkdot.data.batch import Batch
 from mtpkdot.metrics.collections import task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
-from mtpkdot.modules.start import Start
+from mtpkdot.modules.teaching.start import Start
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def batches():
 
 def test_its_scores_are_those_of_its_answers_to_the_samples_with_a_label(backbone, batches):
     start = Start()
-    start.judge(backbone, "video", batches, task_metrics("classification", 2))
+    start.evaluate(backbone, "video", batches, task_metrics("classification", 2))
     first = batches[0]
     answers = backbone.read(*backbone.features(first.inputs["video"], first.masks["video"]))[1]
     right = (answers.argmax(1) == first.target)[first.labelled]
@@ -41,20 +41,20 @@ def test_its_scores_are_those_of_its_answers_to_the_samples_with_a_label(backbon
 
 def test_features_at_hand_give_the_same_scores(backbone, batches):
     raw, ahead = Start(), Start()
-    raw.judge(backbone, "video", batches, task_metrics("classification", 2))
+    raw.evaluate(backbone, "video", batches, task_metrics("classification", 2))
     for batch in batches:
         batch.encoded["video"] = backbone.features(batch.inputs.pop("video"), batch.masks.pop("video"))
-    ahead.judge(backbone, "video", batches, task_metrics("classification", 2))
+    ahead.evaluate(backbone, "video", batches, task_metrics("classification", 2))
     assert ahead.scores == raw.scores
 
 
 def test_raw_steps_are_preferred_to_features_which_may_be_those_of_another_encoder(backbone, batches):
     raw, both = Start(), Start()
-    raw.judge(backbone, "video", batches, task_metrics("classification", 2))
+    raw.evaluate(backbone, "video", batches, task_metrics("classification", 2))
     for batch in batches:
         feature, mask = backbone.features(batch.inputs["video"], batch.masks["video"])
         batch.encoded["video"] = torch.full_like(feature, 5.0), mask
-    both.judge(backbone, "video", batches, task_metrics("classification", 2))
+    both.evaluate(backbone, "video", batches, task_metrics("classification", 2))
     assert both.scores == raw.scores
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtpkdot.modules.controls import OwnTeacher, SpreadLabels
+from mtpkdot.modules.teaching.controls import OwnTeacher, SpreadLabels
 from tests.modules.conftest import batches
 
 
@@ -44,9 +44,9 @@ def knowing(backbone):
 
 def test_the_student_teaches_itself_where_it_is_better_on_held_out_people(backbone, data, knowing):
     own = OwnTeacher(backbone, "video", "classification")
-    assert own.found is None
+    assert own.evidence is None
     student, training = knowing(1), batches(data, "train")
-    told = own.adopt(own.meet(student, batches(data, "validation"), training, learned=True))
+    told = own.use(own.weigh_against(student, batches(data, "validation"), training, learned=True))
     assert told == {"share_backbone": 0.0, "share_student": 1.0}
     for batch in training:
         space = own.spaces(batch)["joint"]
@@ -56,7 +56,7 @@ def test_the_student_teaches_itself_where_it_is_better_on_held_out_people(backbo
 
 def test_the_backbone_teaches_a_student_that_is_worse(backbone, batch, data, knowing):
     own = OwnTeacher(backbone, "video", "classification")
-    told = own.adopt(own.meet(knowing(-1), batches(data, "validation"), batches(data, "train"), learned=True))
+    told = own.use(own.weigh_against(knowing(-1), batches(data, "validation"), batches(data, "train"), learned=True))
     assert told == {"share_backbone": 1.0, "share_student": 0.0}
     torch.testing.assert_close(own.spaces(batch)["joint"].output, own.own(batch).output)
 
@@ -66,13 +66,13 @@ def test_without_a_held_out_label_the_backbone_teaches(backbone, data, knowing):
     held_out = batches(data, "validation")
     for part in held_out:
         part.labelled[:] = False
-    assert not len(own.meet(knowing(1), held_out, batches(data, "train"), learned=True)["answers"])
+    assert not len(own.weigh_against(knowing(1), held_out, batches(data, "train"), learned=True)["answers"])
 
 
 def test_labels_spread_to_training_samples_and_the_given_ones_weigh_most(backbone, data):
     teachers = SpreadLabels(backbone, "video", "classification")
     training = batches(data, "train")
-    teachers.prepare(training)
+    teachers.look_at(training)
     right = total = 0
     for batch in training:
         answers = teachers.spaces(batch)["joint"].output
@@ -85,10 +85,10 @@ def test_labels_spread_to_training_samples_and_the_given_ones_weigh_most(backbon
 def test_spread_labels_do_not_read_hidden_ones(backbone, data):
     training = [data.dataset.__getitems__(data.positions("train").tolist())]
     first = SpreadLabels(backbone, "video", "classification")
-    first.prepare(training)
+    first.look_at(training)
     training[0].target[~training[0].labelled] = 3
     second = SpreadLabels(backbone, "video", "classification")
-    second.prepare(training)
+    second.look_at(training)
     torch.testing.assert_close(first.table, second.table)
 
 
@@ -98,8 +98,8 @@ def test_the_last_recordings_may_lack_the_prevalent_modality(backbone, data, kno
     for batch in training[-2:]:
         batch.masks["video"][:] = False
     teachers = kind(backbone, "video", "classification")
-    teachers.prepare(training)
-    teachers.adopt(teachers.meet(knowing(1), batches(data, "validation"), training, learned=True))
+    teachers.look_at(training)
+    teachers.use(teachers.weigh_against(knowing(1), batches(data, "validation"), training, learned=True))
     assert len(teachers.table)
     assert not teachers.spaces(training[-1])["joint"].valid.any()
     space = teachers.spaces(training[0])["joint"]

@@ -1,4 +1,4 @@
-"""How much teachers' answers weigh where few recordings have a label."""
+"""Weight of the teachers' answers where few recordings have a label."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.losses.methods import Term
+from mtpkdot.losses.weighting import Term
 from mtpkdot.modules.teacher import JOINT
 
 

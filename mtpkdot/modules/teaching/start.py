@@ -1,4 +1,4 @@
-"""What a student starts from, and whether it has become better than that."""
+"""The backbone that a student starts from, and whether the student has become better than it."""
 
 from collections.abc import Iterable
 
@@ -12,10 +12,10 @@ from mtpkdot.models.backbone import Backbone
 
 
 class Start:
-    """The prevalent backbone as it was, judged on the part that selects the student's epoch.
+    """The prevalent backbone as it was, evaluated on the part that selects the student's epoch.
 
     Attributes:
-        scores: its metrics (`val/...`), scalars; empty until it is judged.
+        scores: its metrics (`val/...`), scalars; empty before it is evaluated.
         is_better: whether it is better than the student, or as good, where both were last compared.
     """
 
@@ -24,8 +24,8 @@ class Start:
         self.is_better = False
 
     @torch.no_grad()
-    def judge(self, backbone: Backbone, modality: str, batches: Iterable[Batch], metrics: MetricCollection) -> None:
-        """Measure it.
+    def evaluate(self, backbone: Backbone, modality: str, batches: Iterable[Batch], metrics: MetricCollection) -> None:
+        """Compute its metrics.
 
         Args:
             backbone: the backbone, in eval mode.
@@ -52,3 +52,10 @@ class Start:
         """
         gain = reached[monitor] - self.scores[monitor]
         self.is_better = not bool(gain < 0 if best_mode(monitor) == "min" else gain > 0)
+
+    def best(self, monitor: str, score: float) -> float:
+        """Return the better of a student's score and its own; the student's where it has none of that name."""
+        own = self.scores.get(monitor)
+        if own is None:
+            return score
+        return (min if best_mode(monitor) == "min" else max)(score, float(own))

@@ -2,11 +2,11 @@
 
 import pytest
 
-from mtpkdot.losses.methods import WEIGHTS
-from mtpkdot.modules.settings import check_settings
+from mtpkdot.modules.teaching import METHODS
+from mtpkdot.modules.teaching.settings import check_settings
 
 
-@pytest.mark.parametrize("method", [method for method in WEIGHTS if method != "rival"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "rival"])
 def test_every_method_is_right_as_it_is(method):
     check_settings(method, None)
 
@@ -22,7 +22,7 @@ def test_every_method_is_right_as_it_is(method):
         ("mtpkdot", {"weights": {"trnasport": 1.0}}, "trnasport; choose from task, transport"),
         ("mtpkdot", {"queue": -1}, "queue is 0 or more, not -1"),
         ("kd", {"queue": 5}, "leave student.model.queue out"),
-        ("mtpkdot_plus", {"margin": 0.5}, "leave student.model.margin"),
+        ("mtpkdot_plus", {"guarded": True}, "leave the selection's margin"),
         ("mtpkdot_plus", {"weighting": "uncertainty"}, "weighting uncertainty out"),
     ],
 )
@@ -35,7 +35,7 @@ def test_what_does_not_go_together_is_refused(method, options, said):
     ("method", "options"),
     [
         ("rival", {"own_rival": True}),
-        ("mtpkdot", {"weights": {"rival": 1.0}, "own_rival": True, "weighting": "uncertainty", "margin": 0.1}),
+        ("mtpkdot", {"weights": {"rival": 1.0}, "own_rival": True, "weighting": "uncertainty", "guarded": True}),
         ("pkdot", {"queue": 30}),
         ("none", {"weights": {"output": 0.0}}),
     ],

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtpkdot.models.fusion import GatedFusion
+from mtpkdot.models.fusions.gated import GatedFusion
 from tests.loops import over
 from tests.models.helpers import assert_close, assert_finite_gradients, built, gradients, random, random_mask
 
@@ -16,7 +16,10 @@ numbers_of_modalities = over("number", [1, 2, 3, 4])
 
 def fusion(number=2, seed=0, **settings):
     dims = dict(list(DIMS.items())[:number])
-    return built(lambda: GatedFusion(dims, dim=8, feedforward=16, **settings), seed)
+    protocol = {name: settings.pop(name) for name in ("batch_attention", "frozen_projections") if name in settings}
+    model = built(lambda: GatedFusion(dims, dim=8, feedforward=16, **settings), seed)
+    model.use_protocol(**protocol)
+    return model
 
 
 def batch_of(model, batch, seed=0, present=0.6, steps=STEPS):
@@ -248,16 +251,6 @@ def test_every_trainable_weight_takes_part(number):
     assert not unused
 
 
-def test_a_model_can_be_rebuilt_from_its_settings():
-    source = fusion(3, batch_attention=True, frozen_projections=True, dropout=0.3)
-    rebuilt = GatedFusion(dict(list(DIMS.items())[:3]), **source.settings).eval()
-    rebuilt.load_state_dict(source.state_dict())
-    features, masks = batch_of(source, 4)
-    assert torch.equal(rebuilt(features, masks)[0], source(features, masks)[0])
-    assert [p.requires_grad for p in rebuilt.parameters()] == [p.requires_grad for p in source.parameters()]
-    assert {m.p for m in rebuilt.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
-
-
 # A joint feature per step
 
 
@@ -330,7 +323,3 @@ def test_the_token_stands_in_at_masked_steps():
         model.tokens[0] += torch.linspace(-3, 3, 8)
     moved = (values_before_the_gate(model, features, masks).detach() - seen).abs().amax(dim=2)[:, 0]
     assert moved.argmax() == 1
-
-
-def test_the_setting_per_step_is_kept_when_a_model_is_rebuilt():
-    assert GatedFusion(DIMS, **fusion(4, per_step=True).settings).per_step

@@ -1,0 +1,6 @@
+"""Fusions, one file each: see `Fusion`."""
+
+from mtpkdot.models.fusions.base import Fusion, FusionFactory, fusion_size
+from mtpkdot.models.fusions.gated import GatedFusion
+
+__all__ = ["Fusion", "FusionFactory", "GatedFusion", "fusion_size"]

@@ -1,0 +1,6 @@
+"""T-Nets, one file each: see `TNet`."""
+
+from mtpkdot.models.tnets.base import TNet, TNetFactory, check_tnet
+from mtpkdot.models.tnets.hourglass import Hourglass
+
+__all__ = ["Hourglass", "TNet", "TNetFactory", "check_tnet"]

@@ -1,0 +1,87 @@
+"""The papers' teachers: the multimodal one, and the adapted ones beside it."""
+
+from collections.abc import Collection
+from typing import ClassVar, Self
+
+from mtpkdot.data.batch import Batch
+from mtpkdot.losses.distillation import Teacher
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.modules.adapted import AdaptedModule
+from mtpkdot.modules.base import load_upstream
+from mtpkdot.modules.teacher import TeacherModule
+from mtpkdot.modules.teaching.base import Teachers, Upstream
+
+
+class JointTeacher(Teachers):
+    """The multimodal teacher (PKDOT).
+
+    Args:
+        teacher: the trained stage.
+    """
+
+    stages: ClassVar[tuple[str, ...]] = ("teacher",)
+
+    def __init__(self, teacher: TeacherModule) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    @classmethod
+    def load(cls, upstream: Upstream) -> Self:
+        """Return the multimodal teacher, frozen."""
+        return cls(load_upstream(TeacherModule, upstream.checkpoints["teacher"], "student.model.teacher_ckpt"))
+
+    @property
+    def space_sizes(self) -> dict[str, int]:
+        """Size of the joint feature."""
+        return self.teacher.space_sizes
+
+    def frozen_encoders(self) -> dict[str, list[Backbone]]:
+        """Return those of the teacher."""
+        return self.teacher.frozen_encoders(fitting=False)
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
+        """Return the joint space."""
+        return self.teacher.spaces(batch)
+
+
+class AdaptedTeachers(Teachers):
+    """The multimodal teacher and the adapted backbones (MT-PKDOT).
+
+    Args:
+        adapted: the trained stage.
+        names: those of its spaces that are used; None for all.
+    """
+
+    stages: ClassVar[tuple[str, ...]] = ("teacher", "adapted")
+    is_choice: ClassVar[bool] = True
+
+    def __init__(self, adapted: AdaptedModule, names: Collection[str] | None = None) -> None:
+        super().__init__()
+        self.adapted = adapted
+        self.names = [name for name in adapted.space_sizes if names is None or name in names]
+
+    @classmethod
+    def load(cls, upstream: Upstream) -> Self:
+        """Return the teachers of these names, frozen."""
+        adapted = load_upstream(AdaptedModule, upstream.checkpoints["adapted"], "student.model.adapted_ckpt")
+        adapted.teacher_ckpt = upstream.checkpoints["teacher"]
+        adapted.setup("predict")
+        return cls(adapted, upstream.names)
+
+    @property
+    def space_sizes(self) -> dict[str, int]:
+        """Size of the feature of every space."""
+        return {name: self.adapted.space_sizes[name] for name in self.names}
+
+    def frozen_encoders(self) -> dict[str, list[Backbone]]:
+        """Return those of the teachers."""
+        return self.adapted.frozen_encoders(fitting=False)
+
+    def members(self, batch: Batch) -> dict[str, Teacher]:
+        """Return the space of every teacher."""
+        spaces = self.adapted.spaces(batch)
+        return {name: spaces[name] for name in self.names}
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
+        """Return the space of every teacher."""
+        return self.members(batch)

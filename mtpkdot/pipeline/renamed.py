@@ -1,0 +1,97 @@
+"""Keys of version 0.2 that stand elsewhere now: each is moved, and one line says where to. To be removed in 0.4."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_loader
+
+_FUSION = {name: f"fusion.{name}" for name in ("dim", "heads", "feedforward", "dropout")}
+_STRUCTURE = ("top_k", "eps", "relative_eps", "reach", "pairing", "solver", "mode", "kernel", "anchors")
+# Section -> key of its model -> argument of a class there.
+_MOVED: dict[str, dict[str, str]] = {
+    "teacher": _FUSION,
+    "hallucinator": {"hidden": "tnet.hidden", "activation": "tnet.activation"},
+    "student": {
+        **_FUSION,
+        **{name: f"structure.{name}" for name in _STRUCTURE},
+        "ot_tol": "structure.tol",
+        "ot_max_iter": "structure.max_iter",
+        "selection": "selection.rule",
+        "selection_temperature": "selection.temperature",
+        "margin": "selection.margin",
+    },
+}
+_RULES = ("batch", "sample", "soft")
+_MODE = "mtpkdot"  # name of the loader
+
+
+def with_moved_options(arguments: Sequence[str]) -> list[str]:
+    """Return a command line in which options of moved keys have their new names.
+
+    Example:
+        >>> with_moved_options(["--student.model.fusion.dim=64", "--student.fit.max_epochs", "3"])
+        ['--student.model.fusion.dim=64', '--student.fit.max_epochs', '3']
+    """
+    found = list(arguments)
+    for place, word in enumerate(found):
+        match = re.fullmatch(r"--(\w+)\.model(?:\.(\w+))?(?:=(.*))?", word, re.DOTALL)
+        if match is None or match[1] not in _MOVED:
+            continue
+        section, key, given = match.groups()
+        value = given if given is not None else (found[place + 1] if place + 1 < len(found) else "")
+        end = "" if given is None else f"={given}"
+        if key is None and given is not None:
+            model = yaml.safe_load(given)
+            found[place] = f"--{section}.model={yaml.safe_dump(_moved(section, model), default_flow_style=True)}"
+        elif key is not None and _is_old(section, key, value):
+            found[place] = f"--{section}.model.{_announced(section, key)}{end}"
+    return found
+
+
+def moving_loader() -> str:
+    """Return the name of a loader of YAML for jsonargparse, which moves old keys of a config."""
+    load: Callable[[str], Any] = get_loader("yaml")
+    set_loader(_MODE, lambda text: _in_config(load(text)), exceptions=(yaml.YAMLError,))
+    return _MODE
+
+
+def _in_config(content: Any) -> Any:
+    """Return a config with its old keys moved; anything else as it is."""
+    if not isinstance(content, dict):
+        return content
+    sections = {name: content[name] for name in _MOVED if isinstance(content.get(name), dict)}
+    for name, section in sections.items():
+        if isinstance(section.get("model"), dict):
+            content[name] = {**section, "model": _moved(name, section["model"])}
+    return content
+
+
+def _moved(section: str, model: Any) -> Any:
+    """Return the model of a section with its old keys moved into the classes they belong to."""
+    if not isinstance(model, Mapping):
+        return model
+    kept = {key: value for key, value in model.items() if not _is_old(section, key, value)}
+    for key, value in model.items():
+        if key not in kept:
+            name, _, argument = _announced(section, key).partition(".")
+            now = kept.get(name)
+            nested = dict(now) if isinstance(now, Mapping) else {}
+            kept[name] = {**nested, "init_args": {**nested.get("init_args", {}), argument: value}}
+    return kept
+
+
+def _is_old(section: str, key: str, value: Any) -> bool:
+    """Return whether a key has moved; `selection` has only where it names a rule."""
+    return key in _MOVED[section] and (key != "selection" or value in _RULES)
+
+
+@cache
+def _announced(section: str, key: str) -> str:
+    """Return the place of a moved key below `model`, and say so once."""
+    new = _MOVED[section][key]
+    print(f"{section}.model.{key} is {section}.model.{new} now (UPGRADING.md)", file=sys.stderr)
+    return new
