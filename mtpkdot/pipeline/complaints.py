@@ -35,6 +35,15 @@ _NAMED: tuple[type[Any], ...] = (
 )  # classes that a config names by their class alone
 
 
+# Base -> arguments that its classes take first.
+_FIRST = {
+    "Encoder": ("steps",),
+    "Fusion": ("dims", "per_step"),
+    "TNet": ("in_dim", "out_dim"),
+    "Rival": ("task", "student_dim", "teacher_dim"),
+}
+
+
 def objection(message: str, parser: ArgumentParser) -> tuple[str, str]:
     """Return the message of a failed parsing in one line, and a guess at what was meant, which may be empty.
 
@@ -44,9 +53,30 @@ def objection(message: str, parser: ArgumentParser) -> tuple[str, str]:
     """
     of_many = "Union subtypes" in message
     told = f"{message.partition(':')[0]}: {reason(message)}" if of_many else one_line(message)
-    if encoder := re.search(r'key "([^"]+)": Type \S*Callable\[\[mtpkdot\.models\.encoder\.Steps\].*?: (.*)', told):
-        told = f"{encoder[1]} is no class with a first argument `steps: Steps`, as every encoder is ({encoder[2]})"
-    return told, _guess(told, keys(parser))
+    guess = _guess(told, keys(parser))
+    return _of_factory(told), guess
+
+
+def _of_factory(told: str) -> str:
+    """Return an objection to a class that a factory makes, in words on the class; any other objection as it is."""
+    factory = re.search(r'key "([^"]+)": Type \S*Callable\[(.*)\] expects a function or a callable class: (.*)', told)
+    if factory is None:
+        return told
+    key, kind, account = factory.groups()
+    named = re.search(r"Namespace\(class_path='([^']+)'", account)
+    name = named[1].rpartition(".")[2] if named else "the class"
+    if argument := re.match(r'Parser key "([^"]+)": (.*?)\.? Got value: (.*?)\. Got value: Namespace', account):
+        expected = re.sub(
+            r"typing\.Literal\[(.*)\]$", r"one of \1", re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", argument[2])
+        )
+        return f"{key}.{argument[1]}: {expected.replace('Expected a one', 'Expected one')}, not {argument[3]}"
+    if option := re.match(r"Option '([^']+)' is not accepted", account):
+        return f"{key}: {name} has no argument {option[1]!r}"
+    base = kind.rpartition(".")[2]
+    first = f" with the first arguments {', '.join(_FIRST[base])}" if base in _FIRST else ""
+    if named and "to be a subclass of" in account:
+        return f"{key}: {named[1]} is no {base}; name a subclass of it{first}"
+    return f"{key} is no {base}{first}: {account}"
 
 
 def keys(parser: ArgumentParser) -> list[str]:
@@ -85,6 +115,8 @@ def _guess(message: str, known: list[str]) -> str:
         return nearest(option[2], [key.removeprefix(prefix) for key in known if key.startswith(prefix)])
     if option := re.search(r"given class_path '([^']+)': (?:Option|Key) '([^']+)' is not", message):
         return nearest(option[2], _arguments(option[1]))
+    if option := re.search(r"Option '([^']+)' is not accepted.*class_path='([^']+)'", message):
+        return nearest(option[1], _arguments(option[2]))
     if choice := re.search(r"Literal\[([^\]]+)\]\.? Got value: (\S+)", message):
         return nearest(choice[2].rstrip("."), re.findall(r"'([^']+)'", choice[1]))
     if named := re.search(r"Expected a dot import path string: (\S+?)[,\s]", f"{message} "):

@@ -200,7 +200,7 @@ def test_print_config_shows_every_key_and_trains_nothing(tiny_config, tmp_path, 
     assert main(call("fit", tiny_config, tmp_path, "--backbone.video.model.lr", "0.25", "--print_config")) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["backbone"]["video"]["model"]["lr"] == 0.25
-    assert shown["student"]["model"]["eps"] == 0.01
+    assert shown["student"]["model"]["structure"]["init_args"]["eps"] == 0.01
     assert shown["data"]["init_args"]["nuisance"] == 1.0
     assert not list(tmp_path.iterdir())
 

@@ -179,7 +179,7 @@ def test_learned_weights_start_at_the_methods_own_and_are_trained(tiny_config, c
 def test_a_queue_of_all_training_rows_but_one_is_allowed_and_not_handed_on(tiny_config, classes):
     _, checkpoint, rows = train(tiny_config, classes, "queue", "--student.model.queue", str(ROWS - 1), epochs=2)
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
-    assert {key.split(".")[0] for key in state} == {"backbone", "tnets", "fusion", "head"}
+    assert {key.split(".")[0] for key in state} == {"model"}
     before = {(row["split"], row["metric"]): row["value"] for row in rows}
     assert main(["test", str(classes / "queue")]) == 0
     again = json.loads((classes / "queue" / "results.json").read_text())

@@ -153,7 +153,7 @@ def test_numbers_and_names_are_not_outside(config, monkeypatch):
 def test_a_rival_whose_code_has_changed_is_another_basis_of_its_own_cells(config, monkeypatch):
     variants = {name: {"student.model.method": name} for name in ("none", "kd", "sp")}
     before = bases(config, variants=variants)
-    monkeypatch.setitem(RIVALS, "kd", RIVALS["at"])
+    monkeypatch.setitem(METHODS, "kd", replace(METHODS["kd"], rival=RIVALS["at"]))
     assert changed(before, bases(config, variants=variants)) == {"all/kd/0", "all/kd/1"}
 
 

@@ -64,7 +64,7 @@ MUTATIONS = {
     "the text of an error": ("models/encoder.py", "FeatureEncoder reads vectors", "A FeatureEncoder reads", NONE),
     "the encoder": ("models/encoder.py", "if hidden:", "if hidden > 1:", ALL),
     "an encoder that nobody has": ("models/visual.py", "return", "return None or", NONE),
-    "the fusion": ("models/fusions/gated.py", "1)", "-1)", ["teacher", "adapted", "student"]),
+    "the fusion": ("models/fusions/gated.py", "* 0.02", "* 0.03", ["teacher", "adapted", "student"]),
     "the task loss": ("losses/task.py", "return", "return 2 *", ALL),
     "a default": ("modules/hallucinator.py", '= "mse"', '= "mmd"', ["hallucinator", "student"]),
     "the gradients' seeds": ("pipeline/callbacks.py", "torch.manual_seed(int(", "torch.manual_seed(1 + int(", ALL),
@@ -204,7 +204,7 @@ def test_a_changed_default_trains_anew_whatever_is_said_of_code(trained_root, ti
     line = ["--config", str(tiny_config), "--pipeline.root", str(trained_root), "--pipeline.code=ignore"]
     before = plan(line)
     assert all(job.stored.exists() for job in before.values())
-    monkeypatch.setattr(HallucinatorModule.__init__, "__defaults__", (None, (256, 128, 256), True, "mmd"))
+    monkeypatch.setattr(HallucinatorModule.__init__, "__defaults__", (None, None, "mmd"))
     configs._parser.cache_clear()
     try:
         after = plan(line)
