@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mtpkdot.models.attention import AttentionBlock
 from mtpkdot.models.encoder import sinusoids
+from mtpkdot.models.exporting import is_exporting
 
 
 class Temporal(nn.Module):
@@ -38,7 +39,7 @@ class Temporal(nn.Module):
 def encode_real(
     module: nn.Module, encode: Callable[[Tensor], Tensor], x: Tensor, real: Tensor, dim: int, chunk: int | None = None
 ) -> Tensor:
-    """Encode the real ones of a number of items; the others cost nothing.
+    """Encode the real ones of a number of items; the others cost nothing, but for an exported network.
 
     Args:
         module: whose parameters `encode` uses.
@@ -51,6 +52,8 @@ def encode_real(
     Returns:
         (N, dim), zeros where not real.
     """
+    if is_exporting():
+        return torch.where(real.unsqueeze(1), encode(x), 0.0)
     chosen = x[real]
     if not len(chosen):
         return x.new_zeros(len(x), dim, dtype=torch.float32) + _zero(module).to(x.device)
@@ -83,6 +86,8 @@ def encode_sequences(
 ) -> tuple[Tensor, Tensor]:
     """Encode whole sequences to one feature each, independent of padding.
 
+    An exported network reads every sequence to its end: it is to be given sequences of one length at a time.
+
     Args:
         module: whose parameters `encode` uses.
         encode: (n, t, *) -> (n, dim), for every t.
@@ -95,6 +100,8 @@ def encode_sequences(
         Features (B, 1, dim), zeros for samples without a real step, and their mask (B, 1).
     """
     present = mask.any(dim=1)
+    if is_exporting():
+        return torch.where(present.unsqueeze(1), encode(x), 0.0).unsqueeze(1), present.unsqueeze(1)
     groups = list(by_length(mask))
     if not groups:
         return encode_real(module, encode, x, present, dim).unsqueeze(1), present.unsqueeze(1)

@@ -128,7 +128,7 @@ class VideoEncoder(Encoder):
         if len(self.steps.shape) == 4:
             encoded = encode_real(self, self._encode, x.flatten(0, 1), mask.flatten(), self.dim, self.chunk)
             return encoded.view(*mask.shape, self.dim), mask
-        samples = torch.arange(len(x), device=x.device).unsqueeze(1)
+        samples = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
         filled = x[samples, nearest_real(mask)]
         return encode_sequences(self, self._encode, filled, mask, self.dim, self.chunk)
 

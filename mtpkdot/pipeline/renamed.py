@@ -74,13 +74,13 @@ def _moved(section: str, model: Any) -> Any:
     """Return the model of a section with its old keys moved into the classes they belong to."""
     if not isinstance(model, Mapping):
         return model
-    kept = {key: value for key, value in model.items() if not _is_old(section, key, value)}
-    for key, value in model.items():
-        if key not in kept:
-            name, _, argument = _announced(section, key).partition(".")
-            now = kept.get(name)
-            nested = dict(now) if isinstance(now, Mapping) else {}
-            kept[name] = {**nested, "init_args": {**nested.get("init_args", {}), argument: value}}
+    old = {key: value for key, value in model.items() if _is_old(section, key, value)}
+    kept = {key: value for key, value in model.items() if key not in old}
+    for key, value in old.items():
+        name, _, argument = _announced(section, key).partition(".")
+        now = kept.get(name)
+        nested = dict(now) if isinstance(now, Mapping) else {}
+        kept[name] = {**nested, "init_args": {**nested.get("init_args", {}), argument: value}}
     return kept
 
 

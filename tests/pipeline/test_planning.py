@@ -170,7 +170,11 @@ def test_no_seed_is_no_study(seeds, tiny_config):
 
 def test_the_command_line_holds_over_what_a_file_sets_for_all_cells(tiny_config, tmp_path):
     path = tmp_path / "a.yaml"
-    shared = {"student.fit.max_epochs": 77, "student.model.lr": 0.002, "teacher.model": {"lr": 0.003, "weight_decay": 0.25}}
+    shared = {
+        "student.fit.max_epochs": 77,
+        "student.model.lr": 0.002,
+        "teacher.model": {"lr": 0.003, "weight_decay": 0.25},
+    }
     variants = {"kd": {"student.model.method": "kd"}, "slow": {"student.model.weight_decay": 0.5}}
     path.write_text(yaml.safe_dump({"config": str(tiny_config), "set": shared, "variants": variants}))
     said = ("--student.fit.max_epochs", "5", "--teacher.model.lr=0.5")

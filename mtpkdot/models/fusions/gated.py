@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mtpkdot.models.attention import AttentionBlock, masked_mean
+from mtpkdot.models.exporting import is_exporting
 from mtpkdot.models.fusions.base import Fusion
 
 
@@ -110,9 +111,9 @@ class GatedFusion(Fusion):
         x = self.project[index](torch.where(mask.unsqueeze(2), features[name], 0.0))
         absent = ~mask.any(dim=1, keepdim=True)
         # An exported graph has no branch on data, and always carries the token, masked where nothing is absent.
-        if not torch.compiler.is_compiling() and not bool((~mask if self.per_step else absent).any()):
+        if not is_exporting() and not bool((~mask if self.per_step else absent).any()):
             return x, mask
-        token = self.tokens[index].expand(len(x), 1, -1)
+        token = self.tokens[index].expand(x.shape[0], 1, -1)  # len() would fix the batch of an exported graph
         return torch.cat([token, x], dim=1), torch.cat([absent, mask], dim=1)
 
     def _read_others(self, index: int, sequences: list[Tensor], readable: list[Tensor]) -> Tensor:
