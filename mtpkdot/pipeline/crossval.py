@@ -18,7 +18,7 @@ from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.results import discard_torn
 from mtpkdot.pipeline.store import StoredStage, write_json, write_text
 from mtpkdot.pipeline.study import CELL, FAILED, Cell, Study
-from mtpkdot.pipeline.workers import visible_cards, workers
+from mtpkdot.workers import visible_cards, workers
 from mtpkdot.progress import progress
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mtpkdot.pipeline.crossval import cards_for
-from mtpkdot.pipeline.workers import visible_cards, workers
+from mtpkdot.workers import visible_cards, workers
 
 
 def place(folder: Path) -> tuple[int, str | None]:
@@ -32,7 +32,7 @@ def test_cards_go_round_among_the_processes(tmp_path, monkeypatch):
 
 
 def test_a_process_has_its_card_before_it_imports_torch():
-    line = "import sys, mtpkdot.pipeline.workers; sys.exit('torch' in sys.modules)"
+    line = "import sys, mtpkdot.workers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", line]).returncode == 0
 
 
