@@ -83,7 +83,9 @@ class StructuralTransport(nn.Module):
             raise ValueError(f"pairing must lie in (0, 1], not {pairing}")
         self.top_k, self.mode, self.kernel, self.anchors = top_k, mode, kernel, anchors
         self.pairing, self.gather, self.agree = pairing, gather and not gathered, gather or gathered
-        self.divergence = SinkhornDivergence(eps, relative_eps, "euclidean", reach, tol, max_iter, solver)
+        self.divergence = SinkhornDivergence(
+            eps, relative_eps, cost="euclidean", reach=reach, tol=tol, max_iter=max_iter, solver=solver
+        )
 
     def forward(
         self,

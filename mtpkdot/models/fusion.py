@@ -58,7 +58,7 @@ class GatedFusion(nn.Module):
         self.tokens = nn.Parameter(torch.randn(len(dims), dim) * 0.02)
 
         def block() -> AttentionBlock:
-            return AttentionBlock(dim, heads, feedforward, dropout, batch_attention)
+            return AttentionBlock(dim, heads, feedforward=feedforward, dropout=dropout, across_batch=batch_attention)
 
         self.within = nn.ModuleList(block() for _ in dims)
         self.across = nn.ModuleList(block() for _ in dims) if len(dims) > 1 else None

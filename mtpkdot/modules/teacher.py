@@ -63,12 +63,12 @@ class TeacherModule(StageModule):
         self.fusion = GatedFusion(
             {name: backbone.dim for name, backbone in self.named_backbones()},
             dim,
-            heads,
-            feedforward,
-            dropout,
-            batch_attention,
-            frozen_projections,
-            per_step,
+            heads=heads,
+            feedforward=feedforward,
+            dropout=dropout,
+            batch_attention=batch_attention,
+            frozen_projections=frozen_projections,
+            per_step=per_step,
         )
         self.head = Head(dim, self.num_outputs)
         for _, backbone in self.named_backbones():

@@ -216,7 +216,9 @@ def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
         ) from error
     protocol = config["protocol"]
     config["protocol"] = Protocol(**protocol) if isinstance(protocol, dict) else protocol
-    return Experiment(config, data, text, source, [name for name in data.modality_names if name not in named])
+    return Experiment(
+        config, data, text=text, source=source, defaulted=[name for name in data.modality_names if name not in named]
+    )
 
 
 def parse_data(verb: str, argv: Sequence[str]) -> BaseData:

@@ -76,7 +76,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
         "a process of the study was killed, perhaps for want of memory",
         "Call the same command again to go on, with fewer --jobs if memory was short.",
     )
-    pool = workers(jobs, threads, killed, cards, partial(start_cells, threads))
+    pool = workers(jobs, threads, killed=killed, cards=cards, start=partial(start_cells, threads))
     with progress(len(cells), len(done), study.name, "cell") as bar, pool as hand_out:
 
         def submit(cell: Cell) -> "Future[str | None]":

@@ -194,7 +194,9 @@ def train(
         SystemExit: a signal has stopped it; the folder holds what it takes to go on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking)
+    cli = StageCLI(
+        module, config, fit=fit, folder=folder, title=title, features=features, preemption=preemption, tracking=tracking
+    )
     first = cli.trainer.is_global_zero
     if first:
         remove_torn(folder)
@@ -216,10 +218,10 @@ def train(
     return Trained(
         str(cli.best.monitor),
         cli.model.reached(str(cli.best.monitor), None if score is None else float(score)),
-        cli.trainer.current_epoch,
-        cli.stopwatch.seconds,
-        cli.energy.read(),
-        notes,
+        epochs=cli.trainer.current_epoch,
+        seconds=cli.stopwatch.seconds,
+        joules=cli.energy.read(),
+        notes=notes,
     )
 
 

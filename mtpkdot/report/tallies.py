@@ -86,7 +86,7 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre:
     lost = pd.isna(answers) | ~np.isfinite(probabilities).all(axis=1)
     truth = np.array([codes[str(name)] for name in truths], dtype=np.int64)
     answer = np.array([0 if gone else codes[str(name)] for name, gone in zip(answers, lost, strict=True)], np.int64)
-    counts = _counts(len(subjects), count, place, truth, answer)
+    counts = _counts(len(subjects), count, place=place, truth=truth, answer=answer)
     confidence = np.where(lost, 0.0, probabilities[np.arange(len(answer)), answer])
     bins = np.zeros((len(subjects), BINS, 3))
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -153,7 +153,14 @@ def _of_confusion(sums: Array, classes: int) -> dict[str, Array]:
     distance = np.abs(levels[:, None] - levels)
     expected = truths[..., :, None] * answers[..., None, :] / total[..., None, None]
     disagreement, by_chance = (counts * distance**2).sum((-2, -1)), (expected * distance**2).sum((-2, -1))
-    return _of_classes(hits, truths, answers, (counts * distance).sum((-2, -1)), disagreement, by_chance)
+    return _of_classes(
+        hits,
+        truths,
+        answers=answers,
+        absolute=(counts * distance).sum((-2, -1)),
+        squared=disagreement,
+        by_chance=by_chance,
+    )
 
 
 def _of_margins(sums: Array, classes: int) -> dict[str, Array]:
@@ -162,7 +169,14 @@ def _of_margins(sums: Array, classes: int) -> dict[str, Array]:
     # The distances of all truths from all answers, without all pairs of classes.
     levels = np.arange(classes, dtype=float)
     (n, t, tt), (m, a, aa) = ([(of * levels**power).sum(-1) for power in range(3)] for of in (truths, answers))
-    return _of_classes(hits, truths, answers, absolute, squared, (tt * m + aa * n - 2 * t * a) / _some(n))
+    return _of_classes(
+        hits,
+        truths,
+        answers=answers,
+        absolute=absolute,
+        squared=squared,
+        by_chance=(tt * m + aa * n - 2 * t * a) / _some(n),
+    )
 
 
 def _of_classes(

@@ -109,7 +109,9 @@ def write_video(
         for block in blocks:
             for pixels in block:
                 if picture is None:
-                    picture = _video_stream(container, path.suffix == ".avi", pixels.shape[:2], rate, times is not None)
+                    picture = _video_stream(
+                        container, path.suffix == ".avi", shape=pixels.shape[:2], rate=rate, varying=times is not None
+                    )
                     if sound is not None:
                         voice = container.add_stream(sound_codec, rate=sound_rate, layout="mono")  # type: ignore[assignment]
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
