@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtpkdot.data.batch import StrArray
+from mtpkdot.metrics.definitions import METRICS
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.study import Resample
 from mtpkdot.report.gather import Gathered, Model
@@ -21,7 +22,7 @@ from mtpkdot.report.statistics import (
     ratio_mean_interval,
     ratio_percentile_interval,
 )
-from mtpkdot.report.tallies import METRICS, Array, Tally, metrics
+from mtpkdot.report.tallies import Array, Tally, metrics
 
 BASE, TEACHER = "base", "teacher"
 REPLICATES = 2000
