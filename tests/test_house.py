@@ -109,6 +109,7 @@ def test_every_test_file_mirrors_a_source_file():
         "test_methods",
         "test_rivals",
         "test_packaging",
+        "test_public",
         "test_slurm",
     }
     for path in (ROOT / "tests").rglob("test_*.py"):

@@ -163,6 +163,11 @@ def select_teacher(losses: Mapping[str, Tensor], fallback: str) -> str:
 
     Returns:
         The name of the teacher.
+
+    Example:
+        >>> losses = {"joint": torch.tensor(0.7), "audio": torch.tensor(0.4)}
+        >>> select_teacher(losses, fallback="joint"), select_teacher({}, fallback="joint")
+        ('audio', 'joint')
     """
     finite = {name: float(loss.detach()) for name, loss in losses.items() if bool(loss.isfinite())}
     return min(finite, key=lambda name: finite[name]) if finite else fallback

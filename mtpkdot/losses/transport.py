@@ -32,6 +32,11 @@ class Divergence:
         plan: (..., N, M) mass that goes from x_i to y_j, detached; its rows and columns sum to the weights.
         marginal_error: (...) largest L1 violation of the column marginals over the three plans; rows are exact.
         iterations: sweeps and Newton steps, of the three problems together.
+
+    Example:
+        >>> solved = SinkhornDivergence(eps=0.1)(torch.zeros(3, 2), torch.ones(4, 2))
+        >>> round(solved.value.item(), 3), tuple(solved.plan.shape)
+        (1.0, (3, 4))
     """
 
     value: Tensor
@@ -61,6 +66,13 @@ class SinkhornDivergence(nn.Module):
 
     Raises:
         ValueError: a setting out of range.
+
+    Example:
+        >>> cloud = torch.tensor([[0.0], [1.0]], requires_grad=True)
+        >>> solved = SinkhornDivergence(eps=0.01)(cloud, torch.tensor([[2.0], [3.0]]))
+        >>> solved.value.backward()
+        >>> round(solved.value.item(), 3), cloud.grad.round(decimals=3).tolist()
+        (2.0, [[-1.0], [-1.0]])
     """
 
     def __init__(

@@ -66,6 +66,11 @@ def score_rows(task: Task, targets: Sequence[str], output: Tensor, truth: Tensor
 
     Returns:
         (metric, target, value) per metric and target; regression adds the mean over targets as target `mean`.
+
+    Example:
+        >>> logits, truth = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> score_rows("classification", ["stress"], logits, truth)
+        [('accuracy', 'stress', 1.0), ('macro_f1', 'stress', 1.0)]
     """
     collection = task_metrics(task, output.shape[1])
     collection.update(output, truth)
