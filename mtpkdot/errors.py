@@ -20,6 +20,11 @@ class UserError(Exception):
 
     Attributes:
         code: exit code of the program.
+
+    Example:
+        >>> raise UserError("runs/a holds no model", "Name another run.")
+        Traceback (most recent call last):
+        mtpkdot.errors.UserError: runs/a holds no model. Name another run.
     """
 
     code: ClassVar[int] = 2
@@ -35,11 +40,23 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be run."""
+    """A configuration that cannot be run.
+
+    Example:
+        >>> raise ConfigError("student.model.lr is -1", "Choose a positive rate.")
+        Traceback (most recent call last):
+        mtpkdot.errors.ConfigError: student.model.lr is -1. Choose a positive rate.
+    """
 
 
 class DataError(UserError):
-    """Something in the data: damaged, missing or contradictory."""
+    """Something in the data: damaged, missing or contradictory.
+
+    Example:
+        >>> raise DataError("face.npz: row 3 is not finite", "Mend it.")
+        Traceback (most recent call last):
+        mtpkdot.errors.DataError: face.npz: row 3 is not finite. Mend it.
+    """
 
     code: ClassVar[int] = 1
 
@@ -61,7 +78,13 @@ class UnwritableError(DataError):
 
 
 class RunError(UserError):
-    """A run or stored stage that is missing, incomplete or belongs to another configuration."""
+    """A run or stored stage that is missing, incomplete or belongs to another configuration.
+
+    Example:
+        >>> raise RunError("runs/a is not a run", "Name a folder that `mtpkdot fit` has written.")
+        Traceback (most recent call last):
+        mtpkdot.errors.RunError: runs/a is not a run. Name a folder that `mtpkdot fit` has written.
+    """
 
 
 class OtherRunError(RunError):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -97,15 +98,25 @@ def test_every_yaml_block_is_an_experiment(block, tmp_path):
     assert experiment.data.modality_names == list(yaml.safe_load(block)["backbone"])
 
 
-def test_every_python_block_of_the_pages_runs(trained_root):
-    (checkpoint,) = (trained_root / "stages" / "student").glob("*/model.ckpt")
+def test_every_python_block_of_the_pages_runs(trained_root, tiny_config, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(trained_root, root)
+    (checkpoint,) = (root / "stages" / "student").glob("*/model.ckpt")
+    shown = {
+        "runs/<name>": checkpoint,
+        "configs/digits.yaml": tiny_config,
+        "--pipeline.root=runs": f"--pipeline.root={root}",
+    }
     found = [block for page in SHOWN if page != README for block in blocks(page, "python")]
     ran = {}
     for block in found:
         names = {"video": torch.randn(3, 2, 32), "mask": torch.ones(3, 2, dtype=torch.bool)}
-        exec(block.replace("runs/<name>", str(checkpoint)), names)
+        for text, here in shown.items():
+            block = block.replace(text, str(here))
+        exec(block, names)
         ran |= names
     assert ran["probabilities"].shape == ran["output"].shape == (3, 4)  # of the trained student
+    assert ran["run"] == root / "tiny"
     assert ran["solved"].plan.shape == (4, 100, 80)
     steps, mask = ran["Steps"]((5,)), torch.ones(2, 3, dtype=torch.bool)
     assert ran["MyEncoder"](steps, 7)(torch.randn(2, 3, 5), mask)[0].shape == (2, 3, 7)

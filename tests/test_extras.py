@@ -18,7 +18,7 @@ from tests.conftest import TINY
 from tests.data.helpers import Study, write_arrays
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = ("video", "tables", "report", "slurm", "tensorboard", "energy")
+EXTRAS = ("video", "tables", "report", "slurm", "tensorboard")
 # Hides packages, then runs commands one after the other: prints how each ended, what it said and what it left behind.
 PROGRAM = """
 import contextlib, io, json, sys

@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_package_with_its_configs_and_nothing_else(wheel):
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "mtpkdot").rglob("*.py")}
     configs = {f"mtpkdot/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.*")}
     assert held == sources | configs | {"mtpkdot/py.typed"}
-    assert {"video", "tables", "report", "slurm", "tensorboard", "energy", "all", "dev"} == set(
+    assert {"video", "tables", "report", "slurm", "tensorboard", "all", "dev"} == set(
         re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)
     )
 

@@ -39,13 +39,13 @@ def crossval(argv: Sequence[str]) -> int | None:
     plan = Plan(
         options.config,
         options.ablation,
-        _listed("methods", options.methods),
-        options.folds,
-        options.seeds,
-        _listed("labelled", options.labelled),
-        _listed("protocols", options.protocols),
-        options.name,
-        tuple(rest),
+        methods=_listed("methods", options.methods),
+        folds=options.folds,
+        seeds=options.seeds,
+        labelled=_listed("labelled", options.labelled),
+        protocols=_listed("protocols", options.protocols),
+        name=options.name,
+        overrides=tuple(rest),
     )
     study = plan.study()
     check(study)
@@ -102,7 +102,7 @@ def _submit(argv: Sequence[str], parts: int, pairs: Sequence[str], folder: Path)
     parser.add_argument("--submit")
     parser.add_argument("--slurm", action="append")
     _, arguments = parser.parse_known_args(list(argv))
-    jobs = submit(crossval, arguments, parts, folder / "jobs", dict(map(_setting, pairs)))
+    jobs = submit(crossval, arguments, parts=parts, folder=folder / "jobs", options=dict(map(_setting, pairs)))
     print(f"Submitted {', '.join(jobs)}; their logs are in {folder / 'jobs'}.")
     print("When they are done, the same command without --submit gathers the tables and runs what is missing.")
 

@@ -28,12 +28,12 @@ def init(argv: Sequence[str]) -> None:
     wishes = Wishes(
         options.manifest,
         _named(options.features),
-        options.prevalent,
-        options.id,
-        options.subject,
-        options.split,
-        options.target,
-        options.task,
+        prevalent=options.prevalent,
+        id=options.id,
+        subject=options.subject,
+        split=options.split,
+        target=options.target,
+        task=options.task,
     )
     text = guess(place, wishes).config(name, shlex.join(["mtpkdot", "init", *argv]))
     write_whole(out, text.encode())

@@ -409,7 +409,9 @@ class BaseData(L.LightningDataModule):
         self, order: Sampler[Any] | Sequence[int], resumed: tuple[int, int] = (0, 0)
     ) -> DataLoader[Batch]:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return self._loader(batch_sampler=GlobalBatches(order, self.batch_size, rank, world, resumed))
+        return self._loader(
+            batch_sampler=GlobalBatches(order, self.batch_size, rank=rank, world=world, resumed=resumed)
+        )
 
     def _loader(self, **batches: Any) -> DataLoader[Batch]:
         return DataLoader(

@@ -49,11 +49,11 @@ class Batch:
         return Batch(
             self.index[:0],
             {name: x[:0] for name, x in self.inputs.items()},
-            {name: mask[:0] for name, mask in self.masks.items()},
-            self.target[:0],
-            self.labelled[:0],
-            {name: (x[:0], mask[:0]) for name, (x, mask) in self.encoded.items()},
-            self.per_step,
+            masks={name: mask[:0] for name, mask in self.masks.items()},
+            target=self.target[:0],
+            labelled=self.labelled[:0],
+            encoded={name: (x[:0], mask[:0]) for name, (x, mask) in self.encoded.items()},
+            per_step=self.per_step,
         )
 
     def present(self, modality: str) -> Tensor:
@@ -239,9 +239,9 @@ class SampleDataset(Dataset[Batch]):
                 name: values.read(where, views) if isinstance(values, Clips) else values[rows]
                 for name, values in self._features.items()
             },
-            {name: values[rows] for name, values in self._masks.items()},
-            target,
-            labelled,
-            {name: values.read(where, views) for name, values in self._encoded.items()},
-            per_step,
+            masks={name: values[rows] for name, values in self._masks.items()},
+            target=target,
+            labelled=labelled,
+            encoded={name: values.read(where, views) for name, values in self._encoded.items()},
+            per_step=per_step,
         )

@@ -162,7 +162,7 @@ def cached_by_all(
                 others = DataError("another process could not compute its share of the features", "See its message.")
                 raise failed or others
             shares = [_partial(folder) / f"{name}-{rank}" for rank in range(processes.size)]
-            processes.decided(lambda: _put_together(folder, text, size, rows, shares))
+            processes.decided(lambda: _put_together(folder, text, size=size, rows=rows, shares=shares))
     if processes.on_any(not _whole(folder)):
         raise DataError(f"{folder} is not seen by all processes", "Give them one folder of runs with --pipeline.root.")
     return folder

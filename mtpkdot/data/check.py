@@ -1,24 +1,21 @@
 """Check a raw data set before anything is trained on it: files, what is in them, and the split they are to have."""
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from copy import copy
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from mtpkdot.data.prepare import Convert, Examine, check_decoders, killed, start_worker
+from mtpkdot.data.prepare import Convert, Examine, check_decoders, killed
 from mtpkdot.data.prepared import Store
 from mtpkdot.data.recordings import Inventory, Problem, Recording
 from mtpkdot.errors import DataConfigError, DataError
+from mtpkdot.workers import completed
 
 if TYPE_CHECKING:  # processes that decode need no Lightning
     from mtpkdot.data.media import MediaData
-
-_CHUNK = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def check(data: "MediaData", decode: bool = True) -> Report:
     if not decode:
         return Report(inventory, 0, len(usable), lost)
     check_decoders(inventory)
-    results = list(_decoded(usable, data))
+    results = _decoded(usable, data)
     rows = [result.row for result in results if result.row is not None]
     problems = [problem for result in results for problem in result.problems]
     # Two people share a raw video.
@@ -111,27 +108,19 @@ class _Result(NamedTuple):
     problems: list[Problem]
 
 
-def _decoded(recordings: list[Recording], data: "MediaData") -> Iterator[_Result]:
+def _decoded(recordings: list[Recording], data: "MediaData") -> list[_Result]:
+    """Return the results of decoding each recording, in their order."""
     preparation = data.preparation
-    jobs = [(preparation.convert, data.examiner(), recording) for recording in recordings]
-    with tqdm(total=len(jobs), desc="checking", unit="recording", disable=None) as bar:
-        if preparation.workers <= 1:
-            for job in jobs:
-                bar.update()
-                yield _try(job)
-            return
-        # Spawned: a forked copy of a process with threads (torch, OpenCV) may hang.
-        with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=start_worker) as pool:
-            try:
-                for result in pool.map(_try, jobs, chunksize=_CHUNK):
-                    bar.update()
-                    yield result
-            except BrokenProcessPool as error:
-                raise killed() from error
+    work = partial(_try, preparation.convert, data.examiner())
+    results: dict[int, _Result] = {}
+    with tqdm(total=len(recordings), desc="checking", unit="recording", disable=None) as bar:
+        for position, result in completed(work, recordings, preparation.workers, killed()):
+            results[position] = result
+            bar.update()
+    return [results[position] for position in range(len(recordings))]
 
 
-def _try(job: tuple[Convert, Examine | None, Recording]) -> _Result:
-    convert, examine, recording = job
+def _try(convert: Convert, examine: Examine | None, recording: Recording) -> _Result:
     try:
         content = convert(recording)
     except DataConfigError:  # no file of the recording is to blame

@@ -209,7 +209,7 @@ def _face(row: NDArray[np.float64], scale: float) -> Face:
     points: list[Point] = [(float(x), float(y)) for x, y in (row[4:14] / scale).reshape(5, 2)]
     (x, y), (other_x, other_y) = points[:2]
     roll = math.degrees(math.atan2(other_y - y, other_x - x))
-    return Face(left, top, width, height, roll, float(row[14]), tuple(points))
+    return Face(left, top, width=width, height=height, roll=roll, score=float(row[14]), landmarks=tuple(points))
 
 
 def _lies_in(face: Face, frame: Frame) -> bool:

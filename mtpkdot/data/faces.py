@@ -243,7 +243,11 @@ def crop(frame: Frame, box: Box, size: int, margin: float = 0.2, upright: bool =
     pixels = max(1, round(side))
     x, y = box.left + box.width / 2, box.top + box.height / 2
     turned = upright and box.roll
-    square = _turned(frame, x, y, pixels, box.roll) if turned else _square(frame, x - side / 2, y - side / 2, pixels)
+    square = (
+        _turned(frame, x, y=y, pixels=pixels, roll=box.roll)
+        if turned
+        else _square(frame, x - side / 2, y - side / 2, pixels)
+    )
     how = cv2.INTER_AREA if size < pixels else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=how), dtype=np.uint8)
 

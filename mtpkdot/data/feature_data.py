@@ -124,7 +124,9 @@ class FeatureData(BaseData):
                 found &= here
         finite = np.ones(len(found), dtype=np.bool_)
         for name in self.features:
-            finite &= self._finite(name, names[name], manifest, features[name], masks[name], found)
+            finite &= self._finite(
+                name, names[name], manifest=manifest, values=features[name], mask=masks[name], used=found
+            )
         keep = found & finite
         if not keep.any():
             raise DataError(
@@ -146,14 +148,14 @@ class FeatureData(BaseData):
         return Samples(
             manifest.ids,
             manifest.ids if manifest.subjects is None else manifest.subjects,
-            manifest.target,
-            manifest.labelled,
-            self.target,
-            manifest.class_names,
-            features,
-            masks,
-            manifest.split,
-            manifest.subjects is not None,
+            target=manifest.target,
+            labelled=manifest.labelled,
+            target_names=self.target,
+            class_names=manifest.class_names,
+            features=features,
+            masks=masks,
+            split_column=manifest.split,
+            knows_subjects=manifest.subjects is not None,
         )
 
     def _join(self, path: Path, file: FeatureFile, manifest: Manifest) -> tuple[FloatArray, BoolArray, BoolArray]:
@@ -218,7 +220,7 @@ class FeatureData(BaseData):
             values[bad] = np.nan
             return finite
         mean = "the training mean" if self.standardize else "0"
-        self._remarks += of_filled(name, columns, values[used], mask[used], mean)
+        self._remarks += of_filled(name, columns, values=values[used], mask=mask[used], become=mean)
         values[bad] = np.nan
         return np.ones(len(values), dtype=np.bool_)
 

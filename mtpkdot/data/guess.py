@@ -148,7 +148,7 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     task, labels = _task(path, table, target, wishes.task)
     labelled = table[table[target].notna().all(axis=1)]
     people = labelled[subject or id_column].nunique()
-    split, scheme = _split(path, table, parts, people, notes)
+    split, scheme = _split(path, table, column=parts, people=people, notes=notes)
     if subject is None:
         notes.append("No column names people: a person may be in several parts.")
     person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds are of people; else of rows
@@ -169,7 +169,7 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     data = _read({key: value for key, value, _ in arguments})
     arguments += _lacking(data)
     passes = _passes(len(data.positions("train", labelled_only=True)), data.batch_size)
-    return Guess(arguments, list(features), len(table), passes, notes)
+    return Guess(arguments, list(features), rows=len(table), passes=passes, notes=notes)
 
 
 def _read(arguments: dict[str, Any]) -> FeatureData:

@@ -104,12 +104,12 @@ def read_manifest(
     return Manifest(
         ids,
         None if columns.subject is None else as_ids(table[columns.subject]),
-        None if columns.split is None else as_ids(table[columns.split]),
-        target,
-        labelled,
-        class_names,
-        [str(name) for name in table.columns],
-        {word: without[word] for word in words},
+        split=None if columns.split is None else as_ids(table[columns.split]),
+        target=target,
+        labelled=labelled,
+        class_names=class_names,
+        columns=[str(name) for name in table.columns],
+        without={word: without[word] for word in words},
     )
 
 

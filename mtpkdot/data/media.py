@@ -123,7 +123,14 @@ class MediaData(BaseData):
         above = Path(self.store) if self.store is not None else Path(f"{beside}.store")
         workers = self.prepare_workers or len(os.sched_getaffinity(0))
         folder = above / hashlib.sha256(text.encode()).hexdigest()[:12]
-        return Preparation(Path(self.source), folder, settings, self.converter(), self.on_error, workers)
+        return Preparation(
+            Path(self.source),
+            folder,
+            settings=settings,
+            convert=self.converter(),
+            on_error=self.on_error,
+            workers=workers,
+        )
 
     @cached_property
     def prepared(self) -> Store:

@@ -138,7 +138,7 @@ def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
 
     files, times = [], []
     for number, (frame, box) in enumerate(_boxed(iter_lazy_frames(path), id, settings)):
-        files.append(_cut(frame.rgb, number, box, settings, path))
+        files.append(_cut(frame.rgb, number, box=box, settings=settings, path=path))
         times.append(frame.time)
     return _checked(Pictures.of(files, np.array(times)), path, settings)
 
@@ -163,7 +163,7 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
             files[number] = path.read_bytes()
         else:
             box = None if rows is None else box_at(rows, number)
-            files[number] = _cut(picture.permute(1, 2, 0).numpy, number, box, settings, folder)
+            files[number] = _cut(picture.permute(1, 2, 0).numpy, number, box=box, settings=settings, path=folder)
     if len(problems) == len(names):
         first = problems[0]
         what = f"{folder}: none of its {len(names)} frames can be decoded, first {first.path.name}: {first.what}"
@@ -239,7 +239,7 @@ def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: P
     height, width = frame.shape[:2]
     if box is not None:
         try:
-            frame = crop(frame, box, settings.size, settings.margin, settings.align)
+            frame = crop(frame, box, size=settings.size, margin=settings.margin, upright=settings.align)
         except DataError as error:
             raise DataError(f"{path}, frame {number} from 0: {error.what}", error.step) from error
     elif settings.crop == "centre":

@@ -4,14 +4,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from multiprocessing import current_process, get_context, parent_process
+from functools import partial
+from multiprocessing import current_process
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
@@ -32,6 +29,7 @@ from mtpkdot.extras import require
 from mtpkdot.files import remove_torn
 from mtpkdot.progress import progress
 from mtpkdot.sources import sources
+from mtpkdot.workers import completed
 
 OnError = Literal["raise", "skip"]
 Convert = Callable[[Recording], Content]
@@ -283,35 +281,17 @@ def _converted(
     """Convert recordings in parallel and store them; yields each with its problem, if it has one."""
     if not wanted:
         return
+    jobs = [(recording, sources[recording.id]) for recording in wanted]
+    work = partial(_convert_one, preparation)
     with progress(total, total - len(wanted), "preparing", "recording") as bar:
-        if preparation.workers <= 1:
-            for recording in wanted:
-                problem = _convert_one(preparation, recording, sources[recording.id])
-                bar.update()
-                yield recording, problem
-            return
-        # Spawned: a forked copy of a process with threads (torch, OpenCV) may hang.
-        with ProcessPoolExecutor(preparation.workers, get_context("spawn"), initializer=start_worker) as pool:
-            queue = iter(wanted)
-            pending: dict[Future[DataError | None], Recording] = {}
-            try:
-                while True:
-                    for recording in islice(queue, 2 * preparation.workers - len(pending)):
-                        job = pool.submit(_convert_one, preparation, recording, sources[recording.id])
-                        pending[job] = recording
-                    if not pending:
-                        return
-                    for job in wait(pending, return_when=FIRST_COMPLETED).done:
-                        bar.update()
-                        yield pending.pop(job), job.result()
-            except BrokenProcessPool as error:
-                raise killed() from error
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        for position, problem in completed(work, jobs, preparation.workers, killed()):
+            bar.update()
+            yield wanted[position], problem
 
 
-def _convert_one(preparation: Preparation, recording: Recording, source: str) -> DataError | None:
+def _convert_one(preparation: Preparation, job: tuple[Recording, str]) -> DataError | None:
     """Convert and store a recording; a problem with its files is returned, since it may be skipped."""
+    recording, source = job
     try:
         content = preparation.convert(recording)
     except DataConfigError:  # no file of the recording is to blame, and no other one would be converted
@@ -326,26 +306,8 @@ def _convert_one(preparation: Preparation, recording: Recording, source: str) ->
 
 
 def killed() -> DataError:
-    """What to say when a worker has vanished."""
+    """Return the error to raise where a worker has vanished."""
     return DataError(
         "a process was killed while it decoded a recording, perhaps for lack of memory",
         "Run it again with fewer workers (data.init_args.prepare_workers).",
     )
-
-
-def start_worker() -> None:
-    """Prepare a process of a pool.
-
-    Every process has one core: threads of OpenCV and torch would only wait for each other. It ends with the process
-    that started it: otherwise it would wait for work forever after that one was killed.
-    """
-    # By the environment, since neither is imported yet, and torch takes seconds.
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

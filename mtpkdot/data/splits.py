@@ -82,7 +82,14 @@ def assign_parts(split: Split, samples: Samples, source: str, by_clip: bool = Fa
                 "Name the column with data.init_args.subject, or use a split column (split.scheme: column).",
             )
         parts = _make(split, samples, subjects, source)
-    _check(parts, subjects, samples, source, by_clip or not samples.knows_subjects, split.scheme == "column")
+    _check(
+        parts,
+        subjects,
+        samples=samples,
+        source=source,
+        any_subject=by_clip or not samples.knows_subjects,
+        given=split.scheme == "column",
+    )
     return parts
 
 
@@ -134,7 +141,7 @@ def _judged(samples: Samples, subjects: StrArray) -> StrArray:
 
 def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> StrArray:
     everyone = np.unique(subjects)
-    tested = _tested(split, samples, subjects, everyone, source)
+    tested = _tested(split, samples, subjects=subjects, everyone=everyone, source=source)
     parts = np.full(len(samples), "train", dtype="<U10")
     parts[tested] = "test"
     remaining = np.setdiff1d(everyone, np.unique(subjects[tested]))

@@ -50,7 +50,7 @@ def align(count: int, whole: bool, video: Times | None) -> Alignment:
         Their times. Beyond the end of the video they go on at its rate.
 
     Example:
-        >>> align(60, True, np.arange(50) / 25).times[30]  # 60 frames at 30 per second, encoded again at 25
+        >>> float(align(60, True, np.arange(50) / 25).times[30])  # 60 frames at 30 per second, encoded again at 25
         1.0
     """
     if video is None or len(video) < 2:

@@ -82,10 +82,14 @@ class Distillation(nn.Module):
             Scalar per term, and what else is worth logging: `teacher_<name>` (its share of the rows), `trust` (of the
             guard), and the solver's record.
         """
-        student, teachers, seen, target, labelled = _gathered(student, teachers, seen, target, labelled)
+        student, teachers, seen, target, labelled = _gathered(
+            student, teachers, seen=seen, target=target, labelled=labelled
+        )
         valid = torch.stack([teacher.valid & seen for teacher in teachers.values()], dim=1)
         outputs = {name: teacher.output for name, teacher in teachers.items()}
-        shares = self.selection(self.task, student.output, outputs, valid, target, labelled, scale)
+        shares = self.selection(
+            self.task, student.output, outputs, valid=valid, target=target, labelled=labelled, scale=scale
+        )
         taught = shares.chosen * shares.trust[:, None]
         whole = shares.chosen.sum().clamp_min(1e-12)
         # Nothing of the student's is lost where no teacher sees anything: zero with a gradient of zero.
@@ -100,7 +104,18 @@ class Distillation(nn.Module):
             if not bool(rows.any()):
                 continue
             factor, weights = taught[:, index].sum() / whole, taught[:, index]
-            for term, value in self._of(name, teacher, student, rows, weights, target, labelled, scale, past).items():
+            found = self._of(
+                name,
+                teacher,
+                student=student,
+                rows=rows,
+                weights=weights,
+                target=target,
+                labelled=labelled,
+                scale=scale,
+                past=past,
+            )
+            for term, value in found.items():
                 if term in terms:
                     terms[term] = terms[term] + factor * value
                 elif term != "centroid" and term != "transport":
@@ -143,7 +158,13 @@ class Distillation(nn.Module):
             }
         if "output" in self.terms:
             found["output"] = output_loss(
-                self.task, student.output, teacher.output, rows, self.temperature, scale, weights
+                self.task,
+                student.output,
+                teacher=teacher.output,
+                valid=rows,
+                temperature=self.temperature,
+                scale=scale,
+                weights=weights,
             )
         if self.rival is not None and "rival" in self.terms:
             found["rival"] = self.rival(own, theirs, target[rows], labelled[rows])

@@ -37,6 +37,11 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
 
     Returns:
         The tensors with `sum_r N_r` rows.
+
+    Example:
+        >>> features, labels = gather_rows(torch.randn(4, 8), torch.arange(4))  # a single process: nothing changes
+        >>> tuple(features.shape), labels.tolist()
+        ((4, 8), [0, 1, 2, 3])
     """
     if not _several():
         return tensors

@@ -32,6 +32,13 @@ def gromov_wasserstein(
 
     Raises:
         ValueError: a price outside (0, 1].
+
+    Example:
+        >>> teacher = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
+        >>> student = teacher.flip(0, 1)  # the same structure of other samples
+        >>> value, plan, _ = gromov_wasserstein(teacher, student, torch.full((3,), 1 / 3))
+        >>> abs(round(value.item(), 6))
+        0.0
     """
     if pairing is not None and not 0 < pairing <= 1:
         raise ValueError(f"pairing must lie in (0, 1], not {pairing}")

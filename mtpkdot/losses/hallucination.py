@@ -21,6 +21,11 @@ def mmd(x: Tensor, y: Tensor, scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 
 
     Returns:
         Scalar, not negative and 0 for identical samples up to rounding.
+
+    Example:
+        >>> x = torch.arange(4.0)[:, None]
+        >>> mmd(x, x).item(), mmd(x, x + 10).item() > 1
+        (0.0, True)
     """
     both = torch.cat([x, y])
     # Distances do not change under a common shift, and small coordinates cancel less.
@@ -44,6 +49,11 @@ def hallucination_loss(kind: Discrepancy, hallucinated: Tensor, real: Tensor, pr
 
     Returns:
         Scalar; 0 with zero gradient where no sample has both.
+
+    Example:
+        >>> made, real = torch.zeros(3, 2), torch.ones(3, 2)
+        >>> hallucination_loss("mse", made, real, present=torch.tensor([True, False, True]))
+        tensor(1.)
     """
     if not bool(present.any()):
         nothing = hallucinated[present].sum()  # 0, with zero gradient

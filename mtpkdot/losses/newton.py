@@ -57,7 +57,7 @@ def newton(
     for done in range(1, max_iter + 1):
         scale = eps * _FACTOR**level
         trial = g + scale * length * direction
-        value, rows, mass, wanted, served = _ascend(cost, trial, a, b, scale, reach)
+        value, rows, mass, wanted, served = _ascend(cost, trial, a=a, b=b, eps=scale, reach=reach)
         accepted = value >= best - 1e-14 * (largest + scale)
         g, best = torch.where(accepted, trial, g), torch.where(accepted, value, best)
         error = (wanted - served).abs().sum(dim=1, keepdim=True)
@@ -68,7 +68,7 @@ def newton(
             if not free:
                 break
             finished = True  # one more step costs little and squares the error
-        ahead, uphill = _directions(rows, mass, wanted, served, scale, reach, ridge)
+        ahead, uphill = _directions(rows, mass, wanted=wanted, served=served, eps=scale, reach=reach, ridge=ridge)
         careful = torch.where(accepted, uphill, careful)
         direction = torch.where(accepted, ahead, careful)
         length = torch.where(accepted, 1.0, 0.3 * length)
@@ -112,7 +112,7 @@ def _ascend(
     mass = masses(a, f, reach)
     rows = density * b[:, None]
     wanted = b if reach is None else b * (-g / reach).exp()
-    return dual(a, b, f, g, eps, reach), rows, mass, wanted, torch.bmm(mass[:, None], rows)[:, 0]
+    return dual(a, b, f=f, g=g, eps=eps, reach=reach), rows, mass, wanted, torch.bmm(mass[:, None], rows)[:, 0]
 
 
 def _directions(

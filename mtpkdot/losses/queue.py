@@ -17,6 +17,13 @@ class FeatureQueue(nn.Module):
 
     Raises:
         ValueError: a size below 1.
+
+    Example:
+        >>> queue = FeatureQueue(3, {"student": 1})
+        >>> for batch in (torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]])):
+        ...     queue.push({"student": batch})
+        >>> queue.past()["student"].flatten().tolist()
+        [2.0, 3.0, 4.0]
     """
 
     filled: Tensor

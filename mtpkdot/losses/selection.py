@@ -126,8 +126,10 @@ class TeacherSelection(Selection):
             raise ValueError(f"{self.fallback!r} is none of the teachers {list(teachers)}; name another fallback")
         with torch.no_grad():
             if self.rule == "batch":
-                return self._of_batch(task, own, teachers, valid, target, labelled)
-            return self._of_rows(task, own, teachers, valid, target, labelled, scale)
+                return self._of_batch(task, own, teachers=teachers, valid=valid, target=target, labelled=labelled)
+            return self._of_rows(
+                task, own, teachers=teachers, valid=valid, target=target, labelled=labelled, scale=scale
+            )
 
     def _of_batch(
         self,
@@ -164,7 +166,9 @@ class TeacherSelection(Selection):
         labelled: Tensor,
         scale: Tensor | float,
     ) -> Shares:
-        losses = torch.stack([row_losses(task, o, target, labelled, scale) for o in teachers.values()], dim=1)
+        losses = torch.stack(
+            [row_losses(task, o, target=target, labelled=labelled, scale=scale) for o in teachers.values()], dim=1
+        )
         losses = losses.where(valid & losses.isfinite(), torch.inf)
         known = labelled & losses.isfinite().any(dim=1)
         fallback = torch.zeros_like(losses)
@@ -180,7 +184,7 @@ class TeacherSelection(Selection):
         trust = torch.ones_like(shares[:, 0])
         if self.margin is not None and bool(known.any()):
             taught = (shares * losses.where(shares > 0, 0.0)).sum(dim=1)
-            trust = self._trust(row_losses(task, own, target, labelled, scale), taught)
+            trust = self._trust(row_losses(task, own, target=target, labelled=labelled, scale=scale), taught)
             trust = torch.where(known, trust, trust[known].mean())
         return Shares(shares, trust)
 
@@ -201,6 +205,11 @@ def select_teacher(losses: Mapping[str, Tensor], fallback: str) -> str:
 
     Returns:
         The name of the teacher.
+
+    Example:
+        >>> losses = {"joint": torch.tensor(0.7), "audio": torch.tensor(0.4)}
+        >>> select_teacher(losses, fallback="joint"), select_teacher({}, fallback="joint")
+        ('audio', 'joint')
     """
     finite = {name: float(loss.detach()) for name, loss in losses.items() if bool(loss.isfinite())}
     return min(finite, key=lambda name: finite[name]) if finite else fallback

@@ -24,6 +24,12 @@ def similarity_matrix(features: Tensor, kernel: Kernel = "cosine") -> Tensor:
 
     Returns:
         (B, B), symmetric, entries in [-1, 1].
+
+    Example:
+        >>> similarity_matrix(torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]))
+        tensor([[1., 0., 1.],
+                [0., 1., 0.],
+                [1., 0., 1.]])
     """
     if kernel == "cosine":
         return cosine_matrix(features)
@@ -58,6 +64,11 @@ def cosine_matrix(features: Tensor, eps: float = 1e-8) -> Tensor:
 
     Returns:
         (B, B), symmetric, entries in [-1, 1].
+
+    Example:
+        >>> cosine_matrix(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        tensor([[1., 0.],
+                [0., 1.]])
     """
     if features.dtype in (torch.float16, torch.bfloat16):
         return cosine_matrix(features.float(), eps).to(features.dtype)  # eps squared is 0 in half precision
@@ -84,6 +95,12 @@ def choose_anchors(similarity: Tensor, k: int, which: Anchors = "least") -> Tens
     Returns:
         (B, k) column indices, those of the sample's rank first; (B, B) for `all`. Ties go to the lower column, so that
         the choice does not depend on the device.
+
+    Example:
+        >>> choose_anchors(torch.tensor([[1.0, 0.2, 0.9], [0.2, 1.0, 0.5], [0.9, 0.5, 1.0]]), k=1)
+        tensor([[1],
+                [0],
+                [1]])
     """
     size = len(similarity)
     if which == "all":
@@ -112,6 +129,13 @@ def anchored(teacher: Tensor, student: Tensor, anchors: Tensor) -> tuple[Tensor,
     Returns:
         Two (B, k) matrices: row i holds the similarities of sample i to the anchors of sample i, each matrix shifted by
         its own global minimum before the columns are taken.
+
+    Example:
+        >>> teacher, student = torch.eye(2), torch.full((2, 2), 0.5)
+        >>> anchored(teacher, student, choose_anchors(teacher, k=1))
+        (tensor([[0.],
+                [0.]]), tensor([[0.],
+                [0.]]))
     """
     return (teacher - teacher.min()).gather(1, anchors), (student - student.min()).gather(1, anchors)
 
@@ -126,6 +150,10 @@ def centroid_distance(teacher: Tensor, student: Tensor, weights: Tensor | None =
 
     Returns:
         Scalar `|| mean_rows(S_T) - mean_rows(S_S) ||_2`, with zero gradient where both coincide.
+
+    Example:
+        >>> centroid_distance(torch.eye(2), torch.ones(2, 2))
+        tensor(0.7071)
     """
     rows = teacher - student
     difference = rows.mean(dim=0) if weights is None else weights @ rows

@@ -69,14 +69,14 @@ def between(
     low, low_eps = (cost * unit.reciprocal()[:, :, None]).float(), (eps / unit).float()
     low_a, low_b = a.float(), b.float()
     # First half of the way from the largest cost to eps, whatever their ratio: looking at it would wait for the device.
-    sweeps = _Sweeps(low, torch.zeros_like(low_b), low_a, low_b, low_eps.sqrt())
+    sweeps = _Sweeps(low, torch.zeros_like(low_b), a=low_a, b=low_b, eps=low_eps.sqrt())
     left = max_iter - sweeps.plain(min(2, max_iter))
-    sweeps = _Sweeps(low, sweeps.g, low_a, low_b, low_eps)
+    sweeps = _Sweeps(low, sweeps.g, a=low_a, b=low_b, eps=low_eps)
     left -= sweeps.plain(min(8, left))
     left -= sweeps.relaxed(min(_START, left))
     sweeps.learn()
     omega = sweeps.omega.to(cost.dtype)
-    sweeps = _Sweeps(cost, sweeps.g.to(cost.dtype) * unit, a, b, eps, omega)
+    sweeps = _Sweeps(cost, sweeps.g.to(cost.dtype) * unit, a=a, b=b, eps=eps, omega=omega)
     for _ in range(_ROUNDS):
         left -= sweeps.relaxed(min(_SWEEPS, left))
         error = sweeps.error()

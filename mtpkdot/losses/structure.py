@@ -24,6 +24,11 @@ class Structure:
         centroid: scalar distance of the mean rows of the full similarity matrices.
         marginal_error: how far the transport plans are from their marginals (L1), 0 when solved exactly.
         iterations: of the solver.
+
+    Example:
+        >>> terms = StructuralTransport(top_k=2)(torch.eye(4), torch.eye(4))
+        >>> round(terms.transport.item(), 6), round(terms.centroid.item(), 6)
+        (0.0, 0.0)
     """
 
     transport: Tensor
@@ -107,6 +112,13 @@ class StructuralTransport(StructuralLoss):
             structures.
         gather: see the rows of all processes, where there are several.
         gathered: the rows given are already those of all processes.
+
+    Example:
+        >>> features = torch.randn(8, 16, requires_grad=True)
+        >>> terms = StructuralTransport(top_k=4)(features, torch.randn(8, 32))
+        >>> (0.2 * terms.transport + 0.2 * terms.centroid).backward()
+        >>> features.grad.shape
+        torch.Size([8, 16])
     """
 
     def __init__(
@@ -135,7 +147,9 @@ class StructuralTransport(StructuralLoss):
             raise ValueError(f"pairing must lie in (0, 1], not {pairing}")
         self.top_k, self.mode, self.kernel, self.anchors = top_k, mode, kernel, anchors
         self.pairing, self.gather, self.gathered = pairing, gather, gathered
-        self.divergence = SinkhornDivergence(eps, relative_eps, "euclidean", reach, tol, max_iter, solver)
+        self.divergence = SinkhornDivergence(
+            eps, relative_eps, cost="euclidean", reach=reach, tol=tol, max_iter=max_iter, solver=solver
+        )
 
     @property
     def smallest_batch(self) -> int:

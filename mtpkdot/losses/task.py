@@ -62,6 +62,11 @@ def concordance(prediction: Tensor, truth: Tensor) -> Tensor:
     Returns:
         (K,) in [-1, 1]; 0 where both are constant and equal, for then nothing is shown to concord. NaN where a value is
         not finite.
+
+    Example:
+        >>> truth = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> concordance(truth, truth), concordance(truth + 1, truth)
+        (tensor([1.]), tensor([0.5714]))
     """
     centred_p, centred_t = prediction - prediction.mean(dim=0), truth - truth.mean(dim=0)
     covariance = (centred_p * centred_t).mean(dim=0)
@@ -86,6 +91,11 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
     Returns:
         Scalar mean cross-entropy, the mean over samples and thresholds of the binary one (ordinal), or the mean over
         targets of `1 - CCC`. It is 0 with zero gradient for a batch without labels.
+
+    Example:
+        >>> logits, target = torch.tensor([[2.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0])
+        >>> task_loss("classification", logits, target, labelled=torch.tensor([True, False]))
+        tensor(0.1269)
     """
     if not bool(labelled.any()):
         return output[labelled].sum().to(torch.promote_types(output.dtype, torch.float32))
@@ -151,6 +161,11 @@ def output_loss(
     Returns:
         Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), its mean over thresholds (ordinal), or
         the mean squared error.
+
+    Example:
+        >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])
+        >>> output_loss("classification", student, teacher, valid=torch.tensor([True]))
+        tensor(0.4438)
     """
     if not bool(valid.any()):
         return output[valid].sum().to(torch.promote_types(output.dtype, torch.float32))

@@ -32,6 +32,11 @@ class Divergence:
         plan: (..., N, M) mass that goes from x_i to y_j, detached; its rows and columns sum to the weights.
         marginal_error: (...) largest L1 violation of the column marginals over the three plans; rows are exact.
         iterations: sweeps and Newton steps, of the three problems together.
+
+    Example:
+        >>> solved = SinkhornDivergence(eps=0.1)(torch.zeros(3, 2), torch.ones(4, 2))
+        >>> round(solved.value.item(), 3), tuple(solved.plan.shape)
+        (1.0, (3, 4))
     """
 
     value: Tensor
@@ -61,6 +66,13 @@ class SinkhornDivergence(nn.Module):
 
     Raises:
         ValueError: a setting out of range.
+
+    Example:
+        >>> cloud = torch.tensor([[0.0], [1.0]], requires_grad=True)
+        >>> solved = SinkhornDivergence(eps=0.01)(cloud, torch.tensor([[2.0], [3.0]]))
+        >>> solved.value.backward()
+        >>> round(solved.value.item(), 3), cloud.grad.round(decimals=3).tolist()
+        (2.0, [[-1.0], [-1.0]])
     """
 
     def __init__(
@@ -129,7 +141,7 @@ class SinkhornDivergence(nn.Module):
                 points = x.reshape(size, n, dims), y.reshape(size, m, dims)
                 weights = _weights(points[0], x_weights), _weights(points[1], y_weights)
                 even = x_weights is None and y_weights is None
-                solved = self._solve(*points, *weights, even, x.requires_grad, y.requires_grad)
+                solved = self._solve(*points, *weights, even=even, x_live=x.requires_grad, y_live=y.requires_grad)
             value = solved.value.to(kept).view(shape)
             for cloud, gradient in ((x, solved.to_x), (y, solved.to_y)):
                 if gradient is not None:
@@ -154,7 +166,9 @@ class SinkhornDivergence(nn.Module):
             to_x = across.pull_left(x, y).masked_fill(empty[:, None, None], 0) if x_live else None
             to_y = across.pull_right(x, y).masked_fill(empty[:, None, None], 0) if y_live else None
             plan = across.plan.masked_fill(empty[:, None, None], 0)
-            return _Solved(across.value.masked_fill(empty, 0), plan, across.error, to_x, to_y, 0)
+            return _Solved(
+                across.value.masked_fill(empty, 0), plan, error=across.error, to_x=to_x, to_y=to_y, iterations=0
+            )
         eps = x.new_full((len(x), 1), self.eps)
         if self.relative:
             tops = [cost.amax(dim=(1, 2)).view(-1, len(x)) for cost in (crossing, *inside)]
@@ -176,17 +190,18 @@ class SinkhornDivergence(nn.Module):
             to_y = to_y.masked_fill(empty[:, None, None], 0)
         value, error = value.masked_fill(empty, 0), error.masked_fill(empty, 0)
         plan = across.plan.masked_fill_(empty[:, None, None], 0)
-        return _Solved(value, plan, error, to_x, to_y, iterations + steps)
+        return _Solved(value, plan, error=error, to_x=to_x, to_y=to_y, iterations=iterations + steps)
 
     def _across(self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> tuple[Solution, int]:
         """A cloud's transport to another, by sweeps, and by Newton's method where they stall."""
         if self.solver == "pot":
-            g, steps = _pot(cost, a, b, eps, self.tol, self.max_iter)
+            g, steps = _pot(cost, a, b=b, eps=eps, tol=self.tol, max_iter=self.max_iter)
         elif self.reach is not None:
-            g, steps = newton(cost, a, b, eps, self.tol, self.max_iter, self.reach)
+            g, steps = newton(cost, a, b=b, eps=eps, tol=self.tol, max_iter=self.max_iter, reach=self.reach)
         else:
-            return self._harder(cost, a, b, eps, *between(cost, a, b, eps, self.tol, self.max_iter))
-        return self._planned(cost, a, b, g, eps), steps
+            swept = between(cost, a, b=b, eps=eps, tol=self.tol, max_iter=self.max_iter)
+            return self._harder(cost, a, b, eps=eps, swept=swept)
+        return self._planned(cost, a, b=b, g=g, eps=eps), steps
 
     def _inside(self, costs: Sequence[Tensor], a: Tensor, b: Tensor, eps: Tensor) -> tuple[Solution, Solution, int]:
         """Both clouds' transport onto themselves: together where they are of one size."""
@@ -202,24 +217,26 @@ class SinkhornDivergence(nn.Module):
     def _onto_itself(self, cost: Tensor, a: Tensor, eps: Tensor) -> tuple[Solution, int]:
         if self.solver == "pot" or self.reach is not None:
             return self._across(cost, a, a, eps)
-        return self._harder(cost, a, a, eps, *within(cost, a, eps, self.tol, min(self.max_iter, 50)))
+        swept = within(cost, a, eps=eps, tol=self.tol, max_iter=min(self.max_iter, 50))
+        return self._harder(cost, a, a, eps=eps, swept=swept)
 
     def _harder(
-        self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, swept: Solution, error: Tensor, sweeps: int, solved: bool
+        self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, swept: tuple[Solution, Tensor, int, bool]
     ) -> tuple[Solution, int]:
-        """What the sweeps have found, and better where they have not solved a problem."""
+        """Return the solution of the sweeps, and a better one where they have not solved a problem."""
+        found, error, sweeps, solved = swept
         if solved:
-            return swept, sweeps
+            return found, sweeps
         if sweeps >= self.max_iter:
             # A potential of zero is a start, if a bad one, where the sweeps have lost theirs.
-            g = torch.where(swept.g.isfinite().all(dim=1, keepdim=True), swept.g, 0.0)
-            return self._planned(cost, a, b, g, eps), sweeps
+            g = torch.where(found.g.isfinite().all(dim=1, keepdim=True), found.g, 0.0)
+            return self._planned(cost, a, b=b, g=g, eps=eps), sweeps
         left = (~(error < self.tol)).nonzero()[:, 0]  # also where it is not a number
         rest = cost[left], a[left], b[left]
-        start = swept.g[left], error[left]
-        g, steps = newton(*rest, eps[left], self.tol, self.max_iter - sweeps, start=start)
-        better = self._planned(*rest, g, eps[left])
-        parts = ((swept.f, better.f), (swept.g, better.g), (swept.plan, better.plan))
+        start = found.g[left], error[left]
+        g, steps = newton(*rest, eps=eps[left], tol=self.tol, max_iter=self.max_iter - sweeps, start=start)
+        better = self._planned(*rest, g=g, eps=eps[left])
+        parts = ((found.f, better.f), (found.g, better.g), (found.plan, better.plan))
         return Solution(*(old.index_copy(0, left, new) for old, new in parts)), sweeps + steps
 
     def _planned(self, cost: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: Tensor) -> Solution:
@@ -232,8 +249,8 @@ class SinkhornDivergence(nn.Module):
         wanted = b if self.reach is None else b * (-found.g / self.reach).exp()
         columns = found.plan.sum(dim=1)
         error = (columns - wanted).abs().sum(dim=1)
-        value = dual(a, b, found.f, found.g, eps, self.reach)[:, 0]
-        return _Transport(value, found.plan, masses(a, found.f, self.reach), columns, error)
+        value = dual(a, b, f=found.f, g=found.g, eps=eps, reach=self.reach)[:, 0]
+        return _Transport(value, found.plan, rows=masses(a, found.f, self.reach), columns=columns, error=error)
 
 
 @dataclass(frozen=True)
@@ -341,4 +358,6 @@ def _exact(cost: Tensor, a: Tensor, b: Tensor) -> _Transport:
     pairs = zip(cost.cpu().numpy(), a.cpu().numpy(), b.cpu().numpy(), strict=True)
     plan = torch.stack([torch.from_numpy(ot.emd(rows, columns, matrix)) for matrix, rows, columns in pairs]).to(cost)
     columns = plan.sum(dim=1)
-    return _Transport((plan * cost).sum(dim=(1, 2)), plan, plan.sum(dim=2), columns, (columns - b).abs().sum(dim=1))
+    return _Transport(
+        (plan * cost).sum(dim=(1, 2)), plan, rows=plan.sum(dim=2), columns=columns, error=(columns - b).abs().sum(dim=1)
+    )

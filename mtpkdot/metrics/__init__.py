@@ -1,6 +1,6 @@
 """Metrics of the tasks."""
 
-from mtpkdot.metrics.ccc import ConcordanceCorrelation
 from mtpkdot.metrics.collections import score_rows, task_metrics
+from mtpkdot.metrics.values import ConcordanceCorrelation
 
 __all__ = ["ConcordanceCorrelation", "score_rows", "task_metrics"]

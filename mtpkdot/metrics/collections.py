@@ -1,73 +1,57 @@
 """Which metrics belong to which task; the same ones guide training and fill the results table."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
-from torchmetrics.wrappers import LambdaInputTransformer
+from torchmetrics import MetricCollection
 
-from mtpkdot.losses.task import Task, predicted_class
-from mtpkdot.metrics.ccc import ConcordanceCorrelation
-from mtpkdot.metrics.counts import MacroF1
+from mtpkdot.losses.task import Task
+from mtpkdot.metrics.classes import ClassMetrics
+from mtpkdot.metrics.definitions import LOW, METRICS
 from mtpkdot.metrics.finite import OfFinite
-from mtpkdot.metrics.kappa import QuadraticKappa
 from mtpkdot.metrics.loss import MeanLoss
+from mtpkdot.metrics.values import ValueMetrics
 
-_NAMES: dict[Task, list[str]] = {
-    "classification": ["accuracy", "macro_f1"],
-    "ordinal": ["qwk", "accuracy", "mae"],
-    "regression": ["ccc"],
-}
-_LOW = ("loss", "mae")
+_IN_RESULTS: dict[Task, int] = {"classification": 2, "ordinal": 3, "regression": 1}
+_LOW = ("loss", *sorted(LOW))
 
 
 def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
-    """The metrics of a task.
+    """Return the metrics of a task.
 
     Args:
-        task: classification gets `accuracy` and `macro_f1` (a class that is neither present nor predicted does not
-            count); ordinal gets `qwk` (quadratically weighted kappa), `accuracy` and `mae` (mean absolute error in
-            levels); regression gets `ccc`. All get `loss`, the task's, which like `mae` is better when lower.
+        task: decides the metrics, see `mtpkdot.metrics.definitions`; all get `loss`, the task's.
         num_outputs: of the model: classes, thresholds between ordered classes, or targets.
 
     Returns:
-        A collection to update with (outputs, targets) of labelled samples. All of it is NaN where an output is NaN or
-        infinite.
+        A collection to update with (outputs, targets) of labelled samples; it computes a scalar per metric of classes,
+        (K,) of regression. All of it is NaN where an output is NaN or infinite, of regression target by target.
+
+    Example:
+        >>> metrics = task_metrics("classification", 2)
+        >>> metrics.update(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+        >>> float(metrics.compute()["accuracy"])
+        0.5
     """
-    metrics: dict[str, Metric]
-    loss: Metric = 1 - ConcordanceCorrelation(num_outputs) if task == "regression" else MeanLoss(task)
-    if task == "classification":
-        metrics = {
-            "accuracy": MulticlassAccuracy(num_outputs, average="micro"),
-            "macro_f1": MacroF1(num_outputs),
-        }
-    elif task == "ordinal":
-        judges: dict[str, Metric] = {
-            "qwk": QuadraticKappa(num_outputs + 1),
-            "accuracy": MulticlassAccuracy(num_outputs + 1, average="micro"),
-            "mae": MeanAbsoluteError(),
-        }
-        metrics = {
-            name: LambdaInputTransformer(judge, partial(predicted_class, task)) for name, judge in judges.items()
-        }
-    else:
-        metrics = {"ccc": ConcordanceCorrelation(num_outputs)}
-    metrics["loss"] = loss
-    if task != "regression":  # the concordance looks at that itself, target by target
-        metrics = {name: OfFinite(metric) for name, metric in metrics.items()}
-    return MetricCollection(dict(metrics), compute_groups=False)
+    if task == "regression":
+        return MetricCollection({"of_values": ValueMetrics(num_outputs)}, compute_groups=False)
+    found = {"of_classes": ClassMetrics(task, num_outputs), "loss": OfFinite(MeanLoss(task))}
+    return MetricCollection(dict(found), compute_groups=False)
+
+
+def logged_metrics(task: Task) -> list[str]:
+    """Return the names of all metrics that a training logs; models are selected by the first."""
+    return list(METRICS[task])
 
 
 def metric_names(task: Task) -> list[str]:
-    """Names of the metrics of a result; models are selected by the first, which is better when higher."""
-    return list(_NAMES[task])
+    """Return the names of the metrics of a result; the first is better when higher."""
+    return list(METRICS[task][: _IN_RESULTS[task]])
 
 
 def best_mode(monitor: str) -> Literal["min", "max"]:
-    """Whether a logged value (`val/mae`, `train/loss`) should be low or high."""
+    """Return whether a logged value (`val/mae`, `train/loss`) should be low or high."""
     return "min" if monitor.endswith(_LOW) else "max"
 
 
@@ -82,6 +66,11 @@ def score_rows(task: Task, targets: Sequence[str], output: Tensor, truth: Tensor
 
     Returns:
         (metric, target, value) per metric and target; regression adds the mean over targets as target `mean`.
+
+    Example:
+        >>> logits, truth = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> score_rows("classification", ["stress"], logits, truth)
+        [('accuracy', 'stress', 1.0), ('macro_f1', 'stress', 1.0)]
     """
     collection = task_metrics(task, output.shape[1])
     collection.update(output, truth)

@@ -68,7 +68,7 @@ class LogMelEncoder(Encoder):
         window, hop = round(steps.rate * window_ms / 1000), round(steps.rate * hop_ms / 1000)
         if window < 2 or hop < 1:
             raise ValueError(f"at {steps.rate:g} Hz a window of {window_ms} ms or a hop of {hop_ms} ms is too short")
-        spectrogram: Any = _mel_spectrogram(rate, window, hop, n_mels, f_min, high)
+        spectrogram: Any = _mel_spectrogram(rate, window, hop=hop, n_mels=n_mels, f_min=f_min, f_max=high)
         network, features = image_network(model, weights, 1, (n_mels, 1 + steps.shape[0] // hop))
         super().__init__(steps, dim or features)
         self.spectrogram = spectrogram
@@ -89,7 +89,9 @@ class LogMelEncoder(Encoder):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, T, L) to (B, T, dim); masked steps come out as zeros."""
-        encoded = encode_real(self, self._encode, x.flatten(0, 1), mask.flatten(), self.dim, self.chunk)
+        encoded = encode_real(
+            self, self._encode, x=x.flatten(0, 1), real=mask.flatten(), dim=self.dim, chunk=self.chunk
+        )
         return self.temporal(encoded.view(*mask.shape, self.dim), mask), mask
 
     def _encode(self, sound: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def encode_sequences(
         return torch.where(present.unsqueeze(1), encode(x), 0.0).unsqueeze(1), present.unsqueeze(1)
     groups = list(by_length(mask))
     if not groups:
-        return encode_real(module, encode, x, present, dim).unsqueeze(1), present.unsqueeze(1)
+        return encode_real(module, encode, x=x, real=present, dim=dim).unsqueeze(1), present.unsqueeze(1)
     encoded = torch.cat([_in_chunks(encode, x[index, :length], chunk) for length, index in groups])
     result = encoded.new_zeros(len(x), dim)
     result[torch.cat([index for _, index in groups])] = encoded

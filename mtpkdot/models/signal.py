@@ -108,7 +108,7 @@ class SpectrogramEncoder(Encoder):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, T, C) to (B, 1, dim). Masked samples are read as 0, those after the last real one are dropped."""
-        return encode_sequences(self, self._encode, _real(x, mask), mask, self.dim, self.chunk)
+        return encode_sequences(self, self._encode, x=_real(x, mask), mask=mask, dim=self.dim, chunk=self.chunk)
 
     def _encode(self, signal: Tensor) -> Tensor:
         encoded: Tensor = self.project(self.network(self.spectrogram(signal)))

@@ -80,7 +80,7 @@ class FrameEncoder(Encoder):
         per_step = 1 if len(self.steps.shape) == 3 else self.steps.shape[0]
         frames = x.reshape(-1, *x.shape[-3:])
         real = mask.flatten().repeat_interleave(per_step)
-        encoded = encode_real(self, self._encode, frames, real, self.dim, self.chunk)
+        encoded = encode_real(self, self._encode, x=frames, real=real, dim=self.dim, chunk=self.chunk)
         return self.temporal(encoded.view(*mask.shape, per_step, self.dim).mean(dim=2), mask), mask
 
     def _encode(self, frames: Tensor) -> Tensor:
@@ -126,11 +126,13 @@ class VideoEncoder(Encoder):
         later; those after the last real one are dropped.
         """
         if len(self.steps.shape) == 4:
-            encoded = encode_real(self, self._encode, x.flatten(0, 1), mask.flatten(), self.dim, self.chunk)
+            encoded = encode_real(
+                self, self._encode, x=x.flatten(0, 1), real=mask.flatten(), dim=self.dim, chunk=self.chunk
+            )
             return encoded.view(*mask.shape, self.dim), mask
         samples = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
         filled = x[samples, nearest_real(mask)]
-        return encode_sequences(self, self._encode, filled, mask, self.dim, self.chunk)
+        return encode_sequences(self, self._encode, x=filled, mask=mask, dim=self.dim, chunk=self.chunk)
 
     def _encode(self, clips: Tensor) -> Tensor:
         encoded: Tensor = self.project(self.network(self.pictures(clips).transpose(1, 2)))

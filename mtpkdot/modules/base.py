@@ -18,7 +18,7 @@ from mtpkdot.data.batch import Batch
 from mtpkdot.errors import RunError
 from mtpkdot.losses.gather import row_counts
 from mtpkdot.losses.task import Task, output_count
-from mtpkdot.metrics.collections import metric_names, task_metrics
+from mtpkdot.metrics.collections import logged_metrics, task_metrics
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
@@ -155,7 +155,7 @@ class StageModule(L.LightningModule):
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
         """Logged values that can select the epoch, the default first; see `metrics.collections.best_mode`."""
-        judged = [] if cls.monitors_loss else metric_names(task)
+        judged = [] if cls.monitors_loss else logged_metrics(task)
         return [*(f"val/{name}" for name in [*judged, "loss"]), "train/loss"]
 
     @classmethod

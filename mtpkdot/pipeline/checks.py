@@ -71,7 +71,7 @@ def check_config(
         raise ConfigError(f"seed_everything is {config['seed_everything']}", "Choose 0 or more.")
     for stage in wanted:
         fit = section_of(dict(config), stage)["fit"]
-        _check_fit(fit, config["trainer"], data, stage, ranks.size if trains else 1)
+        _check_fit(fit, config["trainer"], data=data, stage=stage, processes=ranks.size if trains else 1)
     if any(stage.kind == "student" for stage in wanted):
         _check_student(config["student"], data)
 
@@ -196,12 +196,12 @@ def check_modules(
                     cli = StageCLI(
                         stage.module,
                         job.sections,
-                        job.fit,
-                        Path(folder) / name / "check",
-                        name,
-                        features,
-                        preemption,
-                        tracking,
+                        fit=job.fit,
+                        folder=Path(folder) / name / "check",
+                        title=name,
+                        features=features,
+                        preemption=preemption,
+                        tracking=tracking,
                     )
             except (
                 ValueError,

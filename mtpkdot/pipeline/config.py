@@ -1,7 +1,7 @@
 """The experiment: one parser with the shared sections and one section per stage."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -136,6 +136,32 @@ def parse(verb: str, argv: Sequence[str]) -> Experiment:
     return _parsed(verb, with_moved_options(with_located(argv)))
 
 
+def parse_content(verb: str, content: Mapping[str, Any], argv: Sequence[str]) -> Experiment:
+    """Parse an experiment that is given as nested mappings.
+
+    Args:
+        verb: for the usage line.
+        content: as a config file has it.
+        argv: options that hold over it.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: as `parse`, or a value that no config file can hold.
+    """
+    try:
+        text = yaml.safe_dump(dict(content))
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the config holds a value that YAML cannot ({one_line(str(error))})",
+            "Write it as text, numbers, lists and mappings.",
+        ) from error
+    argv = [f"--config={text}", *argv]
+    trust.grant(argv)
+    return _parsed(verb, argv, {"the config": dict(content)})
+
+
 def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]) -> Experiment:
     """Parse the config of a run, which somebody else may have made; see `mtpkdot.trust`.
 
@@ -166,7 +192,8 @@ def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]
     return _parsed(verb, [f"--config={text}", *with_moved_options(argv), *place])
 
 
-def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
+def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None = None) -> Experiment:
+    """Parse a command line; `contents` are those of configs that it holds as text, by their names in errors."""
     if sweep_run() is not None:
         # The agent writes values in Python's words, of which YAML does not know this one.
         argv = [f"{word[:-4]}null" if re.fullmatch(r"--[^=]+=None", word) else word for word in argv]
@@ -183,7 +210,7 @@ def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
     data = _instantiate_data(parser, parsed)
     data.check_modalities()
     paths = [Path(str(path)) for path in parsed.get("config") or [] if path]
-    files = {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+    files = {str(path): yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths} | dict(contents or {})
     # Of each file, for here the section of a second one takes the place of the first one's.
     backbones = [parsed.get("backbone"), *(content.get("backbone") for content in files.values() if content)]
     named = {str(key).split(".")[0] for section in filter(None, backbones) for key in section}
@@ -217,7 +244,9 @@ def _parsed(verb: str, argv: Sequence[str]) -> Experiment:
         ) from error
     protocol = config["protocol"]
     config["protocol"] = Protocol(**protocol) if isinstance(protocol, dict) else protocol
-    return Experiment(config, data, text, source, [name for name in data.modality_names if name not in named])
+    return Experiment(
+        config, data, text=text, source=source, defaulted=[name for name in data.modality_names if name not in named]
+    )
 
 
 def parse_data(verb: str, argv: Sequence[str]) -> BaseData:

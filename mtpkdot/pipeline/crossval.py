@@ -7,19 +7,20 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtpkdot.errors import ConfigError, DivergedError, OtherRunError, RunError, UserError
 from mtpkdot.files import writing
+from mtpkdot.pipeline.notices import start_cells
 from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.results import discard_torn
 from mtpkdot.pipeline.store import StoredStage, write_json, write_text
 from mtpkdot.pipeline.study import CELL, FAILED, Cell, Study
-from mtpkdot.pipeline.workers import visible_cards, workers
 from mtpkdot.progress import progress
+from mtpkdot.workers import visible_cards, workers
 
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
@@ -71,10 +72,15 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
         else:
             waiting.get(_key(cell), ready).append(cell)
     cards = cards_for(ready[0]) if ready else []
-    with progress(len(cells), len(done), study.name, "cell") as bar, workers(jobs, threads, cards) as pool:
+    killed = RunError(
+        "a process of the study was killed, perhaps for want of memory",
+        "Call the same command again to go on, with fewer --jobs if memory was short.",
+    )
+    pool = workers(jobs, threads, killed=killed, cards=cards, start=partial(start_cells, threads))
+    with progress(len(cells), len(done), study.name, "cell") as bar, pool as hand_out:
 
         def submit(cell: Cell) -> "Future[str | None]":
-            return pool(run_cell, study.folder / cell.place, cell, study.basis_of(cell))
+            return hand_out(run_cell, study.folder / cell.place, cell, study.basis_of(cell))
 
         running = {submit(cell): cell for cell in ready}
         while running:
@@ -83,7 +89,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
                 cell = running.pop(future)
                 bar.update()
                 followers = waiting.pop(_key(cell), []) if cell.first else []
-                reason = _result(future)
+                reason = future.result()
                 if reason is None:
                     running |= {submit(follower): follower for follower in followers}
                     continue
@@ -213,16 +219,6 @@ def _data_of(cell: Cell) -> str:
     """What decides the data of a cell among those of its study."""
     deciding = [a for a in cell.arguments if a.startswith(("--data", "--config", "--protocol", "--seed_everything"))]
     return json.dumps(deciding)
-
-
-def _result(future: "Future[str | None]") -> str | None:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a process of the study was killed, perhaps for want of memory",
-            "Call the same command again to go on, with fewer --jobs if memory was short.",
-        ) from error
 
 
 def cards_for(cell: Cell) -> list[str]:

@@ -52,16 +52,20 @@ class Prediction:
         """
         rows, tables = [], []
         for head, output in self.outputs.items():
-            rows += score(data, self.stage.kind, head, self.split, self.index, output)
+            rows += score(data, self.stage.kind, modality=head, split=self.split, index=self.index, output=output)
             name = f"{self.stage.kind}.{head}" if self.stage.kind == "adapted" else self.stage.name
-            tables.append(prediction_table(data, name, self.split, self.index, output))
+            tables.append(prediction_table(data, name, split=self.split, index=self.index, output=output))
         return rows, tables
 
     def submitted(self, data: BaseData) -> pd.DataFrame:
         """The predictions of the first head in the form that the data set's authors ask for."""
         output = next(iter(self.outputs.values()))
         table = data.submission(self.index.numpy(), output)
-        return prediction_table(data, "student", self.split, self.index, output) if table is None else table
+        return (
+            prediction_table(data, "student", split=self.split, index=self.index, output=output)
+            if table is None
+            else table
+        )
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class FeatureCache:
         for name, backbones in frozen.items() if self.precision != "off" else ():
             # Stages that read one modality with different encoders (a fine-tuned one) encode for themselves.
             if len({_digest(backbone) for backbone in backbones}) == 1:
-                folders = [self._view(backbones[0], data, name, view, device) for view in range(views)]
+                folders = [self._view(backbones[0], data, name=name, view=view, device=device) for view in range(views)]
                 at_hand[name] = CachedFeatures(folders)
         raw = [name for name in module.modalities if name not in at_hand]
         # Whether features are kept or computed in every step must not decide what the stage sees.
@@ -102,12 +102,24 @@ class FeatureCache:
             # Whole batches, as one process would have them: a convolution's rounding depends on its batch.
             batch = np.arange(len(positions)) // data.batch_size
             own = positions[batch % processes == rank]
-            return encode(backbone, data, name, own, view, device, dtype, "" if rank else title, self.compiled)
+            return encode(
+                backbone,
+                data,
+                modality=name,
+                positions=own,
+                view=view,
+                device=device,
+                dtype=dtype,
+                title="" if rank else title,
+                compiled=self.compiled,
+            )
 
         total = len(data.samples)
         if together is None:
-            return cached(self.root, name, keys, total, compute)
-        return cached_by_all(self.root, name, keys, total, compute, len(positions), together)
+            return cached(self.root, name, keys=keys, size=total, compute=compute)
+        return cached_by_all(
+            self.root, name, keys=keys, size=total, compute=compute, rows=len(positions), processes=together
+        )
 
 
 def encode(

@@ -89,7 +89,7 @@ def make_jobs(experiment: Experiment, stages: list[Stage], kept: Mapping[str, st
     protocol = expand(experiment.config["protocol"])
     jobs: dict[str, Job] = {}
     for stage in stages:
-        jobs[stage.name] = _job(experiment, protocol, stage, jobs, (kept or {}).get(stage.name))
+        jobs[stage.name] = _job(experiment, protocol, stage=stage, jobs=jobs, kept=(kept or {}).get(stage.name))
     return jobs
 
 
@@ -108,7 +108,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     arguments["seed"] = config["seed_everything"]
     if section["fit"]["batch_size"] is not None:
         arguments["batch_size"] = section["fit"]["batch_size"]
-    identity = identify(experiment, stage, model, arguments, hashes)
+    identity = identify(experiment, stage, model=model, arguments=arguments, upstream=hashes)
     fit = section["fit"]
     shared = ("max_epochs", "gradient_clip_val", "accumulate_grad_batches")
     sections = {
@@ -123,8 +123,10 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     }
     # A copy: Lightning's parser turns the nested mappings it is given into objects of its own, in place.
     sections = copy.deepcopy(sections)
-    stored, note = _found(Path(config["pipeline"]["root"]), stage.name, identity, config["pipeline"]["code"], kept)
-    return Job(stage, stored, identity, note, sections, fit, upstream)
+    stored, note = _found(
+        Path(config["pipeline"]["root"]), stage.name, identity=identity, policy=config["pipeline"]["code"], kept=kept
+    )
+    return Job(stage, stored, identity=identity, note=note, sections=sections, fit=fit, upstream=upstream)
 
 
 def _found(root: Path, name: str, identity: Identity, policy: Policy, kept: str | None) -> tuple[StoredStage, str]:

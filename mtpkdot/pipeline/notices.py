@@ -4,6 +4,20 @@ import logging
 import warnings
 
 
+def start_cells(threads: int) -> None:
+    """Prepare a new process to run cells of a study.
+
+    Args:
+        threads: threads of torch.
+    """
+    # Its logger keeps the stream that it finds when it is imported, which must outlast the log of a cell.
+    import lightning.pytorch  # noqa: F401
+    import torch
+
+    torch.set_num_threads(threads)
+    quieten()
+
+
 def quieten() -> None:
     """Silence what Lightning says of devices and loaders, which is nothing about an experiment."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -70,15 +70,15 @@ class Plan:
         study = Study(
             self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
             tuple(arguments),
-            _combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
-            {name: {"student.model.method": name} for name in self.methods}
+            settings=_combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
+            variants={name: {"student.model.method": name} for name in self.methods}
             or file.get("variants")
             or {name: {"student.model.method": name} for name in _METHODS},
-            folds_of(folds, experiment.data),
-            tuple(range(first, first + count)),
-            experiment.config["pipeline"]["root"],
-            file.get("resample", "subject"),
-            shared,
+            folds=folds_of(folds, experiment.data),
+            seeds=tuple(range(first, first + count)),
+            root=experiment.config["pipeline"]["root"],
+            resample=file.get("resample", "subject"),
+            shared=shared,
         )
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")

@@ -66,7 +66,10 @@ def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, 
     judged, output = data.judge(index.numpy(), output)
     labelled, target = torch.from_numpy(judged.labelled), torch.from_numpy(judged.target)
     rows = score_rows(data.task, data.samples.target_names, output[labelled], target[labelled])
-    return [Row(stage, modality, split, m, name, value, int(labelled.sum())) for m, name, value in rows]
+    return [
+        Row(stage, modality, split=split, metric=m, target=name, value=value, n=int(labelled.sum()))
+        for m, name, value in rows
+    ]
 
 
 def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, output: Tensor) -> pd.DataFrame:

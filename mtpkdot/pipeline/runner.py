@@ -66,17 +66,19 @@ class Run:
         self.trains = trains
         self.ranks = Ranks(self.config["trainer"])
         self.config["trainer"] |= self.ranks.started
-        check_config(self.config, self.data, self.wanted, self.protocol, self.ranks, trains)
+        check_config(
+            self.config, self.data, wanted=self.wanted, protocol=self.protocol, ranks=self.ranks, trains=trains
+        )
         options = self.config["pipeline"]
         self.folder = Path(options["root"]) / (options["name"] or "")
         self.jobs = make_jobs(experiment, stages, self._kept() if options["name"] else None)
         self.features = FeatureCache(
             Path(options["root"]) / "features",
             options["features"],
-            data_keys(experiment),
-            encoder_keys(experiment),
-            options["compile"],
-            self.ranks,
+            keys=data_keys(experiment),
+            encoders=encoder_keys(experiment),
+            compiled=options["compile"],
+            ranks=self.ranks,
         )
         self.evaluation = Evaluation(self.data, self.config["trainer"], self.features, self.ranks)
         self.resume: bool = options["resume"]
@@ -207,7 +209,14 @@ class Run:
         told = [f"{name} {note}." for name, found in notes.items() for note in found]
         told += [f"{sentence}." for sentence in (*self.data.undefined(), self.resolved) if sentence]
         told += below_bound(rows, self.data.prevalent, self.config["student"]["model"]["method"])
-        text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name, told, self.data.unit)
+        text = markdown(
+            rows,
+            self.data.prevalent,
+            protocol=self.protocol.name,
+            title=self.folder.name,
+            notes=told,
+            unit=self.data.unit,
+        )
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
         self.tracking.results(rows, self.folder)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
@@ -224,7 +233,9 @@ class Run:
 
     def _check_modules(self, checked: set[str] | None = None) -> None:
         jobs = [self.jobs[stage.name] for stage in self.wanted]
-        check_modules(jobs, self.data, self.features, self.preemption, self.tracking, checked)
+        check_modules(
+            jobs, self.data, features=self.features, preemption=self.preemption, tracking=self.tracking, checked=checked
+        )
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored
@@ -236,12 +247,12 @@ class Run:
                 trained = train(
                     job.stage.module,
                     job.sections,
-                    job.fit,
-                    stored.partial,
-                    title,
-                    self.features,
-                    self.preemption,
-                    self.tracking,
+                    fit=job.fit,
+                    folder=stored.partial,
+                    title=title,
+                    features=self.features,
+                    preemption=self.preemption,
+                    tracking=self.tracking,
                 )
             self.ranks.decided(
                 lambda: stored.publish(

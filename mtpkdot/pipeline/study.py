@@ -115,9 +115,9 @@ class Study:
             if number % count != which - 1:
                 continue
             for group in dict.fromkeys(groups.values()):
-                yield self._cell(setting, group, fold, seed, group)
+                yield self._cell(setting, group, fold, seed, upstream=group)
             for variant, group in groups.items():
-                yield self._cell(setting, variant, fold, seed, group)
+                yield self._cell(setting, variant, fold, seed, upstream=group)
 
     @property
     def others(self) -> list[str]:
@@ -141,7 +141,7 @@ class Study:
         if first:
             of_variant = {key: value for key, value in of_variant.items() if not key.startswith("student.")}
         own = {**self.settings[setting], **of_variant, **self.folds[fold], "seed_everything": seed}
-        cell = Cell(setting, variant, fold, seed, (), upstream)
+        cell = Cell(setting, variant, fold=fold, seed=seed, arguments=(), upstream=upstream)
         place = {
             "pipeline.root": self.root,
             "pipeline.name": f"{self.name}/{cell.place}",
@@ -153,7 +153,9 @@ class Study:
         )
         # What is said last holds: the command line over what a file sets for all cells.
         config, said = self.arguments[:1], self.arguments[1:]
-        return Cell(setting, variant, fold, seed, (*config, *shared, *said, *given), upstream)
+        return Cell(
+            setting, variant, fold=fold, seed=seed, arguments=(*config, *shared, *said, *given), upstream=upstream
+        )
 
     def basis_of(self, cell: Cell) -> str:
         """What decides a cell beside its arguments: its own, or that of its upstream stages."""

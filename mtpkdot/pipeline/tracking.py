@@ -7,14 +7,12 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -24,7 +22,7 @@ from mtpkdot.pipeline.results import Row
 from mtpkdot.pipeline.store import write_text
 
 _LOGGER = "WandbLogger"
-_KNOCK, _WAIT = 5.0, 30.0  # seconds for a connection, and for the server's answer
+_WAIT = 30.0  # seconds for the server's answer
 # Arguments of WandbLogger that are not handed to wandb.init.
 _OWN = {"save_dir", "version", "offline", "dir", "id", "log_model", "experiment", "prefix", "checkpoint_name"}
 _OWN |= {"add_file_policy", "anonymous"}
@@ -155,14 +153,11 @@ class Tracking:
         settings = wandb.setup().settings
         server = str(settings.base_url)
         if settings.api_key or _stored_key(server):
-            told = _unreachable(server)
             try:
-                if told is None:
-                    return init(None)
+                return init(None)
             except wandb.errors.Error as error:
-                told = " ".join(str(error).split())
                 wandb.teardown()  # it holds the run's id
-            reason = f"the server cannot be reached ({told})"
+                reason = f"the server cannot be reached ({' '.join(str(error).split())})"
         print(f"W&B runs offline, for {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
         return init("offline")
 
@@ -181,19 +176,6 @@ def _ended_by_its_sweep(stop: Terminated) -> bool:
     does not is lost. SIGUSR1 means pre-empted everywhere, for no agent sends it by itself.
     """
     return sweep_run() is not None and stop.signum == signal.SIGTERM and "SLURM_JOB_ID" not in os.environ
-
-
-def _unreachable(server: str) -> str | None:
-    """Why nobody answers there; None if somebody does, or if a proxy is to be asked. W&B itself would try for long."""
-    parts = urlsplit(server)
-    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-    if parts.scheme in getproxies() and not proxy_bypass(host):
-        return None
-    try:
-        socket.create_connection((host, port), timeout=_KNOCK).close()
-    except OSError as error:
-        return f"{host}: {error}"
-    return None
 
 
 def _stored_key(server: str) -> bool:

@@ -34,7 +34,6 @@ from mtpkdot.pipeline.callbacks import (
     Stopwatch,
 )
 from mtpkdot.pipeline.checkpoints import AtomicCheckpointIO
-from mtpkdot.pipeline.energy import Energy
 from mtpkdot.pipeline.features import FeatureCache, FeaturesAtHand
 from mtpkdot.pipeline.preemption import LAST, Preemption
 from mtpkdot.pipeline.store import CHECKPOINT
@@ -74,7 +73,7 @@ class StageCLI(LightningCLI):
     ) -> None:
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
         self.preemption, self.tracking, self.name = preemption, tracking, folder.parent.name
-        self.stopwatch, self.energy = Stopwatch(), Energy()
+        self.stopwatch = Stopwatch()
         # Later stages take their encoders' weights from the backbones.
         weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
         with weights, warnings.catch_warnings():
@@ -112,7 +111,6 @@ class StageCLI(LightningCLI):
             *([Built()] if self.chosen else []),
             Divergence(self.name),
             self.stopwatch,
-            self.energy,
             self.preemption,
             self.best,
             last,
@@ -152,7 +150,6 @@ class Trained:
         score: its best value.
         epochs: epochs trained.
         seconds: wall time, that of processes it was resumed from included.
-        joules: of the processors and cards it ran on, where they tell it; see `Energy`.
         notes: sentences on what a user would not expect: a training cut short, another model handed on.
     """
 
@@ -160,7 +157,6 @@ class Trained:
     score: float | None
     epochs: int
     seconds: float
-    joules: dict[str, float]
     notes: list[str]
 
 
@@ -194,7 +190,9 @@ def train(
         SystemExit: a signal has stopped it; the folder holds what it takes to go on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking)
+    cli = StageCLI(
+        module, config, fit=fit, folder=folder, title=title, features=features, preemption=preemption, tracking=tracking
+    )
     first = cli.trainer.is_global_zero
     if first:
         remove_torn(folder)
@@ -216,10 +214,9 @@ def train(
     return Trained(
         str(cli.best.monitor),
         cli.model.reached(str(cli.best.monitor), None if score is None else float(score)),
-        cli.trainer.current_epoch,
-        cli.stopwatch.seconds,
-        cli.energy.read(),
-        notes,
+        epochs=cli.trainer.current_epoch,
+        seconds=cli.stopwatch.seconds,
+        notes=notes,
     )
 
 

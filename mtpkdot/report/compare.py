@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtpkdot.data.batch import StrArray
+from mtpkdot.metrics.definitions import METRICS
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.study import Resample
 from mtpkdot.report.gather import Gathered, Model
@@ -21,7 +22,7 @@ from mtpkdot.report.statistics import (
     ratio_mean_interval,
     ratio_percentile_interval,
 )
-from mtpkdot.report.tallies import METRICS, Array, Tally, metrics
+from mtpkdot.report.tallies import Array, Tally, metrics
 
 BASE, TEACHER = "base", "teacher"
 REPLICATES = 2000
@@ -202,10 +203,23 @@ class Comparison:
         of_cells = [self._of(self.tallies[method][cell].sums.sum(axis=0)) for cell in cells]
         people = len(np.unique(np.concatenate([tally.subjects for tally in self.tallies[method].values()])))
         found = []
-        for metric, point in points.items():
-            sd = float(np.std([of[metric] for of in of_cells], ddof=1)) if len(cells) > 1 else float("nan")
-            interval = self._interval(resampled[metric])
-            found.append(Value(self.setting, method, *metric, float(point.mean()), *interval, sd, len(cells), people))
+        for (metric, target), point in points.items():
+            by_cell = [of[metric, target] for of in of_cells]
+            low, high = self._interval(resampled[metric, target])
+            found.append(
+                Value(
+                    setting=self.setting,
+                    method=method,
+                    metric=metric,
+                    target=target,
+                    value=float(point.mean()),
+                    low=low,
+                    high=high,
+                    sd=float(np.std(by_cell, ddof=1)) if len(cells) > 1 else float("nan"),
+                    cells=len(cells),
+                    subjects=people,
+                )
+            )
         return found
 
     def _difference(self, method: str, reference: str) -> tuple[float, float, float]:

@@ -111,12 +111,12 @@ def of_study(study: Study) -> list[Entry]:
         Entry(
             cell.setting,
             "" if cell.first else cell.variant,
-            cell.upstream.removeprefix(UPSTREAM).removeprefix("-"),
-            cell.fold,
-            cell.seed,
-            study.folder / cell.place,
-            Path(study.root),
-            study.is_finished(cell),
+            group=cell.upstream.removeprefix(UPSTREAM).removeprefix("-"),
+            fold=cell.fold,
+            seed=cell.seed,
+            folder=study.folder / cell.place,
+            root=Path(study.root),
+            finished=study.is_finished(cell),
         )
         for cell in study.cells()
     ]

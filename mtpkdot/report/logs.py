@@ -10,7 +10,7 @@ import pandas as pd
 from mtpkdot.pipeline.records import NUMBER, read_record
 
 _STAGE = {
-    "trained": {"monitor": str, "epochs": NUMBER, "seconds": NUMBER, "joules?": dict | None, ...: object},
+    "trained": {"monitor": str, "epochs": NUMBER, "seconds": NUMBER, ...: object},
     "notes?": [str],
     ...: object,
 }

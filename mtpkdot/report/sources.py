@@ -87,7 +87,18 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
             groups[own] = _unlike(folder.name, groups.values()) if groups else ""
         group = groups[own]
         finished = (folder / "predictions.parquet").is_file()
-        entries.append(Entry(setting, method, group, fold, seed, folder, root_of(folder), finished))
+        entries.append(
+            Entry(
+                setting,
+                method,
+                group=group,
+                fold=fold,
+                seed=seed,
+                folder=folder,
+                root=root_of(folder),
+                finished=finished,
+            )
+        )
     return Source(", ".join(folder.name for folder, _ in runs), runs[0][0], entries, "subject")
 
 

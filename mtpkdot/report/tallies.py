@@ -10,21 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from mtpkdot.losses.task import Task
+from mtpkdot.metrics.definitions import BINS, METRICS, class_metrics, value_metrics
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 _ROUNDING = 64 * np.finfo(np.float64).eps
 MOST_CONFUSED = 30  # classes of which all pairs are counted: beyond, a matrix says nothing to the eye, and costs memory
-BINS = 15  # of equal width, as Guo et al. (ICML 2017) use
-
-METRICS: dict[Task, tuple[str, ...]] = {
-    "classification": ("accuracy", "macro_f1", "balanced_accuracy", "ece"),
-    "ordinal": ("qwk", "accuracy", "mae", "macro_f1", "balanced_accuracy", "ece"),
-    "regression": ("ccc", "pearson", "mae"),
-}
-LOW = frozenset({"mae", "ece"})  # better when lower
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre:
     lost = pd.isna(answers) | ~np.isfinite(probabilities).all(axis=1)
     truth = np.array([codes[str(name)] for name in truths], dtype=np.int64)
     answer = np.array([0 if gone else codes[str(name)] for name, gone in zip(answers, lost, strict=True)], np.int64)
-    counts = _counts(len(subjects), count, place, truth, answer)
+    counts = _counts(len(subjects), count, place=place, truth=truth, answer=answer)
     confidence = np.where(lost, 0.0, probabilities[np.arange(len(answer)), answer])
     bins = np.zeros((len(subjects), BINS, 3))
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -139,46 +133,20 @@ def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, 
     if task == "regression":
         return _of_values(sums.reshape(*sums.shape[:-1], len(targets), 7), targets)
     bins = calibration(sums, len(targets))
-    found = (_of_confusion if len(targets) <= MOST_CONFUSED else _of_margins)(sums, len(targets)) | {
-        "ece": np.abs(bins[..., 1] - bins[..., 2]).sum(-1) / _some(bins[..., 0].sum(-1))
-    }
-    return {(name, ""): found[name] for name in METRICS[task]}
+    found = class_metrics(*map(torch.as_tensor, (*_margins(sums, len(targets)), bins)))
+    return {(name, ""): found[name].numpy() for name in METRICS[task]}
 
 
-def _of_confusion(sums: Array, classes: int) -> dict[str, Array]:
+def _margins(sums: Array, classes: int) -> tuple[Array, Array]:
+    """Return counts per class (..., 3, C) and summed distances (..., 2), as `class_metrics` takes them."""
+    if classes > MOST_CONFUSED:
+        margins, distances = sums[..., : 3 * classes], sums[..., 3 * classes : 3 * classes + 2]
+        return margins.reshape(*sums.shape[:-1], 3, classes), distances
     counts = confusion(sums, classes)
-    total = _some(counts.sum((-2, -1)))
-    hits, truths, answers = counts.diagonal(0, -2, -1), counts.sum(-1), counts.sum(-2)
     levels = np.arange(classes)
     distance = np.abs(levels[:, None] - levels)
-    expected = truths[..., :, None] * answers[..., None, :] / total[..., None, None]
-    disagreement, by_chance = (counts * distance**2).sum((-2, -1)), (expected * distance**2).sum((-2, -1))
-    return _of_classes(hits, truths, answers, (counts * distance).sum((-2, -1)), disagreement, by_chance)
-
-
-def _of_margins(sums: Array, classes: int) -> dict[str, Array]:
-    hits, truths, answers = (sums[..., at * classes : (at + 1) * classes] for at in range(3))
-    absolute, squared = sums[..., 3 * classes], sums[..., 3 * classes + 1]
-    # The distances of all truths from all answers, without all pairs of classes.
-    levels = np.arange(classes, dtype=float)
-    (n, t, tt), (m, a, aa) = ([(of * levels**power).sum(-1) for power in range(3)] for of in (truths, answers))
-    return _of_classes(hits, truths, answers, absolute, squared, (tt * m + aa * n - 2 * t * a) / _some(n))
-
-
-def _of_classes(
-    hits: Array, truths: Array, answers: Array, absolute: Array, squared: Array, by_chance: Array
-) -> dict[str, Array]:
-    """Metrics from counts per class (..., C), and from distances and their squares, summed, and by chance."""
-    total = _some(truths.sum(-1))
-    # A class that is neither there nor answered does not count.
-    seen, present = truths + answers > 0, truths > 0
-    return {
-        "accuracy": hits.sum(-1) / total,
-        "macro_f1": (2 * hits / _some(truths + answers)).sum(-1) / _some(seen.sum(-1)),
-        "balanced_accuracy": (hits / _some(truths)).sum(-1) / _some(present.sum(-1)),
-        "qwk": np.where(by_chance == 0, 0.0, 1 - squared / _some(by_chance)),
-        "mae": absolute / total,
-    }
+    margins = np.stack([counts.diagonal(0, -2, -1), counts.sum(-1), counts.sum(-2)], axis=-2)
+    return margins, np.stack([(counts * distance**power).sum((-2, -1)) for power in (1, 2)], axis=-1)
 
 
 def constant_targets(sums: Array, targets: Sequence[str]) -> list[str]:
@@ -197,16 +165,15 @@ def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], 
     n = _some(n)
     mean_p, mean_t = p / n, t / n
     var_p, var_t = _variance(pp / n, mean_p), _variance(tt / n, mean_t)
-    covariance, product = pt / n - mean_p * mean_t, np.sqrt(var_p * var_t)
-    apart = var_p + var_t + (mean_p - mean_t) ** 2
-    # Asked whether it is nothing, not whether it is something: NaN fails both, and is to stay NaN.
-    found = {
-        "ccc": np.where(apart == 0, 0.0, 2 * covariance / np.where(apart == 0, 1.0, apart)),
-        "pearson": np.where(product == 0, 0.0, covariance / np.where(product == 0, 1.0, product)),
-        "mae": absolute / n,
-    }
+    found = value_metrics(
+        torch.as_tensor(var_p + var_t),
+        torch.as_tensor(mean_p - mean_t),
+        covariance=torch.as_tensor(pt / n - mean_p * mean_t),
+        product=torch.as_tensor(var_p * var_t),
+        mae=torch.as_tensor(absolute / n),
+    )
     rows: dict[tuple[str, str], Array] = {}
-    for name, value in found.items():
+    for name, value in ((name, value.numpy()) for name, value in found.items()):
         rows |= {(name, target): value[..., index] for index, target in enumerate(targets)}
         rows[name, "mean"] = value.mean(-1)
     return rows

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, mean_absolute_error
 
-from mtpkdot.metrics.ccc import ConcordanceCorrelation
-from mtpkdot.metrics.collections import best_mode, metric_names, score_rows, task_metrics
+from mtpkdot.metrics.collections import best_mode, logged_metrics, metric_names, score_rows, task_metrics
+from mtpkdot.metrics.definitions import LOW, METRICS
+from mtpkdot.metrics.values import ConcordanceCorrelation
 from tests.loops import over
 
 property_test = settings(deadline=None, max_examples=50, derandomize=True)
@@ -81,24 +82,24 @@ def test_ordinal_metrics_equal_those_of_scikit_learn_over_any_batches(labelling)
             assert float(values["qwk"]) == pytest.approx(kappa, abs=1e-5)
 
 
+@over("task", list(METRICS))
+def test_every_metric_of_the_task_is_computed_and_can_select_an_epoch(task):
+    metrics = task_metrics(task, 2)
+    metrics.update(torch.zeros(3, 2), torch.zeros(3, 2) if task == "regression" else torch.tensor([0, 1, 1]))
+    assert set(metrics.compute()) == {*METRICS[task], "loss"}
+    assert logged_metrics(task) == list(METRICS[task])
+    low = {name for name in METRICS[task] if best_mode(f"val/{name}") == "min"}
+    assert low == LOW & set(METRICS[task])
+    assert best_mode("train/loss") == best_mode("val/loss") == "min"
+
+
 @over(
     "task, names",
     [("classification", ["accuracy", "macro_f1"]), ("ordinal", ["qwk", "accuracy", "mae"]), ("regression", ["ccc"])],
 )
-def test_the_collection_has_the_metrics_of_its_task_the_first_better_when_higher(task, names):
-    assert set(task_metrics(task, 2).keys()) == {*names, "loss"}
+def test_results_have_the_first_metrics_of_the_task(task, names):
     assert metric_names(task) == names
     assert best_mode(f"val/{names[0]}") == "max"
-
-
-@over("task", ["classification", "ordinal", "regression"])
-def test_every_metric_is_selected_by_in_its_own_direction(task):
-    for name, metric in task_metrics(task, 2).items():
-        own = getattr(metric, "metric", metric)
-        own = getattr(own, "wrapped_metric", own)
-        higher = False if name == "loss" else own.higher_is_better
-        assert best_mode(f"val/{name}") == ("max" if higher else "min")
-    assert best_mode("train/loss") == best_mode("val/loss") == "min"
 
 
 def test_regression_is_measured_by_the_concordance_of_every_target():

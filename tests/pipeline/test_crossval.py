@@ -8,9 +8,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline import crossval
@@ -209,3 +211,26 @@ def test_data_are_read_once_for_cells_that_agree_on_them(tiny_config, tmp_path, 
     monkeypatch.setattr(PlantedData, "load", lambda self: reads.append(self.nuisance) or load(self))
     crossval.check(made)
     assert reads == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("named", "count", "overrides", "expected"),
+    [
+        (None, 3, [], ["0", "1", "2"]),
+        ("5, GPU-1,9", 2, [], ["5", "GPU-1"]),
+        ("5,6", 2, ["--trainer.accelerator=gpu"], ["5", "6"]),
+        ("5,6", 2, ["--trainer.accelerator=cpu"], []),
+        ("5,6", 2, ["--trainer.devices=[1]"], []),
+        ("", 0, [], []),
+        ("3", 1, [], []),
+    ],
+)
+def test_cards_are_shared_out_where_the_trainer_leaves_the_choice(
+    named, count, overrides, expected, tiny_config, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    cell = SimpleNamespace(arguments=[f"--config={tiny_config}", "--trainer.accelerator=auto", *overrides])
+    assert crossval.cards_for(cell) == expected

@@ -186,6 +186,13 @@ def test_without_credentials_it_runs_offline_and_says_so_once(tiny_config, tmp_p
     assert b"backbone.video/val/accuracy" in written.read_bytes()
 
 
+def test_wandb_is_imported_only_where_it_is_asked_for(tiny_config, tmp_path):
+    line = ["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), "--pipeline.stages", "[backbone]"]
+    program = f"import sys, mtpkdot.cli.main as m; sys.exit(m.main({line!r}) or 10 * ('wandb' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], env=environment(""), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("silent", [False, True], ids=["nobody listens", "nobody answers"])
 def test_an_unreachable_server_is_told_and_nothing_fails(tiny_config, tmp_path, monkeypatch, capsys, silent):
     """With W&B itself: a second start of a run whose first one has failed is its own matter."""

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
@@ -8,9 +9,12 @@ from sklearn import metrics as sk
 from torch import tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from mtpkdot.losses.task import class_probabilities, output_count, predicted_class
+from mtpkdot.metrics.collections import task_metrics
+from mtpkdot.metrics.definitions import METRICS
+from mtpkdot.metrics.values import ConcordanceCorrelation
 from mtpkdot.report import tallies
-from mtpkdot.report.tallies import METRICS, calibration, centre_of, confusion, constant_targets, metrics, tally
+from mtpkdot.report.tallies import calibration, centre_of, confusion, constant_targets, metrics, tally
 
 
 def of_classes(seed, n=120, classes=4, subjects=6, present=None):
@@ -82,6 +86,57 @@ def test_metrics_of_values_are_those_of_scipy_and_of_the_package(seed, offset):
         expected = float(metric.compute())
         assert found["ccc", name] == pytest.approx(expected, abs=1e-6)
     assert found["ccc", "mean"] == pytest.approx((found["ccc", "v"] + found["ccc", "a"]) / 2)
+
+
+def table_of(task, names, output, truth):
+    """Predictions as a run stores them."""
+    frame = pd.DataFrame({"subject": [f"s{i % 3}" for i in range(len(output))]})
+    if task == "regression":
+        columns = [
+            {"target": name, "truth": truth[:, i].numpy(), "prediction": output[:, i].numpy()}
+            for i, name in enumerate(names)
+        ]
+        return pd.concat([frame.assign(**column) for column in columns])
+    probabilities = class_probabilities(task, output).numpy()
+    finite = output.isfinite().all(dim=1).numpy()
+    answers = np.where(finite, np.array(names, dtype=object)[predicted_class(task, output).numpy()], None)
+    frame = frame.assign(target="t", truth=[names[i] for i in truth], prediction=answers)
+    return frame.assign(**{f"p_{name}": probabilities[:, i] for i, name in enumerate(names)})
+
+
+@given(
+    st.sampled_from(list(METRICS)),
+    st.integers(2, 5),
+    st.integers(1, 40),
+    st.sampled_from(["all", "one truth", "one output", "constant", "nan", "inf"]),
+    st.integers(0, 10**6),
+)
+@settings(deadline=None, max_examples=150)
+def test_every_metric_is_in_training_what_it_is_in_the_bootstrap(task, count, n, kind, seed):
+    generator = torch.Generator().manual_seed(seed)
+    names = [f"n{index}" for index in range(count)]
+    output = 2 * torch.randn(n, output_count(task, count), generator=generator)
+    values = torch.randn(n, count, generator=generator)
+    truth = values if task == "regression" else values.argmax(dim=1)
+    if kind in ("one truth", "constant"):
+        truth = truth[:1].expand_as(truth)
+    if kind in ("one output", "constant"):
+        output = output[:1].expand_as(output).clone()
+    if kind == "constant" and task == "regression":
+        output = truth
+    if kind in ("nan", "inf"):
+        output[seed % n, 0] = float(kind)
+    collection = task_metrics(task, output.shape[1])
+    for part in torch.arange(n).split(1 + seed % 9):
+        collection.update(output[part], truth[part])
+    trained = {name: value.reshape(-1) for name, value in collection.compute().items() if name != "loss"}
+    sums = tally(table_of(task, names, output, truth), task, names).sums.sum(axis=0)
+    found = metrics(sums, task, names)
+    assert set(trained) == {name for name, _ in found}
+    for name, value in trained.items():
+        targets = names if task == "regression" else [""]
+        expected = [float(found[name, target]) for target in targets]
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_sums_of_subjects_are_those_of_the_whole_and_come_in_order():

@@ -129,7 +129,7 @@ def find(
         problems.append(Problem(folder, "has no valid label: every row of it is -5", _RESTORE))
     counts |= {"annotated frames": (frames, None), "valid ones": (valid.total(), None)}
     counts["recordings with a raw video"] = sum("sound" in one.files for one in recordings), len(recordings)
-    return Inventory(recordings, problems, counts, sorted(lost), asked)
+    return Inventory(recordings, problems, counts=counts, lost=sorted(lost), asked=asked)
 
 
 def _survey(root: Path, annotations: Path | None, crops: Path | None, videos: Path | None) -> _Places:

@@ -172,7 +172,9 @@ def _find_official(part: Path, signals: str) -> Inventory:
     problems += problems_by_folder(lonely, "has no usable video", _RESTORE, True)
     counts["signals without video"] = len(lonely), 0
     names = [name for name in listed if name in videos]
-    return _inventory(names, videos, signal_files, {}, problems, counts, expected)
+    return _inventory(
+        names, videos, tables=signal_files, ranges={}, problems=problems, counts=counts, expected=expected
+    )
 
 
 def _find_frames(root: Path, folders: Sequence[str], texts: Sequence[Path], given: bool) -> Inventory:
@@ -204,7 +206,7 @@ def _find_frames(root: Path, folders: Sequence[str], texts: Sequence[Path], give
     problems += problems_by_folder(
         short, "ends before its last listed frame", "Restore the frames or list fewer.", True
     )
-    return _inventory(names, clips, signal_files, ranges, problems, {}, expected)
+    return _inventory(names, clips, tables=signal_files, ranges=ranges, problems=problems, counts={}, expected=expected)
 
 
 def _signal_files(folder: Path, group: Callable[[ClipName], str]) -> tuple[dict[str, Path], list[Problem], set[str]]:

@@ -95,7 +95,7 @@ def parse_id(text: str) -> ClipName:
     subject, sex, age, class_name, number = match.groups()
     if class_name not in CLASSES:
         raise ValueError(f"{text!r} names the class {class_name!r}, which is none of {', '.join(CLASSES)}")
-    return ClipName(subject, sex, int(age), class_name, int(number))
+    return ClipName(subject, sex, age=int(age), class_name=class_name, number=int(number))
 
 
 def index_path(part: Path) -> Path | None:

@@ -145,14 +145,14 @@ def read_numbers(
                 quoting=3,  # csv.QUOTE_NONE: a stray quote must not swallow the lines below it
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        _point_at_damage(path, data, separator, names, other)
+        _point_at_damage(path, data, separator=separator, names=names, other=other)
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as numbers ({reason})", _AGAIN) from error
     if table.empty:
         raise DataError(f"{path}: holds a header and no rows", _AGAIN)
     numbers = table.to_numpy()
     if not np.isfinite(numbers).all() or (other is not None and other.rows(numbers).any()):
-        _point_at_damage(path, data, separator, names, other)
+        _point_at_damage(path, data, separator=separator, names=names, other=other)
         raise DataError(f"{path}: holds values that are not finite", _AGAIN)
     return table
 

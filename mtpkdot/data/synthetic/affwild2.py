@@ -218,7 +218,7 @@ def perform(video: Video, side: int) -> Performance:
     expression = of_affect(random.uniform(0.7, 1.0) * valence, arousal).plus(idle(count, rate, random, liveliness))
     expression = Expression(*[seen(control) for control in expression.plus(rest)])
     pose = Pose(*[seen(course) for course in head_motion(count, rate, random)])
-    return Performance(look, seen(valence), seen(arousal), expression, pose)
+    return Performance(look, seen(valence), arousal=seen(arousal), expression=expression, pose=pose)
 
 
 def _write(job: _Job) -> None:
@@ -236,13 +236,15 @@ def _write(job: _Job) -> None:
         if who.annotated:
             (out / "cropped_aligned" / who.name).mkdir()
     times = frame_times(video)
+    codec, sound_rate = video.sound
     write_video(
         out / video.batch / f"{video.name}{video.suffix}",
-        _pictures(video, acts, known, shown, out / "cropped_aligned"),
-        None if video.suffix == ".avi" else times.tolist(),
-        video.rate,
-        _sound(video, acts, times, shown),
-        *video.sound,
+        _pictures(video, acts, known=known, shown=shown, crops=out / "cropped_aligned"),
+        times=None if video.suffix == ".avi" else times.tolist(),
+        rate=video.rate,
+        sound=_sound(video, acts, times, shown),
+        sound_codec=codec,
+        sound_rate=sound_rate,
     )
 
 
@@ -270,7 +272,11 @@ def _pictures(
     """Frames of the raw video, some at a time; writes the crops on the way."""
     halves = [
         faces.render_blocks(
-            act.look, act.expression, act.pose, video.size, random_for(video.seed, who.name, str(side), "camera")
+            act.look,
+            act.expression,
+            pose=act.pose,
+            size=video.size,
+            random=random_for(video.seed, who.name, str(side), "camera"),
         )
         for side, (who, act) in enumerate(zip(video.people, acts, strict=True))
     ]
@@ -295,10 +301,10 @@ def _sound(
         signals.voice(
             times,
             act.valence,
-            act.arousal,
-            video.sound[1],
-            seconds,
-            random_for(video.seed, who.name, str(side), "voice"),
+            arousal=act.arousal,
+            rate=video.sound[1],
+            seconds=seconds,
+            random=random_for(video.seed, who.name, str(side), "voice"),
         )
         for side, (who, act) in enumerate(zip(video.people, acts, strict=True))
     ]

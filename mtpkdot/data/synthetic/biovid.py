@@ -120,13 +120,13 @@ def synthesize(
     Raises:
         DataError: `out` is not empty, or an argument is out of range.
     """
-    _check(subjects, clips, classes, size, part, layout, seed)
+    _check(subjects, clips, classes=classes, size=size, part=part, layout=layout, seed=seed)
     if people not in ("all", "reactive"):
         raise DataConfigError(f"there are no people {people!r}", "Choose all or reactive.")
     chosen = [name for name in CLASSES if name in classes]
     names = subject_ids(subjects, people)
     made = [
-        Clip(subject, name, _NUMBERED.index(name) * clips + i + 1, part, expression, seed)
+        Clip(subject, name, number=_NUMBERED.index(name) * clips + i + 1, part=part, expression=expression, seed=seed)
         for subject in names
         for name in chosen
         for i in range(clips)
@@ -196,8 +196,8 @@ def perform(clip: Clip) -> Performance:
     # Shoulders move for other reasons too.
     shrug = 4 * random.gamma(0.6) * np.exp(-(((time - random.uniform(0, 5.5)) / random.uniform(0.3, 1.5)) ** 2))
     filtered = {
-        "gsr": signals.skin_conductance(pain, SAMPLE_RATE, random, tonic, sweats),
-        "ecg": signals.electrocardiogram(pain, SAMPLE_RATE, random, resting, heart),
+        "gsr": signals.skin_conductance(pain, SAMPLE_RATE, random=random, tonic=tonic, gain=sweats),
+        "ecg": signals.electrocardiogram(pain, SAMPLE_RATE, random=random, resting=resting, gain=heart),
         "emg_trapezius": signals.electromyogram(shrug + tenses * random.gamma(0.5) * pain, SAMPLE_RATE, random),
     }
     if clip.part == "PartB":
@@ -212,7 +212,9 @@ def perform(clip: Clip) -> Performance:
         name: signals.unfiltered(signal, SAMPLE_RATE, random, *faults.get(name, (4.0, 3.0, 1.0)))
         for name, signal in filtered.items()
     }
-    return Performance(look, expression.plus(rest), head_motion(FRAMES, FRAME_RATE, random), filtered, raw)
+    return Performance(
+        look, expression.plus(rest), pose=head_motion(FRAMES, FRAME_RATE, random), filtered=filtered, raw=raw
+    )
 
 
 def _check(subjects: int, clips: int, classes: Sequence[str], size: int, part: str, layout: str, seed: int) -> None:
@@ -245,7 +247,7 @@ def _write_clip(job: _Job) -> None:
     for folder, values in zip(tables, (act.filtered, act.raw), strict=False):
         _write_signals(folder / f"{clip.name}_bio.csv", values)
     random = random_for(clip.seed, clip.subject, clip.name, "camera")
-    blocks = faces.render_blocks(act.look, act.expression, act.pose, job.size, random)
+    blocks = faces.render_blocks(act.look, act.expression, pose=act.pose, size=job.size, random=random)
     if job.layout == "official":
         write_video(pictures / f"{clip.name}.mp4", blocks, None, Fraction(FRAME_RATE))
         return

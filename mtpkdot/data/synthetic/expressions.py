@@ -135,11 +135,11 @@ def idle(count: int, rate: float, random: np.random.Generator, amount: float = 1
     return Expression(
         1 - blink + drifts[0] - 0.3 * abs(upper) * bump,
         drifts[1] + upper * bump,
-        drifts[2] - upper * bump,
-        np.abs(drifts[3]) + 0.3 * abs(lower) * bump,
-        drifts[4] + lower * bump,
-        drifts[5] + 0.5 * lower * bump,
-        np.abs(drifts[6]) + 0.3 * max(-upper, 0.0) * bump,
+        frown=drifts[2] - upper * bump,
+        mouth_open=np.abs(drifts[3]) + 0.3 * abs(lower) * bump,
+        mouth_curve=drifts[4] + lower * bump,
+        mouth_width=drifts[5] + 0.5 * lower * bump,
+        wrinkle=np.abs(drifts[6]) + 0.3 * max(-upper, 0.0) * bump,
     )
 
 
@@ -156,11 +156,11 @@ def of_pain(pain: Course, style: float = 0.5) -> Expression:
     return Expression(
         1 - 0.8 * pain,
         -0.6 * pain,
-        0.9 * pain,
-        0.7 * style * pain,
-        -0.3 * pain,
-        (0.7 - 0.9 * (1 - style)) * pain,
-        pain,
+        frown=0.9 * pain,
+        mouth_open=0.7 * style * pain,
+        mouth_curve=-0.3 * pain,
+        mouth_width=(0.7 - 0.9 * (1 - style)) * pain,
+        wrinkle=pain,
     )
 
 
@@ -178,9 +178,9 @@ def of_affect(valence: Course, arousal: Course) -> Expression:
     return Expression(
         1 + 0.2 * arousal - 0.25 * smile,
         0.2 * arousal - 0.15 * gloom,
-        0.4 * gloom,
-        0.1 * np.maximum(arousal, 0),
-        0.9 * valence,
-        0.6 * smile - 0.2 * gloom,
-        0.4 * gloom,
+        frown=0.4 * gloom,
+        mouth_open=0.1 * np.maximum(arousal, 0),
+        mouth_curve=0.9 * valence,
+        mouth_width=0.6 * smile - 0.2 * gloom,
+        wrinkle=0.4 * gloom,
     )

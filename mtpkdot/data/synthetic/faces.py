@@ -100,7 +100,7 @@ def render(
     Returns:
         RGB frames [frames, height, width, 3].
     """
-    return np.concatenate(list(render_blocks(look, expression, pose, size, random)))
+    return np.concatenate(list(render_blocks(look, expression, pose=pose, size=size, random=random)))
 
 
 def render_blocks(
@@ -118,7 +118,7 @@ def render_blocks(
         frames = np.empty((len(block.eyes), height, width, 3), dtype=np.uint8)
         for i, (upper, lower) in enumerate(zip(*painter.parts(block), strict=True)):
             noise = grain[(start + i) % len(grain)]
-            painter.place(upper, lower, matrices[start + i], scene, noise, frames[i])
+            painter.place(upper, lower, to_pixels=matrices[start + i], scene=scene, noise=noise, out=frames[i])
         yield frames
 
 

@@ -119,14 +119,14 @@ class PlantedData(BaseData):
         samples = Samples(
             ids,
             np.array([f"s{s:03d}" for s in who], dtype=np.str_),
-            (np.floor((angle + np.pi) / (2 * np.pi) * self.classes).astype(np.int64).clip(0, self.classes - 1))
+            target=(np.floor((angle + np.pi) / (2 * np.pi) * self.classes).astype(np.int64).clip(0, self.classes - 1))
             if classification
             else np.tanh(state[:, :2]).astype(np.float32),
-            np.ones(n, dtype=np.bool_),
-            ["state"] if classification else ["valence", "arousal"],
-            [f"state{c}" for c in range(self.classes)] if classification else [],
-            features,
-            {name: np.ones((n, self.steps), dtype=np.bool_) for name in self.dims},
+            labelled=np.ones(n, dtype=np.bool_),
+            target_names=["state"] if classification else ["valence", "arousal"],
+            class_names=[f"state{c}" for c in range(self.classes)] if classification else [],
+            features=features,
+            masks={name: np.ones((n, self.steps), dtype=np.bool_) for name in self.dims},
         )
         parts = assign_parts(self.split, samples, self.source, self.clip_splits)
         # Labels are taken from training samples only: the others are needed to judge.

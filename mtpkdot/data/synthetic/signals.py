@@ -157,7 +157,7 @@ def voice(
         speaking = 1 / (1 + np.exp(-12 * (swing + 0.75 + 0.35 * a)))
         envelope = speaking * (0.15 + 0.85 * np.sin(np.pi * syllables) ** 2)
         level = 0.09 * loud * 10 ** (0.45 * a)
-        sound = _harmonics(phases, pitch, np.sin(2 * np.pi * 0.37 * syllables), v, tract, rate)
+        sound = _harmonics(phases, pitch, vowel=np.sin(2 * np.pi * 0.37 * syllables), valence=v, tract=tract, rate=rate)
         breath = 0.004 * random.normal(size=len(now))
         pitch_phase, syllable_phase, phrase_phase = phases[-1], syllables[-1], phrases[-1]
         yield np.clip(level * envelope * sound + breath, -1, 1).astype(np.float32)

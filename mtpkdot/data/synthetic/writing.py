@@ -1,9 +1,7 @@
 """How generated data sets reach the disk: whole or not at all, in parallel, the same whoever writes them."""
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +15,8 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mtpkdot.errors import DataConfigError
+from mtpkdot.errors import DataConfigError, DataError
+from mtpkdot.workers import completed
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
@@ -63,26 +62,13 @@ def in_parallel(
     """
     if workers < 1:
         raise DataConfigError(f"{workers} workers cannot work", "Ask for 1 or more.")
-    if workers == 1:
-        results = []
-        for job in jobs:
-            results.append(make(job))
-            if progress:
-                progress(len(results), len(jobs))
-        return results
-    # Spawned, not forked: threads of torch or OpenCV do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        futures = [pool.submit(make, job) for job in jobs]
-        try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                if progress:
-                    progress(done, len(jobs))
-        finally:
-            # After a failure or Ctrl-C nobody wants the rest of the jobs.
-            pool.shutdown(wait=False, cancel_futures=True)
-        return [future.result() for future in futures]
+    killed = DataError("a process was killed, perhaps for lack of memory", "Run it again with fewer --workers.")
+    results: dict[int, Made] = {}
+    for position, result in completed(make, jobs, workers, killed):
+        results[position] = result
+        if progress:
+            progress(len(results), len(jobs))
+    return [results[position] for position in range(len(jobs))]
 
 
 def write_jpeg(path: Path, frame: NDArray[np.uint8], quality: int = 92) -> None:
@@ -123,7 +109,9 @@ def write_video(
         for block in blocks:
             for pixels in block:
                 if picture is None:
-                    picture = _video_stream(container, path.suffix == ".avi", pixels.shape[:2], rate, times is not None)
+                    picture = _video_stream(
+                        container, path.suffix == ".avi", shape=pixels.shape[:2], rate=rate, varying=times is not None
+                    )
                     if sound is not None:
                         voice = container.add_stream(sound_codec, rate=sound_rate, layout="mono")  # type: ignore[assignment]
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")

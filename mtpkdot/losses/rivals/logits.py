@@ -36,7 +36,12 @@ class LogitDistillation(FullPrecision):
         """Compare the outputs; the labels are not read."""
         scale = unit(student.output, teacher.output) if self.task == "regression" else 1.0
         return output_loss(
-            self.task, student.output, teacher.output, torch.ones_like(labelled), self.temperature, scale
+            self.task,
+            student.output,
+            teacher=teacher.output,
+            valid=torch.ones_like(labelled),
+            temperature=self.temperature,
+            scale=scale,
         )
 
 

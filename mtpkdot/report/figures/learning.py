@@ -23,7 +23,7 @@ def curves(models: Curves, monitors: Mapping[str, str]) -> str:
         flat = [ax for row in axes for ax in row]
         hide(flat[len(models) :])
         for ax, (model, frame) in zip(flat, models.items(), strict=False):
-            _band(ax, frame, "train/loss", PALETTE[0], "-", "training loss (left)")
+            _band(ax, frame, value="train/loss", colour=PALETTE[0], dashes="-", label="training loss (left)")
             ax.set_title(shorten(model, 30))
             ax.set_xlabel("epoch")
             ax.locator_params(axis="x", integer=True)
@@ -32,7 +32,9 @@ def curves(models: Curves, monitors: Mapping[str, str]) -> str:
             if monitor in frame and monitor != "train/loss":
                 other = ax.twinx()
                 other.spines["right"].set_visible(True)
-                _band(other, frame, monitor, PALETTE[1], (0, (5, 2)), "selecting value (right)")
+                _band(
+                    other, frame, value=monitor, colour=PALETTE[1], dashes=(0, (5, 2)), label="selecting value (right)"
+                )
                 ax.plot([], [], color=PALETTE[1], linestyle=(0, (5, 2)), label="value that selects the epoch (right)")
                 other.set_ylabel(monitor, color=PALETTE[1], fontsize=7.5)
         legend(figure, flat[0])

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from mtpkdot.report.gather import Entry, Gathered, reason_of
 from mtpkdot.report.page import Block, Heading, Listing, Table, Text
@@ -29,22 +28,15 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
             [setting, part, str(n), str(record["labelled"].get(part, ""))] for part, n in record["samples"].items()
         ]
     blocks.append(Table(sizes, "Samples of the first fold and seed."))
-    times = [["setting", "model", "trainings", "epochs", "time each", "time together", "energy together"]]
+    times = [["setting", "model", "trainings", "epochs", "time each", "time together"]]
     for setting, trainings in of_settings.items():
         for name, of in trainings.items():
             records = [training.record["trained"] for training in of if training.record]
             seconds = [record["seconds"] for record in records]
             epochs = sum(record["epochs"] for record in records) / max(len(records), 1)
             spent = [f"{sum(seconds) / len(seconds):.1f} s", _duration(sum(seconds))] if seconds else ["unknown"] * 2
-            times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent, _energy(records)])
-    blocks.append(Table(times, "Training time and energy per stage."))
-    blocks.append(
-        Text(
-            "Energy is that of whole processors and graphics cards while a stage trained: what else they did counts as "
-            "well, and stages that trained side by side each count all of it, so that sums are upper bounds. Unknown "
-            "where the machine does not let it be read."
-        )
-    )
+            times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent])
+    blocks.append(Table(times, "Training time per stage."))
     config = models[0].entry.folder / "config.yaml"
     if config.is_file():
         blocks.append(Listing(f"Configuration of {models[0].entry.place}", config.read_text()))
@@ -74,17 +66,6 @@ def absent(entries: Iterable[Entry], of_settings: Mapping[str, Trainings] | None
 def _range(numbers: Sequence[int]) -> str:
     whole = len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
     return f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers))
-
-
-def _energy(records: Sequence[Mapping[str, Any]]) -> str:
-    """Of all trainings together, of the parts of the machine that each of them tells."""
-    told = [record.get("joules") or {} for record in records]  # records of earlier versions have none
-    known = [part for part in ("processors", "cards") if told and all(part in joules for joules in told)]
-    return ", ".join(f"{part} {_joules(sum(joules[part] for joules in told))}" for part in known) or "unknown"
-
-
-def _joules(value: float) -> str:
-    return f"{value:.1f} J" if value < 1e3 else f"{value / 1e3:.1f} kJ" if value < 3.6e6 else f"{value / 3.6e6:.1f} kWh"
 
 
 def _duration(seconds: float) -> str:

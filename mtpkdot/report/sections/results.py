@@ -130,7 +130,7 @@ def _curve(group: Mapping[str, Comparison], found: Mapping[str, Found]) -> Figur
     )
     controls = [name for name in _CONTROLS if name in values]
     return Figure(
-        gains.by_labels(values, gained, counts, some.primary[0], controls),
+        gains.by_labels(values, gained, counts=counts, metric=some.primary[0], lines=controls),
         f"Gains over the base by the number of labelled people. {told}",
         f"Left: {some.primary[0]}; right: gain over the base, with 95 % intervals, against the number of labelled "
         f"people ({', '.join(comparison.setting for comparison in group.values())}). Grey: controls.",

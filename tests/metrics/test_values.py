@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torchmetrics import ConcordanceCorrCoef
 
 from mtpkdot.losses.task import concordance
-from mtpkdot.metrics.ccc import ConcordanceCorrelation
+from mtpkdot.metrics.values import ConcordanceCorrelation
 from tests.loops import over
 
 property_test = settings(deadline=None, max_examples=50, derandomize=True)
