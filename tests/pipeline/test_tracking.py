@@ -71,7 +71,7 @@ def test_a_fit_is_one_run_with_the_stages_before_its_values(tiny_config, trained
     keys = {key for values in first.logged for key in values}
     stages = ("backbone.video", "backbone.signal", "teacher", "adapted", "student")
     assert keys >= {f"{stage}/val/accuracy" for stage in stages} | {"hallucinator/val/loss", "student/train/loss"}
-    assert first.settings["config"]["student"]["model"]["top_k"] == 8
+    assert first.settings["config"]["student"]["model"]["structure"]["init_args"]["top_k"] == 8
     assert first.settings["config"]["data"]["init_args"]["subjects"] == 10
     assert first.artifacts == [f"{first.id}-results"]
     rows = json.loads((tmp_path / "tiny" / "results.json").read_text())
@@ -232,7 +232,7 @@ def test_the_files_of_sweeps_make_command_lines_that_are_understood(name, monkey
         for key, value in values.items():
             found = experiment.config
             for part in key.split("."):
-                found = found[part]
+                found = found[part] if part in found else found["init_args"][part]
             assert found == value
 
 
@@ -251,8 +251,8 @@ def test_booleans_lists_nothing_and_nested_keys_arrive_as_they_are(tiny_config, 
     line = command({"command": ["mtpkdot", "fit", f"--config={tiny_config}", "${args}"]}, values)
     config = parse("fit", line[4:]).config
     assert config["student"]["model"]["train_tnet"] is True
-    assert config["student"]["model"]["relative_eps"] is False
-    assert config["hallucinator"]["model"]["hidden"] == [8, 4]
+    assert config["student"]["model"]["structure"]["init_args"]["relative_eps"] is False
+    assert config["hallucinator"]["model"]["tnet"]["init_args"]["hidden"] == [8, 4]
     assert config["student"]["fit"]["patience"] is None
     assert config["student"]["model"]["weights"] == {"task": 1.0, "transport": 0.5}
     assert config["data"]["init_args"]["split"]["fold"] == 1
@@ -299,8 +299,9 @@ def test_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_pat
     assert len(list((tmp_path / "stages" / "student").glob("[!.]*"))) == TRIALS
     for trial, values in trials.items():
         stages = json.loads((tmp_path / trial / "run.json").read_text())["stages"]
-        assert stages["student"]["keys"]["student.model.structure.top_k"] == values["student.model.structure.top_k"]
-        assert stages["student"]["keys"]["student.model.train_tnet"] == values["student.model.train_tnet"]
+        keys = stages["student"]["keys"]
+        assert keys["student.model.structure.init_args.top_k"] == values["student.model.structure.top_k"]
+        assert keys["student.model.train_tnet"] == values["student.model.train_tnet"]
         assert (tmp_path / trial / "wandb.id").read_text().strip() == trial
     assert {path.name for path in tmp_path.iterdir()} == {*trials, "stages"}
     # Each has the results that it has by itself.

@@ -196,7 +196,7 @@ def test_agents_run_the_trials_of_a_sweep_and_go_on_with_one_that_was_stopped(co
     assert state(job) == {"COMPLETED"}, output(tmp_path)
     assert ", resumed" in output(tmp_path)
     records = [json.loads((root / f"t{trial}" / "run.json").read_text())["stages"] for trial in range(4)]
-    assert [stages["student"]["keys"]["student.model.structure.top_k"] for stages in records] == [4, 5, 6, 7]
+    assert [stages["student"]["keys"]["student.model.structure.init_args.top_k"] for stages in records] == [4, 5, 6, 7]
     assert len({stages["teacher"]["hash"] for stages in records}) == 1
     assert len({stages["student"]["hash"] for stages in records}) == 4
     assert all((root / f"t{trial}" / "results.json").is_file() for trial in range(4))

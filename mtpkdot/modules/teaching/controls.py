@@ -138,8 +138,8 @@ class SpreadLabels(BackboneTeacher):
             torch.cat(feature).double().cpu().numpy(),
             self._columns(torch.cat(target), known).cpu().numpy(),
             known.cpu().numpy(),
-            self.neighbours,
-            self.alpha,
+            neighbours=self.neighbours,
+            alpha=self.alpha,
         )
         outputs = self._outputs(torch.from_numpy(np.asarray(answers))).to(rows.device)
         # A row of its own for those that have none as well: they are looked up with the others, and teach nothing.
