@@ -83,17 +83,17 @@ class Guess:
             name: of the run.
             command: that it is written by.
         """
-        student = {"model": {"method": "auto", "top_k": max(2, min(30, self.rows // 10))}}
+        anchors = {"class_path": "StructuralTransport", "init_args": {"top_k": max(2, min(30, self.rows // 10))}}
         lines = [
             ("data:", ""),
             ("  class_path: FeatureData", "its keys: mtpkdot fit --help FeatureData"),
             ("  init_args:", ""),
             *((f"    {key}: {_yaml(value)}", comment) for key, value, comment in self.arguments),
             *self._sections(),
-            (
-                f"student: {_yaml(student)}",
-                "auto: mtpkdot_plus if targets are missing, else none; top_k: anchors, below batch_size",
-            ),
+            ("student:", ""),
+            ("  model:", ""),
+            ("    method: auto", "mtpkdot_plus if targets are missing, else none"),
+            (f"    structure: {_yaml(anchors)}", "anchors, fewer than batch_size"),
             (f"pipeline: {_yaml({'name': name})}", "folder of the run below runs/"),
         ]
         head = [f"Written by `{command}` from what the files look like. Correct what is wrong.", *self.notes]
