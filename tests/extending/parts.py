@@ -1,0 +1,97 @@
+"""Parts of a user's own: an encoder, a fusion, a T-Net, a structural loss, a selection of teachers and a rival."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mtpkdot.losses.rivals import Rival, Seen
+from mtpkdot.losses.selection import Selection, Shares
+from mtpkdot.losses.structure import StructuralLoss, Structure
+from mtpkdot.models import Encoder, Fusion, Steps, TNet, masked_mean
+
+
+class Differences(Encoder):
+    """Every step beside its difference from the one before."""
+
+    def __init__(self, steps: Steps, dim: int = 16) -> None:
+        super().__init__(steps, dim)
+        self.layer = nn.Linear(2 * steps.shape[0], dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.where(mask[:, :, None], x, 0.0)
+        return self.layer(torch.cat([x, x - x.roll(1, dims=1)], dim=2)).relu(), mask
+
+
+class Concatenation(Fusion):
+    """One linear layer on all pooled features; an absent modality is zeros."""
+
+    def __init__(self, dims: dict[str, int], per_step: bool = False, dim: int = 16) -> None:
+        super().__init__(dims, per_step, dim)
+        self.layer = nn.Linear(sum(dims.values()), dim)
+
+    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        pooled = [masked_mean(features[name], masks[name]) for name in self.modalities]
+        present = torch.stack([masks[name].any(dim=1) for name in self.modalities], dim=1).float()
+        return self.layer(torch.cat(pooled, dim=1)).tanh(), present / present.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+class Affine(TNet):
+    """One linear layer."""
+
+    def __init__(self, in_dim: int, out_dim: int, bias: bool = True) -> None:
+        super().__init__(in_dim, out_dim)
+        self.layer = nn.Linear(in_dim, out_dim, bias)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return self.layer(feature)
+
+
+class Gram(StructuralLoss):
+    """Squared difference between the matrices of cosines."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, student, teacher, weights=None, past=None):
+        own, theirs = normalize(student, dim=1), normalize(teacher.detach(), dim=1)
+        distance = self.factor * (own @ own.T - theirs @ theirs.T).square().mean()
+        return Structure(distance, distance, distance.new_zeros(()), 0)
+
+
+class Even(Selection):
+    """Every teacher that sees a row has the same share of it."""
+
+    def __call__(self, task, own, teachers, valid, target, labelled, scale=1.0):
+        return Shares(
+            valid / valid.sum(dim=1, keepdim=True).clamp_min(1), torch.ones_like(valid[:, 0], dtype=torch.float32)
+        )
+
+
+class Distance(Rival):
+    """Mean absolute difference of the outputs."""
+
+    def forward(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
+        return (student.output - teacher.output).abs().sum() / max(student.output.numel(), 1)
+
+
+class WithoutSettings(Fusion):
+    """Wrong: takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__({}, False, 4)
+
+
+class Narrow(Concatenation):
+    """Wrong: returns less than it says."""
+
+    def forward(self, features, masks):
+        joint, gate = super().forward(features, masks)
+        return joint[:, 1:], gate
+
+
+class Pooling(Affine):
+    """Wrong: loses the steps."""
+
+    def forward(self, feature):
+        return super().forward(feature).mean(dim=1)
