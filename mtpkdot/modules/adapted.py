@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,9 @@ class AdaptedModule(StageModule):
         task_weight: weight of the task terms.
         options: see StageModule.
     """
+
+    section: ClassVar[str] = "adapted"
+    names_heads: ClassVar[bool] = True
 
     def __init__(
         self,

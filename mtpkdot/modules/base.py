@@ -23,6 +23,7 @@ from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
 from mtpkdot.models.weights import without_pretrained
+from mtpkdot.modules.declaration import StageDeclaration
 from mtpkdot.modules.means import Means
 
 # jsonargparse takes the square of a list's length to look at its items, and there may be thousands of classes.
@@ -35,11 +36,12 @@ else:
 _HYPER_PARAMETERS = ("hyper_parameters", "hparams", "module_arguments")
 
 
-class StageModule(L.LightningModule):
+class StageModule(StageDeclaration, L.LightningModule):
     """Base of the stages.
 
-    A subclass says which loss terms a batch has (`losses`) and what it predicts (`outputs`). Upstream models that a
-    stage only learns from live in `self.frozen`: in eval mode, without gradient, in no optimiser and in no checkpoint.
+    A subclass says which loss terms a batch has (`losses`) and what it predicts (`outputs`), and declares what it needs
+    of the pipeline (see `StageDeclaration`). Upstream models that a stage only learns from live in `self.frozen`: in
+    eval mode, without gradient, in no optimiser and in no checkpoint.
 
     Where callbacks may swap weights for the validation (`keeps_scored`), `scored` is a copy of those that the last
     validation has scored, and these are what a checkpoint of weights holds.
@@ -112,12 +114,23 @@ class StageModule(L.LightningModule):
         """The modalities whose raw steps the stage needs even if their features are at hand."""
         return []
 
-    def encode(self, backbone: Backbone, batch: Batch, modality: str, finetune: bool = False) -> tuple[Tensor, Tensor]:
-        """Feature sequence (B, T', dim) and mask (B, T') from a backbone: those at hand, or computed now."""
-        if modality in batch.encoded:
+    @staticmethod
+    def encode(backbone: Backbone, batch: Batch, modality: str, raw: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the features of a modality, those at hand or computed now; nobody else looks which a batch holds.
+
+        Args:
+            backbone: whose features are wanted.
+            batch: with raw steps, with features of a frozen encoder (`encoded`), or with both.
+            modality: the modality.
+            raw: prefer raw steps where the batch has both: the backbone is trained, or is another one than those whose
+                features are at hand (see `frozen_encoders`).
+
+        Returns:
+            Feature sequence (B, T', dim) and mask (B, T').
+        """
+        if modality in batch.encoded and not (raw and modality in batch.inputs):
             return batch.encoded[modality]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and finetune):
-            return backbone.features(batch.inputs[modality], batch.masks[modality])
+        return backbone.features(batch.inputs[modality], batch.masks[modality])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Loss terms of a batch; `loss` is the one to minimise, the others are logged beside it.

@@ -32,6 +32,7 @@ class HallucinatorModule(StageModule):
         options: see StageModule.
     """
 
+    section: ClassVar[str] = "hallucinator"
     monitors_loss: ClassVar[bool] = True
 
     def __init__(

@@ -1,9 +1,11 @@
-"""Which settings of a method go together."""
+"""Which settings of a method go together, and with the data."""
 
 from collections.abc import Mapping
-from typing import get_args
+from typing import Any, get_args
 
-from mtpkdot.losses.methods import Method, Term, term_weights
+from mtpkdot.data.base import BaseData
+from mtpkdot.errors import ConfigError
+from mtpkdot.losses.methods import Method, Term, needs_teachers, term_weights
 from mtpkdot.losses.rivals import RIVALS
 from mtpkdot.losses.weighting import Weighting
 
@@ -48,3 +50,39 @@ def check_settings(
         raise ValueError(f"method {method} compares no structures; leave student.model.queue out")
     if method == "mtpkdot_plus" and (margin is not None or weighting == "uncertainty"):
         raise ValueError("mtpkdot_plus trusts by evidence; leave student.model.margin and weighting uncertainty out")
+
+
+def check_batches(section: Mapping[str, Any], data: BaseData) -> None:
+    """Stop at settings of the structural loss that the batches cannot serve.
+
+    Args:
+        section: the student's section, with `model` and `fit`.
+        data: the data set, read.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    student = section["model"]
+    size = section["fit"]["batch_size"] or data.batch_size
+    samples = len(data.positions("train"))
+    steps = data.samples.labelled.shape[1] if data.per_step else 1
+    batch, rows = min(size, samples) * steps, samples * steps
+    if not needs_teachers(student["method"], student["weights"]):
+        return
+    by_anchors = student["mode"] in ("rows", "paired") and student["anchors"] != "all"
+    structural = term_weights(student["method"], student["weights"]).keys() & {"transport", "centroid"}
+    if structural and batch < 2:
+        raise ConfigError(
+            f"student.model.method {student['method']} compares the samples of a batch, but a batch has {batch}",
+            "Raise data.init_args.batch_size or student.fit.batch_size to 2 or more, or choose the method kd or none.",
+        )
+    if structural and by_anchors and student["top_k"] >= batch:
+        raise ConfigError(
+            f"student.model.top_k is {student['top_k']}, but a batch has {batch} rows",
+            f"Set --student.model.top_k to {batch - 1} or less, or raise data.init_args.batch_size.",
+        )
+    if student["queue"] >= rows:
+        raise ConfigError(
+            f"student.model.queue is {student['queue']}, but there are {rows} rows for training",
+            f"Set --student.model.queue below {rows}, for beyond them it holds nothing new.",
+        )

@@ -1,9 +1,9 @@
 """Stage 5: the student. It sees the prevalent modality alone and is distilled by optimal transport."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,7 +13,7 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import STUDENT, Distillation, Teacher
 from mtpkdot.losses.gather import gather_rows
-from mtpkdot.losses.methods import AUTO, MethodOrAuto, Term, needs_teachers, teachers_of, term_weights
+from mtpkdot.losses.methods import AUTO, Method, MethodOrAuto, Term, needs_teachers, teachers_of, term_weights
 from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import RIVALS, Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import Rule, TeacherSelection
@@ -33,7 +33,7 @@ from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.level import level_weights
 from mtpkdot.modules.pooled import PooledTeachers
 from mtpkdot.modules.prepared import Prepared
-from mtpkdot.modules.settings import check_settings
+from mtpkdot.modules.settings import check_batches, check_settings
 from mtpkdot.modules.start import Start
 from mtpkdot.modules.teacher import JOINT
 from mtpkdot.modules.teachers import Teachers, load_teachers, trained_backbone
@@ -102,7 +102,35 @@ class StudentModule(StageModule):
         options: see StageModule.
     """
 
+    section: ClassVar[str] = "student"
+    takes: ClassVar[frozenset[str]] = frozenset({"encoder"})
+    switches: ClassVar[frozenset[str]] = frozenset({"batch_attention", "frozen_projections"})
+    shared: ClassVar[bool] = False
+    submits: ClassVar[bool] = True
     passing = ("frozen.", _QUEUE)
+
+    @classmethod
+    def upstream_arguments(cls, model: Mapping[str, Any]) -> list[str]:
+        """Return the checkpoints of the prevalent backbone, the T-Nets, and the teachers that the method needs."""
+        kind = teachers_of(model["method"]) if needs_teachers(model["method"], model["weights"]) else None
+        of_kinds = {"teacher_ckpt": ("joint", "adapted", "pooled"), "adapted_ckpt": ("adapted", "pooled")}
+        return [name for name in super().upstream_arguments(model) if kind in of_kinds.get(name, (kind,))]
+
+    @classmethod
+    def encoder_arguments(cls, encoders: Mapping[str, Any], prevalent: str) -> dict[str, Any]:
+        """Return the encoder of the prevalent backbone."""
+        return {"encoder": encoders[prevalent]}
+
+    @classmethod
+    def method_of(cls, model: Mapping[str, Any]) -> Method:
+        """Return the method."""
+        method: Method = model["method"]
+        return method
+
+    @classmethod
+    def check_section(cls, section: Mapping[str, Any], data: BaseData) -> None:
+        """Stop at settings of the structural loss that the batches cannot serve; see StageDeclaration."""
+        check_batches(section, data)
 
     def __init__(
         self,
@@ -389,9 +417,7 @@ class StudentModule(StageModule):
 
     def see(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Feature and output of a batch; from features at hand where the raw steps are not."""
-        if self.prevalent in batch.inputs:
-            return self.forward(batch.inputs[self.prevalent], batch.masks[self.prevalent])
-        return self.answer(*batch.encoded[self.prevalent])
+        return self.answer(*self.encode(self.backbone, batch, self.prevalent, raw=True))
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions from the prevalent modality."""

@@ -4,6 +4,7 @@ import yaml
 
 from mtpkdot.losses.methods import AUTO, Method
 from mtpkdot.pipeline.config import Experiment
+from mtpkdot.pipeline.stages import STUDENT
 
 
 def resolve_method(experiment: Experiment) -> str:
@@ -20,7 +21,7 @@ def resolve_method(experiment: Experiment) -> str:
     Raises:
         DataError: from reading the data.
     """
-    model = experiment.config["student"]["model"]
+    model = experiment.config[STUDENT]["model"]
     if model["method"] != AUTO:
         return ""
     data = experiment.data
@@ -28,7 +29,7 @@ def resolve_method(experiment: Experiment) -> str:
     method: Method = "mtpkdot_plus" if labelled < recordings else "none"
     model["method"] = method
     text = yaml.safe_load(experiment.text)
-    text["student"]["model"]["method"] = method
+    text[STUDENT]["model"]["method"] = method
     experiment.text = yaml.safe_dump(text, sort_keys=False)
     reason = f"{recordings - labelled} of {recordings} training recordings have no label"
     if method == "none":

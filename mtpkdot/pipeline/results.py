@@ -25,10 +25,11 @@ from mtpkdot.markdown import escaped
 from mtpkdot.markdown import table as lines_of
 from mtpkdot.metrics.collections import score_rows
 from mtpkdot.pipeline.records import NUMBER, read_record
-from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.stages import BACKBONE, STUDENT, TEACHER
 from mtpkdot.pipeline.store import write_json, write_text
 
 PREDICTIONS = "predictions.parquet"
+_BOUND = "lower bound"
 _COLUMNS = ("id", "subject", "split", "stage", "target", "truth", "prediction")
 
 
@@ -37,7 +38,7 @@ class Row:
     """One number of the results.
 
     Attributes:
-        stage: backbone, teacher, adapted or student.
+        stage: name of the stage, without a modality.
         modality: what the model saw, `+` between several.
         split: validation or test.
         metric: one of `metrics.collections.metric_names`.
@@ -156,10 +157,10 @@ def _gaps(rows: list[Row], prevalent: str) -> list[str]:
     sentences = []
     for split in dict.fromkeys(row.split for row in rows):
         values = _primary(rows, prevalent, split)
-        if {"lower bound", "teacher", "student"} <= set(values):
-            low, high, mid = values["lower bound"], values["teacher"], values["student"]
+        if {_BOUND, TEACHER, STUDENT} <= set(values):
+            low, high, mid = values[_BOUND], values[TEACHER], values[STUDENT]
             sentences.append(
-                f"{split}: lower bound {low:.4f} ({prevalent} alone), teacher {high:.4f} (gap {high - low:+.4f}), "
+                f"{split}: {_BOUND} {low:.4f} ({prevalent} alone), teacher {high:.4f} (gap {high - low:+.4f}), "
                 f"student {mid:.4f} ({mid - low:+.4f})."
             )
     return sentences
@@ -171,7 +172,7 @@ def _primary(rows: Iterable[Row], prevalent: str, split: str) -> dict[str, float
     values: dict[str, float] = {}
     for row in rows:
         if row.split == split and row.metric == rows[0].metric:
-            values["lower bound" if (row.stage, row.modality) == ("backbone", prevalent) else row.stage] = row.value
+            values[_BOUND if (row.stage, row.modality) == (BACKBONE, prevalent) else row.stage] = row.value
     return values
 
 
@@ -186,8 +187,8 @@ def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
     rows, below = list(rows), []
     for split in dict.fromkeys(row.split for row in rows):
         values = _primary(rows, prevalent, split)
-        if values.get("student", math.inf) < values.get("lower bound", -math.inf):
-            below.append(f"{split} ({values['student']:.4f} < {values['lower bound']:.4f})")
+        if values.get(STUDENT, math.inf) < values.get(_BOUND, -math.inf):
+            below.append(f"{split} ({values[STUDENT]:.4f} < {values[_BOUND]:.4f})")
     if not below:
         return []
     others = [
@@ -277,7 +278,7 @@ def read_rows(folder: Path) -> list[Row]:
     path = folder / "results.json"
     if not path.is_file():
         return []
-    form = {"stage": set(KINDS), "modality": str, "split": {"validation", "test"}, "metric": str, "target": str}
+    form = {"stage": str, "modality": str, "split": {"validation", "test"}, "metric": str, "target": str}
     step = "Remove it, and evaluate the run again."
     stored: list[dict[str, Any]] = read_record(path, [{**form, "value": NUMBER, "n": int, "note?": str}], step)
     return [Row(**row) for row in stored]

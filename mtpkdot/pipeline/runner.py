@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -37,10 +38,10 @@ from mtpkdot.pipeline.results import (
     read_rows,
     write_results,
 )
-from mtpkdot.pipeline.stages import KINDS, Stage
+from mtpkdot.pipeline.stages import BACKBONE, STUDENT, Stage
 from mtpkdot.pipeline.store import SHARED, digest, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
-from mtpkdot.pipeline.training import train, versions
+from mtpkdot.pipeline.training import StageCLI, train, versions
 
 
 class Run:
@@ -57,12 +58,13 @@ class Run:
     def __init__(self, experiment: Experiment, trains: bool = True) -> None:
         self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
         self.protocol = expand(self.config["protocol"])
-        decided = {**self.protocol.data_arguments(""), "seed": self.config["seed_everything"]}
+        decided = {**self.protocol.data_arguments(), "seed": self.config["seed_everything"]}
         for name, value in decided.items():
             setattr(self.data, name, value)
         self.data.check()
         self.resolved = resolve_method(experiment)
         self.wanted, stages = wanted_stages(experiment)
+        self.parsed: dict[str, StageCLI] = {}  # of stages that have been checked, by name
         self.trains = trains
         self.ranks = Ranks(self.config["trainer"])
         self.config["trainer"] |= self.ranks.started
@@ -106,7 +108,7 @@ class Run:
                 self._write(found)
 
     def _prepare(self) -> None:
-        self._check_modules()
+        self.parsed = self._check_modules()
         for stage in self.wanted:
             if not self.jobs[stage.name].stored.exists():
                 self._check_upstream(stage, {other.name for other in self.wanted})
@@ -117,8 +119,8 @@ class Run:
         if self.resolved:
             print(self.resolved, flush=True)
         for name in self.experiment.defaulted:
-            if any(stage.name == f"backbone.{name}" for stage in self.wanted):
-                print(f"backbone.{name} has no section in the config, and runs on defaults")
+            if any(stage.name == f"{BACKBONE}.{name}" for stage in self.wanted):
+                print(f"{BACKBONE}.{name} has no section in the config, and runs on defaults")
         for sentence in self.data.undefined():
             print(f"{sentence}.", flush=True)
 
@@ -170,10 +172,9 @@ class Run:
             for job in self.jobs.values():
                 wanted = [
                     *(splits if job in jobs else ()),
-                    *(["submission"] * (submits and job.stage.kind == "student")),
+                    *(["submission"] * (submits and job.stage.module.submits)),
                 ]
-                upstream = job.upstream if job.stage.kind == "adapted" else {}
-                found += self.evaluation.stage(job.stage, job.stored.checkpoint, upstream, wanted) if wanted else []
+                found += self.evaluation.stage(job.stage, job.stored.checkpoint, job.upstream, wanted) if wanted else []
         return found
 
     def _check_trained(self, jobs: list[Job]) -> None:
@@ -203,13 +204,17 @@ class Run:
                     tables.append(table)
         else:
             kept = []  # no number without its predictions
-        rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), list(KINDS).index(row.stage)))
+        order = [*self.experiment.kinds, *(row.stage for row in kept)]
+        rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), order.index(row.stage)))
         told = [f"{name} {note}." for name, found in notes.items() for note in found]
         told += [f"{sentence}." for sentence in (*self.data.undefined(), self.resolved) if sentence]
-        told += below_bound(rows, self.data.prevalent, self.config["student"]["model"]["method"])
+        told += below_bound(rows, self.data.prevalent, self.config[STUDENT]["model"]["method"])
         text = markdown(rows, self.data.prevalent, self.protocol.name, self.folder.name, told, self.data.unit)
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
-        self.tracking.results(rows, self.folder)
+        apart = {kind for kind, module in self.experiment.kinds.items() if module.per_modality or module.names_heads}
+        models = Counter(stage for stage, _ in {(row.stage, row.modality) for row in rows})
+        apart |= {stage for stage, count in models.items() if count > 1}
+        self.tracking.results(rows, self.folder, apart)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
         for prediction in predictions:
             if prediction.split == "submission":
@@ -222,9 +227,9 @@ class Run:
         if missing := self.data.unsubmitted:
             print(f"Missing in it, since they cannot be read: {', '.join(missing)}", flush=True)
 
-    def _check_modules(self, checked: set[str] | None = None) -> None:
+    def _check_modules(self, checked: set[str] | None = None) -> dict[str, StageCLI]:
         jobs = [self.jobs[stage.name] for stage in self.wanted]
-        check_modules(jobs, self.data, self.features, self.preemption, self.tracking, checked)
+        return check_modules(jobs, self.data, self.features, self.preemption, self.tracking, checked)
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored
@@ -242,11 +247,15 @@ class Run:
                     self.features,
                     self.preemption,
                     self.tracking,
+                    self.parsed.pop(job.stage.name, None),
                 )
+            class_path = f"{job.stage.module.__module__}.{job.stage.module.__qualname__}"
+            trust.remember({"class_path": class_path})
             self.ranks.decided(
                 lambda: stored.publish(
                     {
                         "stage": job.stage.name,
+                        "class_path": class_path,
                         "hash": stored.hash,
                         "protocol": self.protocol.name,
                         "trained": {key: value for key, value in asdict(trained).items() if key != "notes"},
@@ -304,7 +313,7 @@ class Run:
             self.folder.rename(aside)
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
-        now = {name: job.record for name, job in self.jobs.items()}
+        now = {name: {**job.record, "shared": job.stage.shared} for name, job in self.jobs.items()}
         # A stage called alone may come with other settings of the stages it does not touch.
         stages, kept = (
             wanted_stages(self.experiment, everything=True)[1],
