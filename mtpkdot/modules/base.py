@@ -1,7 +1,7 @@
 """What all stages share: optimiser, logged loss terms, metrics, and teachers that stay what they are."""
 
 from argparse import ArgumentError
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 from mtpkdot import trust as trusted
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
-from mtpkdot.errors import RunError
+from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.losses.gather import row_counts
 from mtpkdot.losses.task import Task, output_count
 from mtpkdot.metrics.collections import metric_names, task_metrics
@@ -239,7 +239,7 @@ class StageModule(StageDeclaration, L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on all loss terms."""
-        terms = self.losses(batch)
+        terms = self._terms(batch)
         self.trained.add(terms, sum(row_counts(batch.index)))
         return terms["loss"]
 
@@ -254,10 +254,10 @@ class StageModule(StageDeclaration, L.LightningModule):
             # Here, for callbacks may swap weights in any hook before this one.
             self.scored = {name: value.detach().clone() for name, value in self.state_dict().items()}
         if self.monitors_loss:
-            self.held_out.add({"loss": self.losses(batch)["loss"]}, sum(row_counts(batch.index)))
+            self.held_out.add({"loss": self._terms(batch)["loss"]}, sum(row_counts(batch.index)))
             return
         if bool(batch.labelled.any()):
-            outputs = self.outputs(batch)
+            outputs = self._answers(batch)
             for head, collection in zip(self.heads, self._collections(), strict=True):
                 collection.update(outputs[head][batch.labelled], batch.target[batch.labelled])
 
@@ -280,7 +280,31 @@ class StageModule(StageDeclaration, L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predictions per head, and the rows they belong to under `index`."""
-        return {"index": batch.index, **self.outputs(batch)}
+        return {"index": batch.index, **self._answers(batch)}
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `losses`, with a scalar `loss` among them."""
+        terms: Any = self.losses(batch)
+        loss = terms.get("loss") if isinstance(terms, Mapping) else None
+        if not isinstance(loss, Tensor) or loss.ndim:
+            told = f"the terms {', '.join(terms)}" if isinstance(terms, Mapping) else _form(terms)
+            raise ConfigError(
+                f"{type(self).__name__}.losses returns {told}",
+                "It returns scalar terms by name, with `loss` for the one to minimise.",
+            )
+        found: dict[str, Tensor] = terms
+        return found
+
+    def _answers(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `outputs`, with (N, num_outputs) for every head."""
+        answers, shape = self.outputs(batch), (len(batch), self.num_outputs)
+        for head in self.heads:
+            if (form := _form(answers.get(head))) != str(shape):
+                raise ConfigError(
+                    f"{type(self).__name__}.outputs returns {form} for the head {head}",
+                    f"It returns (N, num_outputs) for each of {', '.join(self.heads)}, here {shape}.",
+                )
+        return answers
 
     def configure_optimizers(self) -> Any:
         """The optimiser over all that is trained."""
@@ -347,6 +371,11 @@ class StageModule(StageDeclaration, L.LightningModule):
         """Name the heads of `outputs`, in order; each gets metrics of its own."""
         self.heads = heads
         self.validation = nn.ModuleList(task_metrics(self.task, self.num_outputs) for _ in heads)
+
+
+def _form(value: Any) -> str:
+    """Return the shape of a tensor, or what else a value is."""
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 Upstream = TypeVar("Upstream", bound=StageModule)

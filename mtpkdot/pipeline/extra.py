@@ -19,8 +19,8 @@ _TAKEN = {"seed_everything", "protocol", "data", "trainer", "pipeline", "config"
 _KNOWN = ("class_path", "init_args", "fit", "before")
 _EXPECTED = (
     "Write a subclass of mtpkdot.modules.StageModule with `def __init__(self, ..., **options)`, which calls "
-    "`super().__init__(**options)` and `self.save_hyperparameters()`, and `def losses(self, batch)`, which returns named "
-    "terms with `loss` among them"
+    "`super().__init__(**options)` and `self.save_hyperparameters()`, and `def losses(self, batch)`, which returns "
+    "scalar terms by name with `loss` among them"
 )
 
 
@@ -68,7 +68,12 @@ def names_in(argv: Sequence[str]) -> tuple[str, ...]:
             found += _mapping(_mapping(_loaded(value)).get("extra_stages"))
         elif option == f"--{_KEY}":
             found += _mapping(_loaded(value))
-    return tuple(dict.fromkeys(map(str, found)))
+    return tuple(dict.fromkeys(name for name in map(str, found) if _is_free(name)))
+
+
+def _is_free(name: str) -> bool:
+    """Return whether a stage may have this name."""
+    return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)) and name not in _TAKEN and name not in stage_classes()
 
 
 def _loaded(text: str) -> Any:
@@ -101,7 +106,7 @@ def extra_stages(options: Mapping[str, Mapping[str, Any]]) -> dict[str, ExtraSta
     """
     found: dict[str, ExtraStage] = {}
     for name, given in options.items():
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in _TAKEN or name in stage_classes():
+        if not _is_free(name):
             raise ConfigError(
                 f"{_KEY} names a stage {name!r}", "Use another name of letters, digits and _, which is no section."
             )
