@@ -46,9 +46,8 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
     if name not in stage_classes() and "class_path" not in record:
         raise RunError(f"{beside} names the stage {name!r} and no class", f"Choose from {', '.join(stage_classes())}.")
     with one_call(trust):
-        return load_stage(
-            stage_classes()[name] if name in stage_classes() else _own_kind(record["class_path"], beside), path
-        )
+        kind = stage_classes()[name] if name in stage_classes() else _own_kind(record["class_path"], beside)
+        return load_stage(kind, path)
 
 
 def _own_kind(class_path: str, beside: Path) -> type[StageModule]:

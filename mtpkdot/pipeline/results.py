@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -269,16 +269,26 @@ def check_predictions(table: pd.DataFrame, task: Task, targets: Sequence[str], f
         raise RunError(f"{folder / PREDICTIONS} is not of the run beside it: {what}", step)
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The rows of an earlier evaluation, or none.
+def read_rows(folder: Path, stages: Collection[str] | None = None) -> list[Row]:
+    """Return the rows of an earlier evaluation, or none.
+
+    Args:
+        folder: of the run.
+        stages: names of the run's stages, without modalities; None takes any.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is damaged, or names another stage.
     """
     path = folder / "results.json"
     if not path.is_file():
         return []
-    form = {"stage": str, "modality": str, "split": {"validation", "test"}, "metric": str, "target": str}
+    form = {
+        "stage": str if stages is None else {*stages},
+        "modality": str,
+        "split": {"validation", "test"},
+        "metric": str,
+        "target": str,
+    }
     step = "Remove it, and evaluate the run again."
     stored: list[dict[str, Any]] = read_record(path, [{**form, "value": NUMBER, "n": int, "note?": str}], step)
     return [Row(**row) for row in stored]

@@ -196,7 +196,8 @@ class Run:
         if not rows:
             print("None of these stages predicts a target.")
             return
-        kept = [row for row in read_rows(self.folder) if (row.stage, row.modality, row.split) not in new]
+        known = {name.partition(".")[0] for name in {**self._before(), **self.jobs}}
+        kept = [row for row in read_rows(self.folder, known) if (row.stage, row.modality, row.split) not in new]
         if (self.folder / PREDICTIONS).is_file():
             made = {(table["stage"].iloc[0], table["split"].iloc[0]) for table in tables}
             for key, table in read_predictions(self.folder).groupby(["stage", "split"], sort=False):
