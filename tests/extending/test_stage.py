@@ -135,7 +135,7 @@ def test_a_single_run_is_reported_with_own_stages(root, tmp_path):
         ({"class_path": f"{OWN}.Misshapen"}, "Misshapen.losses returns the terms task. It returns scalar terms"),
         (
             {"class_path": f"{OWN}.Misshapen", "init_args": {"wrong": "outputs"}},
-            "Misshapen.outputs returns (24, 1) for the head video+signal. It returns (N, num_outputs)",
+            "Misshapen.outputs returns (24, 3) for the head video+signal. It returns (N, num_outputs)",
         ),
         ({**MIXTURE, "init_args": {"temprature": 2.0}}, "temprature"),
         ({**MIXTURE, "befor": "student"}, "has a key 'befor', which is not known. Did you mean before?"),
