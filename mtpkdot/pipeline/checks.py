@@ -158,14 +158,14 @@ def check_modules(
             try:
                 with sharing(data):
                     cli = StageCLI(
-                        stage.module,
-                        job.sections,
-                        job.fit,
-                        Path(folder) / name / "check",
-                        name,
-                        features,
-                        preemption,
-                        tracking,
+                        module=stage.module,
+                        config=job.sections,
+                        fit=job.fit,
+                        folder=Path(folder) / name / "check",
+                        title=name,
+                        features=features,
+                        preemption=preemption,
+                        tracking=tracking,
                     )
             except (
                 ValueError,
@@ -212,7 +212,8 @@ def _built(job: Job, data: BaseData) -> str:
     """Return all that decides whether a stage can be built: whatever the samples are, and where earlier stages lie."""
     sections = {**job.sections, "model": {k: v for k, v in job.sections["model"].items() if not is_upstream(k)}}
     linked = [getattr(data, name) for name in LINKED]
-    return json.dumps([job.stage.name, {**sections, "data": None}, job.fit, linked], sort_keys=True, default=str)
+    name = [job.stage.name, str(job.stage.module)]
+    return json.dumps([name, {**sections, "data": None}, job.fit, linked], sort_keys=True, default=str)
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -8,13 +8,13 @@ from mtpkdot.models.encoder import Encoder
 from mtpkdot.pipeline.complaints import kinds
 from mtpkdot.pipeline.config import PROTOCOL_DATA, add_section
 from mtpkdot.pipeline.protocol import Protocol
-from mtpkdot.pipeline.stages import add_stage, stage_classes
+from mtpkdot.pipeline.stages import BACKBONE, STUDENT, add_stage, stage_classes
 
 # Base -> where its classes stand in a config, and what of theirs is not set there.
 _PLACES: dict[type, tuple[str, set[str]]] = {
     BaseData: ("data", PROTOCOL_DATA),
-    Encoder: ("backbone.MODALITY.model.encoder", {"steps"}),
-    Rival: ("student.model.rival", {"task", "student_dim", "teacher_dim"}),
+    Encoder: (f"{BACKBONE}.MODALITY.model.encoder", {"steps"}),
+    Rival: (f"{STUDENT}.model.rival", {"task", "student_dim", "teacher_dim"}),
 }
 
 

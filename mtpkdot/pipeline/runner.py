@@ -219,18 +219,27 @@ class Run:
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
         for prediction in predictions:
             if prediction.split == "submission":
-                self._submit(prediction.submitted(self.data))
+                self._submit(prediction)
 
-    def _submit(self, table: pd.DataFrame) -> None:
-        """Write what the data set's authors ask for, as the student predicts it."""
-        write_text(self.folder / "submission.csv", table.to_csv(index=False))
-        print(f"Predictions of {len(table)} rows to submit are in {self.folder / 'submission.csv'}", flush=True)
+    def _submit(self, prediction: Prediction) -> None:
+        """Write what the data set's authors ask for, as the student predicts it, or a student of the user's own."""
+        table, name = prediction.submitted(self.data), prediction.stage.name
+        path = self.folder / ("submission.csv" if name == STUDENT else f"submission-{name}.csv")
+        write_text(path, table.to_csv(index=False))
+        print(f"Predictions of {len(table)} rows to submit are in {path}", flush=True)
         if missing := self.data.unsubmitted:
             print(f"Missing in it, since they cannot be read: {', '.join(missing)}", flush=True)
 
     def _check_modules(self, checked: set[str] | None = None) -> dict[str, StageCLI]:
         jobs = [self.jobs[stage.name] for stage in self.wanted]
-        return check_modules(jobs, self.data, self.features, self.preemption, self.tracking, checked)
+        return check_modules(
+            jobs,
+            self.data,
+            features=self.features,
+            preemption=self.preemption,
+            tracking=self.tracking,
+            checked=checked,
+        )
 
     def _train(self, job: Job, title: str) -> None:
         stored = job.stored
@@ -240,15 +249,15 @@ class Run:
             resumed = ", resumed" if (stored.partial / LAST).is_file() else ""
             with sharing(self.data):
                 trained = train(
-                    job.stage.module,
-                    job.sections,
-                    job.fit,
-                    stored.partial,
-                    title,
-                    self.features,
-                    self.preemption,
-                    self.tracking,
-                    self.parsed.pop(job.stage.name, None),
+                    module=job.stage.module,
+                    config=job.sections,
+                    fit=job.fit,
+                    folder=stored.partial,
+                    title=title,
+                    features=self.features,
+                    preemption=self.preemption,
+                    tracking=self.tracking,
+                    parsed=self.parsed.pop(job.stage.name, None),
                 )
             class_path = f"{job.stage.module.__module__}.{job.stage.module.__qualname__}"
             trust.remember({"class_path": class_path})
@@ -379,7 +388,7 @@ class Run:
                 f"{self.folder} holds a run on other data: the contents of {file} have changed",
                 "Put the file back, use another --pipeline.name, or put the run aside with --pipeline.resume false.",
             )
-        if change.key.startswith("revision.") or change.key == "student.method.revision":
+        if change.key.startswith("revision.") or change.key.endswith(".method.revision"):
             return OtherRunError(
                 f"{self.folder} holds a run of another version of mtpkdot, which trained otherwise ({change})",
                 "Use another --pipeline.name, or put the run aside with --pipeline.resume false.",

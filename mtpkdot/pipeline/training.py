@@ -223,7 +223,16 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if parsed is None:
-        cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking)
+        cli = StageCLI(
+            module=module,
+            config=config,
+            fit=fit,
+            folder=folder,
+            title=title,
+            features=features,
+            preemption=preemption,
+            tracking=tracking,
+        )
     else:
         cli = parsed
         cli.rebuild(folder, title)

@@ -185,7 +185,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
             sizes.setdefault((entry.setting, split), []).append(samples[split] / samples["train"])
         if entry.variant:
             of_groups[entry.setting, entry.variant] = entry.group
-            if record["stages"].get(STUDENT, {"keys": {}})["keys"].get("student.model.method") == "none":
+            if record["stages"].get(STUDENT, {"keys": {}})["keys"].get(f"{STUDENT}.model.method") == "none":
                 found.alone.add((entry.setting, entry.variant))
         predicted = read_predictions(entry.folder)
         check_predictions(predicted, found.task, found.targets, entry.folder)
