@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 
 from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.pipeline.stages import BACKBONE, BUILT_IN
 
 # Section -> what it is about. The parser has the same ones.
 SECTIONS = {
     "data": "the data set: BioVid, AffWild2, FeatureData (features of your own) or PlantedData",
-    "backbone": "per modality its encoder, trained alone; that of the prevalent one is the lower bound",
-    "teacher": "the multimodal teacher",
-    "adapted": "each modality once more, aligned with the multimodal teacher",
-    "hallucinator": "predicts the features of the privileged modalities (T-Net)",
-    "student": "what is handed on: it sees the prevalent modality, and learns from the teachers",
+    **{name: text for name, (_, text) in BUILT_IN.items()},
     "trainer": "devices, precision, loggers, callbacks: those of Lightning's Trainer",
     "pipeline": "folder and name of the run, which stages are trained, cached features",
     "protocol": "clean, or released: with the faults of the papers' code",
@@ -49,8 +46,8 @@ those of mtpkdot, torch and lightning are imported only with --trust my_project.
 _TEXTS = {
     "fit": """Train every stage of an experiment, evaluate them and print the table. What is trained already is taken as
 it is; after an interruption the same command goes on.""",
-    "stage NAME": """Train one stage, and take those before it from earlier runs. NAME is backbone, backbone.MODALITY,
-teacher, adapted, hallucinator or student.""",
+    "stage NAME": f"""Train one stage, and take those before it from earlier runs. NAME is one of {", ".join(BUILT_IN)},
+{BACKBONE}.MODALITY for that of one modality, or that of a stage of your own.""",
     "validate": "Evaluate a run again on its validation part.",
     "test": "Evaluate a run again on its test part.",
 }

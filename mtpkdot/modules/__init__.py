@@ -2,7 +2,7 @@
 
 from mtpkdot.modules.adapted import AdaptedModule
 from mtpkdot.modules.backbone import BackboneModule
-from mtpkdot.modules.base import StageModule
+from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.student import StudentModule
 from mtpkdot.modules.teacher import TeacherModule
@@ -14,4 +14,5 @@ __all__ = [
     "StageModule",
     "StudentModule",
     "TeacherModule",
+    "load_upstream",
 ]

@@ -1,7 +1,8 @@
 """Stage 3: adapted backbone teachers, the diversity of MT-PKDOT."""
 
 import hashlib
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,10 @@ class AdaptedModule(StageModule):
         task_weight: weight of the task terms.
         options: see StageModule.
     """
+
+    section: ClassVar[str] = "adapted"
+    names_heads: ClassVar[bool] = True
+    inherited: ClassVar[Mapping[str, tuple[str, str]]] = {"fusion": (TeacherModule.section, "fusion")}
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Stage 1: one modality alone. The prevalent one is the lower bound that the student must beat."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
 from mtpkdot.models.normalise import Standardize
 from mtpkdot.modules.base import StageModule
+from mtpkdot.modules.trial import try_encoder
 
 
 class BackboneModule(StageModule):
@@ -23,6 +24,10 @@ class BackboneModule(StageModule):
         options: see StageModule.
     """
 
+    section: ClassVar[str] = "backbone"
+    per_modality: ClassVar[bool] = True
+    switches: ClassVar[frozenset[str]] = frozenset({"shared_backbone"})
+    reads_raw: ClassVar[bool] = True
     uses_unlabelled = False
 
     def __init__(self, modality: str, encoder: EncoderFactory | None = None, **options: Any) -> None:
@@ -31,6 +36,10 @@ class BackboneModule(StageModule):
         self.modality = modality
         self.backbone = Backbone(self.steps[modality], self.num_outputs, encoder, self.per_step)
         self.name_heads([modality])
+
+    def check_built(self, data: BaseData, name: str, batch_size: int) -> None:
+        """Try the encoder on samples of each part; see StageDeclaration."""
+        try_encoder(self.backbone, self.modality, data, f"{name}.model.encoder")
 
     def setup(self, stage: str) -> None:
         """Adopt the training part's statistics."""
@@ -53,7 +62,7 @@ class BackboneModule(StageModule):
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Predictions of the one head."""
-        return {self.modality: self.backbone.read(*self.encode(self.backbone, batch, self.modality, True))[1]}
+        return {self.modality: self.backbone.read(*self.encode(self.backbone, batch, self.modality, raw=True))[1]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Task loss on labelled samples that have the modality."""

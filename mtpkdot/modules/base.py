@@ -1,7 +1,7 @@
 """What all stages share: optimiser, logged loss terms, metrics, and teachers that stay what they are."""
 
 from argparse import ArgumentError
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 from mtpkdot import trust as trusted
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
-from mtpkdot.errors import RunError
+from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.losses.gather import row_counts
 from mtpkdot.losses.task import Task, output_count
 from mtpkdot.metrics.collections import logged_metrics, task_metrics
@@ -23,6 +23,7 @@ from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import Steps
 from mtpkdot.models.head import Head
 from mtpkdot.models.weights import without_pretrained
+from mtpkdot.modules.declaration import StageDeclaration
 from mtpkdot.modules.means import Means
 
 # jsonargparse takes the square of a list's length to look at its items, and there may be thousands of classes.
@@ -35,11 +36,12 @@ else:
 _HYPER_PARAMETERS = ("hyper_parameters", "hparams", "module_arguments")
 
 
-class StageModule(L.LightningModule):
+class StageModule(StageDeclaration, L.LightningModule):
     """Base of the stages.
 
-    A subclass says which loss terms a batch has (`losses`) and what it predicts (`outputs`). Upstream models that a
-    stage only learns from live in `self.frozen`: in eval mode, without gradient, in no optimiser and in no checkpoint.
+    A subclass says which loss terms a batch has (`losses`) and what it predicts (`outputs`), and declares what it needs
+    of the pipeline (see `StageDeclaration`). Upstream models that a stage only learns from live in `self.frozen`: in
+    eval mode, without gradient, in no optimiser and in no checkpoint.
 
     Where callbacks may swap weights for the validation (`keeps_scored`), `scored` is a copy of those that the last
     validation has scored, and these are what a checkpoint of weights holds.
@@ -61,8 +63,6 @@ class StageModule(L.LightningModule):
     revision: ClassVar[int] = 0
     uses_unlabelled: bool = True
     monitors_loss: ClassVar[bool] = False
-    # Arguments of the model that name a class, and the class that stands there unless a config names another.
-    built_in: ClassVar[dict[str, type]] = {}
     passing: ClassVar[tuple[str, ...]] = ("frozen.",)
 
     def __init__(
@@ -114,12 +114,23 @@ class StageModule(L.LightningModule):
         """The modalities whose raw steps the stage needs even if their features are at hand."""
         return []
 
-    def encode(self, backbone: Backbone, batch: Batch, modality: str, finetune: bool = False) -> tuple[Tensor, Tensor]:
-        """Feature sequence (B, T', dim) and mask (B, T') from a backbone: those at hand, or computed now."""
-        if modality in batch.encoded:
+    @staticmethod
+    def encode(backbone: Backbone, batch: Batch, modality: str, raw: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the features of a modality, those at hand or computed now; nobody else looks which a batch holds.
+
+        Args:
+            backbone: whose features are wanted.
+            batch: with raw steps, with features of a frozen encoder (`encoded`), or with both.
+            modality: the modality.
+            raw: prefer raw steps where the batch has both: the backbone is trained, or is another one than those whose
+                features are at hand (see `frozen_encoders`).
+
+        Returns:
+            Feature sequence (B, T', dim) and mask (B, T').
+        """
+        if modality in batch.encoded and not (raw and modality in batch.inputs):
             return batch.encoded[modality]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and finetune):
-            return backbone.features(batch.inputs[modality], batch.masks[modality])
+        return backbone.features(batch.inputs[modality], batch.masks[modality])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Loss terms of a batch; `loss` is the one to minimise, the others are logged beside it.
@@ -228,7 +239,7 @@ class StageModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on all loss terms."""
-        terms = self.losses(batch)
+        terms = self._terms(batch)
         self.trained.add(terms, sum(row_counts(batch.index)))
         return terms["loss"]
 
@@ -243,10 +254,10 @@ class StageModule(L.LightningModule):
             # Here, for callbacks may swap weights in any hook before this one.
             self.scored = {name: value.detach().clone() for name, value in self.state_dict().items()}
         if self.monitors_loss:
-            self.held_out.add({"loss": self.losses(batch)["loss"]}, sum(row_counts(batch.index)))
+            self.held_out.add({"loss": self._terms(batch)["loss"]}, sum(row_counts(batch.index)))
             return
         if bool(batch.labelled.any()):
-            outputs = self.outputs(batch)
+            outputs = self._answers(batch)
             for head, collection in zip(self.heads, self._collections(), strict=True):
                 collection.update(outputs[head][batch.labelled], batch.target[batch.labelled])
 
@@ -269,7 +280,31 @@ class StageModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predictions per head, and the rows they belong to under `index`."""
-        return {"index": batch.index, **self.outputs(batch)}
+        return {"index": batch.index, **self._answers(batch)}
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `losses`, with a scalar `loss` among them."""
+        terms: Any = self.losses(batch)
+        loss = terms.get("loss") if isinstance(terms, Mapping) else None
+        if not isinstance(loss, Tensor) or loss.ndim:
+            told = f"the terms {', '.join(terms)}" if isinstance(terms, Mapping) else _form(terms)
+            raise ConfigError(
+                f"{type(self).__name__}.losses returns {told}",
+                "It returns scalar terms by name, with `loss` for the one to minimise.",
+            )
+        found: dict[str, Tensor] = terms
+        return found
+
+    def _answers(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `outputs`, with (N, num_outputs) for every head."""
+        answers, shape = self.outputs(batch), (len(batch), self.num_outputs)
+        for head in self.heads:
+            if (form := _form(answers.get(head))) != str(shape):
+                raise ConfigError(
+                    f"{type(self).__name__}.outputs returns {form} for the head {head}",
+                    f"It returns (N, num_outputs) for each of {', '.join(self.heads)}, here {shape}.",
+                )
+        return answers
 
     def configure_optimizers(self) -> Any:
         """The optimiser over all that is trained."""
@@ -336,6 +371,11 @@ class StageModule(L.LightningModule):
         """Name the heads of `outputs`, in order; each gets metrics of its own."""
         self.heads = heads
         self.validation = nn.ModuleList(task_metrics(self.task, self.num_outputs) for _ in heads)
+
+
+def _form(value: Any) -> str:
+    """Return the shape of a tensor, or what else a value is."""
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
 Upstream = TypeVar("Upstream", bound=StageModule)

@@ -29,6 +29,7 @@ class HallucinatorModule(StageModule):
         options: see StageModule.
     """
 
+    section: ClassVar[str] = "hallucinator"
     monitors_loss: ClassVar[bool] = True
     built_in: ClassVar[dict[str, type]] = {"tnet": Hourglass}
 

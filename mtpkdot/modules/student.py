@@ -1,6 +1,6 @@
 """Stage 5: trains the student, which sees the prevalent modality alone, under its teachers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,8 +28,9 @@ from mtpkdot.models.tnets import Hourglass, TNetFactory
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT
-from mtpkdot.modules.teaching import AUTO, METHODS, MethodOrAuto, Teaching, Upstream, check_settings, chosen_teachers
+from mtpkdot.modules.teaching import AUTO, METHODS, MethodOrAuto, Teaching, Upstream
 from mtpkdot.modules.teaching.lifecycle import has_unlabelled
+from mtpkdot.modules.teaching.settings import check_batches, check_settings, check_structure, chosen_teachers
 
 _QUEUE = "distillation.queue."
 _TEACHERS = "teachers"  # their name among the frozen parts
@@ -80,12 +81,47 @@ class StudentModule(StageModule):
         options: see StageModule.
     """
 
+    section: ClassVar[str] = "student"
+    takes: ClassVar[frozenset[str]] = frozenset({"encoder"})
+    inherited: ClassVar[Mapping[str, tuple[str, str]]] = {"tnet": (HallucinatorModule.section, "tnet")}
+    switches: ClassVar[frozenset[str]] = frozenset({"batch_attention", "frozen_projections"})
+    shared: ClassVar[bool] = False
+    submits: ClassVar[bool] = True
     passing = ("frozen.", _QUEUE)
     built_in: ClassVar[dict[str, type]] = {
         "structure": StructuralTransport,
         "selection": TeacherSelection,
         "fusion": GatedFusion,
     }
+
+    @classmethod
+    def upstream_arguments(cls, model: Mapping[str, Any]) -> list[str]:
+        """Return the checkpoints of the prevalent backbone, the T-Nets, and the teachers that the method needs."""
+        teachers = METHODS[model["method"]].teachers_for(model["weights"]) if model["method"] != AUTO else None
+        needed = set() if teachers is None else {f"{stage}_ckpt" for stage in teachers.stages}
+        of_teachers = {"teacher_ckpt", "adapted_ckpt"} - needed
+        return [name for name in super().upstream_arguments(model) if name not in of_teachers]
+
+    @classmethod
+    def encoder_arguments(cls, encoders: Mapping[str, Any], prevalent: str) -> dict[str, Any]:
+        """Return the encoder of the prevalent backbone."""
+        return {"encoder": encoders[prevalent]}
+
+    @classmethod
+    def method_of(cls, model: Mapping[str, Any]) -> MethodOrAuto:
+        """Return the method."""
+        method: MethodOrAuto = model["method"]
+        return method
+
+    @classmethod
+    def check_section(cls, section: Mapping[str, Any], data: BaseData) -> None:
+        """Stop at settings that compare samples of batches which have too few; see StageDeclaration."""
+        check_batches(section, data)
+
+    def check_built(self, data: BaseData, name: str, batch_size: int) -> None:
+        """Stop at a structural loss that needs larger batches; see StageDeclaration."""
+        if self.teaching.weights.keys() & {"transport", "centroid"}:
+            check_structure(self.structure, data, batch_size, f"{name}.model.structure")
 
     def __init__(
         self,
@@ -136,7 +172,7 @@ class StudentModule(StageModule):
         self.new_encoder, self.new_tnet, self.new_fusion = encoder, tnet or Hourglass, fusion or GatedFusion
         # The network is built once the sizes of the T-Nets are known; its parts are tried now.
         self.dim = fusion_size(self.new_fusion, list(self.steps), per_step)
-        self.switches = {"batch_attention": batch_attention, "frozen_projections": frozen_projections}
+        self.deviations = {"batch_attention": batch_attention, "frozen_projections": frozen_projections}
         if "rival" in self.teaching.weights:
             self._rival(1)
         self.uses_unlabelled = self.teaching.kind is not None
@@ -180,7 +216,7 @@ class StudentModule(StageModule):
         tnets = {} if self.hallucination == "none" else tnets
         sizes = {self.prevalent: backbone.dim, **{name: tnet.out_dim for name, tnet in tnets.items()}}
         fusion = self.new_fusion(sizes, self.per_step)
-        fusion.use_protocol(**self.switches)
+        fusion.use_protocol(**self.deviations)
         self.model = Student(backbone, head, tnets, fusion, self.prevalent, self.hallucination == "zeros")
         self.model.tnets.requires_grad_(self.train_tnet)
         self.model.by_backbone = blueprint.get("by_backbone", False)
@@ -243,9 +279,7 @@ class StudentModule(StageModule):
 
     def see(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return feature and output of a batch; from features at hand where the raw steps are not."""
-        if self.prevalent in batch.inputs:
-            return self.forward(batch.inputs[self.prevalent], batch.masks[self.prevalent])
-        return self.model.read(*batch.encoded[self.prevalent])
+        return self.model.read(*self.encode(self.model.backbone, batch, self.prevalent, raw=True))
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the predictions from the prevalent modality."""

@@ -1,6 +1,6 @@
 """Stage 2: the multimodal teacher, the upper bound."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +34,9 @@ class TeacherModule(StageModule):
         options: see StageModule.
     """
 
+    section: ClassVar[str] = "teacher"
+    takes: ClassVar[frozenset[str]] = frozenset({"encoders"})
+    switches: ClassVar[frozenset[str]] = frozenset({"batch_attention", "frozen_projections"})
     uses_unlabelled = False
     built_in: ClassVar[dict[str, type]] = {"fusion": GatedFusion}
 
@@ -64,6 +67,12 @@ class TeacherModule(StageModule):
             (backbone.head if finetune_encoders else backbone).requires_grad_(False)
         self.name_heads(["+".join(self.steps)])
 
+    @classmethod
+    def encoder_arguments(cls, encoders: Mapping[str, Any], prevalent: str) -> dict[str, Any]:
+        """Return the encoders of all backbones; see StageDeclaration."""
+        # Those that are null are built by default and left out: a null in a dict of classes cannot be written down.
+        return {"encoders": {name: encoder for name, encoder in encoders.items() if encoder is not None}}
+
     def named_backbones(self) -> list[tuple[str, Backbone]]:
         """The backbones with their modalities, in the data's order."""
         return [(n, b) for n, b in zip(self.steps, self.backbones, strict=True) if isinstance(b, Backbone)]
@@ -90,7 +99,7 @@ class TeacherModule(StageModule):
         """Feature sequence (B, T', D_m) and mask (B, T') of every modality."""
         features, masks = {}, {}
         for name, backbone in self.named_backbones():
-            features[name], masks[name] = self.encode(backbone, batch, name, self.finetune_encoders)
+            features[name], masks[name] = self.encode(backbone, batch, name)
         return features, masks
 
     @property

@@ -9,8 +9,9 @@ from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.identity import Policy, method_digest
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
 from mtpkdot.pipeline.method import resolve_method
+from mtpkdot.pipeline.stages import STUDENT, UPSTREAM
 from mtpkdot.pipeline.store import digest
-from mtpkdot.pipeline.study import UPSTREAM, Cell, Overrides, Study
+from mtpkdot.pipeline.study import Cell, Overrides, Study
 
 
 def founded(study: Study) -> Study:
@@ -54,9 +55,9 @@ def _basis(cell: Cell) -> tuple[str, Policy]:
 
 def _method(own: Overrides) -> str:
     """The method that a variant names; that of all cells is part of the upstream stages' basis."""
-    section = own.get("student.model")
+    section = own.get(f"{STUDENT}.model")
     named = section.get("method") if isinstance(section, Mapping) else None
-    return str(own.get("student.model.method", named))
+    return str(own.get(f"{STUDENT}.model.method", named))
 
 
 def _is_outside(overrides: Mapping[str, Any]) -> bool:

@@ -1,40 +1,30 @@
 """All that can be found wrong before the first stage is trained."""
 
 import json
-import sysconfig
 import tempfile
-import traceback
 from argparse import ArgumentError
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import nn
 
-from mtpkdot.data.base import BaseData, Part, sharing
-from mtpkdot.data.batch import SampleDataset
+from mtpkdot.data.base import BaseData, sharing
 from mtpkdot.errors import ConfigError, nearest
-from mtpkdot.models.encoder import Encoder
-from mtpkdot.modules import BackboneModule
-from mtpkdot.modules.teaching import METHODS
+from mtpkdot.modules.declaration import LINKED, is_upstream
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.complaints import reason
 from mtpkdot.pipeline.features import FeatureCache, computes_bfloat16
-from mtpkdot.pipeline.jobs import Job, is_upstream, section_of
+from mtpkdot.pipeline.jobs import Job
 from mtpkdot.pipeline.preemption import Preemption
 from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.stages import Stage
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_setup, check_trainer
-from mtpkdot.pipeline.training import LINKED, StageCLI
-
-_PARTS: tuple[Part, ...] = ("train", "validation", "test")
-_TRIED = 2  # samples that an encoder is tried on
-# By a class with another signature, or that reads other shapes, than it is given.
-_RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+from mtpkdot.pipeline.training import StageCLI
+from mtpkdot.tracebacks import own_frames, place_of
 
 
 def check_config(
@@ -70,10 +60,9 @@ def check_config(
     if config["seed_everything"] < 0:
         raise ConfigError(f"seed_everything is {config['seed_everything']}", "Choose 0 or more.")
     for stage in wanted:
-        fit = section_of(dict(config), stage)["fit"]
-        _check_fit(fit, config["trainer"], data=data, stage=stage, processes=ranks.size if trains else 1)
-    if any(stage.kind == "student" for stage in wanted):
-        _check_student(config["student"], data)
+        section = stage.section(config)
+        _check_fit(section["fit"], config["trainer"], data=data, stage=stage, processes=ranks.size if trains else 1)
+        stage.module.check_section(section, data)
 
 
 def _check_fit(
@@ -131,35 +120,6 @@ def _check_limits(trainer: Mapping[str, Any], stage: str, batches: int, held_out
             )
 
 
-def _check_student(section: Mapping[str, Any], data: BaseData) -> None:
-    """Stop at settings of the structural loss that the batches cannot serve."""
-    student = section["model"]
-    size = section["fit"]["batch_size"] or data.batch_size
-    samples = len(data.positions("train"))
-    steps = data.samples.labelled.shape[1] if data.per_step else 1
-    batch, rows = min(size, samples) * steps, samples * steps
-    method, structure = METHODS[student["method"]], student["structure"]["init_args"]
-    if method.teachers_for(student["weights"]) is None:
-        return
-    by_anchors = structure.get("mode") in ("rows", "paired") and structure.get("anchors") != "all"
-    structural = method.terms(student["weights"]).keys() & {"transport", "centroid"}
-    if structural and batch < 2:
-        raise ConfigError(
-            f"student.model.method {student['method']} compares the samples of a batch, but a batch has {batch}",
-            "Raise data.init_args.batch_size or student.fit.batch_size to 2 or more, or choose the method kd or none.",
-        )
-    if structural and by_anchors and structure["top_k"] >= batch:
-        raise ConfigError(
-            f"student.model.structure.top_k is {structure['top_k']}, but a batch has {batch} rows",
-            f"Set --student.model.structure.top_k to {batch - 1} or less, or raise data.init_args.batch_size.",
-        )
-    if student["queue"] >= rows:
-        raise ConfigError(
-            f"student.model.queue is {student['queue']}, but there are {rows} rows for training",
-            f"Set --student.model.queue below {rows}, for beyond them it holds nothing new.",
-        )
-
-
 def check_modules(
     jobs: list[Job],
     data: BaseData,
@@ -167,10 +127,10 @@ def check_modules(
     preemption: Preemption,
     tracking: Tracking,
     checked: set[str] | None = None,
-) -> None:
+) -> dict[str, StageCLI]:
     """Build every stage that is not trained yet with its Trainer, callbacks and loggers, and try every encoder.
 
-    A setting that the last stage refuses must not cost the others.
+    A setting that the last stage refuses must not cost the others. No more than one stage is in memory at a time.
 
     Args:
         jobs: the stages.
@@ -180,10 +140,14 @@ def check_modules(
         tracking: see `train`.
         checked: what has been built before, and need not be again; it is added to.
 
+    Returns:
+        By name, of those that were built here, the parsed config alone: `train` builds them again from it.
+
     Raises:
         UserError: naming the stage.
     """
     told, checked = False, set() if checked is None else checked
+    parsed: dict[str, StageCLI] = {}
     for job in jobs:
         built = _built(job, data)
         if job.stored.exists() or built in checked:
@@ -194,8 +158,8 @@ def check_modules(
             try:
                 with sharing(data):
                     cli = StageCLI(
-                        stage.module,
-                        job.sections,
+                        module=stage.module,
+                        config=job.sections,
                         fit=job.fit,
                         folder=Path(folder) / name / "check",
                         title=name,
@@ -217,23 +181,30 @@ def check_modules(
         check_plugins(cli.config_init.trainer.plugins)
         check_callbacks(cli.chosen, cli.model, name, job.fit["accumulate_grad_batches"])
         check_setup(cli.chosen, cli.trainer, cli.model)
-        if isinstance(cli.model, BackboneModule):
-            _try_encoder(cli.model, data, name)
+        if not cli.model.hparams:
+            raise ConfigError(
+                f"{type(cli.model).__name__} of the stage {name} keeps no arguments for its checkpoint",
+                "Call `self.save_hyperparameters()` in its __init__, after `super().__init__(**options)`.",
+            )
+        cli.model.check_built(data, name, job.fit["batch_size"] or data.batch_size)
         if features.compiled and media_encoders(cli.model):
             check_compiler(cli.trainer.strategy.root_device)
         precision = cli.trainer.precision
         if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
             told = True
             print(f"{precision} is emulated on this device and slow; --trainer.precision 32-true is faster here.")
+        cli.release()
+        parsed[name] = cli
+    return parsed
 
 
 def _unbuilt(stage: str, error: Exception) -> ConfigError:
     """Return the line for a stage that cannot be built: the trainer section, the user's own class, or its section."""
-    frames, message = traceback.extract_tb(error.__traceback__), reason(str(error))
-    if any(frame.name == "instantiate_trainer" for frame in frames):
+    message = reason(str(error))
+    if any(frame.name == "instantiate_trainer" for frame in extract_tb(error.__traceback__)):
         return ConfigError(f"the trainer section: {message}", "Correct it.")
-    if _own(frames):
-        return ConfigError(f"{stage} cannot be built: {message} ({_place(error)})", "Correct that file.")
+    if own_frames(error):
+        return ConfigError(f"{stage} cannot be built: {message} ({place_of(error)})", "Correct that file.")
     return ConfigError(f"{stage} cannot be built: {message}", "Correct its section.")
 
 
@@ -241,79 +212,11 @@ def _built(job: Job, data: BaseData) -> str:
     """Return all that decides whether a stage can be built: whatever the samples are, and where earlier stages lie."""
     sections = {**job.sections, "model": {k: v for k, v in job.sections["model"].items() if not is_upstream(k)}}
     linked = [getattr(data, name) for name in LINKED]
-    return json.dumps([job.stage.name, {**sections, "data": None}, job.fit, linked], sort_keys=True, default=str)
-
-
-def _try_encoder(module: BackboneModule, data: BaseData, stage: str) -> None:
-    """Pass some samples of each part through an encoder: its shapes show only when it runs.
-
-    Raises:
-        ConfigError: it fails, or returns something else than an encoder has to.
-    """
-    encoder, dataset = module.backbone.encoder, SampleDataset(data.samples, [module.modality])
-    where = f"{stage}.model.encoder {type(encoder).__name__}"
-    module.eval()
-    for part in _PARTS:
-        positions = data.positions(part)  # type: ignore[arg-type] # none of these is the part of submissions
-        if not len(positions):
-            continue
-        batch = dataset.__getitems__([int(position) for position in positions[:_TRIED]])
-        x, mask = batch.inputs[module.modality], batch.masks[module.modality]
-        expected = (
-            "It gets x (B, T, *steps.shape) and a mask (B, T), and returns features (B, T', dim) and a mask (B, T')"
-        )
-        try:
-            with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-                found = encoder(module.backbone.normalise(x), mask)
-        except _RAISED as error:
-            if type(encoder).__module__.startswith("mtpkdot."):
-                raise
-            message = " ".join(str(error).split()) or type(error).__name__
-            raise ConfigError(
-                f"{where} fails on {len(mask)} samples {tuple(x.shape)} of the {part} part: {type(error).__name__}: "
-                f"{message} ({_place(error)})",
-                f"{expected}.",
-            ) from error
-        problem = _problem(found, encoder, mask, data.per_step)
-        if problem:
-            raise ConfigError(f"{where} {problem} for x {tuple(x.shape)}", f"{expected}; see mtpkdot.models.Encoder.")
-
-
-def _problem(found: Any, encoder: nn.Module, mask: torch.Tensor, per_step: bool) -> str:
-    """Return what is wrong with an encoder's answer; nothing if it is right."""
-    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, torch.Tensor) for part in found)):
-        return f"returns {type(found).__name__}, not two tensors"
-    features, steps = found
-    assert isinstance(encoder, Encoder)
-    if features.ndim != 3 or features.shape[0] != len(mask) or features.shape[2] != encoder.dim:
-        return f"returns features {tuple(features.shape)}, not ({len(mask)}, T', {encoder.dim})"
-    if steps.shape != features.shape[:2] or steps.dtype != torch.bool:
-        return f"returns a mask {tuple(steps.shape)} of {steps.dtype}, not {tuple(features.shape[:2])} of torch.bool"
-    if per_step and steps.shape != mask.shape:
-        return f"turns {mask.shape[1]} steps into {steps.shape[1]}, but every step has a target of its own,"
-    return ""
-
-
-def _own(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
-    """Return the frames within the user's own code."""
-    base = Path(sysconfig.get_paths()["stdlib"])
-    return [
-        frame
-        for frame in frames
-        if "site-packages" not in frame.filename
-        and "mtpkdot" not in Path(frame.filename).parts
-        and base not in Path(frame.filename).parents
-    ]
-
-
-def _place(error: BaseException) -> str:
-    """Return file and line where an error was raised last within the user's own code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = (_own(frames) or frames)[-1]
-    return f"{Path(frame.filename).name}, line {frame.lineno}"
+    name = [job.stage.name, str(job.stage.module)]
+    return json.dumps([name, {**sections, "data": None}, job.fit, linked], sort_keys=True, default=str)
 
 
 def _is_ours(error: BaseException) -> bool:
     """Whether an error comes from a bug of this package, and not from what the config names or says."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = extract_tb(error.__traceback__)
     return isinstance(error, AttributeError | ImportError) and "mtpkdot" in Path(frames[-1].filename).parts

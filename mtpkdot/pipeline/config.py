@@ -17,11 +17,13 @@ from mtpkdot.data import affwild2, biovid, feature_data  # noqa: F401
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.synthetic import planted  # noqa: F401
 from mtpkdot.errors import ConfigError, RunError, nearest
+from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.complaints import keys, objection, one_line, reason, unknown_sections
+from mtpkdot.pipeline.extra import extra_stages, in_order, names_in
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.renamed import moving_loader, with_moved_options
-from mtpkdot.pipeline.stages import KINDS, filled
+from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, add_stage, stage_classes
 from mtpkdot.pipeline.tracking import sweep_run
 from mtpkdot.pipeline.trainer import BatchTrainer
 from mtpkdot.shipped import with_located
@@ -44,37 +46,21 @@ PROTOCOL_DATA = {"clip_splits", "select_on_test", "train_on_all", "drop_last", "
 
 
 @dataclass
-class StageFit:
-    """How long a stage trains and which epoch it keeps.
-
-    Args:
-        max_epochs: passes over the training part.
-        batch_size: samples per batch of this stage; null for the data section's.
-        monitor: logged value that selects the epoch; null for the task's metric (hallucinator: the loss).
-        mode: whether the monitored value should be low or high; null for the metric's own direction.
-        patience: stop after this many epochs without improvement; null for never.
-        gradient_clip_val: largest gradient norm; null for no clipping.
-        accumulate_grad_batches: batches per optimiser step. It does not enlarge the batch that the transport sees.
-    """
-
-    max_epochs: int = 20
-    batch_size: int | None = None
-    monitor: str | None = None
-    mode: Literal["min", "max"] | None = None
-    patience: int | None = None
-    gradient_clip_val: float | None = 1.0
-    accumulate_grad_batches: int = 1
-
-
-@dataclass
 class PipelineOptions:
     """Where runs are kept and what of the pipeline is run.
 
     Args:
         root: folder of all runs; trained stages in `<root>/stages` are shared by them.
         name: folder of this run below root; null for the config's file name and the run's hash.
-        stages: what to train and evaluate, with `backbone` for all of them or `backbone.<modality>` for one; the
-            others are taken from earlier runs.
+        stages: what to train and evaluate: names of stages, with `backbone` for all of them or `backbone.<modality>`
+            for one; `upstream` for all that the students of a study share, `downstream` for the student and what
+            follows from it. The others are taken from earlier runs.
+        extra_stages: stages of your own by name: `{class_path: my_project.MyStage, init_args: {...}, fit: {...},
+            before: student}`. The class is a subclass of `mtpkdot.modules.StageModule`; it is trained before the stage
+            that is named, by default the student, or at the end for null. The stage has a section of its own like the
+            others, of which init_args and fit are the beginning: `--NAME.model.lr 1e-3`, `--NAME.fit.max_epochs 5`. An
+            argument `NAME_ckpt` of a later stage gets its checkpoint, and so does any upstream argument with the value
+            NAME.
         features: precision of the pass in which frozen encoders compute features of media: bfloat16, float32, or
             `auto` for bfloat16 where the processor computes with it. They are kept in `<root>/features` and read by
             every later stage and epoch; `off` computes them in every step instead.
@@ -92,7 +78,8 @@ class PipelineOptions:
 
     root: str = "runs"
     name: str | None = None
-    stages: list[str] = field(default_factory=lambda: list(KINDS))
+    stages: list[str] = field(default_factory=lambda: [UPSTREAM, DOWNSTREAM])
+    extra_stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     features: Precision = "auto"
     checkpoint_every: int | None = None
     compile: bool = False
@@ -110,6 +97,7 @@ class Experiment:
         text: the config as YAML, to be run again.
         source: name of the config file without suffix, or `run`.
         defaulted: modalities without a backbone section, which run on defaults.
+        kinds: the classes of all stages by name, those of the user's own included, in the order of training.
     """
 
     config: dict[str, Any]
@@ -117,6 +105,7 @@ class Experiment:
     text: str
     source: str
     defaulted: list[str] = field(default_factory=list)
+    kinds: dict[str, type[StageModule]] = field(default_factory=lambda: dict(stage_classes()))
 
 
 def parse(verb: str, argv: Sequence[str]) -> Experiment:
@@ -205,23 +194,27 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
         )
     # The backbones' keys are the data's modalities, so the data section is read first.
     first = [argument for argument in argv if not argument.startswith("--print_config")]
-    parser = _parser(verb, None)
+    parser = _parser(verb, None, _unread(first))
     parsed = _run(parser, first)
+    extra = extra_stages(parsed.pipeline.extra_stages)
     data = _instantiate_data(parser, parsed)
     data.check_modalities()
     paths = [Path(str(path)) for path in parsed.get("config") or [] if path]
     files = {str(path): yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths} | dict(contents or {})
     # Of each file, for here the section of a second one takes the place of the first one's.
-    backbones = [parsed.get("backbone"), *(content.get("backbone") for content in files.values() if content)]
+    backbones = [parsed.get(BACKBONE), *(content.get(BACKBONE) for content in files.values() if content)]
     named = {str(key).split(".")[0] for section in filter(None, backbones) for key in section}
     for name in sorted(named - set(data.modality_names)):
         meant = nearest(name, data.modality_names)
         raise ConfigError(
-            f"the backbone section names the modality {name!r}, the data have {', '.join(data.modality_names)}",
+            f"the {BACKBONE} section names the modality {name!r}, the data have {', '.join(data.modality_names)}",
             f"{meant}Correct the name, or add the modality to the data section.",
         )
-    parser = _parser(verb, tuple(data.modality_names))
-    namespace = _run(parser, list(argv))
+    found = in_order(extra)
+    parser = _parser(verb, tuple(data.modality_names), tuple(found.items()))
+    begun = {name: stage.sections(found[name], data.modality_names) for name, stage in extra.items()}
+    # What the extra stages begin with; files and options go over it.
+    namespace = _run(parser, [*([f"--config={yaml.safe_dump(begun)}"] if extra else []), *argv])
     known = keys(parser)
     for path, content in files.items():
         for key in unknown_sections(content, known):
@@ -244,9 +237,8 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
         ) from error
     protocol = config["protocol"]
     config["protocol"] = Protocol(**protocol) if isinstance(protocol, dict) else protocol
-    return Experiment(
-        config, data, text=text, source=source, defaulted=[name for name in data.modality_names if name not in named]
-    )
+    defaulted = [name for name in data.modality_names if name not in named]
+    return Experiment(config, data, text=text, source=source, defaulted=defaulted, kinds=found)
 
 
 def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
@@ -256,15 +248,29 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
         ConfigError: as `parse`.
     """
     trust.grant(argv)
-    parser = _parser(verb, None)
-    data = _instantiate_data(parser, _run(parser, with_moved_options(with_located(argv))))
+    words = with_moved_options(with_located(argv))
+    parser = _parser(verb, None, _unread(words))
+    data = _instantiate_data(parser, _run(parser, words))
     data.check_modalities()
     return data
 
 
+def _unread(argv: Sequence[str]) -> tuple[tuple[str, type[StageModule] | None], ...]:
+    """Return the stages as `_parser` takes them before the config is read: extra ones have a name and no class yet."""
+    return (*stage_classes().items(), *((name, None) for name in names_in(argv)))
+
+
 @cache
-def _parser(verb: str, modalities: tuple[str, ...] | None) -> ArgumentParser:
-    """The parser; without modalities, the backbone section is taken as it comes. Made once: it is slow."""
+def _parser(
+    verb: str, modalities: tuple[str, ...] | None, stages: tuple[tuple[str, type[StageModule] | None], ...]
+) -> ArgumentParser:
+    """Return the parser. Made once: it is slow.
+
+    Args:
+        verb: for the usage line.
+        modalities: names, in the data's order; None takes the section of one stage per modality as it comes.
+        stages: names and classes of all stages; None takes a section as it comes.
+    """
     parser = ArgumentParser(
         prog=f"mtpkdot {verb}",
         description=_HELP,
@@ -273,18 +279,24 @@ def _parser(verb: str, modalities: tuple[str, ...] | None) -> ArgumentParser:
         parser_mode=moving_loader(),
     )
     parser.add_argument("--config", action=ActionConfigFile, help="experiment file, e.g. configs/demo.yaml")
-    for name in ("seed_everything", "protocol", "data", "trainer", *KINDS, "pipeline"):
-        add_section(parser, name, modalities)
+    for name in ("seed_everything", "protocol", "data", "trainer"):
+        add_section(parser, name)
+    for name, module in stages:
+        if module is None or (module.per_modality and modalities is None):
+            parser.add_argument(f"--{name}", type=dict[str, Any], default={})
+        else:
+            for section in module.sections(name, modalities or ()):
+                add_stage(parser, module, section)
+    add_section(parser, "pipeline")
     return parser
 
 
-def add_section(parser: ArgumentParser, name: str, modalities: tuple[str, ...] | None) -> None:
-    """Add the keys of a section of the config to a parser.
+def add_section(parser: ArgumentParser, name: str) -> None:
+    """Add the keys of a section that all stages share to a parser.
 
     Args:
         parser: which gets them.
         name: of the section.
-        modalities: which backbones have; None to take that section as it comes.
     """
     if name == "seed_everything":
         parser.add_argument(
@@ -301,19 +313,8 @@ def add_section(parser: ArgumentParser, name: str, modalities: tuple[str, ...] |
         parser.set_defaults(
             {"trainer.enable_model_summary": False, "trainer.devices": 1, "trainer.deterministic": True}
         )
-    elif name == "pipeline":
-        parser.add_argument("--pipeline", type=PipelineOptions, default=PipelineOptions())
-    elif name == "backbone" and modalities is None:
-        parser.add_argument("--backbone", type=dict[str, Any], default={})
     else:
-        for section in [f"backbone.{modality}" for modality in modalities or []] if name == "backbone" else [name]:
-            parser.add_class_arguments(
-                KINDS[name], f"{section}.model", skip=filled(name), instantiate=False, fail_untyped=False
-            )
-            parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit())
-            parser.set_defaults(
-                {f"{section}.model.{key}": {"class_path": kind.__name__} for key, kind in KINDS[name].built_in.items()}
-            )
+        parser.add_argument("--pipeline", type=PipelineOptions, default=PipelineOptions())
 
 
 def _prefixes(known: Sequence[str]) -> set[str]:

@@ -20,6 +20,7 @@ from mtpkdot.losses.gather import whole_batches
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.features import FeatureCache
+from mtpkdot.pipeline.jobs import nested
 from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.results import Row, prediction_table, score
 from mtpkdot.pipeline.stages import Stage
@@ -53,7 +54,8 @@ class Prediction:
         rows, tables = [], []
         for head, output in self.outputs.items():
             rows += score(data, self.stage.kind, modality=head, split=self.split, index=self.index, output=output)
-            name = f"{self.stage.kind}.{head}" if self.stage.kind == "adapted" else self.stage.name
+            apart = self.stage.module.names_heads or len(self.outputs) > 1
+            name = f"{self.stage.name}.{head}" if apart else self.stage.name
             tables.append(prediction_table(data, name, split=self.split, index=self.index, output=output))
         return rows, tables
 
@@ -61,11 +63,9 @@ class Prediction:
         """The predictions of the first head in the form that the data set's authors ask for."""
         output = next(iter(self.outputs.values()))
         table = data.submission(self.index.numpy(), output)
-        return (
-            prediction_table(data, "student", split=self.split, index=self.index, output=output)
-            if table is None
-            else table
-        )
+        if table is None:
+            return prediction_table(data, self.stage.name, split=self.split, index=self.index, output=output)
+        return table
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,10 @@ class Evaluation:
         Returns:
             One per part; none on all processes but the first, and of a stage without heads.
         """
-        overrides: dict[str, Any] = dict(upstream)
         with without_pretrained():
-            module = stage.module.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **overrides)
+            module = stage.module.load_from_checkpoint(
+                checkpoint, map_location="cpu", weights_only=True, **nested(upstream)
+            )
         found = []
         for split in splits if module.heads else ():
             predicted = self.predict(module, split, f"{stage.name} on {split}")

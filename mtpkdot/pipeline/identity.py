@@ -20,8 +20,8 @@ from lightning.pytorch import Trainer
 
 from mtpkdot.errors import ConfigError
 from mtpkdot.modules.teaching import METHODS, MethodName
-from mtpkdot.pipeline.config import Experiment, PipelineOptions, StageFit
-from mtpkdot.pipeline.stages import Stage
+from mtpkdot.pipeline.config import Experiment, PipelineOptions
+from mtpkdot.pipeline.stages import BACKBONE, Stage, StageFit
 from mtpkdot.pipeline.store import digest, flatten
 from mtpkdot.sources import Sources, is_released, sources
 
@@ -182,19 +182,17 @@ def identify(
         upstream: hash of the stage or file behind every upstream argument.
     """
     config = experiment.config
-    section: dict[str, Any] = config[stage.kind] if stage.modality is None else config[stage.kind][stage.modality]
     trainer = {key: value for key, value in config["trainer"].items() if key not in NEUTRAL}
-    method: MethodName | None = model["method"] if stage.kind == "student" else None
-    # Backbones are trained on raw steps: features and their views do not reach them.
-    raw = stage.kind == "backbone"
+    method: MethodName | None = stage.module.method_of(model)
+    raw = stage.module.reads_raw
     alone = [*_TRAINING, *([] if raw else _ENCODING)]
     found = _sources(experiment, [stage.module, *_classes([model, trainer])], method, alone)
     keys = _Keys()
     keys.section(f"{stage.name}.model", model, parameters(stage.module))
-    keys.section(f"{stage.name}.fit", section["fit"], parameters(StageFit))
+    keys.section(f"{stage.name}.fit", stage.section(config)["fit"], parameters(StageFit))
     if method is not None:
         for name, value in flatten(_of_method(method)).items():
-            keys.enter(f"student.method.{name}", value, 0 if name == "revision" else value)
+            keys.enter(f"{stage.name}.method.{name}", value, 0 if name == "revision" else value)
     _enter_data(keys, experiment, {k: v for k, v in arguments.items() if not (raw and k == "views")})
     options = parameters(PipelineOptions)
     if not raw:
@@ -224,7 +222,7 @@ def data_keys(experiment: Experiment) -> dict[str, Any]:
 def encoder_keys(experiment: Experiment) -> dict[str, Any]:
     """Return what decides the encoder of every modality beside its weights, as plain data."""
     found: dict[str, Any] = {}
-    for name, section in experiment.config["backbone"].items():
+    for name, section in experiment.config[BACKBONE].items():
         keys = _Keys()
         keys.enter("encoder", section["model"]["encoder"], None)
         code = sources(["mtpkdot.models.backbone.Backbone", *_classes(section["model"]["encoder"])])

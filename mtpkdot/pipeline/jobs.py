@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.modules.declaration import is_upstream
 from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.identity import (
     Identity,
@@ -19,7 +20,7 @@ from mtpkdot.pipeline.identity import (
     trains_anew,
 )
 from mtpkdot.pipeline.protocol import Protocol, expand
-from mtpkdot.pipeline.stages import KINDS, Stage, needed, plan
+from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, Stage, needed, plan
 from mtpkdot.pipeline.store import StoredStage, flatten
 from mtpkdot.pipeline.trainer import of_stage
 
@@ -60,21 +61,14 @@ def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[lis
         ConfigError: a name that is no stage.
     """
     config, data = experiment.config, experiment.data
-    stages = plan(data.modality_names, data.prevalent, config)
-    # An upstream checkpoint that the user gives replaces the stage that would make it.
-    stages = [
-        replace(stage, upstream={a: n for a, n in stage.upstream.items() if a not in _given(config, stage)})
-        for stage in stages
-    ]
-    names = [stage.name for stage in stages]
+    stages = plan(data.modality_names, data.prevalent, config, experiment.kinds)
+    choices = list(dict.fromkeys([*experiment.kinds, *(stage.name for stage in stages), UPSTREAM, DOWNSTREAM]))
     for name in config["pipeline"]["stages"]:
-        if name not in KINDS and name not in names:
-            choices = [*KINDS, *(known for known in names if known not in KINDS)]
+        if name not in choices:
             raise ConfigError(
                 f"there is no stage {name!r}", f"{nearest(name, choices)}Choose from {', '.join(choices)}."
             )
-    chosen = set(config["pipeline"]["stages"])
-    wanted = [stage for stage in stages if everything or {stage.name, stage.kind} & chosen]
+    wanted = [stage for stage in stages if everything or stage.is_named(config["pipeline"]["stages"])]
     return wanted, needed(wanted, stages)
 
 
@@ -95,16 +89,19 @@ def make_jobs(experiment: Experiment, stages: list[Stage], kept: Mapping[str, st
 
 def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[str, Job], kept: str | None) -> Job:
     config, data = experiment.config, experiment.data
-    section = section_of(config, stage)
+    section = stage.section(config)
     given = _given(config, stage)
     upstream = {argument: str(jobs[name].stored.checkpoint) for argument, name in stage.upstream.items()} | given
     hashes = {argument: jobs[name].stored.hash for argument, name in stage.upstream.items()}
     hashes |= {argument: digest_file(path, f"{stage.kind}.model.{argument}") for argument, path in given.items()}
-    fusion = protocol.fusion_arguments() if stage.kind in ("teacher", "student") else {}
-    model = {k: v for k, v in section["model"].items() if not is_upstream(k)} | _inherited(config, data, stage) | fusion
+    model = {k: v for k, v in section["model"].items() if not is_upstream(k)}
+    model |= {argument: config[kind]["model"][key] for argument, (kind, key) in stage.module.inherited.items()}
+    encoders = {name: config[BACKBONE][name]["model"]["encoder"] for name in data.modality_names}
+    model |= stage.module.encoder_arguments(encoders, data.prevalent)
+    model |= protocol.model_arguments(stage.module.switches)
     if stage.modality is not None:
         model["modality"] = stage.modality
-    arguments = {**config["data"].get("init_args", {}), **protocol.data_arguments(stage.name)}
+    arguments = {**config["data"].get("init_args", {}), **protocol.data_arguments(stage.module.switches)}
     arguments["seed"] = config["seed_everything"]
     if section["fit"]["batch_size"] is not None:
         arguments["batch_size"] = section["fit"]["batch_size"]
@@ -118,7 +115,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
             **{key: fit[key] for key in shared},
             "logger": of_stage(config["trainer"]["logger"], stage.name),
         },
-        "model": model | _nested(upstream),
+        "model": model | nested(upstream),
         "data": {"class_path": config["data"]["class_path"], "init_args": arguments},
     }
     # A copy: Lightning's parser turns the nested mappings it is given into objects of its own, in place.
@@ -163,48 +160,24 @@ def _found(root: Path, name: str, identity: Identity, policy: Policy, kept: str 
     return StoredStage(root, name, place), told_files(files) if files and policy != "ignore" else ""
 
 
-def section_of(config: dict[str, Any], stage: Stage) -> dict[str, Any]:
-    """The stage's section of the config."""
-    section: dict[str, Any] = config[stage.kind]
-    return section if stage.modality is None else section[stage.modality]
-
-
-def _inherited(config: dict[str, Any], data: Any, stage: Stage) -> dict[str, Any]:
-    """Return the classes that a stage takes over from the sections of earlier ones."""
-    encoders = {name: config["backbone"][name]["model"]["encoder"] for name in data.modality_names}
-    if stage.kind == "teacher":
-        # Those that are null are built by default and left out: a null in a dict of classes cannot be written down.
-        return {"encoders": {name: encoder for name, encoder in encoders.items() if encoder is not None}}
-    if stage.kind == "adapted":
-        return {"fusion": config["teacher"]["model"]["fusion"]}
-    if stage.kind == "student":
-        return {"encoder": encoders[data.prevalent], "tnet": config["hallucinator"]["model"]["tnet"]}
-    return {}
-
-
-def is_upstream(argument: str) -> bool:
-    """Return whether a model's argument names checkpoints of earlier stages."""
-    return argument.endswith(("_ckpt", "_ckpts"))
-
-
 def _given(config: dict[str, Any], stage: Stage) -> dict[str, str]:
-    """Upstream checkpoints that the user gives, by argument."""
-    values = {k: v for k, v in section_of(config, stage)["model"].items() if is_upstream(k) and v}
+    """Return the paths of upstream checkpoints that the user gives in place of a stage, by argument."""
+    values = {k: v for k, v in stage.section(config)["model"].items() if is_upstream(k) and v}
     given = {argument: str(path) for argument, path in flatten(values).items() if path} if values else {}
     for argument in given:
         modality = argument.partition(".")[2]
-        if modality and modality not in config["backbone"]:
+        if modality and modality not in config[BACKBONE]:
             raise ConfigError(
                 f"{stage.kind}.model.{argument} names the modality {modality!r}",
-                f"Choose from {', '.join(config['backbone'])}.",
+                f"Choose from {', '.join(config[BACKBONE])}.",
             )
-    return given
+    return {argument: path for argument, path in given.items() if argument not in stage.upstream}
 
 
-def _nested(upstream: dict[str, str]) -> dict[str, Any]:
-    """`{"ckpts.video": path}` as `{"ckpts": {"video": path}}`."""
-    nested: dict[str, Any] = {}
+def nested(upstream: dict[str, str]) -> dict[str, Any]:
+    """Return `{"ckpts.video": path}` as `{"ckpts": {"video": path}}`."""
+    found: dict[str, Any] = {}
     for argument, path in upstream.items():
         key, _, modality = argument.partition(".")
-        nested[key] = {**nested.get(key, {}), modality: path} if modality else path
-    return nested
+        found[key] = {**found.get(key, {}), modality: path} if modality else path
+    return found

@@ -12,16 +12,17 @@ from mtpkdot.models.tnets import TNet
 from mtpkdot.pipeline.complaints import kinds
 from mtpkdot.pipeline.config import PROTOCOL_DATA, add_section
 from mtpkdot.pipeline.protocol import Protocol
+from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, STUDENT, add_stage, stage_classes
 
 # Base -> where its classes stand in a config, and what of theirs is not set there.
 _PLACES: dict[type, tuple[str, set[str]]] = {
     BaseData: ("data", PROTOCOL_DATA),
-    Encoder: ("backbone.MODALITY.model.encoder", {"steps"}),
-    Rival: ("student.model.rival", {"task", "student_dim", "teacher_dim"}),
-    StructuralLoss: ("student.model.structure", set()),
-    Selection: ("student.model.selection", set()),
-    Fusion: ("student.model.fusion", {"dims", "per_step"}),
-    TNet: ("hallucinator.model.tnet", {"in_dim", "out_dim"}),
+    Encoder: (f"{BACKBONE}.MODALITY.model.encoder", {"steps"}),
+    Rival: (f"{STUDENT}.model.rival", {"task", "student_dim", "teacher_dim"}),
+    StructuralLoss: (f"{STUDENT}.model.structure", set()),
+    Selection: (f"{STUDENT}.model.selection", {"fallback"}),
+    Fusion: (f"{STUDENT}.model.fusion", {"dims", "per_step"}),
+    TNet: (f"{HALLUCINATOR}.model.tnet", {"in_dim", "out_dim"}),
 }
 
 
@@ -31,10 +32,13 @@ def section_help(name: str) -> str:
     if name == "data":
         own = ", ".join(f"`mtpkdot fit --help {kind.__name__}`" for kind in kinds(BaseData) if not _abstract(kind))
         return f"{class_help(BaseData)}\nOf one data set, with the keys of its own: {own}"
-    if name == "protocol":
+    if name in stage_classes():
+        for section in stage_classes()[name].sections(name, ["MODALITY"]):
+            add_stage(parser, stage_classes()[name], section)
+    elif name == "protocol":
         parser.add_class_arguments(Protocol, name, instantiate=False)
     else:
-        add_section(parser, name, ("MODALITY",))
+        add_section(parser, name)
     return str(parser.format_help())
 
 

@@ -1,6 +1,7 @@
 """Trained models, loaded by the folder of a run or the path of a checkpoint."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ from mtpkdot.errors import RunError
 from mtpkdot.modules import StageModule
 from mtpkdot.modules.base import load_stage
 from mtpkdot.pipeline.records import RUN, read_record
-from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.stages import STUDENT, stage_classes
 from mtpkdot.pipeline.store import CHECKPOINT, RECORD, StoredStage, root_of
-from mtpkdot.trust import one_call
+from mtpkdot.trust import check, one_call
 
 
 def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
@@ -40,16 +41,30 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
         raise RunError(f"{path} does not exist", "Name a run's folder, or a checkpoint that mtpkdot has written.")
     record: Any = {}
     if (beside := path.with_name(RECORD)).is_file():
-        record = read_record(beside, {"stage": str, ...: object}, "Name another checkpoint.")
-    kind = record.get("stage", "student").partition(".")[0]
-    if kind not in KINDS:
-        raise RunError(f"{beside} names the stage {kind!r}", f"Choose from {', '.join(KINDS)}.")
+        record = read_record(beside, {"stage": str, "class_path?": str, ...: object}, "Name another checkpoint.")
+    name = record.get("stage", STUDENT).partition(".")[0]
+    if name not in stage_classes() and "class_path" not in record:
+        raise RunError(f"{beside} names the stage {name!r} and no class", f"Choose from {', '.join(stage_classes())}.")
     with one_call(trust):
-        return load_stage(KINDS[kind], path)
+        kind = stage_classes()[name] if name in stage_classes() else _own_kind(record["class_path"], beside)
+        return load_stage(kind, path)
+
+
+def _own_kind(class_path: str, beside: Path) -> type[StageModule]:
+    """Import the class of an additional stage, if it is trusted."""
+    check({"class_path": class_path}, beside)
+    module, _, name = class_path.rpartition(".")
+    try:
+        kind = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RunError(f"{beside} names {class_path}, which cannot be imported ({error})", "Put it back.") from error
+    if not (isinstance(kind, type) and issubclass(kind, StageModule)):
+        raise RunError(f"{beside} names {class_path}, which is no stage", "Name another checkpoint.")
+    return kind
 
 
 def _student_of(run: Path) -> Path:
     record = read_record(run / "run.json", RUN, "Name another run.")
-    if "student" not in record["stages"]:
+    if STUDENT not in record["stages"]:
         raise RunError(f"{run} has no student", "Name a run with one, or the checkpoint of another stage.")
-    return StoredStage(root_of(run), "student", record["stages"]["student"]["hash"]).checkpoint
+    return StoredStage(root_of(run), STUDENT, record["stages"][STUDENT]["hash"]).checkpoint

@@ -20,17 +20,18 @@ def resolve_method(experiment: Experiment) -> str:
     Raises:
         DataError: from reading the data.
     """
-    model = experiment.config["student"]["model"]
-    if model["method"] != AUTO:
+    sections = {name: experiment.config[name] for name in experiment.kinds}
+    open_ = [name for name, kind in experiment.kinds.items() if kind.method_of(sections[name].get("model", {})) == AUTO]
+    if not open_:
         return ""
     data = experiment.data
     recordings, labelled = len(data.positions("train")), len(data.positions("train", labelled_only=True))
     method: MethodName = "mtpkdot_plus" if labelled < recordings else "none"
-    model["method"] = method
     text = yaml.safe_load(experiment.text)
-    text["student"]["model"]["method"] = method
+    for name in open_:
+        sections[name]["model"]["method"] = text[name]["model"]["method"] = method
     experiment.text = yaml.safe_dump(text, sort_keys=False)
     reason = f"{recordings - labelled} of {recordings} training recordings have no label"
     if method == "none":
         reason = f"all {recordings} training recordings have a label, where no teacher was seen to help"
-    return f"student.model.method auto is {method}: {reason}"
+    return f"{', '.join(open_)}.model.method auto is {method}: {reason}"

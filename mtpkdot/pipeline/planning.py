@@ -14,8 +14,9 @@ from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.protocol import Protocol
+from mtpkdot.pipeline.stages import STUDENT, UPSTREAM, is_model_name
 from mtpkdot.pipeline.store import SHARED
-from mtpkdot.pipeline.study import HEADS, MODELS, UPSTREAM, Overrides, Study, option
+from mtpkdot.pipeline.study import BASE, Overrides, Study, option
 from mtpkdot.shipped import located
 
 _METHODS = ("none", "pkdot", "mtpkdot")
@@ -71,9 +72,9 @@ class Plan:
             self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
             tuple(arguments),
             settings=_combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
-            variants={name: {"student.model.method": name} for name in self.methods}
+            variants={name: {f"{STUDENT}.model.method": name} for name in self.methods}
             or file.get("variants")
-            or {name: {"student.model.method": name} for name in _METHODS},
+            or {name: {f"{STUDENT}.model.method": name} for name in _METHODS},
             folds=folds_of(folds, experiment.data),
             seeds=tuple(range(first, first + count)),
             root=experiment.config["pipeline"]["root"],
@@ -88,8 +89,9 @@ class Plan:
         said = {word: word[2:].partition("=")[0] for word in self.overrides if word.startswith("--")}
         own = [("the study", dict.fromkeys(_OF_CELLS)), *(("a fold", fold) for fold in study.folds)]
         _check_collisions(said, [*study.settings.items(), *study.variants.items(), *own])
-        if taken := [name for name in study.variants if name in MODELS or name.startswith(HEADS)]:
-            raise ConfigError(f"a variant is named {taken[0]}, as the tables name another model", "Name it otherwise.")
+        for name in study.variants:
+            if name == BASE or is_model_name(name, experiment.kinds):
+                raise ConfigError(f"a variant is named {name}, as the tables name another model", "Name it otherwise.")
         return founded(study)
 
 

@@ -1,5 +1,6 @@
 """The clean protocol, and the released one with the faults of the papers' code, one switch each."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -34,18 +35,27 @@ class Protocol:
             return "clean"
         return "released" if len(on) == len(fields(self)) else "+".join(on)
 
-    def data_arguments(self, stage: str) -> dict[str, Any]:
-        """Arguments of the DataModule in a stage."""
+    def data_arguments(self, switches: Collection[str] = ()) -> dict[str, Any]:
+        """Return the arguments of the DataModule in a stage.
+
+        Args:
+            switches: those that the stage declares, see `StageDeclaration`.
+        """
         return {
             "clip_splits": self.clip_splits,
             "select_on_test": self.select_on_test,
             "drop_last": self.drop_last,
-            "train_on_all": self.shared_backbone and stage.startswith("backbone."),
+            "train_on_all": self.shared_backbone and "shared_backbone" in switches,
         }
 
-    def fusion_arguments(self) -> dict[str, Any]:
-        """Arguments of the modules that fuse."""
-        return {"batch_attention": self.batch_attention, "frozen_projections": self.frozen_projections}
+    def model_arguments(self, switches: Collection[str]) -> dict[str, Any]:
+        """Return the arguments of a stage's module.
+
+        Args:
+            switches: those that the stage declares, see `StageDeclaration`.
+        """
+        known = {"batch_attention": self.batch_attention, "frozen_projections": self.frozen_projections}
+        return {name: value for name, value in known.items() if name in switches}
 
 
 def expand(protocol: "ProtocolName | Protocol") -> Protocol:

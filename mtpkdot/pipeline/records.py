@@ -10,7 +10,7 @@ from mtpkdot.pipeline.store import read_json
 NUMBER = int | float
 ANY = {...: object}
 # What every run.json has, and what those have that a report can be made of.
-_OF_STAGE = {"hash": str, "chosen?": [str], "sources?": ANY}  # the latter not in those of earlier versions
+_OF_STAGE = {"hash": str, "chosen?": [str], "sources?": ANY, "shared?": bool}  # the first alone in the earliest ones
 RUN: dict[Any, Any] = {"stages": {...: {**_OF_STAGE, "keys": ANY}}, ...: object}
 _PARTS = {"train": int, "validation": int, "test": int, ...: int}
 REPORTED: dict[Any, Any] = {

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from mtpkdot.markdown import escaped
 from mtpkdot.markdown import table as lines_of
 from mtpkdot.metrics.collections import score_rows
 from mtpkdot.pipeline.records import NUMBER, read_record
-from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.stages import BACKBONE, STUDENT, TEACHER
 from mtpkdot.pipeline.store import write_json, write_text
 
 PREDICTIONS = "predictions.parquet"
+_BOUND = "lower bound"
 _COLUMNS = ("id", "subject", "split", "stage", "target", "truth", "prediction")
 
 
@@ -37,7 +38,7 @@ class Row:
     """One number of the results.
 
     Attributes:
-        stage: backbone, teacher, adapted or student.
+        stage: name of the stage, without a modality.
         modality: what the model saw, `+` between several.
         split: validation or test.
         metric: one of `metrics.collections.metric_names`.
@@ -159,10 +160,10 @@ def _gaps(rows: list[Row], prevalent: str) -> list[str]:
     sentences = []
     for split in dict.fromkeys(row.split for row in rows):
         values = _primary(rows, prevalent, split)
-        if {"lower bound", "teacher", "student"} <= set(values):
-            low, high, mid = values["lower bound"], values["teacher"], values["student"]
+        if {_BOUND, TEACHER, STUDENT} <= set(values):
+            low, high, mid = values[_BOUND], values[TEACHER], values[STUDENT]
             sentences.append(
-                f"{split}: lower bound {low:.4f} ({prevalent} alone), teacher {high:.4f} (gap {high - low:+.4f}), "
+                f"{split}: {_BOUND} {low:.4f} ({prevalent} alone), teacher {high:.4f} (gap {high - low:+.4f}), "
                 f"student {mid:.4f} ({mid - low:+.4f})."
             )
     return sentences
@@ -174,7 +175,7 @@ def _primary(rows: Iterable[Row], prevalent: str, split: str) -> dict[str, float
     values: dict[str, float] = {}
     for row in rows:
         if row.split == split and row.metric == rows[0].metric:
-            values["lower bound" if (row.stage, row.modality) == ("backbone", prevalent) else row.stage] = row.value
+            values[_BOUND if (row.stage, row.modality) == (BACKBONE, prevalent) else row.stage] = row.value
     return values
 
 
@@ -189,8 +190,8 @@ def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
     rows, below = list(rows), []
     for split in dict.fromkeys(row.split for row in rows):
         values = _primary(rows, prevalent, split)
-        if values.get("student", math.inf) < values.get("lower bound", -math.inf):
-            below.append(f"{split} ({values['student']:.4f} < {values['lower bound']:.4f})")
+        if values.get(STUDENT, math.inf) < values.get(_BOUND, -math.inf):
+            below.append(f"{split} ({values[STUDENT]:.4f} < {values[_BOUND]:.4f})")
     if not below:
         return []
     others = [
@@ -271,16 +272,26 @@ def check_predictions(table: pd.DataFrame, task: Task, targets: Sequence[str], f
         raise RunError(f"{folder / PREDICTIONS} is not of the run beside it: {what}", step)
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The rows of an earlier evaluation, or none.
+def read_rows(folder: Path, stages: Collection[str] | None = None) -> list[Row]:
+    """Return the rows of an earlier evaluation, or none.
+
+    Args:
+        folder: of the run.
+        stages: names of the run's stages, without modalities; None takes any.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is damaged, or names another stage.
     """
     path = folder / "results.json"
     if not path.is_file():
         return []
-    form = {"stage": set(KINDS), "modality": str, "split": {"validation", "test"}, "metric": str, "target": str}
+    form = {
+        "stage": str if stages is None else {*stages},
+        "modality": str,
+        "split": {"validation", "test"},
+        "metric": str,
+        "target": str,
+    }
     step = "Remove it, and evaluate the run again."
     stored: list[dict[str, Any]] = read_record(path, [{**form, "value": NUMBER, "n": int, "note?": str}], step)
     return [Row(**row) for row in stored]

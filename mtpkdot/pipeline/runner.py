@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -37,10 +38,10 @@ from mtpkdot.pipeline.results import (
     read_rows,
     write_results,
 )
-from mtpkdot.pipeline.stages import KINDS, Stage
+from mtpkdot.pipeline.stages import BACKBONE, STUDENT, Stage
 from mtpkdot.pipeline.store import SHARED, digest, write_json, write_text
 from mtpkdot.pipeline.tracking import Tracking
-from mtpkdot.pipeline.training import train, versions
+from mtpkdot.pipeline.training import StageCLI, train, versions
 
 
 class Run:
@@ -57,12 +58,13 @@ class Run:
     def __init__(self, experiment: Experiment, trains: bool = True) -> None:
         self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
         self.protocol = expand(self.config["protocol"])
-        decided = {**self.protocol.data_arguments(""), "seed": self.config["seed_everything"]}
+        decided = {**self.protocol.data_arguments(), "seed": self.config["seed_everything"]}
         for name, value in decided.items():
             setattr(self.data, name, value)
         self.data.check()
         self.resolved = resolve_method(experiment)
         self.wanted, stages = wanted_stages(experiment)
+        self.parsed: dict[str, StageCLI] = {}  # of stages that have been checked, by name
         self.trains = trains
         self.ranks = Ranks(self.config["trainer"])
         self.config["trainer"] |= self.ranks.started
@@ -108,7 +110,7 @@ class Run:
                 self._write(found)
 
     def _prepare(self) -> None:
-        self._check_modules()
+        self.parsed = self._check_modules()
         for stage in self.wanted:
             if not self.jobs[stage.name].stored.exists():
                 self._check_upstream(stage, {other.name for other in self.wanted})
@@ -119,8 +121,8 @@ class Run:
         if self.resolved:
             print(self.resolved, flush=True)
         for name in self.experiment.defaulted:
-            if any(stage.name == f"backbone.{name}" for stage in self.wanted):
-                print(f"backbone.{name} has no section in the config, and runs on defaults")
+            if any(stage.name == f"{BACKBONE}.{name}" for stage in self.wanted):
+                print(f"{BACKBONE}.{name} has no section in the config, and runs on defaults")
         for sentence in self.data.undefined():
             print(f"{sentence}.", flush=True)
 
@@ -172,10 +174,9 @@ class Run:
             for job in self.jobs.values():
                 wanted = [
                     *(splits if job in jobs else ()),
-                    *(["submission"] * (submits and job.stage.kind == "student")),
+                    *(["submission"] * (submits and job.stage.module.submits)),
                 ]
-                upstream = job.upstream if job.stage.kind == "adapted" else {}
-                found += self.evaluation.stage(job.stage, job.stored.checkpoint, upstream, wanted) if wanted else []
+                found += self.evaluation.stage(job.stage, job.stored.checkpoint, job.upstream, wanted) if wanted else []
         return found
 
     def _check_trained(self, jobs: list[Job]) -> None:
@@ -197,7 +198,8 @@ class Run:
         if not rows:
             print("None of these stages predicts a target.")
             return
-        kept = [row for row in read_rows(self.folder) if (row.stage, row.modality, row.split) not in new]
+        known = {name.partition(".")[0] for name in {**self._before(), **self.jobs}}
+        kept = [row for row in read_rows(self.folder, known) if (row.stage, row.modality, row.split) not in new]
         if (self.folder / PREDICTIONS).is_file():
             made = {(table["stage"].iloc[0], table["split"].iloc[0]) for table in tables}
             for key, table in read_predictions(self.folder).groupby(["stage", "split"], sort=False):
@@ -205,10 +207,11 @@ class Run:
                     tables.append(table)
         else:
             kept = []  # no number without its predictions
-        rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), list(KINDS).index(row.stage)))
+        order = [*self.experiment.kinds, *(row.stage for row in kept)]
+        rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), order.index(row.stage)))
         told = [f"{name} {note}." for name, found in notes.items() for note in found]
         told += [f"{sentence}." for sentence in (*self.data.undefined(), self.resolved) if sentence]
-        told += below_bound(rows, self.data.prevalent, self.config["student"]["model"]["method"])
+        told += below_bound(rows, self.data.prevalent, self.config[STUDENT]["model"]["method"])
         text = markdown(
             rows,
             self.data.prevalent,
@@ -218,23 +221,33 @@ class Run:
             unit=self.data.unit,
         )
         write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
-        self.tracking.results(rows, self.folder)
+        apart = {kind for kind, module in self.experiment.kinds.items() if module.per_modality or module.names_heads}
+        models = Counter(stage for stage, _ in {(row.stage, row.modality) for row in rows})
+        apart |= {stage for stage, count in models.items() if count > 1}
+        self.tracking.results(rows, self.folder, apart)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
         for prediction in predictions:
             if prediction.split == "submission":
-                self._submit(prediction.submitted(self.data))
+                self._submit(prediction)
 
-    def _submit(self, table: pd.DataFrame) -> None:
-        """Write what the data set's authors ask for, as the student predicts it."""
-        write_text(self.folder / "submission.csv", table.to_csv(index=False))
-        print(f"Predictions of {len(table)} rows to submit are in {self.folder / 'submission.csv'}", flush=True)
+    def _submit(self, prediction: Prediction) -> None:
+        """Write what the data set's authors ask for, as the student predicts it, or a student of the user's own."""
+        table, name = prediction.submitted(self.data), prediction.stage.name
+        path = self.folder / ("submission.csv" if name == STUDENT else f"submission-{name}.csv")
+        write_text(path, table.to_csv(index=False))
+        print(f"Predictions of {len(table)} rows to submit are in {path}", flush=True)
         if missing := self.data.unsubmitted:
             print(f"Missing in it, since they cannot be read: {', '.join(missing)}", flush=True)
 
-    def _check_modules(self, checked: set[str] | None = None) -> None:
+    def _check_modules(self, checked: set[str] | None = None) -> dict[str, StageCLI]:
         jobs = [self.jobs[stage.name] for stage in self.wanted]
-        check_modules(
-            jobs, self.data, features=self.features, preemption=self.preemption, tracking=self.tracking, checked=checked
+        return check_modules(
+            jobs,
+            self.data,
+            features=self.features,
+            preemption=self.preemption,
+            tracking=self.tracking,
+            checked=checked,
         )
 
     def _train(self, job: Job, title: str) -> None:
@@ -245,19 +258,23 @@ class Run:
             resumed = ", resumed" if (stored.partial / LAST).is_file() else ""
             with sharing(self.data):
                 trained = train(
-                    job.stage.module,
-                    job.sections,
+                    module=job.stage.module,
+                    config=job.sections,
                     fit=job.fit,
                     folder=stored.partial,
                     title=title,
                     features=self.features,
                     preemption=self.preemption,
                     tracking=self.tracking,
+                    parsed=self.parsed.pop(job.stage.name, None),
                 )
+            class_path = f"{job.stage.module.__module__}.{job.stage.module.__qualname__}"
+            trust.remember({"class_path": class_path})
             self.ranks.decided(
                 lambda: stored.publish(
                     {
                         "stage": job.stage.name,
+                        "class_path": class_path,
                         "hash": stored.hash,
                         "protocol": self.protocol.name,
                         "trained": {key: value for key, value in asdict(trained).items() if key != "notes"},
@@ -315,7 +332,7 @@ class Run:
             self.folder.rename(aside)
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
-        now = {name: job.record for name, job in self.jobs.items()}
+        now = {name: {**job.record, "shared": job.stage.shared} for name, job in self.jobs.items()}
         # A stage called alone may come with other settings of the stages it does not touch.
         stages, kept = (
             wanted_stages(self.experiment, everything=True)[1],
@@ -380,7 +397,7 @@ class Run:
                 f"{self.folder} holds a run on other data: the contents of {file} have changed",
                 "Put the file back, use another --pipeline.name, or put the run aside with --pipeline.resume false.",
             )
-        if change.key.startswith("revision.") or change.key == "student.method.revision":
+        if change.key.startswith("revision.") or change.key.endswith(".method.revision"):
             return OtherRunError(
                 f"{self.folder} holds a run of another version of mtpkdot, which trained otherwise ({change})",
                 "Use another --pipeline.name, or put the run aside with --pipeline.resume false.",

@@ -1,45 +1,97 @@
-"""The stages: which module each trains, what it takes from earlier ones, and which arguments the pipeline fills."""
+"""The stages: their names, in the order of training, and what each takes from earlier ones.
 
-from collections.abc import Mapping
+Whatever else a stage needs it declares itself, see `mtpkdot.modules.declaration`. Only this file and the stages' own
+classes know their names. Importing it does not import torch.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
-from mtpkdot.modules import (
-    AdaptedModule,
-    BackboneModule,
-    HallucinatorModule,
-    StageModule,
-    StudentModule,
-    TeacherModule,
-)
-from mtpkdot.modules.teaching import METHODS
+from mtpkdot.errors import ConfigError, nearest
 
-KINDS: dict[str, type[StageModule]] = {
-    "backbone": BackboneModule,
-    "teacher": TeacherModule,
-    "adapted": AdaptedModule,
-    "hallucinator": HallucinatorModule,
-    "student": StudentModule,
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from mtpkdot.modules import StageModule
+
+# Name and section -> its class, and what the help says of it.
+BUILT_IN = {
+    "backbone": (
+        "mtpkdot.modules.backbone:BackboneModule",
+        "per modality its encoder, trained alone; that of the prevalent one is the lower bound",
+    ),
+    "teacher": ("mtpkdot.modules.teacher:TeacherModule", "the multimodal teacher"),
+    "adapted": (
+        "mtpkdot.modules.adapted:AdaptedModule",
+        "each modality once more, aligned with the multimodal teacher",
+    ),
+    "hallucinator": (
+        "mtpkdot.modules.hallucinator:HallucinatorModule",
+        "predicts the features of the privileged modalities (T-Net)",
+    ),
+    "student": (
+        "mtpkdot.modules.student:StudentModule",
+        "what is handed on: it sees the prevalent modality, and learns from the teachers",
+    ),
 }
+BACKBONE, TEACHER, ADAPTED, HALLUCINATOR, STUDENT = BUILT_IN
+# Groups that `pipeline.stages` may name: what the students of a study share, and what each of them has of its own.
+UPSTREAM, DOWNSTREAM = "upstream", "downstream"
 
-# Arguments that come from the data or the protocol, never from the user's section.
-FILLED = {
-    "task",
-    "targets",
-    "modalities",
-    "prevalent",
-    "rates",
-    "per_step",
-    "modality",
-    "encoders",
-    "batch_attention",
-    "frozen_projections",
-}
+Kinds = Mapping[str, "type[StageModule]"]
 
 
-def filled(kind: str) -> set[str]:
-    """Arguments of a stage's model that the pipeline fills without the user's say."""
-    return FILLED | {"student": {"encoder", "tnet"}, "adapted": {"fusion"}}.get(kind, set())
+@cache
+def stage_classes() -> dict[str, "type[StageModule]"]:
+    """Return the classes of the built-in stages by name, in the order of training."""
+    found: dict[str, type[StageModule]] = {}
+    for name, (path, _) in BUILT_IN.items():
+        module, _, kind = path.partition(":")
+        found[name] = getattr(import_module(module), kind)
+    return found
+
+
+@dataclass
+class StageFit:
+    """How long a stage trains and which epoch it keeps.
+
+    Args:
+        max_epochs: passes over the training part.
+        batch_size: samples per batch of this stage; null for the data section's.
+        monitor: logged value that selects the epoch; null for the task's metric (hallucinator: the loss).
+        mode: whether the monitored value should be low or high; null for the metric's own direction.
+        patience: stop after this many epochs without improvement; null for never.
+        gradient_clip_val: largest gradient norm; null for no clipping.
+        accumulate_grad_batches: batches per optimiser step. It does not enlarge the batch that the transport sees.
+    """
+
+    max_epochs: int = 20
+    batch_size: int | None = None
+    monitor: str | None = None
+    mode: Literal["min", "max"] | None = None
+    patience: int | None = None
+    gradient_clip_val: float | None = 1.0
+    accumulate_grad_batches: int = 1
+
+
+def add_stage(parser: "ArgumentParser", module: "type[StageModule]", section: str) -> None:
+    """Add the keys of a stage's section to a parser: `SECTION.model` and `SECTION.fit`.
+
+    Args:
+        parser: which gets them.
+        module: class of the stage.
+        section: name of the section, with the modality where there is one per modality.
+    """
+    parser.add_class_arguments(
+        module, f"{section}.model", skip=set(module.filled()), instantiate=False, fail_untyped=False
+    )
+    parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit())
+    parser.set_defaults(
+        {f"{section}.model.{key}": {"class_path": kind.__name__} for key, kind in module.built_in.items()}
+    )
 
 
 @dataclass(frozen=True)
@@ -47,53 +99,99 @@ class Stage:
     """One training of the pipeline.
 
     Attributes:
-        name: `backbone.<modality>`, `teacher`, `adapted`, `hallucinator` or `student`.
+        name: that of its section, with the modality where there is one per modality: `backbone.<modality>`, `teacher`.
         kind: the section of the config it belongs to.
+        module: the LightningModule.
         upstream: model argument -> earlier stage whose checkpoint it names; `key.modality` for a dict argument.
+        shared: the students of a study share it: it is declared so, and depends on no stage that is not.
     """
 
     name: str
     kind: str
+    module: "type[StageModule]"
     upstream: dict[str, str]
-
-    @property
-    def module(self) -> type[StageModule]:
-        """The LightningModule."""
-        return KINDS[self.kind]
+    shared: bool = True
 
     @property
     def modality(self) -> str | None:
-        """The modality of a backbone."""
+        """The modality of a stage that there is one of per modality."""
         return self.name.partition(".")[2] or None
 
+    def section(self, config: Mapping[str, Any]) -> Any:
+        """Return the stage's section of a config, with `model` and `fit`."""
+        section = config.get(self.kind, {})
+        return section if self.modality is None else section.get(self.modality, {})
 
-def plan(modalities: list[str], prevalent: str, sections: Mapping[str, Any]) -> list[Stage]:
-    """All stages in the order of training.
+    def is_named(self, names: Sequence[str]) -> bool:
+        """Return whether one of some words names it: its name, its section's, or the group it belongs to."""
+        return bool({self.name, self.kind, UPSTREAM if self.shared else DOWNSTREAM} & {*names})
+
+
+def plan(
+    modalities: Sequence[str], prevalent: str, sections: Mapping[str, Any], found: Kinds | None = None
+) -> list[Stage]:
+    """Return all stages in the order of training.
 
     Args:
         modalities: names, in the data's order.
         prevalent: the student's modality.
-        sections: config sections by kind; the student's method decides which teachers it needs.
+        sections: config sections by kind, for a stage's settings decide which others it needs. An upstream argument
+            that names a checkpoint needs no stage; one that names a stage of the run takes that stage's.
+        found: classes by kind, in the order of training; None for the built-in ones.
 
     Returns:
         Every stage, each after those it depends on.
+
+    Raises:
+        ConfigError: a stage needs one that there is not, or that is trained after it.
     """
-    backbones = {f"backbone_ckpts.{name}": f"backbone.{name}" for name in modalities}
-    student = {"backbone_ckpt": f"backbone.{prevalent}", "hallucinator_ckpt": "hallucinator"}
-    model = sections["student"]["model"]
-    teachers = METHODS[model["method"]].teachers_for(model["weights"])
-    student |= {f"{stage}_ckpt": stage for stage in (teachers.stages if teachers is not None else ())}
-    return [
-        *(Stage(f"backbone.{name}", "backbone", {}) for name in modalities),
-        Stage("teacher", "teacher", backbones),
-        Stage("adapted", "adapted", {"teacher_ckpt": "teacher"}),
-        Stage("hallucinator", "hallucinator", backbones),
-        Stage("student", "student", student),
-    ]
+    found = stage_classes() if found is None else found
+    stages: dict[str, Stage] = {}
+    for kind, module in found.items():
+        for name in module.sections(kind, modalities):
+            alone = Stage(name, kind, module, {})
+            model = alone.section(sections).get("model", {})
+            upstream: dict[str, str] = {}
+            for argument in module.upstream_arguments(model):
+                upstream |= _taken(argument, model.get(argument), kind, alone.modality or prevalent, modalities, found)
+            for argument, earlier in upstream.items():
+                if earlier not in stages:
+                    raise ConfigError(
+                        f"{kind}.model.{argument} needs the stage {earlier}, which is trained after {kind}",
+                        f"Set pipeline.extra_stages.{kind}.before to a stage after {earlier}, or to null for the end.",
+                    )
+            shared = module.shared and all(stages[earlier].shared for earlier in upstream.values())
+            stages[name] = Stage(name, kind, module, upstream, shared)
+    return list(stages.values())
+
+
+def _taken(
+    argument: str, value: Any, kind: str, modality: str, modalities: Sequence[str], found: Kinds
+) -> dict[str, str]:
+    """Return the stages that an upstream argument of a stage takes, by argument."""
+    source, _, ending = argument.rpartition("_")
+    names = {name for k, module in found.items() for name in module.sections(k, modalities)}
+    if ending == "ckpt":
+        if value:
+            return {argument: str(value)} if str(value) in names else {}
+        return {argument: _name(source, argument, kind, modality, found)}
+    given = value or {}
+    named = {f"{argument}.{m}": str(of) for m, of in given.items() if str(of) in names}
+    left = [m for m in modalities if not given.get(m)]
+    return named | {f"{argument}.{m}": _name(source, argument, kind, m, found) for m in left}
+
+
+def _name(source: str, argument: str, kind: str, modality: str, found: Kinds) -> str:
+    if source not in found:
+        raise ConfigError(
+            f"{kind}.model.{argument} needs a stage {source!r}, which there is not",
+            f"{nearest(source, found)}Name a checkpoint, or call the argument after one of {', '.join(found)}.",
+        )
+    return f"{source}.{modality}" if found[source].per_modality else source
 
 
 def needed(wanted: list[Stage], everything: list[Stage]) -> list[Stage]:
-    """The wanted stages and all that they depend on, in order."""
+    """Return the wanted stages and all that they depend on, in order."""
     by_name = {stage.name: stage for stage in everything}
     names: set[str] = set()
     queue = [stage.name for stage in wanted]
@@ -103,3 +201,18 @@ def needed(wanted: list[Stage], everything: list[Stage]) -> list[Stage]:
             names.add(name)
             queue += by_name[name].upstream.values()
     return [stage for stage in everything if stage.name in names]
+
+
+def is_model_name(name: str, found: Kinds | None = None) -> bool:
+    """Return whether the tables of a study give a name to a model that its students share.
+
+    Args:
+        name: the name.
+        found: classes by kind; None for the built-in ones.
+    """
+    kind, dot, _ = name.partition(".")
+    module = (stage_classes() if found is None else found).get(kind)
+    if module is None or not module.shared:
+        return False
+    apart = module.per_modality or module.names_heads
+    return bool(dot) if apart else not dot or kind not in BUILT_IN

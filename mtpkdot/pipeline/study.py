@@ -11,14 +11,13 @@ import pyarrow.parquet as pq
 
 from mtpkdot.errors import RunError
 from mtpkdot.pipeline.records import ANY, read_record
+from mtpkdot.pipeline.stages import DOWNSTREAM, STUDENT, UPSTREAM
 from mtpkdot.pipeline.store import write_json
 
 Overrides = dict[str, Any]
 Resample = Literal["subject", "seed"]
 
-UPSTREAM = "upstream"
-# Names that the tables give to models before any student.
-MODELS, HEADS = ("base", "teacher", "hallucinator"), ("backbone.", "adapted.")
+BASE = "base"  # name that the tables give to the lower bound
 RECORD, CELL, FAILED = "study.json", "cell.json", "failed.txt"
 _CELL = {"arguments?": [str], "basis?": str, ...: object}
 _STUDY = {
@@ -33,7 +32,7 @@ _STUDY = {
     "shared?": ANY,
     "basis?": {...: str},
 }
-_UPSTREAM_STAGES = "[backbone,teacher,adapted,hallucinator]"
+_OF_STUDENT = f"{STUDENT}."
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,10 @@ class Study:
 
     def upstream(self, variant: str) -> str:
         """Name of the upstream stages that a student is trained on."""
-        own = {key: value for key, value in self.variants[variant].items() if not key.startswith("student.")}
+        own = {key: value for key, value in self.variants[variant].items() if not key.startswith(_OF_STUDENT)}
         # The first with the same upstream stages gives them its name.
         for name, overrides in self.variants.items():
-            if {key: value for key, value in overrides.items() if not key.startswith("student.")} == own:
+            if {key: value for key, value in overrides.items() if not key.startswith(_OF_STUDENT)} == own:
                 return UPSTREAM if not own else f"{UPSTREAM}-{name}"
         raise AssertionError(variant)
 
@@ -139,13 +138,13 @@ class Study:
         first = variant == upstream
         of_variant = self.variants.get(variant.removeprefix(f"{UPSTREAM}-"), {}) if variant != UPSTREAM else {}
         if first:
-            of_variant = {key: value for key, value in of_variant.items() if not key.startswith("student.")}
+            of_variant = {key: value for key, value in of_variant.items() if not key.startswith(_OF_STUDENT)}
         own = {**self.settings[setting], **of_variant, **self.folds[fold], "seed_everything": seed}
         cell = Cell(setting, variant, fold=fold, seed=seed, arguments=(), upstream=upstream)
         place = {
             "pipeline.root": self.root,
             "pipeline.name": f"{self.name}/{cell.place}",
-            "pipeline.stages": _UPSTREAM_STAGES if first else "[student]",
+            "pipeline.stages": f"[{UPSTREAM if first else DOWNSTREAM}]",
         }
         shared, given = (
             tuple(option(key, value, seed) for key, value in overrides.items())
@@ -203,8 +202,9 @@ class Study:
 
 
 def _lasting(arguments: Sequence[str]) -> list[str]:
-    """Arguments that hold after the folder has moved."""
-    return [argument for argument in arguments if not argument.startswith(("--pipeline.root=", "--pipeline.name="))]
+    """Return the arguments that hold after the folder has moved; which stages are the cell's follows from its name."""
+    passing = ("--pipeline.root=", "--pipeline.name=", "--pipeline.stages=")
+    return [argument for argument in arguments if not argument.startswith(passing)]
 
 
 def option(key: str, value: Any, seed: int) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -92,15 +92,21 @@ class Tracking:
         if self.run is not None and self.settings is not None and self.settings.get("log_model"):
             self.run.log_artifact(str(checkpoint), name=f"{self.run.id}-{name}", type="model")
 
-    def results(self, rows: Iterable[Row], folder: Path) -> None:
-        """The results: each number in the run's summary, the table beside them, the files as an artifact."""
+    def results(self, rows: Iterable[Row], folder: Path, apart: Collection[str] = ()) -> None:
+        """Log the results: each number in the run's summary, the table beside them, the files as an artifact.
+
+        Args:
+            rows: of the results.
+            folder: of the run.
+            apart: stages of several models, which are told apart by what they see.
+        """
         if self.run is None:
             return
         import wandb
 
         rows = list(rows)
         for row in rows:
-            model = f"{row.stage}.{row.modality}" if row.stage in ("backbone", "adapted") else row.stage
+            model = f"{row.stage}.{row.modality}" if row.stage in apart else row.stage
             # Regression tells every target, and their mean last.
             self.run.summary[f"{row.split}/{model}/{row.metric}/{row.target}"] = row.value
             self.run.summary[f"{row.split}/{model}/{row.metric}"] = row.value

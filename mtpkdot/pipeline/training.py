@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,8 @@ from mtpkdot.errors import RunError
 from mtpkdot.files import remove_torn
 from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
-from mtpkdot.modules import BackboneModule, StageModule
+from mtpkdot.modules import StageModule
+from mtpkdot.modules.declaration import LINKED
 from mtpkdot.pipeline.callbacks import (
     Announcement,
     Best,
@@ -40,14 +41,15 @@ from mtpkdot.pipeline.store import CHECKPOINT
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.trainer import BatchTrainer
 
-LINKED = ("task", "targets", "modalities", "prevalent", "rates", "per_step")
-
 
 class StageCLI(LightningCLI):
     """Stock command line of one stage: `data`, `model`, `trainer`, `seed_everything`.
 
     What belongs to this one training (its folder, callbacks and logger) is handed to the Trainer and not to the
     config, which must not name a folder that will be renamed.
+
+    The config is parsed once: what has been built from it to be checked is let go (`release`) and built again to be
+    trained (`rebuild`), from the same seed, so that no more than one stage lies in memory.
 
     Args:
         module: class of the stage.
@@ -71,12 +73,10 @@ class StageCLI(LightningCLI):
         preemption: Preemption,
         tracking: Tracking,
     ) -> None:
-        self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
-        self.preemption, self.tracking, self.name = preemption, tracking, folder.parent.name
-        self.stopwatch = Stopwatch()
-        # Later stages take their encoders' weights from the backbones.
-        weights = nullcontext() if issubclass(module, BackboneModule) else without_pretrained()
-        with weights, warnings.catch_warnings():
+        self.fit_options, self.features, self.preemption, self.tracking = fit, features, preemption, tracking
+        self.stage = module
+        self._place(folder, title)
+        with _weights_of(module), warnings.catch_warnings():
             # The process has a command line of its own, which this config was made from.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().__init__(
@@ -90,6 +90,27 @@ class StageCLI(LightningCLI):
                 args=config,
                 run=False,
             )
+
+    def _place(self, folder: Path, title: str) -> None:
+        self.folder, self.title, self.name = folder, title, folder.parent.name
+        self.stopwatch = Stopwatch()
+
+    def release(self) -> None:
+        """Let go of everything but the parsed config; `rebuild` makes it anew."""
+        for name in ("config_init", "datamodule", "model", "trainer", "best", "chosen"):
+            delattr(self, name)
+
+    def rebuild(self, folder: Path, title: str) -> None:
+        """Build data, model and Trainer as the constructor does, from the same seed.
+
+        Args:
+            folder: where the stage trains, below a folder named after it.
+            title: of the progress bar.
+        """
+        self._place(folder, title)
+        with _weights_of(self.stage):
+            self._set_seed()
+            self.instantiate_classes()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What the data know, the model is told."""
@@ -141,6 +162,11 @@ class StageCLI(LightningCLI):
         return trainer
 
 
+def _weights_of(module: type[StageModule]) -> AbstractContextManager[None]:
+    """Leave pretrained weights out where a stage's encoders get those of the backbones."""
+    return without_pretrained() if module.takes else nullcontext()
+
+
 @dataclass(frozen=True)
 class Trained:
     """What is worth recording of a training.
@@ -169,6 +195,7 @@ def train(
     features: FeatureCache,
     preemption: Preemption,
     tracking: Tracking,
+    parsed: StageCLI | None = None,
 ) -> Trained:
     """Train a stage in its folder, or go on where a killed process left it.
 
@@ -181,6 +208,7 @@ def train(
         features: where features of frozen encoders are kept.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
+        parsed: from the same arguments, and released; None parses them.
 
     Returns:
         The record. The folder then holds the weights of the best epoch and nothing of the way there.
@@ -190,9 +218,20 @@ def train(
         SystemExit: a signal has stopped it; the folder holds what it takes to go on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cli = StageCLI(
-        module, config, fit=fit, folder=folder, title=title, features=features, preemption=preemption, tracking=tracking
-    )
+    if parsed is None:
+        cli = StageCLI(
+            module=module,
+            config=config,
+            fit=fit,
+            folder=folder,
+            title=title,
+            features=features,
+            preemption=preemption,
+            tracking=tracking,
+        )
+    else:
+        cli = parsed
+        cli.rebuild(folder, title)
     first = cli.trainer.is_global_zero
     if first:
         remove_torn(folder)

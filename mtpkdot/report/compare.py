@@ -9,7 +9,8 @@ import numpy as np
 from mtpkdot.data.batch import StrArray
 from mtpkdot.metrics.definitions import METRICS
 from mtpkdot.pipeline.evaluation import Split
-from mtpkdot.pipeline.study import Resample
+from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, TEACHER
+from mtpkdot.pipeline.study import BASE, Resample
 from mtpkdot.report.gather import Gathered, Model
 from mtpkdot.report.statistics import (
     ROUNDING,
@@ -24,7 +25,6 @@ from mtpkdot.report.statistics import (
 )
 from mtpkdot.report.tallies import Array, Tally, metrics
 
-BASE, TEACHER = "base", "teacher"
 REPLICATES = 2000
 Metric = tuple[str, str]
 Cells = tuple[tuple[int, int], ...]  # (fold, seed)
@@ -302,10 +302,10 @@ class Comparison:
 
     def _base_of(self, student: str) -> str:
         # The hallucinator is trained on the backbones: whoever shares it shares these too.
-        return BASE + self.gathered.upstream[self.setting, student].get("hallucinator", "").removeprefix("hallucinator")
+        return BASE + self.gathered.upstream[self.setting, student].get(HALLUCINATOR, "").removeprefix(HALLUCINATOR)
 
     def _backbone(self, student: str) -> str:
-        return self.gathered.upstream[self.setting, student].get(f"backbone.{self.gathered.prevalent}", "")
+        return self.gathered.upstream[self.setting, student].get(f"{BACKBONE}.{self.gathered.prevalent}", "")
 
     def _add_base(self, student: str) -> None:
         """Add the lower bound of the upstream models of a student without teachers to the methods."""

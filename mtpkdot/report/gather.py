@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +17,10 @@ from mtpkdot.losses.task import Task
 from mtpkdot.pipeline.evaluation import SPLITS
 from mtpkdot.pipeline.records import REPORTED, read_record
 from mtpkdot.pipeline.results import check_predictions, read_predictions
-from mtpkdot.pipeline.study import FAILED, UPSTREAM, Study
+from mtpkdot.pipeline.stages import STUDENT, UPSTREAM
+from mtpkdot.pipeline.study import FAILED, Study
 from mtpkdot.report.tallies import Array, Tally, centre_of, tally
 
-STUDENT = "student"
 Key = tuple[str, str, int, int]  # setting, method, fold, seed
 
 
@@ -173,10 +173,10 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
         suffix = f"@{entry.group}" if entry.group else ""
         of_entry = groups.setdefault((entry.setting, entry.group), {})
         shared = of_cells.setdefault((entry.setting, entry.group, entry.fold, entry.seed), {})
-        shared |= {stage: job["hash"] for stage, job in record["stages"].items() if stage != STUDENT}
+        shared |= {stage: job["hash"] for stage, job in record["stages"].items() if is_shared(stage, job)}
         hashes = shared | {stage: job["hash"] for stage, job in record["stages"].items()}
         for stage, job in record["stages"].items():
-            if stage != STUDENT:
+            if is_shared(stage, job):
                 # The same trained model has one name, whichever groups it belongs to.
                 key = (entry.setting, entry.fold, entry.seed, stage, job["hash"])
                 of_entry[stage] = names.setdefault(key, f"{stage}{suffix}")
@@ -185,12 +185,12 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
             sizes.setdefault((entry.setting, split), []).append(samples[split] / samples["train"])
         if entry.variant:
             of_groups[entry.setting, entry.variant] = entry.group
-            if record["stages"].get(STUDENT, {"keys": {}})["keys"].get("student.model.method") == "none":
+            if record["stages"].get(STUDENT, {"keys": {}})["keys"].get(f"{STUDENT}.model.method") == "none":
                 found.alone.add((entry.setting, entry.variant))
         predicted = read_predictions(entry.folder)
         check_predictions(predicted, found.task, found.targets, entry.folder)
         for stage, table in predicted.groupby("stage", sort=False):
-            method = entry.variant if stage == STUDENT else _name(str(stage), of_entry)
+            method = entry.variant if stage == STUDENT else _name(str(stage), of_entry, entry.variant)
             at = (entry.setting, method, entry.fold, entry.seed)
             if at in found.tallies:
                 continue
@@ -214,9 +214,24 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
     return found
 
 
-def _name(stage: str, names: dict[str, str]) -> str:
-    """Name of a model: that of its stage, with the head in between (`adapted.<modality>`)."""
+def is_shared(stage: str, job: Mapping[str, Any]) -> bool:
+    """Return whether the students of a study share a stage, as a run's record says; earlier versions did not say it.
+
+    Args:
+        stage: its name.
+        job: what run.json has of it.
+    """
+    return bool(job.get("shared", stage != STUDENT))
+
+
+def _name(stage: str, names: dict[str, str], variant: str) -> str:
+    """Return the name of a model: that of its stage, with the head in between (`adapted.<modality>`).
+
+    One that is not shared has the name of its student before it.
+    """
     kind = stage if stage in names else stage.partition(".")[0]
+    if kind not in names:
+        return f"{variant}.{stage}" if variant else stage
     return stage + names[kind].removeprefix(kind)
 
 

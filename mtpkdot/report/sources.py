@@ -9,9 +9,10 @@ from typing import Any
 
 from mtpkdot.errors import RunError
 from mtpkdot.pipeline.records import REPORTED, RUN, read_record
+from mtpkdot.pipeline.stages import STUDENT, is_model_name
 from mtpkdot.pipeline.store import root_of
-from mtpkdot.pipeline.study import HEADS, MODELS, RECORD, Resample, Study
-from mtpkdot.report.gather import STUDENT, Entry, of_study
+from mtpkdot.pipeline.study import BASE, RECORD, Resample, Study
+from mtpkdot.report.gather import Entry, is_shared, of_study
 
 _AGAIN = "Remove that folder, and run it again."
 
@@ -66,13 +67,14 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
     groups: dict[str, str] = {}
     taken: dict[tuple[str, str, int, int], int] = {}
     entries: list[Entry] = []
+    models = {stage for _, record in runs for stage, job in record["stages"].items() if is_shared(stage, job)}
     for folder, record in runs:
         keys = _keys(record)
         student = record["stages"].get(STUDENT, {}).get("keys", {})
-        model = {key: value for key, value in student.items() if key.startswith("student.")}
-        method = str(model.get("student.model.method", ""))
+        model = {key: value for key, value in student.items() if key.startswith(f"{STUDENT}.")}
+        method = str(model.get(f"{STUDENT}.model.method", ""))
         if model:
-            used = {*names.values(), *(entry.variant for entry in entries)}
+            used = {*names.values(), *(entry.variant for entry in entries), *models}
             free = method if method not in used else _unlike(folder.name, used)
             method = names.setdefault(json.dumps(model, sort_keys=True, default=str), free)
         labelled = keys.get("data.init_args.labelled_subjects", "all")
@@ -81,7 +83,7 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
         place = (setting, method, fold, seed)
         taken[place] = taken.get(place, 0) + 1
         if taken[place] > 1:
-            method = _unlike(folder.name, {*names.values(), *(entry.variant for entry in entries)})
+            method = _unlike(folder.name, {*names.values(), *(entry.variant for entry in entries), *models})
         own = json.dumps(_upstream(record), sort_keys=True, default=str)
         if own not in groups:
             groups[own] = _unlike(folder.name, groups.values()) if groups else ""
@@ -104,7 +106,7 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
 
 def _unlike(name: str, taken: Collection[str]) -> str:
     """A name that no other model has: this one, or with a mark or a number."""
-    if name in MODELS or name.startswith(HEADS):
+    if name == BASE or is_model_name(name):
         name = f"run-{name}"
     return next(free for free in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))) if free not in taken)
 
@@ -116,7 +118,7 @@ def _upstream(record: dict[str, Any]) -> dict[str, Any]:
     return {
         stage: {key: v for key, v in job["keys"].items() if not key.endswith(free) and v not in own}
         for stage, job in record["stages"].items()
-        if stage != STUDENT
+        if is_shared(stage, job)
     }
 
 
@@ -143,7 +145,7 @@ def labelled_of(record: dict[str, Any]) -> tuple[str, str]:
         for key, value in job["keys"].items():
             if key.endswith("labelled_subjects"):
                 labelled = str(value)
-            elif stage != STUDENT and not key.startswith(("upstream", "seed_everything")):
+            elif is_shared(stage, job) and not key.startswith(("upstream", "seed_everything")):
                 rest[key] = value
     passing = ("split.fold", "init_args.seed", "batch_size")
     return labelled, json.dumps({k: v for k, v in rest.items() if not k.endswith(passing)}, sort_keys=True, default=str)

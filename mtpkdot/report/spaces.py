@@ -19,12 +19,12 @@ from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import AdaptedModule, StageModule, StudentModule
 from mtpkdot.pipeline.config import parse_run
 from mtpkdot.pipeline.runner import Run
+from mtpkdot.pipeline.stages import ADAPTED, DOWNSTREAM, STUDENT, UPSTREAM
 from mtpkdot.pipeline.store import StoredStage
-from mtpkdot.report.gather import STUDENT, Entry, Model
+from mtpkdot.report.gather import Entry, Model
 from mtpkdot.report.tallies import Array
 
 ROWS = 240  # samples that are shown: enough to see a structure, few enough to draw
-_UPSTREAM = "backbone,teacher,adapted,hallucinator,student"
 Loaded = TypeVar("Loaded", bound=StageModule)
 
 
@@ -67,7 +67,7 @@ def spaces(students: Mapping[str, Model], first: str) -> Spaces:
         UserError: data or checkpoints are no longer at hand, or have changed.
     """
     run = _run(students[first].entry, students[first].record)
-    adapted = _load(AdaptedModule, students[first], "adapted", run.jobs["adapted"].upstream)
+    adapted = _load(AdaptedModule, students[first], ADAPTED, run.jobs[ADAPTED].upstream)
     adapted.setup("predict")
     chosen = _positions(run.data)
     batch = _batch(run, adapted, chosen)
@@ -136,7 +136,8 @@ def tsne(features: Array, seed: int = 0) -> Array:
 
 def _run(entry: Entry, record: dict[str, Any]) -> Run:
     """The run of an entry, its data read; all of its stages are those that it was trained with."""
-    place = [f"--pipeline.root={entry.root}", f"--pipeline.name={entry.place}", f"--pipeline.stages=[{_UPSTREAM}]"]
+    stages = f"--pipeline.stages=[{UPSTREAM},{DOWNSTREAM}]"
+    place = [f"--pipeline.root={entry.root}", f"--pipeline.name={entry.place}", stages]
     if not (entry.folder / "config.yaml").is_file():
         raise RunError(f"{entry.folder / 'config.yaml'} is gone", "Train the run again.")
     run = Run(parse_run("report", entry.folder, [], place))

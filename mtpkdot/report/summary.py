@@ -10,8 +10,8 @@ import pandas as pd
 from mtpkdot.markdown import escaped, table
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.store import write_text
-from mtpkdot.pipeline.study import Resample, Study
-from mtpkdot.report.compare import BASE, Comparison, Difference, Value
+from mtpkdot.pipeline.study import BASE, Resample, Study
+from mtpkdot.report.compare import Comparison, Difference, Value
 from mtpkdot.report.gather import gather, of_study, reason_of
 from mtpkdot.report.tallies import constant_targets
 

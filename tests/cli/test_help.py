@@ -6,7 +6,7 @@ import pytest
 
 from mtpkdot.cli.help import SECTIONS
 from mtpkdot.cli.main import main
-from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.stages import stage_classes
 
 
 def shown(capsys, *argv: str) -> set[str]:
@@ -19,7 +19,7 @@ def test_the_sections_are_those_of_the_printed_config(tiny_config, capsys):
     assert main(["fit", "--config", str(tiny_config), "--print_config"]) == 0
     printed = re.findall(r"^(\w+):", capsys.readouterr().out, re.MULTILINE)
     assert set(printed) == set(SECTIONS)
-    assert set(KINDS) < set(SECTIONS)
+    assert set(stage_classes()) < set(SECTIONS)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -1,0 +1,1 @@
+"""Additions of every kind from outside, without touching the package."""

@@ -8,7 +8,7 @@ import pytest
 from mtpkdot.data import Batch, PlantedData
 from mtpkdot.data.splits import Split
 from mtpkdot.models.backbone import Backbone
-from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.stages import stage_classes
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def checkpoints(trained_root: Path) -> dict[str, Path]:
 @pytest.fixture
 def load(checkpoints):
     """A stage's module, as trained."""
-    return lambda name: KINDS[name.split(".")[0]].load_from_checkpoint(checkpoints[name])
+    return lambda name: stage_classes()[name.split(".")[0]].load_from_checkpoint(checkpoints[name])
 
 
 @pytest.fixture(scope="session")

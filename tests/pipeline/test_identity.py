@@ -20,7 +20,7 @@ from mtpkdot.pipeline import config as configs
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.identity import MACHINE, changed, parameters, trains_anew
 from mtpkdot.pipeline.jobs import make_jobs, wanted_stages
-from mtpkdot.pipeline.stages import KINDS
+from mtpkdot.pipeline.stages import stage_classes
 from mtpkdot.sources import pieces
 from mtpkdot.syntax import digest_of
 
@@ -290,7 +290,7 @@ ROOMS = ("losses", "metrics", "models", "modules")
 def revisions():
     """Revision and digest of every class and method that stages are made of."""
     roots = [
-        *KINDS.values(),
+        *stage_classes().values(),
         *RIVALS.values(),
         FrameEncoder,
         LogMelEncoder,

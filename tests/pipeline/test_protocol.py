@@ -16,6 +16,6 @@ def test_names_tell_which_faults_are_on():
 
 def test_only_backbones_see_all_parts():
     released = expand("released")
-    assert released.data_arguments("backbone.video")["train_on_all"]
-    assert not released.data_arguments("teacher")["train_on_all"]
-    assert released.data_arguments("teacher")["select_on_test"]
+    assert released.data_arguments({"shared_backbone"})["train_on_all"]
+    assert not released.data_arguments()["train_on_all"]
+    assert released.data_arguments()["select_on_test"]

@@ -1,7 +1,13 @@
+import subprocess
+import sys
+
 import pytest
 
+from mtpkdot.errors import ConfigError
 from mtpkdot.losses.rivals import RIVALS
-from mtpkdot.pipeline.stages import needed, plan
+from mtpkdot.modules import HallucinatorModule, StageModule, StudentModule
+from mtpkdot.modules.declaration import LINKED
+from mtpkdot.pipeline.stages import BUILT_IN, is_model_name, needed, plan, stage_classes
 
 
 def sections(method, weights=None):
@@ -44,3 +50,78 @@ def test_every_stage_comes_after_those_it_needs():
         assert set(stage.upstream.values()) <= {earlier.name for earlier in stages[:position]}
     assert needed([stages[-1]], stages) == stages
     assert [stage.name for stage in needed([stages[1]], stages)] == ["backbone.b"]
+
+
+class PerModality(StageModule):
+    per_modality = True
+
+    def __init__(self, backbone_ckpt=None, hallucinator_ckpt=None, **options):
+        super().__init__(**options)
+
+
+class Following(StageModule):
+    def __init__(self, student_ckpt=None, **options):
+        super().__init__(**options)
+
+
+def with_own(*before_student, **after):
+    found = list(stage_classes().items())
+    return dict([*found[:-1], *before_student, found[-1], *after.items()])
+
+
+def test_the_names_of_the_table_are_those_that_the_classes_declare():
+    assert [module.section for module in stage_classes().values()] == list(BUILT_IN)
+
+
+def test_the_names_are_known_without_torch():
+    told = "import sys, mtpkdot.pipeline.stages; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0
+
+
+def test_every_stage_is_told_by_the_data_and_takes_what_it_declares():
+    for module in stage_classes().values():
+        assert set(LINKED) <= module.filled()
+        assert not set(module.upstream_arguments({"method": "mtpkdot", "weights": None})) & module.filled()
+    assert "encoder" in StudentModule.filled()
+    assert "encoder" not in stage_classes()["backbone"].filled()
+
+
+def test_an_own_stage_per_modality_takes_the_backbone_of_its_own():
+    stages = plan(["a", "b"], "b", sections("none"), with_own(("own", PerModality)))
+    found = {stage.name: stage.upstream for stage in stages if stage.kind == "own"}
+    assert found == {
+        f"own.{name}": {"backbone_ckpt": f"backbone.{name}", "hallucinator_ckpt": "hallucinator"} for name in "ab"
+    }
+    assert [stage.name for stage in stages][-3:] == ["own.a", "own.b", "student"]
+
+
+def test_what_follows_from_a_student_is_not_shared_by_students():
+    stages = {stage.name: stage for stage in plan(["a"], "a", sections("none"), with_own(following=Following))}
+    assert [name for name, stage in stages.items() if not stage.shared] == ["student", "following"]
+    assert stages["following"].is_named(["downstream"])
+    assert stages["teacher"].is_named(["upstream"])
+
+
+def test_an_upstream_argument_takes_a_path_or_the_name_of_a_stage():
+    own = with_own(("second", HallucinatorModule))
+    config = sections("none")
+    config["student"]["model"] |= {"hallucinator_ckpt": "second", "backbone_ckpt": "elsewhere/model.ckpt"}
+    config["second"] = {"model": {"backbone_ckpts": {"a": "elsewhere/model.ckpt", "b": "backbone.a"}}}
+    found = {stage.name: stage.upstream for stage in plan(["a", "b"], "b", config, own)}
+    assert found["student"] == {"hallucinator_ckpt": "second"}
+    assert found["second"] == {"backbone_ckpts.b": "backbone.a"}
+
+
+def test_a_stage_that_needs_a_later_one_or_none_that_there_is_says_so():
+    with pytest.raises(ConfigError, match="needs the stage student, which is trained after early"):
+        plan(["a"], "a", sections("none"), {"early": Following, **stage_classes()})
+    without = {name: module for name, module in stage_classes().items() if name != "teacher"}
+    with pytest.raises(ConfigError, match=r"adapted\.model\.teacher_ckpt needs a stage 'teacher', which there is not"):
+        plan(["a"], "a", sections("none"), without)
+
+
+def test_names_of_shared_models_are_taken():
+    taken = ["teacher", "hallucinator", "backbone.a", "adapted.a"]
+    assert all(map(is_model_name, taken))
+    assert not any(map(is_model_name, ["student", "none", "backbone", "adapted", "teacher.small", "own"]))
+    assert is_model_name("own.a", with_own(("own", PerModality)))

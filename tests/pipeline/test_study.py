@@ -49,7 +49,7 @@ def test_a_cell_is_a_command_line_of_fit():
         "--seed_everything=4",
         "--pipeline.root=runs",
         "--pipeline.name=s/few/wide_sp/fold1-seed4",
-        "--pipeline.stages=[student]",
+        "--pipeline.stages=[downstream]",
     }
     upstream = cells["few/upstream-wide/fold1-seed4"].arguments
     assert "--teacher.model.fusion.dim=32" in upstream

@@ -12,7 +12,7 @@ from mtpkdot.pipeline.trainer import KEYS, check_callbacks, check_trainer, of_st
 
 DEFAULTS = {
     key.removeprefix("trainer."): value
-    for key, value in vars(_parser("fit", None).get_defaults(skip_validation=True).trainer).items()
+    for key, value in vars(_parser("fit", None, ()).get_defaults(skip_validation=True).trainer).items()
 }
 
 

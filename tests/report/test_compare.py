@@ -4,8 +4,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
+from mtpkdot.pipeline.study import BASE
 from mtpkdot.report import compare
-from mtpkdot.report.compare import BASE, Comparison
+from mtpkdot.report.compare import Comparison
 from mtpkdot.report.gather import gather, of_study
 from mtpkdot.report.sections.results import people
 from mtpkdot.report.statistics import Draws

@@ -18,6 +18,7 @@ from mtpkdot.losses.evidence import likelier
 from mtpkdot.losses.propagation import spread_labels
 from mtpkdot.losses.task import Task
 from mtpkdot.models.backbone import Backbone
+from mtpkdot.modules.base import StageModule
 from mtpkdot.modules.teacher import JOINT
 from mtpkdot.modules.teaching.base import Answer, Evidence, Teachers, Upstream, compared
 
@@ -59,11 +60,8 @@ class BackboneTeacher(Teachers):
 
     def own(self, batch: Batch) -> Teacher:
         """Return feature and output of the backbone."""
-        if self.prevalent in batch.encoded:
-            sequence, mask = batch.encoded[self.prevalent]
-        else:
-            sequence, mask = self.backbone.features(batch.inputs[self.prevalent], batch.masks[self.prevalent])
-        return Teacher(*self.backbone.read(sequence, mask), batch.present(self.prevalent))
+        encoded = StageModule.encode(self.backbone, batch, self.prevalent)
+        return Teacher(*self.backbone.read(*encoded), batch.present(self.prevalent))
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
         """Return the backbone's feature, with its own output or that of `table`."""

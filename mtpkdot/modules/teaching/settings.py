@@ -1,8 +1,11 @@
-"""Which settings of a method go together."""
+"""Settings of a method that go together, and with the data."""
 
 from collections.abc import Collection, Mapping
-from typing import get_args
+from typing import Any, get_args
 
+from mtpkdot.data.base import BaseData
+from mtpkdot.errors import ConfigError
+from mtpkdot.losses.structure import StructuralLoss, StructuralTransport
 from mtpkdot.losses.weighting import Term, Weighting
 from mtpkdot.modules.teacher import JOINT
 from mtpkdot.modules.teaching.methods import METHODS, MethodName
@@ -72,3 +75,62 @@ def chosen_teachers(name: MethodName, teachers: Collection[str] | None, modaliti
     if not teachers or set(teachers) - set(known):
         raise ValueError(f"student.model.teachers is {teachers}; choose from {', '.join(known)}")
     return [each for each in known if each in teachers]
+
+
+def check_batches(section: Mapping[str, Any], data: BaseData) -> None:
+    """Stop at batches without a structure, and at a queue that is longer than the data.
+
+    Args:
+        section: the student's section, with `model` and `fit`.
+        data: the data set, read.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    student, method = section["model"], METHODS[section["model"]["method"]]
+    if method.teachers_for(student["weights"]) is None:
+        return
+    batch, rows = _rows(data, section["fit"]["batch_size"] or data.batch_size)
+    if method.terms(student["weights"]).keys() & {"transport", "centroid"} and batch < 2:
+        raise ConfigError(
+            f"student.model.method {student['method']} compares the samples of a batch, but a batch has {batch}",
+            "Raise data.init_args.batch_size or student.fit.batch_size to 2 or more, or choose the method kd or none.",
+        )
+    if student["queue"] >= rows:
+        raise ConfigError(
+            f"student.model.queue is {student['queue']}, but there are {rows} rows for training",
+            f"Set --student.model.queue below {rows}, for beyond them it holds nothing new.",
+        )
+
+
+def check_structure(structure: StructuralLoss, data: BaseData, batch_size: int, key: str) -> None:
+    """Stop at a structural loss that needs more rows than a batch has.
+
+    Args:
+        structure: the loss.
+        data: the data set, read.
+        batch_size: samples per batch.
+        key: of the loss in the config.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    batch, _ = _rows(data, batch_size)
+    if batch >= structure.smallest_batch:
+        return
+    if isinstance(structure, StructuralTransport):
+        raise ConfigError(
+            f"{key}.top_k is {structure.top_k}, but a batch has {batch} rows",
+            f"Set --{key}.top_k to {batch - 1} or less, or raise data.init_args.batch_size.",
+        )
+    raise ConfigError(
+        f"{key} {type(structure).__name__} needs batches of {structure.smallest_batch} rows, and a batch has {batch}",
+        "Raise data.init_args.batch_size.",
+    )
+
+
+def _rows(data: BaseData, batch_size: int) -> tuple[int, int]:
+    """Return the rows of a batch, and those of the training part."""
+    samples = len(data.positions("train"))
+    steps = data.samples.labelled.shape[1] if data.per_step else 1
+    return min(batch_size, samples) * steps, samples * steps

@@ -9,6 +9,7 @@ from torchmetrics import MetricCollection
 from mtpkdot.data.batch import Batch
 from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.backbone import Backbone
+from mtpkdot.modules.base import StageModule
 
 
 class Start:
@@ -36,10 +37,7 @@ class Start:
         for batch in batches:
             if bool(batch.labelled.any()):
                 # Features at hand may be those of a teacher's fine-tuned encoder where raw steps are there too.
-                raw = modality in batch.inputs
-                encoded = (
-                    backbone.features(batch.inputs[modality], batch.masks[modality]) if raw else batch.encoded[modality]
-                )
+                encoded = StageModule.encode(backbone, batch, modality, raw=True)
                 metrics.update(backbone.read(*encoded)[1][batch.labelled], batch.target[batch.labelled])
         self.scores = {f"val/{metric}": value.mean() for metric, value in metrics.compute().items()}
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtpkdot.report.compare import BASE, TEACHER, Comparison, Difference, Value
+from mtpkdot.pipeline.stages import TEACHER
+from mtpkdot.pipeline.study import BASE
+from mtpkdot.report.compare import Comparison, Difference, Value
 from mtpkdot.report.figures import gains
 from mtpkdot.report.page import Block, Figure, Heading, Table, Text
 from mtpkdot.report.sources import labelled_of

@@ -6,6 +6,7 @@ import torch
 
 from mtpkdot.errors import UserError
 from mtpkdot.losses.similarity import cosine_matrix
+from mtpkdot.pipeline.stages import ADAPTED
 from mtpkdot.report.compare import Comparison
 from mtpkdot.report.figures import structures
 from mtpkdot.report.page import Block, Figure, Heading, Text
@@ -20,7 +21,7 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     if not taught:
         return [*title, Text("No student is taught, so there are no spaces to compare.")]
     upstream = comparison.gathered.upstream[comparison.setting, taught[0]]
-    if "adapted" not in upstream:
+    if ADAPTED not in upstream:
         return [*title, Text("The run has no adapted teachers, so there are no spaces to compare.")]
     alike = [s for s in students if comparison.gathered.upstream[comparison.setting, s] == upstream][:4]
     cells = comparison.common(*alike)

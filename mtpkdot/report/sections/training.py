@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from mtpkdot.pipeline.stages import STUDENT
 from mtpkdot.report.compare import Comparison
 from mtpkdot.report.figures import learning
-from mtpkdot.report.gather import STUDENT, stages_of
+from mtpkdot.report.gather import stages_of
 from mtpkdot.report.logs import Training, summary, training
 from mtpkdot.report.page import Block, Figure, Heading, Text
 
