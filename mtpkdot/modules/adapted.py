@@ -42,7 +42,7 @@ class AdaptedModule(StageModule):
 
     section: ClassVar[str] = "adapted"
     names_heads: ClassVar[bool] = True
-    inherited: ClassVar[Mapping[str, tuple[str, str]]] = {"fusion": (TeacherModule.section, "fusion")}
+    inherited: ClassVar[Mapping[str, tuple[str, str]]] = {"fusion": ("teacher_ckpt", "fusion")}
 
     def __init__(
         self,

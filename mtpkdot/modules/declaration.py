@@ -25,7 +25,8 @@ class StageDeclaration:
         per_modality: the stage is trained once per modality, as `section.modality`, and gets the argument `modality`.
         takes: further arguments that the pipeline fills and the user's section does not have; see
             `encoder_arguments`.
-        inherited: arguments that are those of an earlier stage's section: argument -> (section, its argument).
+        inherited: arguments that an earlier stage was trained with: argument -> (upstream argument that names the
+            stage, its argument). Where a checkpoint is given in place of a stage, those of the stage it stands for.
         built_in: arguments that name a class, and the class that stands there unless a config names another.
         switches: the switches of `protocol` that change this stage. `batch_attention` and `frozen_projections` are
             handed to the module as arguments; `shared_backbone` trains on all parts of the data.

@@ -83,7 +83,7 @@ class StudentModule(StageModule):
 
     section: ClassVar[str] = "student"
     takes: ClassVar[frozenset[str]] = frozenset({"encoder"})
-    inherited: ClassVar[Mapping[str, tuple[str, str]]] = {"tnet": (HallucinatorModule.section, "tnet")}
+    inherited: ClassVar[Mapping[str, tuple[str, str]]] = {"tnet": ("hallucinator_ckpt", "tnet")}
     switches: ClassVar[frozenset[str]] = frozenset({"batch_attention", "frozen_projections"})
     shared: ClassVar[bool] = False
     submits: ClassVar[bool] = True

@@ -211,7 +211,7 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
             f"{meant}Correct the name, or add the modality to the data section.",
         )
     found = in_order(extra)
-    parser = _parser(verb, tuple(data.modality_names), tuple(found.items()))
+    parser = _parser(verb, tuple(data.modality_names), tuple(found.items()), _others(parsed))
     begun = {name: stage.sections(found[name], data.modality_names) for name, stage in extra.items()}
     # What the extra stages begin with; files and options go over it.
     namespace = _run(parser, [*([f"--config={yaml.safe_dump(begun)}"] if extra else []), *argv])
@@ -255,6 +255,18 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     return data
 
 
+def _others(parsed: Namespace) -> frozenset[str]:
+    """Return the keys of classes that a parsed config replaces by others than the built-in ones."""
+    found = set()
+    for name, module in stage_classes().items():
+        for key, kind in module.built_in.items():
+            value = parsed.get(f"{name}.model.{key}")
+            path = str(value.get("class_path", "")) if isinstance(value, Namespace) else ""
+            if path.rpartition(".")[2] != kind.__name__ or not path.startswith("mtpkdot."):
+                found.add(f"{name}.model.{key}")
+    return frozenset(found)
+
+
 def _unread(argv: Sequence[str]) -> tuple[tuple[str, type[StageModule] | None], ...]:
     """Return the stages as `_parser` takes them before the config is read: extra ones have a name and no class yet."""
     return (*stage_classes().items(), *((name, None) for name in names_in(argv)))
@@ -262,7 +274,10 @@ def _unread(argv: Sequence[str]) -> tuple[tuple[str, type[StageModule] | None], 
 
 @cache
 def _parser(
-    verb: str, modalities: tuple[str, ...] | None, stages: tuple[tuple[str, type[StageModule] | None], ...]
+    verb: str,
+    modalities: tuple[str, ...] | None,
+    stages: tuple[tuple[str, type[StageModule] | None], ...],
+    others: frozenset[str] = frozenset(),
 ) -> ArgumentParser:
     """Return the parser. Made once: it is slow.
 
@@ -270,6 +285,7 @@ def _parser(
         verb: for the usage line.
         modalities: names, in the data's order; None takes the section of one stage per modality as it comes.
         stages: names and classes of all stages; None takes a section as it comes.
+        others: keys where the config names another class than the built-in one, whose defaults are not to hold for it.
     """
     parser = ArgumentParser(
         prog=f"mtpkdot {verb}",
@@ -286,7 +302,7 @@ def _parser(
             parser.add_argument(f"--{name}", type=dict[str, Any], default={})
         else:
             for section in module.sections(name, modalities or ()):
-                add_stage(parser, module, section)
+                add_stage(parser, module, section, others)
     add_section(parser, "pipeline")
     return parser
 

@@ -95,7 +95,9 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     hashes = {argument: jobs[name].stored.hash for argument, name in stage.upstream.items()}
     hashes |= {argument: digest_file(path, f"{stage.kind}.model.{argument}") for argument, path in given.items()}
     model = {k: v for k, v in section["model"].items() if not is_upstream(k)}
-    model |= {argument: config[kind]["model"][key] for argument, (kind, key) in stage.module.inherited.items()}
+    for argument, (of, key) in stage.module.inherited.items():
+        earlier = stage.upstream.get(of, of.removesuffix("_ckpt"))
+        model[argument] = config[earlier]["model"][key]
     encoders = {name: config[BACKBONE][name]["model"]["encoder"] for name in data.modality_names}
     model |= stage.module.encoder_arguments(encoders, data.prevalent)
     model |= protocol.model_arguments(stage.module.switches)

@@ -4,7 +4,7 @@ Whatever else a stage needs it declares itself, see `mtpkdot.modules.declaration
 classes know their names. Importing it does not import torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -77,21 +77,23 @@ class StageFit:
     accumulate_grad_batches: int = 1
 
 
-def add_stage(parser: "ArgumentParser", module: "type[StageModule]", section: str) -> None:
+def add_stage(
+    parser: "ArgumentParser", module: "type[StageModule]", section: str, others: Collection[str] = ()
+) -> None:
     """Add the keys of a stage's section to a parser: `SECTION.model` and `SECTION.fit`.
 
     Args:
         parser: which gets them.
         module: class of the stage.
         section: name of the section, with the modality where there is one per modality.
+        others: keys of classes without a default.
     """
     parser.add_class_arguments(
         module, f"{section}.model", skip=set(module.filled()), instantiate=False, fail_untyped=False
     )
     parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit())
-    parser.set_defaults(
-        {f"{section}.model.{key}": {"class_path": kind.__name__} for key, kind in module.built_in.items()}
-    )
+    built_in = {f"{section}.model.{key}": {"class_path": kind.__name__} for key, kind in module.built_in.items()}
+    parser.set_defaults({key: value for key, value in built_in.items() if key not in others})
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,14 @@ def plan(
             model = alone.section(sections).get("model", {})
             upstream: dict[str, str] = {}
             for argument in module.upstream_arguments(model):
-                upstream |= _taken(argument, model.get(argument), kind, alone.modality or prevalent, modalities, found)
+                upstream |= _taken(
+                    argument,
+                    model.get(argument),
+                    kind=kind,
+                    modality=alone.modality or prevalent,
+                    modalities=modalities,
+                    found=found,
+                )
             for argument, earlier in upstream.items():
                 if earlier not in stages:
                     raise ConfigError(
@@ -161,7 +170,7 @@ def plan(
                         f"Set pipeline.extra_stages.{kind}.before to a stage after {earlier}, or to null for the end.",
                     )
             shared = module.shared and all(stages[earlier].shared for earlier in upstream.values())
-            stages[name] = Stage(name, kind, module, upstream, shared)
+            stages[name] = Stage(name, kind, module, upstream=upstream, shared=shared)
     return list(stages.values())
 
 
@@ -174,11 +183,11 @@ def _taken(
     if ending == "ckpt":
         if value:
             return {argument: str(value)} if str(value) in names else {}
-        return {argument: _name(source, argument, kind, modality, found)}
+        return {argument: _name(source, argument, kind=kind, modality=modality, found=found)}
     given = value or {}
     named = {f"{argument}.{m}": str(of) for m, of in given.items() if str(of) in names}
     left = [m for m in modalities if not given.get(m)]
-    return named | {f"{argument}.{m}": _name(source, argument, kind, m, found) for m in left}
+    return named | {f"{argument}.{m}": _name(source, argument, kind=kind, modality=m, found=found) for m in left}
 
 
 def _name(source: str, argument: str, kind: str, modality: str, found: Kinds) -> str:

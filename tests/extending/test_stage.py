@@ -12,6 +12,7 @@ from mtpkdot.cli.main import main
 from mtpkdot.pipeline.store import StoredStage
 from tests.conftest import TINY
 from tests.extending.own_stage import Mixture
+from tests.plugs import hourglass
 
 OWN = "tests.extending.own_stage"
 MIXTURE = {"class_path": f"{OWN}.Mixture", "init_args": {"temperature": 2.0}, "fit": {"max_epochs": 2}}
@@ -93,7 +94,7 @@ def test_an_own_stage_loads_by_its_folder(root):
 
 def test_the_student_starts_from_an_own_stage_that_its_section_names(root, config):
     """A second hallucinator in the place of the first."""
-    extra = {"hallucinator2": {"class_path": "mtpkdot.modules.HallucinatorModule", "init_args": {"hidden": [8]}}}
+    extra = {"hallucinator2": {"class_path": "mtpkdot.modules.HallucinatorModule", "init_args": hourglass(hidden=[8])}}
     call = ["fit", "--config", str(config), "--pipeline.root", str(root), "--pipeline.name", "second"]
     call += [f"--pipeline.extra_stages={json.dumps(extra)}", "--hallucinator2.fit.max_epochs=1"]
     assert main([*call, "--student.model.hallucinator_ckpt=hallucinator2"]) == 0
