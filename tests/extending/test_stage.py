@@ -101,7 +101,7 @@ def test_the_student_starts_from_an_own_stage_that_its_section_names(root, confi
     keys = record(root, "second")["student"]["keys"]
     assert keys["upstream.hallucinator_ckpt"] == record(root, "second")["hallucinator2"]["hash"]
     weights = torch.load(stored(root, "student", "second").checkpoint, weights_only=True)["state_dict"]
-    assert weights["tnets.0.layers.0.weight"].shape[0] == 8
+    assert weights["model.tnets.0.layers.0.weight"].shape[0] == 8
 
 
 def test_a_study_and_its_report_have_own_stages(config, tmp_path):
