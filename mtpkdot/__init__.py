@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mtpkdot.pipeline.loading import load
 
 # Imported on demand: torch takes seconds.
-_HOMES = {
+HOMES = {
     "AffWild2": "data",
     "BaseData": "data",
     "BioVid": "data",
@@ -58,9 +58,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

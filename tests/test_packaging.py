@@ -58,7 +58,7 @@ def test_the_unpacked_wheel_runs_its_own_config_elsewhere(wheel, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "class_path: mtpkdot.data.PlantedData" in done.stdout
+    assert "class_path: mtpkdot.PlantedData" in done.stdout
     assert done.stderr.endswith(f"ships: {tmp_path}/site/mtpkdot/configs/planted.yaml\n")
 
 

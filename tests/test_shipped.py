@@ -27,7 +27,7 @@ def test_a_shipped_config_is_found_by_its_name():
 def test_a_config_that_is_not_in_this_folder_is_the_shipped_one(words, elsewhere, capsys):
     assert main(["fit", *words, "--print_config"]) == 0
     printed = capsys.readouterr()
-    assert yaml.safe_load(printed.out)["data"]["class_path"] == "mtpkdot.data.PlantedData"
+    assert yaml.safe_load(printed.out)["data"]["class_path"] == "mtpkdot.PlantedData"
     path = shipped.config("planted.yaml")
     assert printed.err == f"configs/planted.yaml is not in this folder; taking the one that mtpkdot ships: {path}\n"
     assert main(["data", "check", *words]) == 0

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from lightning.pytorch import Trainer
 
+from mtpkdot import HOMES
 from mtpkdot.errors import ConfigError
 from mtpkdot.modules.teaching import METHODS, MethodName
 from mtpkdot.pipeline.config import Experiment, PipelineOptions
@@ -311,7 +312,7 @@ class _Keys:
         """Enter a value; a nested one by its parts."""
         default = asdict(default) if is_dataclass(default) and not isinstance(default, type) else default
         if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
-            self._leaf(f"{key}.class_path", value["class_path"], MISSING)
+            self._leaf(f"{key}.class_path", _known_as(value["class_path"]), MISSING)
             for name, item in value.items():
                 if name == "init_args":
                     self.section(f"{key}.{name}", item, parameters(_imported(value["class_path"])))
@@ -341,7 +342,7 @@ class _Keys:
 
 def _enter_data(keys: _Keys, experiment: Experiment, arguments: Mapping[str, Any]) -> None:
     data, class_path = experiment.data, experiment.config["data"]["class_path"]
-    keys.enter("data.class_path", class_path)
+    keys.enter("data.class_path", _known_as(class_path))
     keys.enter("data.modalities", data.modality_names)
     hashed = {key: value for key, value in arguments.items() if key not in data.unhashed}
     keys.section("data.init_args", hashed, parameters(type(data)))
@@ -376,6 +377,13 @@ def _weight_files(section: Any) -> dict[str, str]:
             found[value] = digest_file(value, key)
         found |= _weight_files(value)
     return found
+
+
+def _known_as(class_path: str) -> str:
+    """Return the path that decides: a class is the same whether it is named by its package or by `mtpkdot` itself."""
+    package, _, name = class_path.rpartition(".")
+    home = HOMES.get(name) if package == "mtpkdot" else None
+    return f"{package}.{home}.{name}" if home else class_path
 
 
 def _imported(path: str) -> Any:

@@ -176,6 +176,17 @@ def test_what_is_the_machines_can_be_left_out():
     assert changed(old, new, machine=False) is None
 
 
+def test_a_class_is_the_same_by_the_name_of_its_package_and_by_that_of_mtpkdot(tiny_config):
+    records = []
+    for path in ("mtpkdot.PlantedData", "mtpkdot.data.PlantedData", "PlantedData"):
+        experiment = parse("fit", ["--config", str(tiny_config), f"--data.class_path={path}"])
+        experiment.config["data"]["class_path"] = path if "." in path else experiment.config["data"]["class_path"]
+        jobs = make_jobs(experiment, wanted_stages(experiment)[1])
+        records.append({name: job.stored.hash for name, job in jobs.items()})
+        assert jobs["teacher"].identity.record["keys"]["data.class_path"] == "mtpkdot.data.PlantedData"
+    assert records[0] == records[1] == records[2]
+
+
 def test_arguments_of_base_classes_and_fields_are_known_with_their_defaults():
     assert parameters(HallucinatorModule)["discrepancy"][1] == "mse"
     assert parameters(HallucinatorModule)["lr"][1] == 1e-3
