@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mtpkdot.cli.arguments import Parser, next_step
-from mtpkdot.data.importers import IMPORTERS
+from mtpkdot.data.tables.importers import IMPORTERS
 from mtpkdot.errors import ConfigError
 
 
@@ -38,7 +38,7 @@ def _import(name: str, source: Path | None, out: Path, extra: dict[str, int]) ->
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         made = Path(folder) / "made"
         made.mkdir()
-        lines: list[str] = import_module(f"mtpkdot.data.importers.{name}").convert(source, made, **extra)
+        lines: list[str] = import_module(f"mtpkdot.data.tables.importers.{name}").convert(source, made, **extra)
         made.replace(out)
     print("\n".join([f"{out} is ready.", *lines]))
     if out == Path("data", name):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mtpkdot.cli.arguments import Parser, next_step, part_of
 from mtpkdot.data.base import BaseData
-from mtpkdot.data.media import MediaData
+from mtpkdot.data.media.base import MediaData
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.config import parse_data
 
@@ -32,7 +32,7 @@ def check(argv: Sequence[str]) -> int | None:
         options = "--quick looks at names, counts and text files only; --all lists every problem."
         print(_HELP.format(verb="check", text=text, options=options))
         return None
-    from mtpkdot.data.check import check as inspect
+    from mtpkdot.data.media.check import check as inspect
 
     flags = {"--quick", "--all"} & set(argv)
     data = _named("check", [argument for argument in argv if argument not in flags])

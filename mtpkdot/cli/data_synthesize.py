@@ -51,11 +51,11 @@ def synthesize(argv: Sequence[str]) -> None:
             bar.update(done - bar.n)
 
         if name == "biovid":
-            from mtpkdot.data.synthetic.biovid import synthesize as make_biovid
+            from mtpkdot.data.biovid.twin import synthesize as make_biovid
 
             lines = make_biovid(**options, progress=progress)
         else:
-            from mtpkdot.data.synthetic.affwild2 import synthesize as make_affwild2
+            from mtpkdot.data.affwild2.twin import synthesize as make_affwild2
 
             lines = make_affwild2(**{**options, "frames": tuple(options["frames"])}, progress=progress)
     print("\n".join(lines))

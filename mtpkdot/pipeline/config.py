@@ -13,9 +13,8 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from mtpkdot import trust
 
 # Imported so that a config can name them by their class alone.
-from mtpkdot.data import affwild2, biovid, feature_data  # noqa: F401
+from mtpkdot.data import AffWild2, BioVid, FeatureData, PlantedData  # noqa: F401
 from mtpkdot.data.base import BaseData
-from mtpkdot.data.synthetic import planted  # noqa: F401
 from mtpkdot.errors import ConfigError, RunError, nearest
 from mtpkdot.pipeline.complaints import keys, objection, one_line, reason, unknown_sections
 from mtpkdot.pipeline.features import Precision
