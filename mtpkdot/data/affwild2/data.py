@@ -1,31 +1,29 @@
 """Aff-Wild2, valence-arousal track: aligned faces and sound of videos in the wild (Kollias et al., 2018)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from torch import Tensor
 
 from mtpkdot.data.affwild2.layout import find
 from mtpkdot.data.affwild2.text import read_annotation
-from mtpkdot.data.batch import Clips, FloatArray, IntArray, Rows, Samples, StrArray
-from mtpkdot.data.media.base import MediaData
-from mtpkdot.data.media.clips import SOUND_SCALE, PictureClips, SoundClips
-from mtpkdot.data.media.pictures import PictureSettings, fill_frames, read_pictures, read_present
+from mtpkdot.data.batch import IntArray, Samples
+from mtpkdot.data.media.clips import SOUND_SCALE
+from mtpkdot.data.media.continuous import VIDEO, ContinuousData, SoundTrack, Track
+from mtpkdot.data.media.pictures import PictureSettings, read_pictures, read_present
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.data.media.store import Content
-from mtpkdot.data.media.windows import USUAL_RATE, align
-from mtpkdot.data.splits import Split
+from mtpkdot.data.media.timeline import align
+from mtpkdot.data.media.windows import mean_of_each
+from mtpkdot.data.splits import UNJUDGED, Split
 from mtpkdot.errors import DataError
 
-VIDEO, AUDIO = "video", "audio"
-TARGETS = ["valence", "arousal"]
+AUDIO = "audio"
 _FINE = "Nothing, if so meant."
 _FEW_CROPS, _SHARE_OF_CROPS = 3, 0.05  # crops that may come after the last row: so many, or a share
 _FEWEST_CROPS = 0.5  # share of a recording's frames; below it, its crops are worth a word
@@ -100,218 +98,74 @@ class _Converter:
         return times, None
 
 
-class AffWild2(MediaData):
+class AffWild2(ContinuousData):
     """Aff-Wild2 with its valence and arousal annotations, per frame.
 
-    A step is a clip of `frames` pictures with the sound around it, and a sample a window of `clips` steps; windows tile
-    a recording. A step's target is the mean over its valid frames. Results are those of frames: every valid frame is
-    compared with the prediction of its clip, over all recordings of a part together.
-
-    The official validation set is the test part; a share of the training videos selects the epoch.
+    Steps, windows, targets and results are those of `ContinuousData`; a step has the sound around its middle. The
+    official validation set is the test part; a share of the training videos selects the epoch.
 
     Args:
-        frames: pictures of a clip.
-        frame_step: frames from one picture to the next; a clip covers `frames * frame_step` frames.
-        clips: clips of a window.
         sound_seconds: length of the sound around the middle of each clip.
         sound_rate: its samples per second.
         unlabelled: training material without labels: `invalid` (frames annotated with -5 in training videos) and `test`
             (transductive: the videos of the test list).
-        prevalent: the modality of the student.
-        task: valence and arousal are values.
         split: how the training videos are divided; null for the official sets. Every other scheme divides all labelled
             videos and leaves the test list aside.
-        options: see MediaData.
+        options: see ContinuousData.
     """
 
     page: ClassVar[str | None] = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"
     twin = "affwild2"
+    annotations = ("valence", "arousal")
+    subject_fact = "video"
 
     def __init__(
         self,
-        frames: int = 8,
-        frame_step: int = 1,
-        clips: int = 16,
         sound_seconds: float = 1.0,
         sound_rate: int = 16_000,
         unlabelled: Sequence[Literal["invalid", "test"]] = (),
-        prevalent: str = VIDEO,
-        task: Literal["regression"] = "regression",
         split: Split | None = None,
         **options: Any,
     ) -> None:
-        split = split or Split(scheme="official", validation=0.15)
-        super().__init__(prevalent=prevalent, task=task, split=split, **options)
-        if min(frames, frame_step, clips) < 1 or sound_seconds <= 0 or sound_rate < 1000:
-            raise ValueError("frames, frame_step and clips are 1 or more, and the sound has a length and a rate")
-        self.frames, self.frame_step, self.clips = frames, frame_step, clips
+        super().__init__(split=split or Split(scheme="official", validation=0.15), **options)
+        if sound_seconds <= 0 or sound_rate < 1000:
+            raise ValueError("the sound has a length, and a rate of 1000 or more")
         self.sound_seconds, self.sound_rate, self.unlabelled = sound_seconds, sound_rate, list(unlabelled)
 
     @property
-    def modality_names(self) -> list[str]:
-        """Video and audio."""
-        return [VIDEO, AUDIO]
-
-    @property
-    def span(self) -> int:
-        """Frames that a clip covers."""
-        return self.frames * self.frame_step
+    def tracks(self) -> dict[str, Track]:
+        """The sound."""
+        return {AUDIO: SoundTrack(self.sound_seconds, self.sound_rate)}
 
     def inventory(self) -> Inventory:
         """Find the recordings."""
         return find(self.raw_folder)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the store beside the pictures."""
+        """Return what decides the store beside the pictures."""
         return {"sound_rate": self.sound_rate}
 
     def converter(self) -> _Converter:
-        """Decodes one recording."""
+        """Return what decodes one recording."""
         return _Converter(self.pictures, self.sound_rate)
 
     def load(self) -> Samples:
-        """Cut the windows from the store."""
-        index = self.prepared.index
-        windows = [self._windows(row) for row in self.rows]
-        sizes = np.array([len(w["target"]) for w in windows])
-        joined = {key: np.concatenate([w[key] for w in windows]) for key in windows[0]}
-        recordings = np.repeat(index["id"].to_numpy(dtype=np.str_), sizes)
-        # A window's first clip, counted within its recording.
-        first_clip = np.concatenate([np.arange(size) * self.clips for size in sizes])
-        ids = np.char.add(np.char.add(recordings, "-"), np.char.zfill(first_clip.astype(np.str_), 6))
-        sets = np.repeat(index["set"].to_numpy(dtype=np.str_), sizes)
-        labelled, masks = joined["labelled"], {VIDEO: joined["video"], AUDIO: joined["audio"]}
+        """Cut the windows from the store and divide them as the challenge does."""
+        samples = self.cut()
+        sets, labelled, masks = self.fact("set"), samples.labelled, samples.masks
         if "invalid" not in self.unlabelled:
             # Unlabelled steps of training videos teach nothing then, not even as context.
             hidden = (sets == "train")[:, None] & ~labelled
             masks = {name: mask & ~hidden for name, mask in masks.items()}
-        parts = np.select([sets == "validation", sets == "test"], ["test", "unjudged"], "train").astype(np.str_)
+        parts = np.select([sets == "validation", sets == "test"], ["test", UNJUDGED], "train").astype(np.str_)
         if "test" in self.unlabelled:
             parts[sets == "test"] = "train"
-        common = (self.prepared, recordings, ids, self.augment)
-        lengths = {row["id"]: _sound_length(row) for row in self.rows}
-        length = round(self.sound_seconds * self.sound_rate)
-        features: dict[str, Clips] = {
-            VIDEO: PictureClips(*common, joined["frames"], self.offsets(), self.pictures.size),
-            AUDIO: SoundClips(*common, joined["starts"], lengths, length),
-        }
-        samples = Samples(
-            ids,
-            np.repeat(index["video"].to_numpy(dtype=np.str_), sizes),
-            joined["target"],
-            labelled,
-            TARGETS,
-            [],
-            features,
-            masks,
-            parts,
-            rates={VIDEO: USUAL_RATE, AUDIO: float(self.sound_rate)},
-        )
         listed = sets == "test"
         # Every frame of the test list is predicted, also where no face is seen. A split of the training videos has no
         # place for the list, unless it is training material.
         kept = listed & (("test" in self.unlabelled) | (self.split.scheme == "official"))
         useful = np.asarray(kept | (~listed & (labelled.any(axis=1) | masks[VIDEO].any(axis=1))))
-        self._places, self._listed = (recordings[useful], first_clip[useful]), np.flatnonzero(listed[useful])
-        return samples if useful.all() else samples.keep(useful)
-
-    def remarks(self) -> list[str]:
-        """What a sample is, and what cannot be read."""
-        frames = int(self._begins[-1])
-        absent = frames - sum(int(read_present(offsets).sum()) for offsets in self.offsets().values())
-        become = "repeat the one before" if self.missing_frames == "repeat" else "are masked"
-        return [
-            f"a sample is a window of {self.clips} clips, from {len(self.rows)} recordings",
-            *([f"{absent} of {frames} frames have no crop and {become}"] if absent else []),
-            *super().remarks(),
-        ]
-
-    @property
-    def unit(self) -> str:
-        """Frames are compared, whatever the clips."""
-        return "frames"
-
-    def adopt(self, other: Any) -> None:
-        """Share the store, the samples and their places."""
-        super().adopt(other)
-        if isinstance(other, AffWild2):
-            self._places, self._listed = other._places, other._listed
-
-    def _windows(self, row: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """The windows of one recording: frames, sound, targets and masks of their steps."""
-        count, span = int(row["frames"]), self.span
-        windows = -(-count // (span * self.clips))
-        shape = (windows, self.clips)
-        begin = (np.arange(windows * self.clips) * span).reshape(shape)
-        inside = begin < count
-        wanted = begin[:, :, None] + np.arange(0, span, self.frame_step)
-        # The last clip of a recording repeats its last frame.
-        wanted = np.minimum(wanted, count - 1)
-        frames = fill_frames(wanted, read_present(np.asarray(row["offsets"])), self.missing_frames == "repeat")
-        frames = _bridged(frames)
-        values = _values(row)
-        known = np.asarray(np.isfinite(values).all(axis=1))
-        step = np.arange(count) // span
-        sums = np.stack(
-            [np.bincount(step, np.where(known, values[:, k], 0), windows * self.clips) for k in range(2)], axis=1
-        )
-        valid = np.bincount(step, known, windows * self.clips)
-        target = (sums / np.maximum(valid, 1)[:, None]).astype(np.float32)
-        target[valid == 0] = np.nan
-        times = np.asarray(row["times"], dtype=np.float64)
-        middle = (times[np.minimum(begin, count - 1)] + times[np.minimum(begin + span - 1, count - 1)]) / 2
-        starts = np.round((middle - self.sound_seconds / 2) * self.sound_rate).astype(np.int64)
-        return {
-            "frames": np.where(inside[:, :, None], frames, -1).astype(np.int32),
-            "starts": starts,
-            "target": target.reshape(*shape, 2),
-            "labelled": (valid > 0).reshape(shape),
-            "video": inside & (frames >= 0).any(axis=2),
-            # A clip whose middle lies beyond the sound has none.
-            "audio": inside & (middle >= 0) & (middle * self.sound_rate < _sound_length(row)),
-        }
-
-    def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
-        """Every frame of the clips `index` (m,), with the prediction of its clip (m, 2)."""
-        place, source = self._frames_of(index)
-        row = np.searchsorted(self._begins, place, side="right") - 1
-        truth = self._truth[place]
-        numbers = np.char.mod("/%05d", place - self._begins[row] + 1)
-        ids = np.char.add(self._ids[row], numbers) if len(place) else np.empty(0, dtype=np.str_)
-        known = np.asarray(np.isfinite(truth).all(axis=1))
-        subjects = self.samples.subjects[index[source] // self.clips]
-        return Rows(ids, subjects, truth, known), output[torch.from_numpy(source)]
-
-    def _frames_of(self, index: IntArray) -> tuple[IntArray, IntArray]:
-        """Frames of the clips `index` (m,), counted over all recordings end to end, and the place in `index` of each.
-
-        A recording of few frames ends within a clip, so clips may have less than `span` of them.
-        """
-        self.samples  # noqa: B018 # says where they are
-        recordings, first_clip = self._places
-        window, step = np.divmod(index, self.clips)
-        begin = (first_clip[window] + step) * self.span
-        row = np.searchsorted(self._ids, recordings[window])
-        frames = np.clip(np.diff(self._begins)[row] - begin, 0, self.span)
-        source = np.repeat(np.arange(len(index)), frames)
-        within = np.arange(len(source)) - np.repeat(np.cumsum(frames) - frames, frames)
-        return self._begins[row[source]] + begin[source] + within, source
-
-    @cached_property
-    def _ids(self) -> StrArray:
-        """Recordings, sorted."""
-        return np.array([row["id"] for row in self.rows], dtype=np.str_)
-
-    @cached_property
-    def _begins(self) -> IntArray:
-        """Where the frames of every recording begin when all are laid end to end, and the end."""
-        counts = [int(row["frames"]) for row in self.rows]
-        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-    @cached_property
-    def _truth(self) -> FloatArray:
-        """Valence and arousal of all frames of all recordings, end to end; NaN where there is none."""
-        return np.concatenate([_values(row) for row in self.rows]).astype(np.float32)
+        return self.keep(replace(samples, masks=masks, split_column=parts), useful)
 
     @property
     def _asked(self) -> list[Span]:
@@ -321,8 +175,7 @@ class AffWild2(MediaData):
     @property
     def _submitted_ids(self) -> set[str]:
         """Recordings whose frames are predicted for the test list."""
-        windows = self.submitted
-        return set(self._places[0][windows].tolist())
+        return set(self._ids[self.places[0][self.submitted]].tolist())
 
     @property
     def unsubmitted(self) -> list[str]:
@@ -332,8 +185,8 @@ class AffWild2(MediaData):
     @property
     def submitted(self) -> IntArray:
         """Positions of the windows of the test list."""
-        self.samples  # noqa: B018 # says where they are
-        return self._listed
+        sets = self.prepared.index["set"].to_numpy(dtype=np.str_)
+        return np.flatnonzero(sets[self.places[0]] == "test")
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
         """The challenge's file: image_location, valence, arousal, one row per frame of the test list, in its order.
@@ -341,14 +194,14 @@ class AffWild2(MediaData):
         Frames that are listed and lie beyond the end of a recording are predicted as its last one. Values outside
         [-1, 1] are set to the nearer end, and how many is printed.
         """
-        place, source = self._frames_of(index)
-        for name, values in zip(TARGETS, output.abs().T > 1, strict=True):
-            if outside := int(values.numpy()[source].sum()):
-                print(
-                    f"{name}: {outside} of {len(source)} predictions to submit are outside [-1, 1] and set to its ends"
-                )
+        place, source = self.frames_of(index)
+        once, means = mean_of_each(place, output.numpy()[source])
+        for name, beyond in zip(self.annotations, (np.abs(means) > 1).T, strict=True):
+            if outside := int(beyond.sum()):
+                of = f"{outside} of {len(means)} predictions to submit"
+                print(f"{name}: {of} are outside [-1, 1] and set to its ends")
         predicted = np.full((self._begins[-1], 2), np.nan, dtype=np.float32)
-        predicted[place] = output.clamp(-1, 1).numpy()[source]
+        predicted[place[once]] = np.clip(means, -1, 1)
         locations, values = [], []
         there = self._submitted_ids
         for id, first, last in self._asked:
@@ -393,27 +246,3 @@ def _silent(path: Path, times: npt.NDArray[np.float64], seconds: float) -> list[
         return []
     what = f"its sound ends at {seconds:.2f} s, before the last {late} of {len(times)} frames, which have none"
     return [Problem(path, what, _FINE, fatal=False)]
-
-
-def _values(row: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """Valence and arousal (F, 2) of every frame; NaN where there is none."""
-    if row.get("valence") is None or not np.ndim(row["valence"]):
-        return np.full((int(row["frames"]), 2), np.nan)
-    return np.stack([row["valence"], row["arousal"]], axis=1).astype(np.float64)
-
-
-def _bridged(frames: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Within each clip, absent frames take the nearest earlier one, or the first there is."""
-    filled = frames.copy()
-    for position in range(1, frames.shape[2]):
-        gap = filled[:, :, position] < 0
-        filled[:, :, position] = np.where(gap, filled[:, :, position - 1], filled[:, :, position])
-    for position in reversed(range(frames.shape[2] - 1)):
-        gap = filled[:, :, position] < 0
-        filled[:, :, position] = np.where(gap, filled[:, :, position + 1], filled[:, :, position])
-    return filled
-
-
-def _sound_length(row: dict[str, Any]) -> int:
-    length = row.get("length.sound")
-    return 0 if length is None or np.isnan(length) else int(length)

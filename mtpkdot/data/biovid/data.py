@@ -14,10 +14,11 @@ from mtpkdot.data.biovid.layout import CLASSES, HOLDOUT, LOW_REACTION, Signals, 
 from mtpkdot.data.media.base import MediaData
 from mtpkdot.data.media.clips import PictureClips, SignalClips
 from mtpkdot.data.media.filters import clean
-from mtpkdot.data.media.pictures import PictureSettings, fill_frames, read_pictures, read_present
+from mtpkdot.data.media.pictures import PictureSettings, read_pictures, read_present
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording
 from mtpkdot.data.media.store import Content
-from mtpkdot.data.media.windows import frame_step, shortfall
+from mtpkdot.data.media.timeline import frame_step, shortfall
+from mtpkdot.data.media.windows import Excerpt
 from mtpkdot.data.splits import Split
 from mtpkdot.errors import DataConfigError, DataError
 
@@ -144,15 +145,13 @@ class BioVid(MediaData):
         super().__init__(prevalent=prevalent, split=split or Split(scheme="kfold"), **options)
         if set(classes) & set(unlabelled) or len(set(classes)) != len(classes) or len(classes) < 2:
             raise ValueError("classes are two or more, each once, and unlabelled ones are others")
-        if frames < 1 or not 0 <= start < stop:
-            raise ValueError(f"frames is 1 or more, and 0 <= start < stop, not {frames}, {start} and {stop}")
         if self.task == "regression":
             raise ValueError("BioVid has classes: task is classification or ordinal")
         self.classes, self.unlabelled = list(classes), list(unlabelled)
         self.signals = signals or {"physiology": Signal(["gsr", "ecg", "emg_trapezius"])}
         if VIDEO in self.signals:
             raise ValueError(f"no signal can be named {VIDEO}")
-        self.frames, self.start, self.stop, self.use_lists = frames, start, stop, use_lists
+        self.excerpt, self.use_lists = Excerpt(start, stop, frames, self.missing_frames), use_lists
         self.subjects, self.part, self.biosignals = subjects, part, biosignals
         columns = {column for signal in self.signals.values() for column in signal.columns}
         self.twin = "biovid --part PartB" if part == "PartB" or columns & _OF_PART_B else "biovid"
@@ -180,7 +179,7 @@ class BioVid(MediaData):
 
     def examiner(self) -> "_Window":
         """Compares a clip with the window from `start` to `stop`."""
-        return _Window(self.start, self.stop, self.use_lists, self.signals)
+        return _Window(self.excerpt, self.use_lists, self.signals)
 
     def load(self) -> Samples:
         """Cut the samples of the task from the store."""
@@ -229,22 +228,20 @@ class BioVid(MediaData):
 
     def _frames(self, index: pd.DataFrame) -> tuple["np.ndarray[Any, np.dtype[np.int32]]", BoolArray]:
         """Frames (n, frames) of every clip, and their mask."""
-        chosen = np.full((len(index), self.frames), -1, dtype=np.int32)
-        rows = zip(index["times"], index["offsets"], index["first"], index["last"], strict=True)
-        for row, (times, offsets, first, last) in enumerate(rows):
-            if self.use_lists and first > 0:
-                inside = np.arange(first - 1, min(last, len(times)))
-            else:
-                inside = np.flatnonzero((times >= self.start - 1e-6) & (times < self.stop - 1e-6))
-            wanted = inside[np.round(np.linspace(0, len(inside) - 1, self.frames)).astype(np.int64)]
-            chosen[row] = fill_frames(wanted, read_present(offsets), self.missing_frames == "repeat")
-        return chosen, chosen >= 0
+        chosen = []
+        for times, offsets, first, last in zip(
+            index["times"], index["offsets"], index["first"], index["last"], strict=True
+        ):
+            listed = np.arange(first - 1, min(last, len(times))) if self.use_lists and first > 0 else None
+            chosen.append(self.excerpt.pictures(times, read_present(offsets), listed))
+        frames = np.stack(chosen)
+        return frames, frames >= 0
 
     def _starts(self, index: pd.DataFrame, name: str, signal: Signal) -> tuple[IntArray, int]:
         """First sample of every clip's signals, -1 where it has none; and their number."""
-        length, available = round((self.stop - self.start) * SIGNAL_RATE), _samples(index, name, signal)
-        start = np.clip(_sample_at(index, self.start), 0, np.maximum(available - length, 0))
-        return np.where(available > 0, start, -1).astype(np.int64), length
+        begin, rate = _column(index, "signal_start", 0.0), _column(index, "signal_rate", SIGNAL_RATE)
+        available = _column(index, f"length.signal.{name}.{signal.columns[0]}", 0.0)
+        return self.excerpt.starts(SIGNAL_RATE, begin, rate, available), self.excerpt.samples(SIGNAL_RATE)
 
     def _complete(self, index: pd.DataFrame) -> pd.DataFrame:
         """The clips that last from `start` until `stop`; others are an error, or left out and reported."""
@@ -297,8 +294,7 @@ class _Shortfall:
 class _Window:
     """Compares a clip with the window that is used of it; sent to other processes."""
 
-    start: float
-    stop: float
+    excerpt: Excerpt
     use_lists: bool
     signals: dict[str, Signal]
 
@@ -317,16 +313,13 @@ class _Window:
         """Return the modalities of a clip, by its row of the index, that do not cover the window."""
         found = []
         if not (self.use_lists and row["first"] > 0):  # the frames of lists are counted, not timed
-            lacks = shortfall(np.asarray(row["times"]), self.start, self.stop, _TOLERANCE)
+            lacks = shortfall(np.asarray(row["times"]), self.excerpt.start, self.excerpt.stop, _TOLERANCE)
             found += [] if lacks is None else [_Shortfall(VIDEO, *lacks)]
         begin, rate = _number(row.get("signal_start"), 0.0), _number(row.get("signal_rate"), SIGNAL_RATE)
-        first, length = round((self.start - begin) * rate), round((self.stop - self.start) * SIGNAL_RATE)
         for name, signal in self.signals.items():
             available = _number(row.get(f"length.signal.{name}.{signal.columns[0]}"), 0.0)
-            if available and first + length > available + _SLACK:
-                found.append(_Shortfall(name, "stop", begin + available / rate))
-            if available and first < -_SLACK:
-                found.append(_Shortfall(name, "start", begin))
+            lacking = self.excerpt.lacks(SIGNAL_RATE, begin, rate, available, _SLACK)
+            found += [_Shortfall(name, *lacks) for lacks in lacking]
         return found
 
 
@@ -351,17 +344,6 @@ def _column(index: pd.DataFrame, name: str, default: float) -> npt.NDArray[np.fl
     """(n,) a number of every clip, or the default where it has none."""
     values = index[name].fillna(default) if name in index else np.full(len(index), default)
     return np.asarray(values, dtype=np.float64)
-
-
-def _sample_at(index: pd.DataFrame, second: float) -> IntArray:
-    """(n,) the sample of every clip's signals that was taken at a second of the clip, by their time stamps."""
-    begin, rate = _column(index, "signal_start", 0.0), _column(index, "signal_rate", SIGNAL_RATE)
-    return np.round((second - begin) * rate).astype(np.int64)
-
-
-def _samples(index: pd.DataFrame, name: str, signal: Signal) -> npt.NDArray[np.float64]:
-    """(n,) samples of a modality in every clip, 0 where it has none."""
-    return _column(index, f"length.signal.{name}.{signal.columns[0]}", 0.0)
 
 
 def _text(column: "pd.Series[Any]") -> StrArray:

@@ -95,12 +95,12 @@ class PictureClips(_StoredClips):
 
 @dataclass
 class SignalClips(_StoredClips):
-    """Signals, float32 (T, C).
+    """Signals, float32: T samples (T, C) as steps, or steps (T, L, C) that are pieces of L samples.
 
     Attributes:
-        starts: (n,) int64, first sample.
-        length: T.
-        columns: the channels.
+        starts: (n,) int64, first sample; or (n, T), first sample of each step. -1 for none: zeros.
+        length: T, or L.
+        columns: the C channels.
     """
 
     starts: IntArray
@@ -110,25 +110,32 @@ class SignalClips(_StoredClips):
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override] # computed
-        """(n, T, C)."""
-        return (len(self.starts), self.length, len(self.columns))
+        """(n, T, C) or (n, T, L, C)."""
+        return (*self.starts.shape, self.length, len(self.columns))
 
     def read(self, positions: IntArray, views: IntArray) -> Tensor:
         """See `Clips`."""
         return _one_by_one(self._read_one, positions, views, self.shape)
 
     def _read_one(self, position: int, view: int) -> Tensor:
-        """The channels of one sample."""
-        recording, start = str(self.recordings[position]), int(self.starts[position])
-        values = np.zeros((self.length, len(self.columns)), dtype=np.float32)
-        if start >= 0:
-            for channel, column in enumerate(self.columns):
-                values[:, channel] = self.store.read(recording, f"signal.{column}", start, start + self.length)
+        """Return the channels of one sample, from one piece of the recording."""
+        recording, starts = str(self.recordings[position]), np.atleast_1d(self.starts[position])
+        real = np.flatnonzero(starts >= 0)
+        values = np.zeros((len(starts), self.length, len(self.columns)), dtype=np.float32)
+        if not len(real):
+            return torch.from_numpy(values.reshape(self.shape[1:]))
+        first, last = int(starts[real].min()), int(starts[real].max()) + self.length
+        within = starts[real, None] - first + np.arange(self.length)
+        for channel, column in enumerate(self.columns):
+            piece = self.store.read(recording, f"signal.{column}", first, last)
+            # A recording that is shorter than a piece goes on as it ends.
+            values[real, :, channel] = piece[np.minimum(within, len(piece) - 1)]
         signal = torch.from_numpy(values)
-        if view and self.augment is not None and start >= 0:
+        if view and self.augment is not None:
             # The noise of one modality must not be that of another.
-            return self.augment.signal(signal, f"{self.samples[position]}/{self.columns[0]}", view)
-        return signal
+            key = f"{self.samples[position]}/{self.columns[0]}"
+            signal[real] = self.augment.signal(signal[real], key, view)
+        return signal.view(self.shape[1:])
 
     def keep(self, rows: BoolArray) -> Self:
         """The samples where `rows` is True."""

@@ -264,29 +264,6 @@ def _checked(pictures: Pictures, path: Path, settings: PictureSettings) -> Pictu
     return pictures
 
 
-def fill_frames(wanted: IntArray, present: npt.NDArray[np.bool_], repeat: bool) -> npt.NDArray[np.int32]:
-    """Where to take frames from.
-
-    Args:
-        wanted: positions of frames, of any shape.
-        present: (F,) bool, the frames that exist; those beyond F are absent.
-        repeat: take the nearest earlier frame for an absent one, or the first one at the beginning.
-
-    Returns:
-        The positions to read, -1 for an absent frame; of the shape of `wanted`.
-    """
-    positions = np.arange(len(present))
-    if not present.any():
-        return np.full(wanted.shape, -1, dtype=np.int32)
-    inside = np.clip(wanted, 0, len(present) - 1)
-    if not repeat:
-        there = present[inside] & (inside == wanted)
-        return np.where(there, wanted, -1).astype(np.int32)
-    source = np.maximum.accumulate(np.where(present, positions, -1))
-    source[source < 0] = int(np.argmax(present))
-    return source[inside].astype(np.int32)
-
-
 def read_present(offsets: IntArray) -> npt.NDArray[np.bool_]:
     """(F,) bool, the frames that exist."""
     return np.asarray(np.diff(offsets) > 0)

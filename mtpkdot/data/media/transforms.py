@@ -54,10 +54,10 @@ class Augment:
         return ((values - mean) * contrast + mean).mul(brightness).round().clamp(0, 255).to(torch.uint8)
 
     def signal(self, values: Tensor, sample: str, view: int) -> Tensor:
-        """A view of a signal (T, C)."""
+        """Return a view of signals (..., C) of any shape."""
         random = generator(sample, view)
         noise = torch.from_numpy(random.standard_normal(values.shape).astype(np.float32))
-        return values * self._gain(random) + noise * self.noise * values.std(dim=0, unbiased=False)
+        return values * self._gain(random) + noise * self.noise * values.flatten(0, -2).std(dim=0, unbiased=False)
 
     def sound(self, values: Tensor, sample: str, view: int) -> Tensor:
         """A view of sound of any shape, in [-1, 1]."""

@@ -44,7 +44,7 @@ def test_the_counts_of_the_summary_add_up(data):
     counts = re.match(r"(\d+) samples of \d+ subjects: (\d+) train.*?, (\d+) val.*?, (\d+) test.*?, (\d+) to", summary)
     total, *parts = map(int, counts.groups())
     assert total == sum(parts) == len(data.samples)
-    assert f"a sample is a window of {data.clips} clips, from 7 recordings" in summary
+    assert f"a sample is a window of {data.windows.clips} clips, from 7 recordings" in summary
 
 
 class Truth:

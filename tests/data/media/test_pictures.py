@@ -6,17 +6,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mtpkdot.data.media.boxes import Box
 from mtpkdot.data.media.decode import LazyFrame, iter_frames
 from mtpkdot.data.media.detectors import open_detector
 from mtpkdot.data.media.faces import CausalSearch, crop, find_boxes
 from mtpkdot.data.media.jpegs import decode_jpegs, encode_jpeg
-from mtpkdot.data.media.pictures import PictureSettings, fill_frames, frame_files, read_pictures, read_present
+from mtpkdot.data.media.pictures import PictureSettings, frame_files, read_pictures, read_present
 from mtpkdot.data.synthetic.writing import write_video
-from tests.data.helpers import complaint, quick, write_text
+from tests.data.helpers import complaint, write_text
 from tests.data.media_helpers import CLIPS, YUNET, decoded, image, needs_cascade, needs_clips, needs_yunet
 
 
@@ -167,18 +165,6 @@ def test_a_damaged_frame_is_absent_and_told(tmp_path, damage):
     assert (problem.path, problem.fatal) == (path, True)
     assert problem.what.startswith("is ")
     assert expected.problems == []
-
-
-@quick
-@given(st.lists(st.booleans(), min_size=1, max_size=12), st.lists(st.integers(0, 14), min_size=1, max_size=6))
-def test_absent_frames_are_filled_as_said(present, wanted):
-    known, asked = np.array(present), np.array(wanted)
-    there = [n for n, here in enumerate(present) if here]
-    masked, repeated = fill_frames(asked, known, repeat=False), fill_frames(asked, known, repeat=True)
-    for number, mask, repeat in zip(wanted, masked.tolist(), repeated.tolist(), strict=True):
-        assert mask == (number if number in there else -1)
-        earlier = [n for n in there if n <= number]
-        assert repeat == (earlier[-1] if earlier else there[0] if there else -1)
 
 
 @pytest.mark.parametrize(

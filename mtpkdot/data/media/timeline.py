@@ -1,0 +1,106 @@
+"""Put things that are counted in different units on one time line: annotated frames, frames of a video, seconds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Times = npt.NDArray[np.float64]
+
+USUAL_RATE = 30.0
+"""Frames per second, where nothing says it."""
+
+# Frames by which a video may be shorter or longer without further question: a few, or a share.
+_FEW, _SHARE = 3, 0.005
+# Frames per second at which videos are recorded.
+_RATES = np.array([10, 12, 12.5, 15, 20, 24 / 1.001, 24, 25, 30 / 1.001, 30, 48, 50, 60 / 1.001, 60])
+_RATE_TOLERANCE = 0.0003
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """When each of a recording's numbered frames is seen.
+
+    Attributes:
+        times: (n,) seconds.
+        shown: how many of them the video has.
+        remark: how the counts differ and what was done about it; None where they agree.
+        unclear: whether the counts differ by more than a tolerance, and no usual rate explains it.
+    """
+
+    times: Times
+    shown: int
+    remark: str | None = None
+    unclear: bool = False
+
+
+def align(count: int, whole: bool, video: Times | None) -> Alignment:
+    """Find the times of numbered frames in a video that may have another number of frames, or another rate.
+
+    Counts that agree within a few frames go by number. Where they do not and the numbered frames would have a usual
+    rate over the duration of the video, it was encoded again at another rate, and each frame lies at its share of the
+    duration. Otherwise a part of the video was cut off or is not annotated, and frames go by number.
+
+    Args:
+        count: n, of the numbered frames.
+        whole: whether they reach to the end of the video; without, a video of more frames just goes on.
+        video: (F,) time of every frame of the video in seconds; None without a video.
+
+    Returns:
+        Their times. Beyond the end of the video they go on at its rate.
+
+    Example:
+        >>> align(60, True, np.arange(50) / 25).times[30]  # 60 frames at 30 per second, encoded again at 25
+        1.0
+    """
+    if video is None or len(video) < 2:
+        return Alignment(np.arange(count, dtype=np.float64) / USUAL_RATE, 0)
+    frames, begin = len(video), float(video[0])
+    step = frame_step(video)
+    duration = float(video[-1]) + step - begin
+    differ = abs(frames - count)
+    rate = count / duration
+    usual = float(_RATES[np.argmin(np.abs(_RATES - rate))])
+    # Either count may be wrong by a frame, or a half.
+    tolerance = _RATE_TOLERANCE + 1.5 / max(1, min(count, frames))
+    if differ > _FEW and (whole or count > frames) and abs(rate / usual - 1) < tolerance:
+        remark = (
+            f"has {frames} frames in {duration:.2f} s for {count} numbered ones, which are {usual:.5g} a second over "
+            "its duration: taken as encoded again at another rate, each frame at its share of the duration"
+        )
+        return Alignment(begin + np.arange(count, dtype=np.float64) * (duration / count), count, remark)
+    beyond = np.arange(1, max(0, count - frames) + 1) * step + video[-1]
+    times = np.concatenate([video, beyond])[:count]
+    if frames == count or (frames > count and not whole):
+        return Alignment(times, frames)
+    more = f"{differ * step:.2f} s {'after' if frames > count else 'before'} the last of them"
+    remark = f"has {frames} frames for {count} numbered ones and ends {more}: taken by number"
+    return Alignment(times, frames, remark, unclear=differ > max(_FEW, _SHARE * count))
+
+
+def frame_step(times: Times) -> float:
+    """Return the usual seconds from one frame to the next, of (F,) times with F >= 2."""
+    return float(np.median(np.diff(times)))
+
+
+def shortfall(times: Times, start: float, stop: float, tolerance: float) -> tuple[str, float] | None:
+    """Say why a recording does not cover a window of time.
+
+    Args:
+        times: (F,) time of every frame in seconds, ascending.
+        start: of the window, in seconds.
+        stop: its end.
+        tolerance: seconds that may be missing at either end.
+
+    Returns:
+        `("start", second)` where the recording begins too late, `("stop", second)` where it ends too early, and
+        `("none", start)` where no frame lies in the window; None where it is covered.
+    """
+    step = frame_step(times) if len(times) > 1 else tolerance
+    end = float(times[-1]) + step
+    if end + tolerance < stop:
+        return "stop", end
+    if times[0] - tolerance > start:
+        return "start", float(times[0])
+    inside = (times >= start - 1e-6) & (times < stop - 1e-6)
+    return None if inside.any() else ("none", start)
