@@ -39,6 +39,11 @@ def signals(common):
 
 
 @pytest.fixture(scope="module")
+def pieces(common):
+    return SignalClips(*common, np.array([[7, 10, -1], [-1, 30, 0]]), 20, ["s.a", "s.b"])
+
+
+@pytest.fixture(scope="module")
 def sounds(common):
     return SoundClips(*common, np.array([[-6, 10, 95], [-30, 99, 100]]), {"r": 100}, 12)
 
@@ -58,6 +63,18 @@ def test_signals_begin_where_they_should(signals):
     assert not seen[1].any()
 
 
+def test_every_step_has_its_own_piece_of_the_signals(pieces, common):
+    seen = pieces.read(ROWS, SAME)
+    assert seen.shape == pieces.shape == (2, 3, 20, 2)
+    for row, starts in enumerate(pieces.starts.tolist()):
+        for step, start in enumerate(starts):
+            ramp = np.arange(start, start + 20)
+            np.testing.assert_array_equal(seen[row, step], np.stack([ramp, 2 * ramp], axis=1) * (start >= 0))
+    # A recording of 50 samples goes on as it ends where a piece is longer.
+    long = SignalClips(*common, np.array([[0], [0]]), 60, ["s.a"]).read(ROWS[:1], SAME[:1])[0, 0, :, 0]
+    np.testing.assert_array_equal(long, np.minimum(np.arange(60), 49))
+
+
 def test_sound_beyond_the_ends_is_silence(sounds):
     seen = sounds.read(ROWS, SAME).numpy()
     for row, starts in enumerate(sounds.starts.tolist()):
@@ -66,7 +83,7 @@ def test_sound_beyond_the_ends_is_silence(sounds):
             np.testing.assert_allclose(seen[row, step], expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["pictures", "signals", "sounds"])
+@pytest.mark.parametrize("name", ["pictures", "signals", "pieces", "sounds"])
 def test_views_belong_to_their_sample_whatever_the_batch(name, request):
     clips = request.getfixturevalue(name)
     alone = [clips.read(np.array([row]), np.array([view]))[0] for row, view in ((0, 0), (0, 3), (0, 4))]
@@ -81,7 +98,8 @@ def test_views_belong_to_their_sample_whatever_the_batch(name, request):
     assert torch.equal(clips.read(ROWS[:0], SAME[:0]), torch.empty(0, *clips.shape[1:]))
 
 
-def test_absent_steps_stay_empty_in_every_view(pictures, signals):
+def test_absent_steps_stay_empty_in_every_view(pictures, signals, pieces):
+    assert not pieces.read(np.array([0]), np.array([5]))[0, 2].any()
     assert not pictures.read(np.array([0]), np.array([5]))[0, 2].any()
     assert not signals.read(np.array([1]), np.array([5])).any()
 
