@@ -4,6 +4,7 @@ Frames without a face have no crop, some rows of annotation are -5, annotation, 
 frame rates vary between and inside videos, and some videos hold two people. The face shows valence; arousal is heard.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,6 +103,13 @@ class Performance:
 class _Job:
     video: Video
     out: Path
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of `synthesize`, beside the folder, seed and workers, to those of a command line."""
+    parser.add_argument("--videos", type=int, default=12, help="raw videos; 594 in the original")
+    length = parser.add_argument("--frames", type=int, nargs=2, default=(200, 400), help="frames of a video")
+    length.metavar = ("MIN", "MAX")
 
 
 def synthesize(

@@ -4,6 +4,7 @@ The signals tell the pain plainly, skin conductance above all. The face is a wea
 nothing, everybody moves for other reasons too, and every face rests differently.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -82,6 +83,19 @@ class _Job:
     out: Path
     layout: str
     size: int
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of `synthesize`, beside the folder, seed and workers, to those of a command line."""
+    parser.add_argument("--subjects", type=int, default=8, help="people; 87 in the original")
+    parser.add_argument("--clips", type=int, default=20, help="of each person and class; 20 in the original")
+    parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="which of them")
+    parser.add_argument("--size", type=int, default=160, help="side of the frames in pixels")
+    parser.add_argument("--part", choices=("PartA", "PartB"), default="PartA", help="PartB has facial EMG")
+    layouts = "as distributed, or folders of frames"
+    parser.add_argument("--layout", choices=("official", "frames"), default="official", help=layouts)
+    parser.add_argument("--expression", type=float, default=0.6, help="how plainly faces show the pain")
+    parser.add_argument("--people", choices=("all", "reactive"), default="all", help="without those who hardly react")
 
 
 def synthesize(

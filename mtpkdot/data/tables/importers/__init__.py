@@ -3,14 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from mtpkdot.data.registry import IMPORTERS
 from mtpkdot.errors import DataConfigError
-
-# Data set -> what its files are made from; None for what comes with scikit-learn.
-IMPORTERS: dict[str, str | None] = {
-    "stressid": "a folder with the feature tables of https://github.com/robustml-eurecom/stressID",
-    "pom": "a folder with the .h5 files of https://github.com/pliang279/MFN",
-    "digits": None,
-}
 
 
 def advice(path: Path) -> str:
@@ -18,7 +12,7 @@ def advice(path: Path) -> str:
     name = path.parent.name
     if name not in IMPORTERS:
         return "Correct the path, or make the file with `mtpkdot data import`."
-    source = IMPORTERS[name]
+    source = IMPORTERS[name].source
     if source is None:
         return f"Make it with `mtpkdot data import {name} {path.parent}`, which downloads nothing."
     return f"Make it with `mtpkdot data import {name} SRC {path.parent}`; SRC is {source}."
@@ -30,7 +24,7 @@ def check_source(folder: Path, names: Iterable[str], of: str) -> None:
     Args:
         folder: the user's download.
         names: of the files.
-        of: the data set, a key of `IMPORTERS`.
+        of: the data set, a key of `registry.IMPORTERS`.
 
     Raises:
         DataConfigError: a file is not there.
@@ -38,4 +32,6 @@ def check_source(folder: Path, names: Iterable[str], of: str) -> None:
     lost = [name for name in names if not (folder / name).is_file()]
     if lost:
         more = f" (and {len(lost) - 1} more of its files)" if len(lost) > 1 else ""
-        raise DataConfigError(f"{folder / lost[0]} does not exist{more}", f"SRC is {IMPORTERS[of]}, as published.")
+        raise DataConfigError(
+            f"{folder / lost[0]} does not exist{more}", f"SRC is {IMPORTERS[of].source}, as published."
+        )
