@@ -26,7 +26,8 @@ def synthesize(argv: Sequence[str]) -> None:
         own = subparsers.add_parser(name, help=DATA_SETS[name].title)
         own.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
         if name in argv[:1]:  # a twin is imported only where it is named
-            require("cv2", "av")
+            require("cv2")
+            require("av")
             import_module(module).add_arguments(own)
         own.add_argument("--seed", type=int, default=0, help="of everything invented")
         own.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
