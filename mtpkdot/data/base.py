@@ -2,11 +2,9 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
 import numpy as np
@@ -18,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
 from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels, label_counts
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
+from mtpkdot.data.sharing import Sharing
 from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts, folds_of
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataConfigError, DataError
@@ -25,20 +24,8 @@ from mtpkdot.losses.task import Task
 
 Part = Literal["train", "validation", "test", "submission"]
 
-_shared: "ContextVar[BaseData | None]" = ContextVar("shared", default=None)
 
-
-@contextmanager
-def sharing(data: "BaseData") -> Iterator[None]:
-    """Within it, DataModules of the same class take what `data` has read, instead of reading it again."""
-    token = _shared.set(data)
-    try:
-        yield
-    finally:
-        _shared.reset(token)
-
-
-class BaseData(L.LightningDataModule):
+class BaseData(Sharing, L.LightningDataModule):
     """Base of the DataModules. A subclass implements `load` and `contents`.
 
     Args:
@@ -113,10 +100,6 @@ class BaseData(L.LightningDataModule):
     @cached_property
     def _loaded(self) -> Samples:
         """The data set with all its labels."""
-        shared = _shared.get()
-        if shared is not None and type(shared) is type(self) and shared is not self:
-            self.adopt(shared)
-            return shared._loaded
         return self.load()
 
     @cached_property
@@ -266,8 +249,8 @@ class BaseData(L.LightningDataModule):
                     found.append(f"{name} has one value in {where}: {metric} is 0 there, whatever is predicted")
         return found
 
-    def adopt(self, other: "BaseData") -> None:
-        """Share what another DataModule of the same arguments has read."""
+    def use(self, other: Self) -> None:
+        """Take over what `load` has returned and remembered; a subclass that remembers more extends it."""
         self._loaded = other._loaded
 
     def setup(self, stage: str) -> None:

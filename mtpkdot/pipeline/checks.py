@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from mtpkdot.data.base import BaseData, Part, sharing
+from mtpkdot.data.base import BaseData, Part
 from mtpkdot.data.batch import SampleDataset
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.losses.methods import needs_teachers, term_weights
@@ -191,17 +191,17 @@ def check_modules(
         stage, name = job.stage, job.stage.name
         with tempfile.TemporaryDirectory() as folder:
             try:
-                with sharing(data):
-                    cli = StageCLI(
-                        stage.module,
-                        job.sections,
-                        job.fit,
-                        Path(folder) / name / "check",
-                        name,
-                        features,
-                        preemption,
-                        tracking,
-                    )
+                cli = StageCLI(
+                    stage.module,
+                    job.sections,
+                    job.fit,
+                    Path(folder) / name / "check",
+                    name,
+                    features,
+                    preemption,
+                    tracking,
+                    read=data,
+                )
             except (
                 ValueError,
                 TypeError,

@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -160,11 +160,10 @@ def check(study: Study) -> None:
         if cell.fold or cell.seed != study.seeds[0] or not once or study.is_finished(cell):
             continue
         try:
-            with _shared(cell):
-                run = Run(parse("crossval", cell.arguments))
-                if run.ranks.size > 1:
-                    raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
-                run.check(checked)
+            run = Run(parse("crossval", cell.arguments), read=_already_read(cell))
+            if run.ranks.size > 1:
+                raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
+            run.check(checked)
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
             tested = run.data.positions("test")
             judged = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())
@@ -191,22 +190,14 @@ def _fit(cell: Cell) -> None:
     from mtpkdot.pipeline.config import parse
     from mtpkdot.pipeline.runner import Run
 
-    with _shared(cell):
-        run = Run(parse("crossval", cell.arguments))
-        run.fit(everything=False)
+    run = Run(parse("crossval", cell.arguments), read=_already_read(cell))
+    run.fit(everything=False)
     _read[:] = [(_data_of(cell), run.data)]
 
 
-@contextlib.contextmanager
-def _shared(cell: Cell) -> Iterator[None]:
-    """Take the data that this process has read last, if they are those of the cell."""
-    from mtpkdot.data.base import sharing
-
-    with contextlib.ExitStack() as stack:
-        for key, data in _read:
-            if key == _data_of(cell):
-                stack.enter_context(sharing(data))
-        yield
+def _already_read(cell: Cell) -> "BaseData | None":
+    """Return the data that this process has read last, if they are those of the cell."""
+    return next((data for key, data in _read if key == _data_of(cell)), None)
 
 
 def _data_of(cell: Cell) -> str:

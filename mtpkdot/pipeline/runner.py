@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from mtpkdot import trust
-from mtpkdot.data.base import sharing
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.splits import PARTS
 from mtpkdot.errors import OtherRunError, RunError
 from mtpkdot.pipeline.checks import check_config, check_modules
@@ -49,17 +49,20 @@ class Run:
     Args:
         experiment: the parsed config.
         trains: false where the run is only evaluated.
+        read: a data set of the same arguments, read already; None to read it.
 
     Raises:
         UserError: from the data or the config, before anything is trained or written.
     """
 
-    def __init__(self, experiment: Experiment, trains: bool = True) -> None:
+    def __init__(self, experiment: Experiment, trains: bool = True, read: BaseData | None = None) -> None:
         self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
         self.protocol = expand(self.config["protocol"])
         decided = {**self.protocol.data_arguments(""), "seed": self.config["seed_everything"]}
         for name, value in decided.items():
             setattr(self.data, name, value)
+        if read is not None:
+            self.data.share(read)
         self.data.check()
         self.resolved = resolve_method(experiment)
         self.wanted, stages = wanted_stages(experiment)
@@ -232,17 +235,17 @@ class Run:
             if not self.ranks.decided(lambda: self._must_train(job, title, alone)):
                 return
             resumed = ", resumed" if (stored.partial / LAST).is_file() else ""
-            with sharing(self.data):
-                trained = train(
-                    job.stage.module,
-                    job.sections,
-                    job.fit,
-                    stored.partial,
-                    title,
-                    self.features,
-                    self.preemption,
-                    self.tracking,
-                )
+            trained = train(
+                job.stage.module,
+                job.sections,
+                job.fit,
+                stored.partial,
+                title,
+                self.features,
+                self.preemption,
+                self.tracking,
+                read=self.data,
+            )
             self.ranks.decided(
                 lambda: stored.publish(
                     {

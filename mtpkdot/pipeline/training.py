@@ -59,6 +59,7 @@ class StageCLI(LightningCLI):
         features: where features of frozen encoders are kept.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
+        read: the data set, read already, which the stage's own takes its samples from; None to read them.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class StageCLI(LightningCLI):
         features: FeatureCache,
         preemption: Preemption,
         tracking: Tracking,
+        read: BaseData | None = None,
     ) -> None:
+        self.read = read
         self.fit_options, self.folder, self.title, self.features = fit, folder, title, features
         self.preemption, self.tracking, self.name = preemption, tracking, folder.parent.name
         self.stopwatch, self.energy = Stopwatch(), Energy()
@@ -96,6 +99,17 @@ class StageCLI(LightningCLI):
         """What the data know, the model is told."""
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Let the data take what has been read; in the place of what notes arguments for data that save them."""
+        self.parser.add_instantiator(self._data, BaseData)
+
+    def _data(self, kind: type[BaseData], *args: Any, **kwargs: Any) -> BaseData:
+        """Build the data; before the model, which is told their targets and shapes."""
+        data = kind(*args, **kwargs)
+        if self.read is not None:
+            data.share(self.read)
+        return data
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The Trainer of this stage."""
@@ -173,6 +187,7 @@ def train(
     features: FeatureCache,
     preemption: Preemption,
     tracking: Tracking,
+    read: BaseData | None = None,
 ) -> Trained:
     """Train a stage in its folder, or go on where a killed process left it.
 
@@ -185,6 +200,7 @@ def train(
         features: where features of frozen encoders are kept.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
+        read: see StageCLI.
 
     Returns:
         The record. The folder then holds the weights of the best epoch and nothing of the way there.
@@ -194,7 +210,7 @@ def train(
         SystemExit: a signal has stopped it; the folder holds what it takes to go on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking)
+    cli = StageCLI(module, config, fit, folder, title, features, preemption, tracking, read)
     first = cli.trainer.is_global_zero
     if first:
         remove_torn(folder)

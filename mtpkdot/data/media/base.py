@@ -7,7 +7,7 @@ import shlex
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -159,11 +159,10 @@ class MediaData(BaseData):
         """Digest of every recording in the store."""
         return {"store": self.prepared.contents}
 
-    def adopt(self, other: BaseData) -> None:
-        """Share the store and the samples."""
-        if isinstance(other, MediaData):
-            self.prepared = other.prepared
-        super().adopt(other)
+    def use(self, other: Self) -> None:
+        """Take over the store and the samples."""
+        self.prepared = other.prepared
+        super().use(other)
 
     def remarks(self) -> list[str]:
         """How many recordings are left out for how many problems."""

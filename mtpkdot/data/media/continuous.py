@@ -4,14 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import BoolArray, Clips, FloatArray, IntArray, Rows, Samples, StrArray
 from mtpkdot.data.media.base import MediaData
 from mtpkdot.data.media.clips import PictureClips, SignalClips, SoundClips
@@ -223,11 +222,10 @@ class ContinuousData(MediaData):
         """Frames are compared, whatever the clips."""
         return "frames"
 
-    def adopt(self, other: BaseData) -> None:
-        """Share the store, the samples and their places."""
-        super().adopt(other)
-        if isinstance(other, ContinuousData):
-            self._places = other._places
+    def use(self, other: Self) -> None:
+        """Take over the store, the samples and their places."""
+        super().use(other)
+        self._places = other._places
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
         """Return every frame of the steps `index` (m,), and the prediction (n, K) for it from those (m, K) of steps."""

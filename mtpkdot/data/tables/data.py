@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -82,9 +82,9 @@ class FeatureData(BaseData):
         """Return what of the files is no sample, and what in the samples was not measured."""
         return list(self._remarks)
 
-    def adopt(self, other: BaseData) -> None:
-        """Share what another DataModule of the same arguments has read, and what there is to say of it."""
-        super().adopt(other)
+    def use(self, other: Self) -> None:
+        """Take over the samples, and what there is to say of them."""
+        super().use(other)
         self._remarks = other.remarks()
 
     @cached_property

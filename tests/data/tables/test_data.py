@@ -513,7 +513,7 @@ def test_what_was_said_of_the_files_is_said_of_data_that_share_them(study):
     study.features["video"][5, 1] = np.nan
     first, second = study.data(nan="zero"), study.data(nan="zero")
     line = first.summary()
-    second.adopt(first)
+    second.share(first)
     assert second.summary() == line
     assert "1 values of 1 column" in line
 
