@@ -1,4 +1,4 @@
-"""What every data set offers: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
+"""The base of every data set: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
 
 import re
 from abc import abstractmethod
@@ -94,7 +94,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @property
     def source(self) -> str:
-        """What to name in an error message."""
+        """The name of the data set in error messages."""
         return type(self).__name__
 
     @cached_property
@@ -117,7 +117,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @property
     def _divided(self) -> Samples:
-        """What is divided into parts: those with labels can be tested."""
+        """The samples that are divided into parts: those with labels can be tested."""
         return self._loaded
 
     @property
@@ -132,17 +132,17 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @property
     def per_step(self) -> bool:
-        """Whether every step has a target of its own."""
+        """True if every step has a target of its own."""
         return self.samples.per_step
 
     @property
     def augments(self) -> bool:
-        """Whether a sample has other views than itself."""
+        """True if a sample has other views than itself."""
         return False
 
     @property
     def targets(self) -> list[str]:
-        """What the model predicts: class names (in their order, if the task is ordinal), or target names."""
+        """The outputs of the model: class names (in their order, if the task is ordinal), or target names."""
         return self.samples.class_names or self.samples.target_names
 
     @property
@@ -227,12 +227,12 @@ class BaseData(Sharing, L.LightningDataModule):
         return "; ".join([line, *self.remarks()])
 
     def remarks(self) -> list[str]:
-        """What the counts of `summary` are of, and what is not among them."""
+        """Return sentences on what `summary` counts, and what is not among it."""
         return []
 
     @property
     def unit(self) -> str:
-        """What results are counted in."""
+        """The unit that results are counted in."""
         return "steps" if self.per_step else "samples"
 
     def undefined(self) -> list[str]:
@@ -363,7 +363,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @property
     def unsubmitted(self) -> list[str]:
-        """What the authors ask for and no prediction can be made of, by name."""
+        """The names of what the authors ask for and no prediction can be made of."""
         return []
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame | None:
@@ -376,7 +376,7 @@ class BaseData(Sharing, L.LightningDataModule):
         return None
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
-        """What the outputs of some rows are compared with.
+        """Return what the outputs of some rows are compared with.
 
         Args:
             index: (m,) rows.

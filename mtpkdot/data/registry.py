@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Importer:
-    """What makes the manifest and feature files of a data set that others publish as tables.
+    """The importer that makes manifest and feature files of a data set that others publish as tables.
 
     Attributes:
         module: with a function `convert(source, out, **options)`.

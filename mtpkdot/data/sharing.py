@@ -60,7 +60,7 @@ class Sharing:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two arguments are the same; objects without an equality of their own are compared by what they hold."""
+    """Return if two arguments are the same; objects without an equality of their own are compared by what they hold."""
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray):

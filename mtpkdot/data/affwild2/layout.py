@@ -77,14 +77,7 @@ def find(
     problems: list[Problem] = []
     tables = _tables(_annotation_folder(annotations or root, places), problems)
     asked = _asked(root, places.lists, problems)
-    members = [(name, group) for group, files in tables.items() for name in files]
-    members += [(name, "test") for name in dict.fromkeys(span.id for span in asked)]
-    times = Counter(name for name, _ in members)
-    for name in sorted(name for name, number in times.items() if number > 1):
-        groups = " and ".join(group for other, group in members if other == name)
-        path = next(files[name] for files in tables.values() if name in files)
-        problems.append(Problem(path, f"{name!r} is in {groups}", "Keep it in one set."))
-
+    sets, twice = _sets(tables, asked, problems)
     crop_folders = _crop_folders(places.crops, problems)
     empty = [path for path in places.videos if path.stat().st_size == 0]
     # Of two copies of one name, the one that was released comes first.
@@ -92,36 +85,23 @@ def find(
     raw = _first(whole, MEDIA, problems)
     # An empty video still tells whose it is.
     known = raw.keys() | {without_suffix(path.name, MEDIA) for path in empty}
+    frames, valid, unreadable = _count_frames(tables, sets, problems)
     recordings = []
-    lost = [name for name, number in times.items() if number > 1]
-    frames, valid = 0, Counter[str]()
-    for name, group in sorted((name, group) for name, group in members if times[name] == 1):
-        table = tables[group][name] if group in tables else None
-        if table is not None:
-            try:
-                values = read_annotation(table)
-                frames += len(values)
-                valid[group] += int(np.isfinite(values).all(axis=1).sum())
-            except DataError as error:
-                problems.append(Problem.of(error, table))
-                lost.append(name)
-                continue
-        video = _video_of(name, known)
-        pictures = crop_folders.get(name)
+    for name, group in sets.items():
+        if name in unreadable:
+            continue
+        video, pictures = _video_of(name, known), crop_folders.get(name)
         facts: dict[str, str | int | float] = {"set": group, "video": video}
         usable = pictures is not None and _holds_frames(pictures)
+        table = tables[group][name] if group in tables else None
         files = {"pictures": pictures if usable else None, "sound": raw.get(video), "table": table}
         recordings.append(Recording(name, facts, {role: path for role, path in files.items() if path}, usable))
     problems += _missing_media(root, places, recordings)
-    used = {_video_of(name, known) for name in times}
+    names = [*sets, *twice]
+    used = {_video_of(name, known) for name in names}
     for path in empty:
         problems.append(Problem(path, "is empty", _RESTORE, fatal=without_suffix(path.name, MEDIA) in used))
-    other = sorted(path for name, path in raw.items() if name in used and _is_other(path))
-    what = f"is no {' or '.join(_RELEASED)}, as which the data set comes; another copy may have other frames"
-    problems += problems_by_folder(other, what, _FINE, fatal=False)
-    spare = [path for name, path in crop_folders.items() if name not in times]
-    spare += [path for name, path in raw.items() if name not in used]
-    problems += problems_by_folder(spare, "has neither annotations nor a place on the test list", _FINE, fatal=False)
+    problems += _unexpected(raw, used, [path for name, path in crop_folders.items() if name not in names])
     sizes = Counter(str(recording.facts["set"]) for recording in recordings)
     counts = {f"{group} videos": (sizes[group], _EXPECTED.get(group)) for group in (*_SETS, "test")}
     for group in (group for group in _SETS if sizes[group] and not valid[group]):
@@ -129,7 +109,53 @@ def find(
         problems.append(Problem(folder, "has no valid label: every row of it is -5", _RESTORE))
     counts |= {"annotated frames": (frames, None), "valid ones": (valid.total(), None)}
     counts["recordings with a raw video"] = sum("sound" in one.files for one in recordings), len(recordings)
-    return Inventory(recordings, problems, counts, sorted(lost), asked)
+    return Inventory(recordings, problems, counts, sorted([*twice, *unreadable]), asked)
+
+
+def _sets(
+    tables: dict[str, dict[str, Path]], asked: list[Span], problems: list[Problem]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the set of every recording that is in one, by name, and the names that are in several: problems."""
+    members = [(name, group) for group, files in tables.items() for name in files]
+    members += [(name, "test") for name in dict.fromkeys(span.id for span in asked)]
+    times = Counter(name for name, _ in members)
+    twice = [name for name, number in times.items() if number > 1]
+    for name in sorted(twice):
+        groups = " and ".join(group for other, group in members if other == name)
+        path = next(files[name] for files in tables.values() if name in files)
+        problems.append(Problem(path, f"{name!r} is in {groups}", "Keep it in one set."))
+    return {name: group for name, group in sorted(members) if times[name] == 1}, twice
+
+
+def _count_frames(
+    tables: dict[str, dict[str, Path]], sets: dict[str, str], problems: list[Problem]
+) -> tuple[int, Counter[str], list[str]]:
+    """Return the annotated frames, the valid ones of each set, and the recordings whose annotations cannot be read."""
+    frames, valid, unreadable = 0, Counter[str](), []
+    for name, group in sets.items():
+        if group not in tables:
+            continue
+        try:
+            values = read_annotation(tables[group][name])
+        except DataError as error:
+            problems.append(Problem.of(error, tables[group][name]))
+            unreadable.append(name)
+            continue
+        frames += len(values)
+        valid[group] += int(np.isfinite(values).all(axis=1).sum())
+    return frames, valid, unreadable
+
+
+def _unexpected(raw: dict[str, Path], used: set[str], spare: list[Path]) -> list[Problem]:
+    """Return notes on raw videos of another kind than was released, and on crops and videos that belong to nothing."""
+    other = sorted(path for name, path in raw.items() if name in used and _is_other(path))
+    what = f"is no {' or '.join(_RELEASED)}, as which the data set comes; another copy may have other frames"
+    spare = [*spare, *(path for name, path in raw.items() if name not in used)]
+    unlisted = "has neither annotations nor a place on the test list"
+    return [
+        *problems_by_folder(other, what, _FINE, fatal=False),
+        *problems_by_folder(spare, unlisted, _FINE, fatal=False),
+    ]
 
 
 def _survey(root: Path, annotations: Path | None, crops: Path | None, videos: Path | None) -> _Places:
@@ -183,7 +209,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def _holds_frames(folder: Path, look_at: int | None = None) -> bool:
-    """Whether one of the first files of a folder (it may have 100,000) is a frame; None looks at all until one is."""
+    """Return if one of the first files of a folder (it may have 100,000) is a frame; None looks at all until one is."""
     try:
         with os.scandir(folder) as scan:
             names = (entry.name for entry in scan if not is_litter(entry.name))
@@ -218,7 +244,7 @@ def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]
 
 
 def _asked(root: Path, lists: Sequence[Path], problems: list[Problem]) -> list[Span]:
-    """What is on the test list."""
+    """The test list."""
     if not lists:
         problems.append(Problem(root, f"holds no test list {TEST_LIST}", "Nothing, if there is no test.", fatal=False))
         return []

@@ -53,7 +53,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Video:
-    """What one raw video is made from.
+    """The plan of one raw video.
 
     Attributes:
         name: of the file, without a suffix.
@@ -82,7 +82,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Performance:
-    """What a person does in a video.
+    """The behaviour of a person in a video.
 
     Attributes:
         look: how the person looks.

@@ -166,7 +166,7 @@ class BioVid(MediaData):
         return find(self.raw_folder, self.part, self.biosignals)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the store: part, files and filters."""
+        """Return what decides the store: part, files and filters."""
         return {
             "part": self.part,
             "biosignals": self.biosignals,

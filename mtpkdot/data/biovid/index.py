@@ -1,4 +1,4 @@
-"""What BioVid says about its clips in text: their names, the index `samples.csv`, and list files of frame ranges."""
+"""The text files of BioVid about its clips: their names, the index `samples.csv`, and list files of frame ranges."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _INDEX_CELLS = 6
 
 
 class ClipName(NamedTuple):
-    """What the name of a clip says."""
+    """The parts of the name of a clip."""
 
     subject: str
     sex: str
@@ -68,7 +68,7 @@ class Index(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """What list files say.
+    """The contents of list files.
 
     Attributes:
         ranges: `<level>/<clip>` -> numbers of its first and last frame, counted from 1, both included; None without
@@ -201,7 +201,7 @@ def _is_clip(name: str) -> bool:
 
 
 def _contradiction(cells: Sequence[str]) -> str | None:
-    """What is wrong with a row of the index, or None."""
+    """Return what is wrong with a row of the index, or None."""
     _, subject, level, class_name, _, name = cells
     try:
         clip = parse_id(name)

@@ -34,7 +34,7 @@ _WINDOW = (50, 70)
 
 @dataclass(frozen=True)
 class Clip:
-    """What one clip is made from.
+    """The plan of one clip.
 
     Attributes:
         subject: the person's id.
@@ -60,7 +60,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Performance:
-    """What happens in one clip.
+    """The behaviour of a person in one clip.
 
     Attributes:
         look: the person.

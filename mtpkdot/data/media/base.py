@@ -90,7 +90,7 @@ class MediaData(BaseData):
 
     @property
     def augments(self) -> bool:
-        """Whether views differ."""
+        """True if views differ."""
         return self.augment is not None
 
     @property
@@ -106,7 +106,7 @@ class MediaData(BaseData):
 
     @property
     def _advice(self) -> str:
-        """What to do without the raw files."""
+        """The advice where the raw files are not there."""
         own = "Set data.init_args.root to the downloaded data, or to null to use a finished store alone."
         if self.page is None or self.twin is None:
             return own
@@ -115,7 +115,7 @@ class MediaData(BaseData):
 
     @property
     def preparation(self) -> Preparation:
-        """What the store is made from and with."""
+        """The plan of the store: what it is made from and with."""
         settings = {"data": type(self).__name__, "pictures": self.pictures.plain(), **self.settings()}
         text = json.dumps(settings, sort_keys=True)
         # "." and ".." have no name that a folder beside them could bear.

@@ -198,7 +198,7 @@ class ContinuousData(MediaData):
 
     @property
     def places(self) -> tuple[IntArray, IntArray]:
-        """Of every sample the position (n,) of its recording among `rows`, and the first step (n,) of its window."""
+        """The position (n,) of each sample's recording among `rows`, and the first step (n,) of its window."""
         self._loaded  # noqa: B018 # which remembers them
         return self._places
 

@@ -48,7 +48,7 @@ _COMPARED = 3  # pictures that are decoded to see that it is so
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file declares.
+    """The properties that a video file declares.
 
     Attributes:
         frames: number of frames by the header, which may be wrong; None where the format keeps none.

@@ -1,4 +1,4 @@
-"""What finds a face in one picture: OpenCV's cascade, or a YuNet network from a file of the user's."""
+"""Detectors of faces in one picture: OpenCV's cascade, or a YuNet network from a file of the user's."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -213,7 +213,7 @@ def _face(row: NDArray[np.float64], scale: float) -> Face:
 
 
 def _lies_in(face: Face, frame: Frame) -> bool:
-    """Whether a face has an extent, and its centre in the picture."""
+    """Return if a face has an extent, and its centre in the picture."""
     x, y = face.left + face.width / 2, face.top + face.height / 2
     return min(face.width, face.height) > 0 and 0 <= x < frame.shape[1] and 0 <= y < frame.shape[0]
 

@@ -1,4 +1,4 @@
-"""What the readers of layouts share: folders without litter, and text files of numbers with an error per line."""
+"""Helpers of the readers of layouts: folders without litter, and text files of numbers with an error per line."""
 
 import io
 import os
@@ -24,7 +24,7 @@ _MOST_LINES = 3  # of the damaged ones, in an error
 
 @dataclass(frozen=True)
 class LineFault:
-    """What else can be wrong with lines of numbers.
+    """A further fault of lines of numbers.
 
     Attributes:
         rows: (n, columns) numbers -> (n,) whether a line is damaged.
@@ -38,12 +38,12 @@ class LineFault:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder belongs to the operating system, not to the data set."""
+    """Return if a file or folder belongs to the operating system, not to the data set."""
     return name.startswith(".") or name in _LITTER
 
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
-    """What lies in a folder, litter left out.
+    """Return what lies in a folder, litter left out.
 
     Returns:
         The names of its sub-folders and of its files, each sorted.
@@ -226,7 +226,7 @@ def _point_at_damage(path: Path, data: bytes, separator: str, names: Sequence[st
 
 
 def _fault(line: str, separator: str, names: Sequence[str], other: LineFault | None) -> tuple[str, str]:
-    """What is wrong with a line, and what to do; empty if nothing is."""
+    """Return what is wrong with a line, and what to do; empty if nothing is."""
     cells = line.split(separator)
     if not line.strip():
         return "is empty", _AGAIN

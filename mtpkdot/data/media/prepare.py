@@ -40,7 +40,7 @@ Examine = Callable[[Recording, Content], list[Problem]]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is to be prepared.
+    """The plan of a store.
 
     Attributes:
         root: folder of the raw files, for messages.
@@ -237,7 +237,7 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
 
 
 def _refused(problem: Problem, others: int = 0) -> DataError:
-    """What stops a preparation under `on_error: raise`."""
+    """Return what stops a preparation under `on_error: raise`."""
     more = f" ({others} more; see `mtpkdot data check`)" if others else ""
     step = f"{problem.step.rstrip('.')}, or set data.init_args.on_error to skip."
     return DataError(f"{problem.path}: {problem.what.rstrip('.')}{more}", step)
@@ -326,7 +326,7 @@ def _convert_one(preparation: Preparation, recording: Recording, source: str) ->
 
 
 def killed() -> DataError:
-    """What to say when a worker has vanished."""
+    """Return the error for a worker that has vanished."""
     return DataError(
         "a process was killed while it decoded a recording, perhaps for lack of memory",
         "Run it again with fewer workers (data.init_args.prepare_workers).",

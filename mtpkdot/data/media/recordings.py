@@ -1,4 +1,4 @@
-"""What a reader of a data set's layout finds: recordings as they lie on disk, and what is wrong with them."""
+"""Findings of a reader of a data set's layout: recordings as they lie on disk, and what is wrong with them."""
 
 import re
 from collections.abc import Mapping

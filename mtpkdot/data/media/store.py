@@ -97,7 +97,7 @@ def recording_path(folder: Path, id: str) -> Path:
 
 
 def stored_source(folder: Path, id: str) -> str | None:
-    """What a recording in the store was made from; None if it is absent, torn or of another format."""
+    """Return what a recording in the store was made from; None if it is absent, torn or of another format."""
     told = _stored(folder, id)
     return None if told is None else told["source"]
 
@@ -109,7 +109,7 @@ def stored_problems(folder: Path, id: str) -> list[str]:
 
 
 def _stored(folder: Path, id: str) -> Any:
-    """What a recording in the store says of itself; None if it is absent, torn or of another format."""
+    """Return what a recording in the store says of itself; None if it is absent, torn or of another format."""
     path = recording_path(folder, id)
     if not path.is_file():
         return None

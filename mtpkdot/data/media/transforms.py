@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augment:
-    """What varies between the views of a sample. View 0 is the sample as it is.
+    """Augmentation: what varies between the views of a sample. View 0 is the sample as it is.
 
     All frames of a view are changed alike, since a face that flips between frames is no face.
 

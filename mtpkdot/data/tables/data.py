@@ -12,8 +12,8 @@ from mtpkdot.data.batch import BoolArray, FloatArray, Samples
 from mtpkdot.data.ids import alike
 from mtpkdot.data.statistics import floored
 from mtpkdot.data.tables.feature_files import FeatureFile, digest_features, read_features
-from mtpkdot.data.tables.importers import advice
 from mtpkdot.data.tables.manifest import Columns, Manifest, read_manifest
+from mtpkdot.data.tables.published import advice
 from mtpkdot.data.tables.remarks import of_dropped, of_filled, of_giveaways, of_labels
 from mtpkdot.data.tables.roles import no_features
 from mtpkdot.errors import DataConfigError, DataError

@@ -19,8 +19,8 @@ import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, FloatArray, StrArray
 from mtpkdot.data.ids import alike, as_ids, difference
-from mtpkdot.data.tables.importers import advice
 from mtpkdot.data.tables.masks import check_written, recorded_steps
+from mtpkdot.data.tables.published import advice
 from mtpkdot.data.tables.reading import UNNAMED_INDEX, as_numbers, kind, place, plain_text, read_table
 from mtpkdot.data.tables.roles import written
 from mtpkdot.errors import DataConfigError, DataError

@@ -35,7 +35,7 @@ _MOST_NAMES = 12  # in a line
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user has named; the rest is guessed.
+    """The wishes of the user; the rest is guessed.
 
     Attributes:
         manifest: file of the manifest.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray
-from mtpkdot.data.tables.importers import advice
+from mtpkdot.data.tables.published import advice
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.limits import check_bytes
 

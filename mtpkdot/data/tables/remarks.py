@@ -1,4 +1,4 @@
-"""What there is to say of own data that can be used: what was left out or filled in, and what looks like a mistake."""
+"""Remarks on own data that can be used: what was left out or filled in, and what looks like a mistake."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What columns are usually called, by what they hold."""
+"""Usual names of columns, by what they hold."""
 
 import re
 from collections.abc import Iterable

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mtpkdot.data.tables.feature_files import read_features
-from mtpkdot.data.tables.importers import check_source
+from mtpkdot.data.tables.published import check_source
 from mtpkdot.errors import DataConfigError, DataError
 
 MODALITIES = ("video", "audio")

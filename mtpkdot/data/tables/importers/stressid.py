@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtpkdot.data.tables.importers import check_source
+from mtpkdot.data.tables.published import check_source
 from mtpkdot.data.tables.reading import read_table
 from mtpkdot.errors import DataConfigError, DataError
 
