@@ -2,7 +2,6 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, ClassVar, Self
 
@@ -44,19 +43,18 @@ class Sharing:
         Raises:
             ValueError: another class, or an argument that may decide what is read differs.
         """
-        if type(other) is not type(self):
-            raise ValueError(f"{type(self).__name__} cannot take what {type(other).__name__} has read")
-        if differing := sorted(self._differing(other)):
-            raise ValueError(f"{type(self).__name__} cannot take what one with another {differing[0]} has read")
+        if differing := self.differing(other):
+            raise ValueError(f"{type(self).__name__} cannot take what one of another {differing[0]} has read")
         self.use(other)
 
-    def _differing(self, other: Self) -> Iterator[str]:
-        """Yield the arguments that may decide what is read and differ from those of another."""
-        for name in (self._arguments.keys() | other._arguments.keys()) - self.of_loaders:
-            if not _equal(self._arguments.get(name), other._arguments.get(name)):
-                yield name
-        if self.clip_splits != other.clip_splits:  # a generated data set may hide labels by part
-            yield "clip_splits"
+    def differing(self, other: "Sharing") -> list[str]:
+        """Return the arguments that may decide what is read and differ from those of another; `class` if that does."""
+        if type(other) is not type(self):
+            return ["class"]
+        named = (self._arguments.keys() | other._arguments.keys()) - self.of_loaders
+        found = [name for name in named if not _equal(self._arguments.get(name), other._arguments.get(name))]
+        # A generated data set may hide labels by part.
+        return sorted([*found, *(["clip_splits"] if self.clip_splits != other.clip_splits else [])])
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import time
 import traceback
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ from mtpkdot.progress import progress
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
 
-_read: "list[tuple[str, BaseData]]" = []  # what this process has read last
+_read: "list[BaseData]" = []  # what this process has read last
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def check(study: Study) -> None:
         if cell.fold or cell.seed != study.seeds[0] or not once or study.is_finished(cell):
             continue
         try:
-            run = Run(parse("crossval", cell.arguments), read=_already_read(cell))
+            run = Run(parse("crossval", cell.arguments), read=_read[0] if _read else None)
             if run.ranks.size > 1:
                 raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
             run.check(checked)
@@ -183,27 +182,16 @@ def check(study: Study) -> None:
             raise OtherRunError(f"{cell.setting}/{cell.variant}: {error.what}", again) from error
         except UserError as error:
             raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
-        _read[:] = [(_data_of(cell), run.data)]
+        _read[:] = [run.data]
 
 
 def _fit(cell: Cell) -> None:
     from mtpkdot.pipeline.config import parse
     from mtpkdot.pipeline.runner import Run
 
-    run = Run(parse("crossval", cell.arguments), read=_already_read(cell))
+    run = Run(parse("crossval", cell.arguments), read=_read[0] if _read else None)
     run.fit(everything=False)
-    _read[:] = [(_data_of(cell), run.data)]
-
-
-def _already_read(cell: Cell) -> "BaseData | None":
-    """Return the data that this process has read last, if they are those of the cell."""
-    return next((data for key, data in _read if key == _data_of(cell)), None)
-
-
-def _data_of(cell: Cell) -> str:
-    """What decides the data of a cell among those of its study."""
-    deciding = [a for a in cell.arguments if a.startswith(("--data", "--config", "--protocol", "--seed_everything"))]
-    return json.dumps(deciding)
+    _read[:] = [run.data]
 
 
 def _result(future: "Future[str | None]") -> str | None:

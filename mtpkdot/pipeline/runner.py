@@ -49,7 +49,7 @@ class Run:
     Args:
         experiment: the parsed config.
         trains: false where the run is only evaluated.
-        read: a data set of the same arguments, read already; None to read it.
+        read: a data set that has been read: its samples are taken if its arguments are the same; None to read them.
 
     Raises:
         UserError: from the data or the config, before anything is trained or written.
@@ -61,7 +61,7 @@ class Run:
         decided = {**self.protocol.data_arguments(""), "seed": self.config["seed_everything"]}
         for name, value in decided.items():
             setattr(self.data, name, value)
-        if read is not None:
+        if read is not None and not self.data.differing(read):
             self.data.share(read)
         self.data.check()
         self.resolved = resolve_method(experiment)

@@ -42,7 +42,7 @@ def test_what_has_been_read_is_taken_by_data_of_the_same_arguments_alone(monkeyp
         ({"told": Told([1, 2]), "prevalent": "signal"}, "prevalent"),
         ({"told": None}, "told"),
     ):
-        with pytest.raises(ValueError, match=f"with another {named} has read"):
+        with pytest.raises(ValueError, match=f"of another {named} has read"):
             Counted(samples, **{"split": Split(scheme="kfold"), **other}).share(first)
-    with pytest.raises(ValueError, match="Given cannot take what Counted has read"):
+    with pytest.raises(ValueError, match="Given cannot take what one of another class has read"):
         Given(samples).share(first)
