@@ -15,7 +15,7 @@ from mtpkdot.data.media.pictures import PictureSettings, read_pictures
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording
 from mtpkdot.data.media.store import Content
 
-RATINGS, SIGNALS = ("arousal", "valence"), ("eda", "ecg")
+TABLES, RATINGS, SIGNALS = ("ratings", "physiology"), ("arousal", "valence"), ("eda", "ecg")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Decode:
 
     def __call__(self, recording: Recording) -> Content:
         pictures = read_pictures(recording.files["pictures"], recording.id, self.pictures)
-        ratings, signals = (pd.read_csv(recording.files[name]) for name in ("ratings", "physiology"))
+        ratings, signals = (pd.read_csv(recording.files[name]) for name in TABLES)
         even = np.arange(0.0, signals["time"].iloc[-1], 1 / self.rate)
         small = {"times": pictures.times, "offsets": pictures.offsets}
         small |= {name: np.interp(pictures.times, ratings["time"], ratings[name]) for name in RATINGS}
@@ -60,10 +60,7 @@ class Recola(ContinuousData):
         """Find the recordings, each of one person."""
         found, root = Inventory(), self.raw_folder
         for video in sorted(root.glob("video/*.mp4")):
-            files = {
-                "pictures": video,
-                **{name: root / name / f"{video.stem}.csv" for name in ("ratings", "physiology")},
-            }
+            files = {name: root / name / f"{video.stem}.csv" for name in TABLES} | {"pictures": video}
             lost = [path for path in files.values() if not path.is_file()]
             found.problems += [Problem(path, "does not exist", "Add it.") for path in lost]
             found.recordings.append(Recording(video.stem, {"subject": video.stem}, files, usable=not lost))
