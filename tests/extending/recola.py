@@ -1,7 +1,6 @@
-"""An own data set of raw recordings, in the manner of RECOLA: rated videos of people whose physiology was recorded.
+"""An own data set of raw recordings, in the manner of RECOLA: videos of people, rated over time, with physiology.
 
-Below one root: `video/<name>.mp4`, `ratings/<name>.csv` (time, arousal, valence; 25 rows a second) and
-`physiology/<name>.csv` (time, eda, ecg). Times are seconds on the time line of the video.
+`video/<name>.mp4`, `ratings/<name>.csv` (time, arousal, valence; 25 Hz) and `physiology/<name>.csv` (time, eda, ecg).
 """
 
 from dataclasses import dataclass
