@@ -95,7 +95,7 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def biovid_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated BioVid, official layout: 5 people, 3 classes, one clip each; not to be changed."""
-    from mtpkdot.data.synthetic import biovid
+    from mtpkdot.data.biovid import twin as biovid
 
     root = tmp_path_factory.mktemp("twins") / "biovid"
     biovid.synthesize(root, subjects=5, clips=1, classes=("BL1", "PA2", "PA4"), size=48, seed=3)
@@ -105,7 +105,7 @@ def biovid_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def affwild2_twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated Aff-Wild2: 6 videos of 40 to 60 frames, with all its oddities; not to be changed."""
-    from mtpkdot.data.synthetic import affwild2
+    from mtpkdot.data.affwild2 import twin as affwild2
 
     root = tmp_path_factory.mktemp("twins") / "affwild2"
     affwild2.synthesize(root, videos=6, frames=(40, 60), seed=1)

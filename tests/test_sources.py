@@ -126,9 +126,9 @@ def test_a_registration_counts_although_nobody_names_it(package):
 
 
 def test_a_name_that_a_package_imports_when_it_is_asked_for_is_found():
-    lazily, plainly = sources(["mtpkdot.data.FeatureData"]), sources(["mtpkdot.data.feature_data.FeatureData"])
+    lazily, plainly = sources(["mtpkdot.data.FeatureData"]), sources(["mtpkdot.data.tables.data.FeatureData"])
     assert lazily == plainly
-    assert "mtpkdot/data/manifest.py" in lazily.files
+    assert "mtpkdot/data/tables/manifest.py" in lazily.files
 
 
 def test_instances_stand_for_their_classes(package):

@@ -1,4 +1,4 @@
-"""`mtpkdot data import {stressid,pom,digits} [SRC] OUT`."""
+"""`mtpkdot data import NAME [SRC] OUT`."""
 
 import shlex
 import tempfile
@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mtpkdot.cli.arguments import Parser, next_step
-from mtpkdot.data.importers import IMPORTERS
+from mtpkdot.data.registry import IMPORTERS
 from mtpkdot.errors import ConfigError
 
 
@@ -15,17 +15,21 @@ def convert(argv: Sequence[str]) -> None:
     """Run the verb."""
     parser = Parser(prog="mtpkdot data import", description="Make manifest and feature files from a known data set.")
     parser.add_argument("name", choices=IMPORTERS, help="the data set")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="SRC OUT: its folder and a new one; digits: OUT")
-    parser.add_argument("--train", type=int, help="digits: training images (default 300)")
-    parser.add_argument("--labelled", type=int, help="digits: training images that keep their label (default all)")
+    bundled = ", ".join(name for name, importer in IMPORTERS.items() if importer.source is None)
+    paths = f"SRC OUT: its folder and a new one; {bundled}: OUT"
+    parser.add_argument("paths", nargs="+", metavar="PATH", help=paths)
+    owners = {key: name for name, importer in IMPORTERS.items() for key in importer.options}
+    for key, name in owners.items():
+        parser.add_argument(f"--{key}", type=int, help=f"{name}: {IMPORTERS[name].options[key]}")
     options = parser.parse_args(argv)
     if len(options.paths) > 2:
         raise ConfigError(f"{len(options.paths)} paths are given", "Call `mtpkdot data import NAME SRC OUT`.")
-    extra = {key: value for key in ("train", "labelled") if (value := getattr(options, key)) is not None}
-    if extra and options.name != "digits":
-        raise ConfigError(f"--{next(iter(extra))} belongs to digits", "Remove it.")
+    extra = {key: value for key in owners if (value := getattr(options, key)) is not None}
+    for key in extra:
+        if owners[key] != options.name:
+            raise ConfigError(f"--{key} belongs to {owners[key]}", "Remove it.")
     source = Path(options.paths[0]) if len(options.paths) == 2 else None
-    if source is not None and options.name != "digits" and not source.is_dir():
+    if source is not None and IMPORTERS[options.name].source is not None and not source.is_dir():
         raise ConfigError(f"{source} is not a folder", "Name the folder of the downloaded files.")
     _import(options.name, source, Path(options.paths[-1]), extra)
 
@@ -38,7 +42,7 @@ def _import(name: str, source: Path | None, out: Path, extra: dict[str, int]) ->
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         made = Path(folder) / "made"
         made.mkdir()
-        lines: list[str] = import_module(f"mtpkdot.data.importers.{name}").convert(source, made, **extra)
+        lines: list[str] = import_module(IMPORTERS[name].module).convert(source, made, **extra)
         made.replace(out)
     print("\n".join([f"{out} is ready.", *lines]))
     if out == Path("data", name):

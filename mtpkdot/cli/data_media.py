@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from mtpkdot.cli.arguments import Parser, next_step, part_of
 from mtpkdot.data.base import BaseData
-from mtpkdot.data.media import MediaData
+from mtpkdot.data.media.base import MediaData
+from mtpkdot.data.registry import RAW
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.config import parse_data
 
-DATA_SETS = {"biovid": "BioVid", "affwild2": "AffWild2"}
 NOT_READY = 1
 
 _HELP = """usage: mtpkdot data {verb} NAME FOLDER [--data.KEY VALUE ...]
@@ -17,7 +17,7 @@ _HELP = """usage: mtpkdot data {verb} NAME FOLDER [--data.KEY VALUE ...]
 
 {text}
 
-NAME is biovid or affwild2, FOLDER the downloaded data. The keys are those of the data section: --data.store OUT,
+NAME is {names}, FOLDER the downloaded data. The keys are those of the data section: --data.store OUT,
 --data.on_error skip, --data.prepare_workers 8, --data.part PartB ... A config's own data section is used with --config.
 {options}"""
 
@@ -30,9 +30,9 @@ def check(argv: Sequence[str]) -> int | None:
             "the split says. Exit code 0: ready, 1: not."
         )
         options = "--quick looks at names, counts and text files only; --all lists every problem."
-        print(_HELP.format(verb="check", text=text, options=options))
+        print(_HELP.format(verb="check", text=text, options=options, names=" or ".join(RAW)))
         return None
-    from mtpkdot.data.check import check as inspect
+    from mtpkdot.data.media.check import check as inspect
 
     flags = {"--quick", "--all"} & set(argv)
     data = _named("check", [argument for argument in argv if argument not in flags])
@@ -72,7 +72,7 @@ def prepare(argv: Sequence[str]) -> None:
     if _asks_for_help(argv):
         text = "Read raw recordings once, into a compact store. A killed run goes on where it was."
         options = "--part 3/10 reads one of ten parts, on any machine; the same command without it ends the work."
-        print(_HELP.format(verb="prepare", text=text, options=options))
+        print(_HELP.format(verb="prepare", text=text, options=options, names=" or ".join(RAW)))
         return
     own = Parser(prog="mtpkdot data prepare", add_help=False)
     own.add_argument("--part", default="1/1")
@@ -102,7 +102,7 @@ def _suggest_fit(argv: Sequence[str]) -> None:
 
 def _with_config(argv: Sequence[str]) -> list[str]:
     """A command line on data; a data set by its name has a config of that name."""
-    if argv[0] not in DATA_SETS:
+    if argv[0] not in RAW:
         return list(argv)
     return ["--config", f"configs/{argv[0]}.yaml", f"--data.root={argv[1]}", *argv[2:]]
 
@@ -123,11 +123,11 @@ def _media(verb: str, argv: Sequence[str]) -> MediaData:
 def _named(verb: str, argv: Sequence[str]) -> BaseData:
     named = list(argv)
     if named and not named[0].startswith("-"):
-        if named[0] not in DATA_SETS:
-            raise ConfigError(f"there is no data set {named[0]!r}", f"Choose from {', '.join(DATA_SETS)}.")
+        if named[0] not in RAW:
+            raise ConfigError(f"there is no data set {named[0]!r}", f"Choose from {', '.join(RAW)}.")
         if len(named) < 2 or named[1].startswith("-"):
             raise ConfigError("the folder is not named", f"Call `mtpkdot data {verb} {named[0]} FOLDER`.")
-        named = ["--data", DATA_SETS[named[0]], "--data.root", named[1], *named[2:]]
+        named = ["--data", RAW[named[0]], "--data.root", named[1], *named[2:]]
     elif not named:
         raise ConfigError("no data set is named", f"Call `mtpkdot data {verb} NAME FOLDER`; see --help.")
     return parse_data(f"data {verb}", named)

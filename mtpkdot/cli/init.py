@@ -15,7 +15,7 @@ def init(argv: Sequence[str]) -> None:
     """Write the config, and name the commands to go on with."""
     options = _parser().parse_args(list(argv))
     place: Path = options.place
-    from mtpkdot.data.guess import Wishes, guess
+    from mtpkdot.data.tables.guess import Wishes, guess
     from mtpkdot.files import write_whole
     from mtpkdot.pipeline.store import SHARED
 

@@ -1,12 +1,10 @@
-"""What every data set offers: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
+"""The base of every data set: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import lightning as L
 import numpy as np
@@ -18,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
 from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels, label_counts
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
+from mtpkdot.data.sharing import Sharing
 from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts, folds_of
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataConfigError, DataError
@@ -25,20 +24,8 @@ from mtpkdot.losses.task import Task
 
 Part = Literal["train", "validation", "test", "submission"]
 
-_shared: "ContextVar[BaseData | None]" = ContextVar("shared", default=None)
 
-
-@contextmanager
-def sharing(data: "BaseData") -> Iterator[None]:
-    """Within it, DataModules of the same class take what `data` has read, instead of reading it again."""
-    token = _shared.set(data)
-    try:
-        yield
-    finally:
-        _shared.reset(token)
-
-
-class BaseData(L.LightningDataModule):
+class BaseData(Sharing, L.LightningDataModule):
     """Base of the DataModules. A subclass implements `load` and `contents`.
 
     Args:
@@ -107,16 +94,12 @@ class BaseData(L.LightningDataModule):
 
     @property
     def source(self) -> str:
-        """What to name in an error message."""
+        """The name of the data set in error messages."""
         return type(self).__name__
 
     @cached_property
     def _loaded(self) -> Samples:
         """The data set with all its labels."""
-        shared = _shared.get()
-        if shared is not None and type(shared) is type(self) and shared is not self:
-            self.adopt(shared)
-            return shared._loaded
         return self.load()
 
     @cached_property
@@ -134,7 +117,7 @@ class BaseData(L.LightningDataModule):
 
     @property
     def _divided(self) -> Samples:
-        """What is divided into parts: those with labels can be tested."""
+        """The samples that are divided into parts: those with labels can be tested."""
         return self._loaded
 
     @property
@@ -149,17 +132,17 @@ class BaseData(L.LightningDataModule):
 
     @property
     def per_step(self) -> bool:
-        """Whether every step has a target of its own."""
+        """True if every step has a target of its own."""
         return self.samples.per_step
 
     @property
     def augments(self) -> bool:
-        """Whether a sample has other views than itself."""
+        """True if a sample has other views than itself."""
         return False
 
     @property
     def targets(self) -> list[str]:
-        """What the model predicts: class names (in their order, if the task is ordinal), or target names."""
+        """The outputs of the model: class names (in their order, if the task is ordinal), or target names."""
         return self.samples.class_names or self.samples.target_names
 
     @property
@@ -244,12 +227,12 @@ class BaseData(L.LightningDataModule):
         return "; ".join([line, *self.remarks()])
 
     def remarks(self) -> list[str]:
-        """What the counts of `summary` are of, and what is not among them."""
+        """Return sentences on what `summary` counts, and what is not among it."""
         return []
 
     @property
     def unit(self) -> str:
-        """What results are counted in."""
+        """The unit that results are counted in."""
         return "steps" if self.per_step else "samples"
 
     def undefined(self) -> list[str]:
@@ -266,8 +249,8 @@ class BaseData(L.LightningDataModule):
                     found.append(f"{name} has one value in {where}: {metric} is 0 there, whatever is predicted")
         return found
 
-    def adopt(self, other: "BaseData") -> None:
-        """Share what another DataModule of the same arguments has read."""
+    def use(self, other: Self) -> None:
+        """Take over what `load` has returned and remembered; a subclass that remembers more extends it."""
         self._loaded = other._loaded
 
     def setup(self, stage: str) -> None:
@@ -380,7 +363,7 @@ class BaseData(L.LightningDataModule):
 
     @property
     def unsubmitted(self) -> list[str]:
-        """What the authors ask for and no prediction can be made of, by name."""
+        """The names of what the authors ask for and no prediction can be made of."""
         return []
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame | None:
@@ -393,7 +376,7 @@ class BaseData(L.LightningDataModule):
         return None
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
-        """What the outputs of some rows are compared with.
+        """Return what the outputs of some rows are compared with.
 
         Args:
             index: (m,) rows.

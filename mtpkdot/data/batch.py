@@ -1,4 +1,4 @@
-"""What a training step sees, and the samples it is cut from."""
+"""Batches, as a training step sees them, and the samples they are cut from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ class Clips(ABC):
 
 @dataclass
 class Rows:
-    """What is judged: one row per sample, or per step.
+    """Rows of results: one per sample, or per step.
 
     Attributes:
         ids: (m,) ids.
@@ -138,7 +138,7 @@ class Samples:
 
     @property
     def per_step(self) -> bool:
-        """Whether every step has a target of its own."""
+        """True if every step has a target of its own."""
         return self.labelled.ndim == 2
 
     @property
@@ -152,7 +152,7 @@ class Samples:
         return self.masks[modality] if self.per_step else np.asarray(self.masks[modality].any(axis=1))
 
     def rows(self, index: IntArray) -> Rows:
-        """What the rows `index` (m,) of the data set are; row `i * T + t` is step t of sample i."""
+        """Return the rows `index` (m,) of the data set; row `i * T + t` is step t of sample i."""
         if not self.per_step:
             return Rows(self.ids[index], self.subjects[index], self.target[index], self.labelled[index])
         steps = self.labelled.shape[1]
@@ -211,7 +211,7 @@ class SampleDataset(Dataset[Batch]):
 
     @property
     def reads_clips(self) -> bool:
-        """Whether batches are read and decoded, and not only copied."""
+        """True if batches are read and decoded, and not only copied."""
         return any(isinstance(values, Clips) for values in self._features.values())
 
     def __len__(self) -> int:

@@ -112,10 +112,10 @@ class Processes(Protocol):
     size: int
 
     def decided(self, decide: Callable[[], T]) -> T:
-        """What the first process finds, on all of them."""
+        """Return what the first process finds, on all of them."""
 
     def on_any(self, mine: bool) -> bool:
-        """Whether it holds on any process; waits for all."""
+        """Return if it holds on any process; waits for all."""
 
 
 def cached_by_all(
@@ -269,7 +269,7 @@ _verified: set[tuple[Path, int, int]] = set()
 
 
 def _whole(folder: Path) -> bool:
-    """Whether the files are those that were written; each is verified once per process and state of the file."""
+    """Return if the files are those that were written; each is verified once per process and state of the file."""
     record = folder / "record.json"
     if not record.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Encoders of signals: (C,) per step, T samples of C channels that the training part has standardised."""
+"""Encoders of signals that the training part has standardised: T samples of C channels, or L of them in every step."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtpkdot.models.encoder import Encoder, Steps
-from mtpkdot.models.masking import encode_sequences
+from mtpkdot.models.masking import encode_real, encode_sequences
 from mtpkdot.models.networks import image_network
 from mtpkdot.models.visual import projection
 
@@ -34,7 +34,7 @@ class SpectrogramEncoder(Encoder):
     `hop: 12`, `centre: false`. What it reads is a density, through a Tukey window; here it is decibels, through Hann's.
 
     Args:
-        steps: of shape (C,), at `rate` Hz.
+        steps: of shape (C,), samples at `rate` Hz; or (L, C), pieces of L samples, each of which gets a feature.
         model: name in timm; it must accept pictures of any size.
         dim: feature size; None for the network's own (512 for `resnet18`), else a linear projection if it differs.
         window_ms: window in milliseconds, if `n_fft` is not given.
@@ -65,13 +65,13 @@ class SpectrogramEncoder(Encoder):
         weights: str | None = None,
         chunk: int | None = 256,
     ) -> None:
-        _check_vectors("SpectrogramEncoder", steps)
+        _check_signals("SpectrogramEncoder", steps)
         samples = n_fft or _samples(steps, window_ms, "n_fft")
         length = window or samples
         hop = hop or (_samples(steps, hop_ms, "hop") if hop_ms else max(1, length // 4))
         if not 2 <= length <= samples:
             raise ValueError(f"a window of {length} samples is too short, or longer than a transform of {samples}")
-        network, features = image_network(model, weights, steps.shape[0])
+        network, features = image_network(model, weights, steps.shape[-1])
         super().__init__(steps, dim or features)
         self.n_fft, self.hop, self.centre, self.chunk = samples, hop, centre, chunk
         self.register_buffer("window", torch.hann_window(length))
@@ -107,7 +107,15 @@ class SpectrogramEncoder(Encoder):
             return decibels(power, _FLOOR_DB).view(signal.shape[0], signal.shape[2], *power.shape[1:])
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (B, T, C) to (B, 1, dim). Masked samples are read as 0, those after the last real one are dropped."""
+        """Encode (B, T, C) to (B, 1, dim), and steps (B, T, L, C) to (B, T, dim).
+
+        Masked samples are read as 0, those after the last real one are dropped.
+        """
+        if len(self.steps.shape) == 2:
+            encoded = encode_real(
+                self, self._encode, x=x.flatten(0, 1), real=mask.flatten(), dim=self.dim, chunk=self.chunk
+            )
+            return encoded.view(*mask.shape, self.dim), mask
         return encode_sequences(self, self._encode, x=_real(x, mask), mask=mask, dim=self.dim, chunk=self.chunk)
 
     def _encode(self, signal: Tensor) -> Tensor:
@@ -119,7 +127,8 @@ class SignalEncoder(Encoder):
     """Strided 1-D convolutions over time, each with normalisation over its channels and GELU.
 
     Args:
-        steps: of shape (C,).
+        steps: of shape (C,), samples of a signal; or (L, C), pieces of L samples, each of which gets a feature, the
+            mean over its time.
         channels: output channels of the layers.
         kernel: samples that a layer reads, odd and at least `2 * stride - 1`.
         stride: every layer shortens the sequence by this factor: 3 layers of stride 4 turn 512 Hz into 8 Hz.
@@ -137,14 +146,14 @@ class SignalEncoder(Encoder):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(steps, dim)
-        _check_vectors("SignalEncoder", steps)
+        _check_signals("SignalEncoder", steps)
         if not channels or kernel % 2 == 0 or kernel < 2 * stride - 1:
             raise ValueError(
                 f"SignalEncoder needs layers with an odd kernel of at least 2 * stride - 1 (here {2 * stride - 1}), "
                 f"not {len(channels)} layers with kernel {kernel}"
             )
         self.stride = stride
-        sizes = [steps.shape[0], *channels]
+        sizes = [steps.shape[-1], *channels]
         self.convolutions = nn.ModuleList(
             nn.Conv1d(size, following, kernel, stride, padding=kernel // 2) for size, following in pairwise(sizes)
         )
@@ -157,7 +166,15 @@ class SignalEncoder(Encoder):
         """Encode (B, T, C) to (B, T', dim), T' being T divided by the stride and rounded up, once per layer.
 
         A reduced step is real if any of the steps that it stands for is. Masked steps are read as 0 by every layer.
+        Steps (B, T, L, C) are encoded one by one, to (B, T, dim).
         """
+        if len(self.steps.shape) == 2:
+            pieces = mask.flatten().unsqueeze(1).expand(-1, x.shape[2])
+            feature = self._encode(x.flatten(0, 1), pieces)[0].mean(dim=1)
+            return _real(feature.view(*mask.shape, self.dim), mask), mask
+        return self._encode(x, mask)
+
+    def _encode(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = _real(x, mask)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(convolution(x.transpose(1, 2)).transpose(1, 2))
@@ -174,9 +191,9 @@ def _real(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask.unsqueeze(2), x, 0.0)
 
 
-def _check_vectors(encoder: str, steps: Steps) -> None:
-    if len(steps.shape) != 1:
-        raise ValueError(f"{encoder} reads signals (C,), not steps of shape {steps.shape}")
+def _check_signals(encoder: str, steps: Steps) -> None:
+    if len(steps.shape) not in (1, 2):
+        raise ValueError(f"{encoder} reads signals (C,) or pieces of them (L, C), not steps of shape {steps.shape}")
 
 
 def _samples(steps: Steps, milliseconds: float, instead: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from mtpkdot.data.base import BaseData, sharing
+from mtpkdot.data.base import BaseData
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.modules.declaration import LINKED, is_upstream
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
@@ -156,17 +156,17 @@ def check_modules(
         stage, name = job.stage, job.stage.name
         with tempfile.TemporaryDirectory() as folder:
             try:
-                with sharing(data):
-                    cli = StageCLI(
-                        module=stage.module,
-                        config=job.sections,
-                        fit=job.fit,
-                        folder=Path(folder) / name / "check",
-                        title=name,
-                        features=features,
-                        preemption=preemption,
-                        tracking=tracking,
-                    )
+                cli = StageCLI(
+                    module=stage.module,
+                    config=job.sections,
+                    fit=job.fit,
+                    folder=Path(folder) / name / "check",
+                    title=name,
+                    features=features,
+                    preemption=preemption,
+                    tracking=tracking,
+                    read=data,
+                )
             except (
                 ValueError,
                 TypeError,

@@ -11,11 +11,8 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
 from mtpkdot import trust
-
-# Imported so that a config can name them by their class alone.
-from mtpkdot.data import affwild2, biovid, feature_data  # noqa: F401
 from mtpkdot.data.base import BaseData
-from mtpkdot.data.synthetic import planted  # noqa: F401
+from mtpkdot.data.registry import DATA_SETS
 from mtpkdot.errors import ConfigError, RunError, nearest
 from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.complaints import keys, objection, one_line, reason, unknown_sections
@@ -42,6 +39,8 @@ _NOT_SHARED = {
     "reload_dataloaders_every_n_epochs",
     "use_distributed_sampler",
 }
+# Imported so that a config can name them by their class alone.
+_BUILT_IN = {each.data: each.data_class for each in DATA_SETS.values()}
 PROTOCOL_DATA = {"clip_splits", "select_on_test", "train_on_all", "drop_last", "seed"}
 
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import hashlib
-import json
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from mtpkdot.workers import visible_cards, workers
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
 
-_read: "list[tuple[str, BaseData]]" = []  # what this process has read last
+_read: "list[BaseData]" = []  # what this process has read last
 
 
 @dataclass(frozen=True)
@@ -166,11 +165,10 @@ def check(study: Study) -> None:
         if cell.fold or cell.seed != study.seeds[0] or not once or study.is_finished(cell):
             continue
         try:
-            with _shared(cell):
-                run = Run(parse("crossval", cell.arguments))
-                if run.ranks.size > 1:
-                    raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
-                run.check(checked)
+            run = Run(parse("crossval", cell.arguments), read=_read[0] if _read else None)
+            if run.ranks.size > 1:
+                raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
+            run.check(checked)
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
             tested = run.data.positions("test")
             judged = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())
@@ -190,35 +188,16 @@ def check(study: Study) -> None:
             raise OtherRunError(f"{cell.setting}/{cell.variant}: {error.what}", again) from error
         except UserError as error:
             raise type(error)(f"{cell.setting}/{cell.variant}: {error.what}", error.step) from error
-        _read[:] = [(_data_of(cell), run.data)]
+        _read[:] = [run.data]
 
 
 def _fit(cell: Cell) -> None:
     from mtpkdot.pipeline.config import parse
     from mtpkdot.pipeline.runner import Run
 
-    with _shared(cell):
-        run = Run(parse("crossval", cell.arguments))
-        run.fit(everything=False)
-    _read[:] = [(_data_of(cell), run.data)]
-
-
-@contextlib.contextmanager
-def _shared(cell: Cell) -> Iterator[None]:
-    """Take the data that this process has read last, if they are those of the cell."""
-    from mtpkdot.data.base import sharing
-
-    with contextlib.ExitStack() as stack:
-        for key, data in _read:
-            if key == _data_of(cell):
-                stack.enter_context(sharing(data))
-        yield
-
-
-def _data_of(cell: Cell) -> str:
-    """What decides the data of a cell among those of its study."""
-    deciding = [a for a in cell.arguments if a.startswith(("--data", "--config", "--protocol", "--seed_everything"))]
-    return json.dumps(deciding)
+    run = Run(parse("crossval", cell.arguments), read=_read[0] if _read else None)
+    run.fit(everything=False)
+    _read[:] = [run.data]
 
 
 def cards_for(cell: Cell) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.data.tables import check_parquet
+from mtpkdot.data.tables.reading import check_parquet
 from mtpkdot.errors import RunError
 from mtpkdot.files import write_whole
 from mtpkdot.losses.task import Task, class_probabilities, predicted_class

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from mtpkdot import trust
-from mtpkdot.data.base import sharing
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.splits import PARTS
 from mtpkdot.errors import OtherRunError, RunError
 from mtpkdot.pipeline.checks import check_config, check_modules
@@ -50,17 +50,20 @@ class Run:
     Args:
         experiment: the parsed config.
         trains: false where the run is only evaluated.
+        read: a data set that has been read: its samples are taken if its arguments are the same; None to read them.
 
     Raises:
         UserError: from the data or the config, before anything is trained or written.
     """
 
-    def __init__(self, experiment: Experiment, trains: bool = True) -> None:
+    def __init__(self, experiment: Experiment, trains: bool = True, read: BaseData | None = None) -> None:
         self.experiment, self.config, self.data = experiment, experiment.config, experiment.data
         self.protocol = expand(self.config["protocol"])
         decided = {**self.protocol.data_arguments(), "seed": self.config["seed_everything"]}
         for name, value in decided.items():
             setattr(self.data, name, value)
+        if read is not None and not self.data.differing(read):
+            self.data.share(read)
         self.data.check()
         self.resolved = resolve_method(experiment)
         self.wanted, stages = wanted_stages(experiment)
@@ -256,18 +259,18 @@ class Run:
             if not self.ranks.decided(lambda: self._must_train(job, title, alone)):
                 return
             resumed = ", resumed" if (stored.partial / LAST).is_file() else ""
-            with sharing(self.data):
-                trained = train(
-                    module=job.stage.module,
-                    config=job.sections,
-                    fit=job.fit,
-                    folder=stored.partial,
-                    title=title,
-                    features=self.features,
-                    preemption=self.preemption,
-                    tracking=self.tracking,
-                    parsed=self.parsed.pop(job.stage.name, None),
-                )
+            trained = train(
+                module=job.stage.module,
+                config=job.sections,
+                fit=job.fit,
+                folder=stored.partial,
+                title=title,
+                features=self.features,
+                preemption=self.preemption,
+                tracking=self.tracking,
+                parsed=self.parsed.pop(job.stage.name, None),
+                read=self.data,
+            )
             class_path = f"{job.stage.module.__module__}.{job.stage.module.__qualname__}"
             trust.remember({"class_path": class_path})
             self.ranks.decided(

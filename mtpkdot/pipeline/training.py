@@ -60,6 +60,7 @@ class StageCLI(LightningCLI):
         features: where features of frozen encoders are kept.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
+        read: the data set, read already, which the stage's own takes its samples from; None to read them.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class StageCLI(LightningCLI):
         features: FeatureCache,
         preemption: Preemption,
         tracking: Tracking,
+        read: BaseData | None = None,
     ) -> None:
         self.fit_options, self.features, self.preemption, self.tracking = fit, features, preemption, tracking
-        self.stage = module
+        self.stage, self.read = module, read
         self._place(folder, title)
         with _weights_of(module), warnings.catch_warnings():
             # The process has a command line of its own, which this config was made from.
@@ -116,6 +118,17 @@ class StageCLI(LightningCLI):
         """What the data know, the model is told."""
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Let the data take what has been read; in the place of what notes arguments for data that save them."""
+        self.parser.add_instantiator(self._data, BaseData)
+
+    def _data(self, kind: type[BaseData], *args: Any, **kwargs: Any) -> BaseData:
+        """Build the data; before the model, which is told their targets and shapes."""
+        data = kind(*args, **kwargs)
+        if self.read is not None:
+            data.share(self.read)
+        return data
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The Trainer of this stage."""
@@ -196,6 +209,7 @@ def train(
     preemption: Preemption,
     tracking: Tracking,
     parsed: StageCLI | None = None,
+    read: BaseData | None = None,
 ) -> Trained:
     """Train a stage in its folder, or go on where a killed process left it.
 
@@ -209,6 +223,7 @@ def train(
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
         parsed: from the same arguments, and released; None parses them.
+        read: see StageCLI.
 
     Returns:
         The record. The folder then holds the weights of the best epoch and nothing of the way there.
@@ -228,6 +243,7 @@ def train(
             features=features,
             preemption=preemption,
             tracking=tracking,
+            read=read,
         )
     else:
         cli = parsed

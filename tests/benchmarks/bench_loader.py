@@ -15,8 +15,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from mtpkdot.data import AffWild2, BioVid, Signal, Split
-from mtpkdot.data.synthetic import affwild2
-from mtpkdot.data.synthetic.biovid import synthesize
+from mtpkdot.data.affwild2 import twin as affwild2
+from mtpkdot.data.biovid.twin import synthesize
 from mtpkdot.models import Steps, VideoEncoder
 
 FRAMES, BATCH = 10, 16

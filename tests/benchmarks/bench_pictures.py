@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mtpkdot.data.boxes import Box
-from mtpkdot.data.decode import iter_frames, iter_lazy_frames
-from mtpkdot.data.detectors import Detector, open_detector
-from mtpkdot.data.faces import crop, find_boxes
-from mtpkdot.data.pictures import PictureSettings, read_pictures
+from mtpkdot.data.media.boxes import Box
+from mtpkdot.data.media.decode import iter_frames, iter_lazy_frames
+from mtpkdot.data.media.detectors import Detector, open_detector
+from mtpkdot.data.media.faces import crop, find_boxes
+from mtpkdot.data.media.pictures import PictureSettings, read_pictures
 from mtpkdot.data.synthetic.writing import write_video
 from tests.data.media_helpers import CLIPS, YUNET, needs_cascade, needs_clips, needs_yunet
 from tests.data.test_faces import reference_crop

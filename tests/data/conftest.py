@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mtpkdot.data.detectors import Detector, open_detector
+from mtpkdot.data.media.detectors import Detector, open_detector
 from tests.data.helpers import Study
 from tests.data.media_helpers import YUNET, needs_cascade, needs_yunet
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtpkdot.data.prepare import Preparation
-from mtpkdot.data.prepared import Content
-from mtpkdot.data.recordings import Inventory, Problem, Recording
+from mtpkdot.data.media.prepare import Preparation
+from mtpkdot.data.media.recordings import Inventory, Problem, Recording
+from mtpkdot.data.media.store import Content
 from mtpkdot.errors import DataConfigError, DataError
 
 DATA = Path(os.environ.get("MTPKDOT_TEST_DATA", "")).absolute()

@@ -193,5 +193,28 @@ def test_layers_that_would_skip_samples_are_refused(settings):
 
 @over("cls", [SignalEncoder, SpectrogramEncoder])
 def test_other_steps_are_refused(cls):
-    with pytest.raises(ValueError, match=r"reads signals \(C,\)"):
-        cls(Steps((3, 4), 64.0))
+    with pytest.raises(ValueError, match=r"reads signals \(C,\) or pieces"):
+        cls(Steps((3, 4, 5), 64.0))
+
+
+@every_kind
+def test_pieces_of_a_signal_are_encoded_one_by_one(kind):
+    whole = encoder(kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pieces = {
+            "spectrogram": lambda: SpectrogramEncoder(Steps((32, 2), 64.0), model="test_resnet", dim=8),
+            "convolutions": lambda: SignalEncoder(Steps((32, 2), 64.0), channels=(4, 6), stride=3, dim=8),
+        }[kind]().eval()
+    pieces.load_state_dict(whole.state_dict())
+    x, mask = random(5, 3, 32, 2), random_mask(5, 3, seed=1)
+    mask[0] = False
+    x[~mask] = math.nan
+    features, mask_out = pieces(x, mask)
+    assert features.shape == (5, 3, 8)
+    assert torch.equal(mask_out, mask)
+    assert not features[~mask].any()
+    real = x[mask]
+    expected = whole(real, torch.ones(real.shape[:2], dtype=torch.bool))[0].mean(dim=1)
+    assert_close(features[mask], expected)
+    assert_finite_gradients(pieces, features)

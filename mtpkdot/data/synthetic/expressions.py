@@ -30,7 +30,7 @@ class Pose(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """What the face does, per frame; each of shape [frames].
+    """The expression of a face, per frame; each of shape [frames].
 
     Attributes:
         eyes: openness, 0 closed, 1 usual, up to 1.4 wide open.
@@ -107,7 +107,7 @@ def neutral(count: int) -> Expression:
 
 
 def trait(count: int, random: np.random.Generator, amount: float = 0.2) -> Expression:
-    """What a person's face looks like at rest: one constant offset per control."""
+    """Draw a person's face at rest: one constant offset per control."""
     offset = random.normal(size=7) * amount * (0.6, 1.0, 1.0, 0.2, 1.0, 1.0, 0.5)
     return neutral(count).plus(Expression(*[np.full(count, value) for value in (1 + offset[0], *offset[1:])]))
 

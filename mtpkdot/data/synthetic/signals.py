@@ -115,7 +115,7 @@ def band_noise(count: int, rate: float, band: tuple[float, float], random: np.ra
 def unfiltered(
     signal: Course, rate: float, random: np.random.Generator, drift: float, hum: float, noise: float
 ) -> Course:
-    """What a recorder saw before its filters took it away: slow drift, 50 Hz hum and noise, in the signal's unit."""
+    """Return a signal as recorded, before filters took away slow drift, 50 Hz hum and noise, in the signal's unit."""
     time = np.arange(len(signal)) / rate
     mains = hum * np.sin(2 * np.pi * (50 * time + random.random()))
     return np.asarray(

@@ -148,7 +148,8 @@ _ENCODE = """
 import sys
 from fractions import Fraction
 from pathlib import Path
-from mtpkdot.data.synthetic import biovid, faces, writing
+from mtpkdot.data.biovid import twin as biovid
+from mtpkdot.data.synthetic import faces, writing
 act = biovid.perform(biovid.Clip(biovid.subject_ids(3)[1], "BL1", 5, "PartA", 0.6, 3))
 blocks = list(faces.render_blocks(act.look, act.expression, act.pose, 160, writing.random_for(3, "a")))
 for path in sys.argv[1:]:

@@ -1,0 +1,248 @@
+"""Aff-Wild2, valence-arousal track: aligned faces and sound of videos in the wild (Kollias et al., 2018)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from torch import Tensor
+
+from mtpkdot.data.affwild2.layout import find
+from mtpkdot.data.affwild2.text import read_annotation
+from mtpkdot.data.batch import IntArray, Samples
+from mtpkdot.data.media.clips import SOUND_SCALE
+from mtpkdot.data.media.continuous import VIDEO, ContinuousData, SoundTrack, Track
+from mtpkdot.data.media.pictures import PictureSettings, read_pictures, read_present
+from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
+from mtpkdot.data.media.store import Content
+from mtpkdot.data.media.timeline import align
+from mtpkdot.data.media.windows import mean_of_each
+from mtpkdot.data.splits import UNJUDGED, Split
+from mtpkdot.errors import DataError
+
+AUDIO = "audio"
+_FINE = "Nothing, if so meant."
+_FEW_CROPS, _SHARE_OF_CROPS = 3, 0.05  # crops that may come after the last row: so many, or a share
+_FEWEST_CROPS = 0.5  # share of a recording's frames; below it, its crops are worth a word
+_SOUND_SLACK = 0.5  # seconds by which sound may end before the pictures without a word
+
+
+@dataclass(frozen=True)
+class _Converter:
+    """Decodes one recording; sent to other processes."""
+
+    pictures: PictureSettings
+    sound_rate: int
+
+    def __call__(self, recording: Recording) -> Content:
+        files = recording.files
+        pictures = read_pictures(files["pictures"], recording.id, self.pictures)
+        problems = list(pictures.problems)
+        small: dict[str, npt.NDArray[Any]] = {}
+        large: dict[str, npt.NDArray[Any]] = {}
+        video, sound = self._raw_video(files["sound"], problems) if "sound" in files else (None, None)
+        if sound is not None:
+            large["sound"] = sound
+        crops = len(pictures.times)
+        truth = read_annotation(files["table"]) if "table" in files else None
+        # Rows and crops belong together by number. Crops end with the last face that was found, rows with the video.
+        numbered = crops if truth is None else len(truth)
+        aligned = align(numbered, truth is not None, video)
+        if aligned.remark is not None:
+            step = "Take the video, or the annotations, from the data set again." if aligned.unclear else _FINE
+            problems.append(Problem(files["sound"], aligned.remark, step, fatal=aligned.unclear))
+        # A recording of the test list is predicted to its end.
+        count = max(crops, aligned.shown)
+        if truth is not None:
+            count = min(count, len(truth))
+            problems += _unused(files["table"], len(truth), crops, count, video is not None)
+        times = aligned.times if count <= numbered else align(count, truth is not None, video).times
+        small["times"] = times[:count]
+        if sound is not None and count:
+            problems += _silent(files["sound"], small["times"], len(sound) / self.sound_rate)
+        offsets = np.pad(pictures.offsets, (0, max(0, count + 1 - len(pictures.offsets))), mode="edge")[: count + 1]
+        small["offsets"] = offsets
+        problems += _faceless(files["pictures"], offsets, count)
+        if truth is not None:
+            small["valence"], small["arousal"] = truth[:count, 0].copy(), truth[:count, 1].copy()
+        large["pictures"] = pictures.jpegs[: offsets[-1]]
+        if not len(large["pictures"]):
+            raise DataError(
+                f"{files['pictures']} has no frame among the first {count}, which are annotated",
+                "Repair it, or set data.init_args.on_error to skip.",
+            )
+        return Content({**recording.facts, "frames": count}, small, large, problems)
+
+    def _raw_video(
+        self, path: Path, problems: list[Problem]
+    ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.int16] | None]:
+        """Times of the frames in seconds and sound of a raw video, each None where it cannot be read or is absent."""
+        from mtpkdot.data.media.decode import frame_times, read_sound, video_info
+
+        times = None
+        try:
+            times = frame_times(path)
+            if video_info(path).has_sound:
+                strange: list[str] = []
+                sound = read_sound(path, self.sound_rate, strange.append)
+                step = "Give a file with one of the channels, if it is to be heard."
+                problems += [Problem(path, what, step, fatal=False) for what in strange]
+                return times, np.round(sound * SOUND_SCALE).astype(np.int16)
+            what, step = "has no sound stream, so its recordings have no sound", _FINE
+            problems.append(Problem(path, what, step, fatal=False))
+        except DataError as error:
+            problems.append(Problem.of(error, path))
+        return times, None
+
+
+class AffWild2(ContinuousData):
+    """Aff-Wild2 with its valence and arousal annotations, per frame.
+
+    Steps, windows, targets and results are those of `ContinuousData`; a step has the sound around its middle. The
+    official validation set is the test part; a share of the training videos selects the epoch.
+
+    Args:
+        sound_seconds: length of the sound around the middle of each clip.
+        sound_rate: its samples per second.
+        unlabelled: training material without labels: `invalid` (frames annotated with -5 in training videos) and `test`
+            (transductive: the videos of the test list).
+        split: how the training videos are divided; null for the official sets. Every other scheme divides all labelled
+            videos and leaves the test list aside.
+        options: see ContinuousData.
+    """
+
+    page: ClassVar[str | None] = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"
+    twin = "affwild2"
+    annotations = ("valence", "arousal")
+    subject_fact = "video"
+
+    def __init__(
+        self,
+        sound_seconds: float = 1.0,
+        sound_rate: int = 16_000,
+        unlabelled: Sequence[Literal["invalid", "test"]] = (),
+        split: Split | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(split=split or Split(scheme="official", validation=0.15), **options)
+        if sound_seconds <= 0 or sound_rate < 1000:
+            raise ValueError("the sound has a length, and a rate of 1000 or more")
+        self.sound_seconds, self.sound_rate, self.unlabelled = sound_seconds, sound_rate, list(unlabelled)
+
+    @property
+    def tracks(self) -> dict[str, Track]:
+        """The sound."""
+        return {AUDIO: SoundTrack(self.sound_seconds, self.sound_rate)}
+
+    def inventory(self) -> Inventory:
+        """Find the recordings."""
+        return find(self.raw_folder)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the store beside the pictures."""
+        return {"sound_rate": self.sound_rate}
+
+    def converter(self) -> _Converter:
+        """Return what decodes one recording."""
+        return _Converter(self.pictures, self.sound_rate)
+
+    def load(self) -> Samples:
+        """Cut the windows from the store and divide them as the challenge does."""
+        samples = self.cut()
+        sets, labelled, masks = self.fact("set"), samples.labelled, samples.masks
+        if "invalid" not in self.unlabelled:
+            # Unlabelled steps of training videos teach nothing then, not even as context.
+            hidden = (sets == "train")[:, None] & ~labelled
+            masks = {name: mask & ~hidden for name, mask in masks.items()}
+        parts = np.select([sets == "validation", sets == "test"], ["test", UNJUDGED], "train").astype(np.str_)
+        if "test" in self.unlabelled:
+            parts[sets == "test"] = "train"
+        listed = sets == "test"
+        # Every frame of the test list is predicted, also where no face is seen. A split of the training videos has no
+        # place for the list, unless it is training material.
+        kept = listed & (("test" in self.unlabelled) | (self.split.scheme == "official"))
+        useful = np.asarray(kept | (~listed & (labelled.any(axis=1) | masks[VIDEO].any(axis=1))))
+        return self.keep(replace(samples, masks=masks, split_column=parts), useful)
+
+    @property
+    def _asked(self) -> list[Span]:
+        """The test list."""
+        return [Span(*span) for span in self.prepared.record["asked"]]
+
+    @property
+    def _submitted_ids(self) -> set[str]:
+        """Recordings whose frames are predicted for the test list."""
+        return set(self._ids[self.places[0][self.submitted]].tolist())
+
+    @property
+    def unsubmitted(self) -> list[str]:
+        """Recordings of the test list that cannot be predicted."""
+        return sorted({span.id for span in self._asked} - self._submitted_ids)
+
+    @property
+    def submitted(self) -> IntArray:
+        """Positions of the windows of the test list."""
+        sets = self.prepared.index["set"].to_numpy(dtype=np.str_)
+        return np.flatnonzero(sets[self.places[0]] == "test")
+
+    def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
+        """The challenge's file: image_location, valence, arousal, one row per frame of the test list, in its order.
+
+        Frames that are listed and lie beyond the end of a recording are predicted as its last one. Values outside
+        [-1, 1] are set to the nearer end, and how many is printed.
+        """
+        place, source = self.frames_of(index)
+        once, means = mean_of_each(place, output.numpy()[source])
+        for name, beyond in zip(self.annotations, (np.abs(means) > 1).T, strict=True):
+            if outside := int(beyond.sum()):
+                of = f"{outside} of {len(means)} predictions to submit"
+                print(f"{name}: {of} are outside [-1, 1] and set to its ends")
+        predicted = np.full((self._begins[-1], 2), np.nan, dtype=np.float32)
+        predicted[place[once]] = np.clip(means, -1, 1)
+        locations, values = [], []
+        there = self._submitted_ids
+        for id, first, last in self._asked:
+            if id in there:
+                row = int(np.searchsorted(self._ids, id))
+                begin, end = self._begins[row], self._begins[row + 1]
+                frames = np.arange(first, end - begin if last < 0 else last + 1)
+                locations.append(np.char.add(f"{id}/", np.char.mod("%05d.jpg", frames + 1)))
+                values.append(predicted[np.minimum(begin + frames, end - 1)])
+        location, value = np.concatenate(locations), np.concatenate(values)
+        return pd.DataFrame({"image_location": location, "valence": value[:, 0], "arousal": value[:, 1]})
+
+
+def _unused(table: Path, rows: int, crops: int, count: int, video: bool) -> list[Problem]:
+    """Return which rows and crops of a recording are not used; many crops without a row mean a cut annotation."""
+    found = []
+    if count < rows:
+        more = "which the raw video does not have either" if video else "and no raw video says more"
+        what = f"the last {rows - count} of {rows} rows have no picture, {more}"
+        found.append(Problem(table, what, "They are not used.", fatal=False))
+    if crops > rows:
+        what = f"{crops - rows} of {crops} crops come after the last of {rows} rows"
+        cut = crops - rows > max(_FEW_CROPS, _SHARE_OF_CROPS * crops)
+        step = "Take the annotations from the data set again." if cut else "They are not used."
+        found.append(Problem(table, what, step, fatal=cut))
+    return found
+
+
+def _faceless(pictures: Path, offsets: IntArray, count: int) -> list[Problem]:
+    """Return a note if most frames of a recording have no crop."""
+    there = int(read_present(offsets).sum())
+    if there >= _FEWEST_CROPS * count:
+        return []
+    what = f"holds crops of {there} of {count} frames; the others repeat the one before, or are masked"
+    return [Problem(pictures, what, _FINE, fatal=False)]
+
+
+def _silent(path: Path, times: npt.NDArray[np.float64], seconds: float) -> list[Problem]:
+    """Return a note if the sound ends before the frames of a recording."""
+    late = int((times > seconds + _SOUND_SLACK).sum())
+    if not late:
+        return []
+    what = f"its sound ends at {seconds:.2f} s, before the last {late} of {len(times)} frames, which have none"
+    return [Problem(path, what, _FINE, fatal=False)]

@@ -1,0 +1,1 @@
+"""BioVid Heat Pain: DataModule, layout on disk, generated twin."""

@@ -1,0 +1,1 @@
+"""Raw recordings: decoded once into a store, read from it clip by clip."""

@@ -1,0 +1,181 @@
+"""Data sets of raw recordings: found, prepared into a store once, and read from it."""
+
+import hashlib
+import json
+import os
+import shlex
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from mtpkdot.data.base import BaseData
+from mtpkdot.data.batch import IntArray
+from mtpkdot.data.media.pictures import PictureSettings
+from mtpkdot.data.media.prepare import Convert, Examine, OnError, Preparation, prepare, prepare_part
+from mtpkdot.data.media.recordings import Inventory
+from mtpkdot.data.media.store import Store
+from mtpkdot.data.media.transforms import Augment
+from mtpkdot.errors import DataConfigError
+
+
+class MediaData(BaseData):
+    """Base of data sets that come as video, sound and signal files.
+
+    The raw files are read once, into a store (see `mtpkdot.data.media.store`) that is brought up to date whenever they,
+    the settings or the code of the converter change; training reads the store alone. A subclass finds the recordings
+    (`inventory`), says how one is decoded (`converter`, `settings`) and cuts samples from the store (`load`).
+
+    Args:
+        root: folder of the raw files; null to use a finished store alone.
+        store: folder of the store; null for a folder named `<root>.store`. Every way of preparing has a folder of its
+            own below it.
+        pictures: how frames are cut and stored.
+        missing_frames: what a frame is that does not exist: the one before it, or a masked step.
+        on_error: what to do with a file that cannot be read: stop, or do without it, say so and count it. Without a
+            damaged frame, sound track or table of signals a recording is still used, without its video it is left out.
+        prepare_workers: processes that prepare; 0 for all cores.
+        augment: what varies between the views of a training sample; null for nothing.
+        options: see BaseData.
+    """
+
+    unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}
+    told_by_contents: ClassVar[frozenset[str]] = frozenset(
+        {"inventory", "settings", "converter", "examiner", "preparation", "prepared", "prepare_part"}
+    )
+    page: ClassVar[str | None] = None  # where the data are applied for
+    twin: str | None = None  # arguments of `mtpkdot data synthesize` that make a twin of them
+
+    def __init__(
+        self,
+        root: str | None = None,
+        store: str | None = None,
+        pictures: PictureSettings | None = None,
+        missing_frames: Literal["repeat", "mask"] = "repeat",
+        on_error: OnError = "raise",
+        prepare_workers: int = 0,
+        augment: Augment | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if root is None and store is None:
+            raise ValueError("name the folder of the raw files with root, or a finished store with store")
+        self.root, self.store = None if root is None else Path(root), store
+        self.pictures, self.missing_frames = pictures or PictureSettings(), missing_frames
+        self.on_error: OnError = on_error
+        self.prepare_workers, self.augment = prepare_workers, augment
+
+    @abstractmethod
+    def inventory(self) -> Inventory:
+        """Find the recordings below `root`."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what the store holds, as plain data."""
+
+    @abstractmethod
+    def converter(self) -> Convert:
+        """A picklable function that decodes one recording."""
+
+    def examiner(self) -> Examine | None:
+        """A picklable function that compares a decoded recording with what is used of it; None where all of it is."""
+        return None
+
+    @property
+    def source(self) -> str:
+        """The folder of the raw files, or of the store."""
+        return str(self.root or self.store)
+
+    @property
+    def augments(self) -> bool:
+        """True if views differ."""
+        return self.augment is not None
+
+    @property
+    def raw_folder(self) -> Path:
+        """The folder of the raw files, which must exist."""
+        if self.root is None:
+            raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
+        if not self.root.is_dir():
+            raise DataConfigError(
+                f"{self.root} {'is no folder' if self.root.exists() else 'does not exist'}", self._advice
+            )
+        return self.root
+
+    @property
+    def _advice(self) -> str:
+        """The advice where the raw files are not there."""
+        own = "Set data.init_args.root to the downloaded data, or to null to use a finished store alone."
+        if self.page is None or self.twin is None:
+            return own
+        command = f"mtpkdot data synthesize {self.twin} {shlex.quote(str(self.root))}"
+        return f"The data are given on application: {self.page}. A generated twin is made by `{command}`. {own}"
+
+    @property
+    def preparation(self) -> Preparation:
+        """The plan of the store: what it is made from and with."""
+        settings = {"data": type(self).__name__, "pictures": self.pictures.plain(), **self.settings()}
+        text = json.dumps(settings, sort_keys=True)
+        # "." and ".." have no name that a folder beside them could bear.
+        beside = self.root if self.root is None or self.root.name.strip(".") else self.root.resolve()
+        above = Path(self.store) if self.store is not None else Path(f"{beside}.store")
+        workers = self.prepare_workers or len(os.sched_getaffinity(0))
+        folder = above / hashlib.sha256(text.encode()).hexdigest()[:12]
+        return Preparation(
+            Path(self.source),
+            folder,
+            settings=settings,
+            convert=self.converter(),
+            on_error=self.on_error,
+            workers=workers,
+        )
+
+    @cached_property
+    def prepared(self) -> Store:
+        """The store, up to date with the raw files if they are there."""
+        preparation = self.preparation
+        if self.root is not None:
+            return prepare(self.inventory(), preparation)
+        store = Store.open(preparation.folder)
+        if store is None:
+            raise DataConfigError(
+                f"{self.store} holds no finished store of these settings ({preparation.folder.name})",
+                "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
+            )
+        code = preparation.code
+        # Stores of earlier versions do not know theirs.
+        if files := sorted(store.record.get("code", code).items() ^ code.items()):
+            name = files[0][0]
+            print(f"{store.folder} was prepared by other code ({name}), and there are no raw files to do it anew")
+        return store
+
+    def prepare_part(self, which: int, count: int) -> tuple[int, int]:
+        """Store one of several parts of the recordings and leave the rest to others, see `prepare.prepare_part`."""
+        if self.root is None:
+            raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
+        return prepare_part(self.inventory(), self.preparation, which, count)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The store's index, row by row."""
+        return [{str(key): value for key, value in row.items()} for row in self.prepared.index.to_dict("records")]
+
+    def contents(self) -> dict[str, str]:
+        """Digest of every recording in the store."""
+        return {"store": self.prepared.contents}
+
+    def use(self, other: Self) -> None:
+        """Take over the store and the samples."""
+        self.prepared = other.prepared
+        super().use(other)
+
+    def remarks(self) -> list[str]:
+        """How many recordings are left out for how many problems."""
+        return [self.prepared.losses] if self.prepared.losses else []
+
+    def offsets(self) -> dict[str, IntArray]:
+        """Per recording, where its frames lie."""
+        index = self.prepared.index
+        return {id: np.asarray(offsets) for id, offsets in zip(index["id"], index["offsets"], strict=True)}

@@ -1,0 +1,294 @@
+"""Data sets with annotations over time: every frame of a recording has values, which are predicted step by step."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mtpkdot.data.batch import BoolArray, Clips, FloatArray, IntArray, Rows, Samples, StrArray
+from mtpkdot.data.media.base import MediaData
+from mtpkdot.data.media.clips import PictureClips, SignalClips, SoundClips
+from mtpkdot.data.media.pictures import read_present
+from mtpkdot.data.media.store import Store
+from mtpkdot.data.media.timeline import USUAL_RATE
+from mtpkdot.data.media.transforms import Augment
+from mtpkdot.data.media.windows import Cut, Windows, mean_of_each
+
+VIDEO = "video"
+Common = tuple[Store, StrArray, StrArray, Augment | None]
+
+
+@dataclass(frozen=True)
+class Track(ABC):
+    """A modality beside the pictures, of which every step has a piece around its middle.
+
+    Its sample i lies at i / rate seconds on the time line of the pictures.
+
+    Args:
+        seconds: length of the piece.
+        rate: samples per second.
+    """
+
+    seconds: float
+    rate: float
+
+    @property
+    def length(self) -> int:
+        """Samples of a piece."""
+        return round(self.seconds * self.rate)
+
+    @abstractmethod
+    def samples(self, row: Mapping[str, Any]) -> int:
+        """Return the samples of a recording, by its row of the index; 0 where it has none."""
+
+    @abstractmethod
+    def starts(self, cut: Cut, samples: int) -> IntArray:
+        """Return the first sample (W, C) of the pieces of a recording of so many samples."""
+
+    @abstractmethod
+    def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
+        """Return what reads the pieces.
+
+        Args:
+            common: store, recordings, ids and augmentation of the samples.
+            starts: (n, C) first samples.
+            samples: per recording.
+        """
+
+
+@dataclass(frozen=True)
+class SoundTrack(Track):
+    """The sound of a recording, `sound` in the store; silence lies beyond its ends."""
+
+    def samples(self, row: Mapping[str, Any]) -> int:
+        """See `Track`."""
+        return _length(row, "sound")
+
+    def starts(self, cut: Cut, samples: int) -> IntArray:
+        """See `Track`."""
+        return cut.starts(self.seconds, self.rate)
+
+    def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
+        """See `Track`; steps (L,)."""
+        return SoundClips(*common, starts, samples, self.length)
+
+
+@dataclass(frozen=True)
+class SignalTrack(Track):
+    """Signals of a recording, `signal.<column>` in the store; a piece at an end is moved within.
+
+    Args:
+        columns: the channels.
+    """
+
+    columns: tuple[str, ...]
+
+    def samples(self, row: Mapping[str, Any]) -> int:
+        """See `Track`."""
+        return _length(row, f"signal.{self.columns[0]}")
+
+    def starts(self, cut: Cut, samples: int) -> IntArray:
+        """See `Track`; -1 for a step whose middle lies beyond the signals."""
+        start = np.clip(cut.starts(self.seconds, self.rate), 0, max(samples - self.length, 0))
+        return np.where(cut.covered(samples, self.rate), start, -1)
+
+    def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
+        """See `Track`; steps (L, channels)."""
+        return SignalClips(*common, starts, self.length, list(self.columns))
+
+
+class ContinuousData(MediaData):
+    """Base of data sets whose recordings are annotated over time.
+
+    A step is a clip of `frames` pictures with the sound and signals around it, and a sample a window of `clips` steps.
+    A step's target is the mean over its annotated frames. Results are those of frames: every annotated frame is
+    compared with the prediction of its step (the mean over all windows that hold it), over all recordings of a part.
+
+    A subclass names the `annotations` and the `tracks`, finds the recordings (`inventory`) and decodes them
+    (`converter`) into a `Content` with the facts `subject` and, where the parts are given, `part` (train, validation,
+    test); in `small` the `times` of the frames in seconds, `offsets` of their pictures, and an array (frames,) per
+    annotation, NaN where there is none; in `large` what `pictures` and tracks read.
+
+    Args:
+        prevalent: the modality of the student.
+        task: values are predicted.
+        frames: pictures of a clip.
+        frame_step: frames from one picture to the next; a clip covers `frames * frame_step` frames.
+        clips: clips of a window.
+        hop: clips from the beginning of one window to that of the next; null for windows that do not overlap.
+        options: see MediaData.
+    """
+
+    annotations: ClassVar[tuple[str, ...]]
+    subject_fact: ClassVar[str] = "subject"
+
+    def __init__(
+        self,
+        prevalent: str = VIDEO,
+        task: Literal["regression"] = "regression",
+        frames: int = 8,
+        frame_step: int = 1,
+        clips: int = 16,
+        hop: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(prevalent=prevalent, task=task, **options)
+        self.windows = Windows(frames, frame_step, clips, hop, self.missing_frames)
+
+    @property
+    @abstractmethod
+    def tracks(self) -> dict[str, Track]:
+        """The modalities beside the pictures, known without reading any file."""
+
+    @property
+    def modality_names(self) -> list[str]:
+        """The pictures, and the tracks as they are named."""
+        return [VIDEO, *self.tracks]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the store beside the pictures: the rates of the tracks."""
+        return {f"{name}_rate": track.rate for name, track in self.tracks.items()}
+
+    def load(self) -> Samples:
+        """Cut all windows from the store and keep those that hold a label or a picture."""
+        samples = self.cut()
+        return self.keep(samples, samples.known | samples.masks[VIDEO].any(axis=1))
+
+    def cut(self) -> Samples:
+        """Return the windows of all recordings, as the store has them."""
+        pieces = [self._cut(row) for row in self.rows]
+        sizes = [len(piece["target"]) for piece in pieces]
+        joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+        row = np.repeat(np.arange(len(sizes)), sizes)
+        first_step = np.concatenate([np.arange(size) * self.windows.stride for size in sizes])
+        self._places = row, first_step
+        recordings = self._ids[row]
+        ids = np.char.add(np.char.add(recordings, "-"), np.char.zfill(first_step.astype(np.str_), 6))
+        common = (self.prepared, recordings, ids, self.augment)
+        features: dict[str, Clips] = {
+            VIDEO: PictureClips(*common, joined["frames"], self.offsets(), self.pictures.size)
+        }
+        for name, track in self.tracks.items():
+            samples = {each["id"]: track.samples(each) for each in self.rows}
+            features[name] = track.clips(common, joined[f"starts.{name}"], samples)
+        return Samples(
+            ids,
+            self.fact(self.subject_fact),
+            joined["target"],
+            joined["labelled"],
+            list(self.annotations),
+            [],
+            features,
+            {name: joined[f"mask.{name}"] for name in self.modality_names},
+            self.fact("part") if "part" in self.prepared.index else None,
+            rates={VIDEO: USUAL_RATE, **{name: float(track.rate) for name, track in self.tracks.items()}},
+        )
+
+    def keep(self, samples: Samples, rows: BoolArray) -> Samples:
+        """Return the windows of `cut` where `rows` (n,) is True, and remember where they lie."""
+        row, first_step = self._places
+        self._places = row[rows], first_step[rows]
+        return samples if rows.all() else samples.keep(rows)
+
+    @property
+    def places(self) -> tuple[IntArray, IntArray]:
+        """The position (n,) of each sample's recording among `rows`, and the first step (n,) of its window."""
+        self._loaded  # noqa: B018 # which remembers them
+        return self._places
+
+    def fact(self, name: str) -> StrArray:
+        """Return a fact (n,) of the recording of every window of `cut`."""
+        return self.prepared.index[name].to_numpy(dtype=np.str_)[self._places[0]]
+
+    def remarks(self) -> list[str]:
+        """Return what a sample is, and what cannot be read."""
+        frames = int(self._begins[-1])
+        absent = frames - sum(int(read_present(offsets).sum()) for offsets in self.offsets().values())
+        become = "repeat the one before" if self.missing_frames == "repeat" else "are masked"
+        return [
+            f"a sample is a window of {self.windows.clips} clips, from {len(self.rows)} recordings",
+            *([f"{absent} of {frames} frames have no crop and {become}"] if absent else []),
+            *super().remarks(),
+        ]
+
+    @property
+    def unit(self) -> str:
+        """Frames are compared, whatever the clips."""
+        return "frames"
+
+    def use(self, other: Self) -> None:
+        """Take over the store, the samples and their places."""
+        super().use(other)
+        self._places = other._places
+
+    def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
+        """Return every frame of the steps `index` (m,), and the prediction (n, K) for it from those (m, K) of steps."""
+        place, source = self.frames_of(index)
+        first, means = mean_of_each(place, output.numpy()[source])
+        place, source = place[first], source[first]
+        row = np.searchsorted(self._begins, place, side="right") - 1
+        truth = self._truth[place]
+        numbers = np.char.mod("/%05d", place - self._begins[row] + 1)
+        ids = np.char.add(self._ids[row], numbers) if len(place) else np.empty(0, dtype=np.str_)
+        known = np.asarray(np.isfinite(truth).all(axis=1))
+        subjects = self.samples.subjects[index[source] // self.windows.clips]
+        return Rows(ids, subjects, truth, known), torch.from_numpy(means)
+
+    def frames_of(self, index: IntArray) -> tuple[IntArray, IntArray]:
+        """Find the frames of the steps `index` (m,), row `i * clips + t` being step t of window i.
+
+        Returns:
+            The frames (n,), counted over all recordings end to end, and for each the position (n,) of its step in
+            `index`.
+        """
+        recording, first_step = self.places
+        window, step = np.divmod(index, self.windows.clips)
+        row = recording[window]
+        frame, source = self.windows.frames_of(first_step[window] + step, np.diff(self._begins)[row])
+        return self._begins[row[source]] + frame, source
+
+    def _cut(self, row: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Cut one recording: frames, pieces of tracks, targets and masks of the steps of its windows."""
+        cut = self.windows.cut(np.asarray(row["times"], dtype=np.float64), read_present(np.asarray(row["offsets"])))
+        target, labelled = self.windows.step_means(self._values(row))
+        found: dict[str, npt.NDArray[Any]] = {"frames": cut.frames, "target": target, "labelled": labelled}
+        found[f"mask.{VIDEO}"] = cut.mask
+        for name, track in self.tracks.items():
+            samples = track.samples(row)
+            found[f"starts.{name}"] = track.starts(cut, samples)
+            # A step whose middle lies beyond a track has none of it.
+            found[f"mask.{name}"] = cut.covered(samples, track.rate)
+        return found
+
+    def _values(self, row: dict[str, Any]) -> npt.NDArray[np.float64]:
+        """Return the annotations (frames, K) of a recording; NaN where there is none."""
+        if any(row.get(name) is None or not np.ndim(row[name]) for name in self.annotations):
+            return np.full((len(row["times"]), len(self.annotations)), np.nan)
+        return np.stack([row[name] for name in self.annotations], axis=1).astype(np.float64)
+
+    @cached_property
+    def _ids(self) -> StrArray:
+        """Recordings, sorted."""
+        return np.array([row["id"] for row in self.rows], dtype=np.str_)
+
+    @cached_property
+    def _begins(self) -> IntArray:
+        """Where the frames of every recording begin when all are laid end to end, and the end."""
+        return np.concatenate([[0], np.cumsum([len(row["times"]) for row in self.rows])]).astype(np.int64)
+
+    @cached_property
+    def _truth(self) -> FloatArray:
+        """Annotations of all frames of all recordings, end to end; NaN where there is none."""
+        return np.concatenate([self._values(row) for row in self.rows]).astype(np.float32)
+
+
+def _length(row: Mapping[str, Any], name: str) -> int:
+    """Return the length of an array of a recording in the store, 0 where it has none."""
+    length = row.get(f"length.{name}")
+    return 0 if length is None or np.isnan(length) else int(length)

@@ -1,0 +1,269 @@
+"""From a video file or a folder of frames to the JPEG frames of a prepared store."""
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mtpkdot.data.batch import IntArray
+from mtpkdot.data.media.boxes import Box, Boxes, box_at, read_boxes
+from mtpkdot.data.media.detectors import HAAR, open_detector
+from mtpkdot.data.media.faces import CausalSearch, SmoothSearch, centre_box, crop
+from mtpkdot.data.media.jpegs import encode_jpeg, read_jpeg
+from mtpkdot.data.media.recordings import Problem
+from mtpkdot.errors import DataConfigError, DataError, DecodeError
+
+if TYPE_CHECKING:  # only code that reads videos imports PyAV
+    from mtpkdot.data.media.decode import LazyFrame
+
+Frame = npt.NDArray[np.uint8]
+Crop = Literal["whole", "centre", "face", "boxes"]
+Search = Literal["smooth", "causal"]
+
+# Settings of the face search that came later: stores that were made without them are still those of their defaults.
+_LATER = ("detector", "min_score", "search", "align")
+
+_NUMBER = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
+_MOST_FRAMES = 10_000_000  # four days; a higher number is no frame's
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """How frames are cut and stored.
+
+    Args:
+        size: side of the stored frames, in pixels.
+        crop: `whole`: the picture, squeezed to a square. `centre`: its largest centred square. `face`: around the face
+            that a detector finds; frames without one are absent. `boxes`: around the boxes of a file.
+        boxes: CSV with the columns recording, frame, left, top, width, height, for `crop: boxes`.
+        margin: share of the box that is added on each side, for `face` and `boxes`.
+        detect_every: the detector looks at every n-th frame.
+        quality: of the JPEG files, 1 to 100. Frames that lie there as JPEG in the right size are kept byte for byte.
+        detector: what finds the face, for `crop: face`: `haar`, the cascade of OpenCV 4, or the path of a YuNet ONNX
+            file.
+        min_score: confidence below which a find of YuNet is none, from 0 to 1.
+        search: `smooth`: a frame's box depends on the looks before and after it. `causal`: on those up to the frame
+            alone, as where frames are cut while they come in.
+        align: turn the picture so that the eyes lie level, for YuNet.
+    """
+
+    size: int = 112
+    crop: Crop = "whole"
+    boxes: str | None = None
+    margin: float = 0.2
+    detect_every: int = 5
+    quality: int = 95
+    detector: str = HAAR
+    min_score: float = 0.7
+    search: Search = "smooth"
+    align: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 8 or not 1 <= self.quality <= 100 or self.margin < 0 or self.detect_every < 1:
+            raise ValueError("pictures need a size of 8 or more, a quality of 1 to 100, and no negative margin")
+        if (self.crop == "boxes") != (self.boxes is not None):
+            raise ValueError("pictures.boxes names the file for crop: boxes, and nothing else reads it")
+        if not 0 < self.min_score < 1:
+            raise ValueError(f"pictures.min_score is a confidence between 0 and 1, not {self.min_score}")
+        if self.crop != "face" and (unread := self._changed(*_LATER)):
+            raise ValueError(f"pictures.{unread[0]} is for crop: face, and nothing else reads it")
+        if self.detector == HAAR and (unread := self._changed("min_score", "align")):
+            raise ValueError(f"pictures.{unread[0]} needs a YuNet file as pictures.detector; the cascade knows no such")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings with the digest of the box file and of the detector, as plain data."""
+        changed = self._changed(*_LATER)
+        settings = {name: value for name, value in asdict(self).items() if name not in _LATER or name in changed}
+        files = {"boxes": self.boxes, "detector": None if self.detector == HAAR else self.detector}
+        for name, file in files.items():
+            if file is None:
+                continue
+            if not Path(file).is_file():
+                raise DataConfigError(f"{file} does not exist", f"Correct data.init_args.pictures.{name}.")
+            settings[name] = sha256(Path(file).read_bytes()).hexdigest()
+        return settings
+
+    def _changed(self, *names: str) -> list[str]:
+        """Those of the settings that are not their defaults."""
+        defaults = {each.name: each.default for each in fields(self)}
+        return [name for name in names if getattr(self, name) != defaults[name]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The frames of a recording.
+
+    Attributes:
+        jpegs: all files one after the other, uint8.
+        offsets: (F + 1,) where each begins, and the end; an empty one is an absent frame.
+        times: (F,) seconds; NaN where unknown.
+        problems: frames of a folder that cannot be decoded, and are absent.
+    """
+
+    jpegs: npt.NDArray[np.uint8]
+    offsets: IntArray
+    times: npt.NDArray[np.float64]
+    problems: list[Problem] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, files: list[bytes], times: npt.NDArray[np.float64]) -> "Pictures":
+        """Join the files of all frames; `b""` for an absent one."""
+        offsets = np.concatenate([[0], np.cumsum([len(file) for file in files])]).astype(np.int64)
+        return cls(np.frombuffer(b"".join(files), dtype=np.uint8), offsets, times)
+
+
+def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
+    """The frames of a recording, cut and compressed.
+
+    Args:
+        path: a video file, or a folder of frames whose names end in their number, from 1.
+        id: of the recording, to find it in the box file.
+        settings: how.
+
+    Raises:
+        DataError: damaged video, empty file or folder, a folder without one whole frame, a recording without any face
+            or box.
+    """
+    if path.is_dir():
+        return _from_folder(path, id, settings)
+    from mtpkdot.data.media.decode import iter_lazy_frames
+
+    files, times = [], []
+    for number, (frame, box) in enumerate(_boxed(iter_lazy_frames(path), id, settings)):
+        files.append(_cut(frame.rgb, number, box=box, settings=settings, path=path))
+        times.append(frame.time)
+    return _checked(Pictures.of(files, np.array(times)), path, settings)
+
+
+def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
+    names = frame_files(folder)
+    if not names:
+        raise DataError(f"{folder} holds no JPEG frame", "Put them there, or remove the recording.")
+    if settings.crop == "face":
+        raise DataError(f"{folder}: faces are searched in videos, not in folders of frames", "Set crop to whole.")
+    files = [b""] * (max(names) + 1)
+    rows = _rows(id, settings)
+    problems = []
+    for number, name in names.items():
+        path = folder / name
+        try:
+            picture = read_jpeg(path)  # decoded even if it is kept: damage is found here, not in the third epoch
+        except DecodeError as error:
+            problems.append(Problem.of(error, path))
+            continue
+        if settings.crop == "whole" and tuple(picture.shape[1:]) == (settings.size, settings.size):
+            files[number] = path.read_bytes()
+        else:
+            box = None if rows is None else box_at(rows, number)
+            files[number] = _cut(picture.permute(1, 2, 0).numpy, number, box=box, settings=settings, path=folder)
+    if len(problems) == len(names):
+        first = problems[0]
+        what = f"{folder}: none of its {len(names)} frames can be decoded, first {first.path.name}: {first.what}"
+        raise DecodeError(what, first.step)
+    pictures = _checked(Pictures.of(files, np.full(len(files), np.nan)), folder, settings)
+    return replace(pictures, problems=problems)
+
+
+def frame_files(folder: Path) -> dict[int, str]:
+    """The frames of a folder: position from 0 -> file name, in order."""
+    found: dict[int, str] = {}
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 # ten times as fast, and there may be 100,000 of them
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror})", "Correct its permissions.") from error
+    for name in names:
+        match = _NUMBER.search(name)
+        if match is None or name.startswith("."):
+            continue
+        number = int(match[1]) - 1
+        if not 0 <= number < _MOST_FRAMES:
+            raise DataError(f"{folder / name}: frames are numbered from 1", "Rename or remove it.")
+        if number in found:
+            raise DataError(f"{folder}: {name} and {found[number]} have one number", "Remove one of them.")
+        found[number] = name
+    return dict(sorted(found.items()))
+
+
+def _rows(id: str, settings: PictureSettings) -> Boxes | None:
+    """The rows of a recording in the user's file of boxes; None where another crop needs none."""
+    if settings.boxes is None:
+        return None
+    boxes = _box_file(settings.boxes)
+    if id not in boxes:
+        raise DataError(f"{settings.boxes} has no box of {id}", "Add it, or set on_error to skip.")
+    return boxes[id]
+
+
+def _boxed(
+    frames: "Iterator[LazyFrame]", id: str, settings: PictureSettings
+) -> "Iterator[tuple[LazyFrame, Box | None]]":
+    """Frames of a video, each with its box where there is one; a frame waits until its box is known."""
+    if settings.crop != "face":
+        rows = _rows(id, settings)
+        for number, frame in enumerate(frames):
+            yield frame, None if rows is None else box_at(rows, number)
+        return
+    detector = open_detector(settings.detector, settings.min_score)
+    if settings.search == "causal":
+        causal = CausalSearch(detector, settings.detect_every)
+        for frame in frames:
+            yield frame, causal.update(frame.rgb)
+        return
+    smooth = SmoothSearch(detector, settings.detect_every)
+    waiting: deque[LazyFrame] = deque()
+    for frame in frames:
+        waiting.append(frame)
+        for box in smooth.update(frame.rgb):
+            yield waiting.popleft(), box
+    yield from zip(waiting, smooth.finish(), strict=True)
+
+
+@lru_cache(maxsize=2)
+def _box_file(path: str) -> dict[str, Boxes]:
+    return read_boxes(Path(path))
+
+
+def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: PictureSettings, path: Path) -> bytes:
+    """The JPEG file of one frame; empty where it should have a box and has none."""
+    if box is None and settings.crop in ("face", "boxes"):
+        return b""
+    frame = picture()
+    height, width = frame.shape[:2]
+    if box is not None:
+        try:
+            frame = crop(frame, box, size=settings.size, margin=settings.margin, upright=settings.align)
+        except DataError as error:
+            raise DataError(f"{path}, frame {number} from 0: {error.what}", error.step) from error
+    elif settings.crop == "centre":
+        frame = crop(frame, centre_box(height, width), settings.size, 0.0)
+    elif (height, width) != (settings.size, settings.size):
+        import cv2
+
+        shrinks = height > settings.size
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        frame = np.asarray(cv2.resize(frame, (settings.size, settings.size), interpolation=how), dtype=np.uint8)
+    return encode_jpeg(frame, settings.quality)
+
+
+def _checked(pictures: Pictures, path: Path, settings: PictureSettings) -> Pictures:
+    if not len(pictures.jpegs):
+        what, step = "no frame has a box", "Correct its boxes, or set on_error to skip."
+        if settings.crop == "face":
+            other = "name a YuNet file (pictures.detector), " if settings.detector == HAAR else ""
+            what = "no face is found in any frame"
+            step = f"Look at the video, {other}give boxes (pictures.crop: boxes), or set on_error to skip."
+        raise DecodeError(f"{path}: {what}", step)
+    return pictures
+
+
+def read_present(offsets: IntArray) -> npt.NDArray[np.bool_]:
+    """(F,) bool, the frames that exist."""
+    return np.asarray(np.diff(offsets) > 0)

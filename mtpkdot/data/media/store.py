@@ -1,0 +1,235 @@
+"""The store that raw recordings are prepared into: one safetensors file per recording, and an index.
+
+```
+<folder>/store.json            what it was made from and with; written last: without it the store is not ready
+         index.parquet         one row per recording: its facts, and what is small of it (times, annotations)
+         recordings/<id>.safetensors   what is large: JPEG frames, sound, signals
+```
+
+Files appear by renaming, whole or not at all. Reading maps them into memory, so a process needs no more than it reads.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mtpkdot.data.media.recordings import Fact, Problem, Span
+from mtpkdot.errors import DataError
+from mtpkdot.files import write_whole
+
+FORMAT = 3  # of the files: raise it where they are laid out otherwise
+_OPEN_FILES = 256
+_TOLD = "mtpkdot"  # the key of what a file says of itself
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Content:
+    """A recording, decoded and ready to be stored.
+
+    Attributes:
+        facts: what the index keeps of it.
+        small: arrays kept in the index, such as the time of every frame.
+        large: arrays read piece by piece: `pictures` (JPEG files one after the other, uint8) with `offsets` (F + 1) in
+            `small`, `sound` (int16, mono), `signal.<column>` (float32).
+        problems: files of it that are damaged and without which it can be used, and notes.
+    """
+
+    facts: dict[str, Fact]
+    small: dict[str, Array] = field(default_factory=dict)
+    large: dict[str, Array] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def row(self, id: str) -> dict[str, Any]:
+        """Return the row of the index that this recording will have, without the digests of its file."""
+        lengths = {f"length.{name}": len(values) for name, values in self.large.items()}
+        return {"id": id, **self.facts, **self.small, **lengths}
+
+
+def write_recording(folder: Path, id: str, content: Content, source: str) -> None:
+    """Store a recording, whole or not at all.
+
+    Args:
+        folder: of the store.
+        id: of the recording.
+        content: what to keep.
+        source: fingerprint of the raw files and settings it was made from.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    arrays = {f"small.{k}": np.ascontiguousarray(v) for k, v in content.small.items()}
+    arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
+    # One entry: safetensors writes several in an order of chance, and the digest of a recording would be one of chance.
+    problems = [problem.told for problem in content.problems if problem.fatal]
+    told = {"format": FORMAT, "facts": content.facts, "problems": problems}
+    # Made again from other files or by other code, it may be the same.
+    told |= {"content": _digest(told, arrays), "source": source}
+    data = save(arrays, {_TOLD: json.dumps(told, sort_keys=True)})
+    path = recording_path(folder, id)
+    write_whole(path, data, synced=True)
+
+
+def _digest(told: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+    """Digest of what a recording holds."""
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def recording_path(folder: Path, id: str) -> Path:
+    """Where a recording lies."""
+    return folder / "recordings" / f"{id}.safetensors"
+
+
+def stored_source(folder: Path, id: str) -> str | None:
+    """Return what a recording in the store was made from; None if it is absent, torn or of another format."""
+    told = _stored(folder, id)
+    return None if told is None else told["source"]
+
+
+def stored_problems(folder: Path, id: str) -> list[str]:
+    """Which files of a recording in the store were damaged and are not in it."""
+    told = _stored(folder, id)
+    return [] if told is None else told["problems"]
+
+
+def _stored(folder: Path, id: str) -> Any:
+    """Return what a recording in the store says of itself; None if it is absent, torn or of another format."""
+    path = recording_path(folder, id)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            told = json.loads((file.metadata() or {}).get(_TOLD, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return told if told.get("format") == FORMAT else None
+
+
+def index_row(folder: Path, id: str) -> dict[str, Any]:
+    """The row of a stored recording in the index."""
+    path = recording_path(folder, id)
+    with safe_open(path, "numpy") as file:
+        told = json.loads(file.metadata()[_TOLD])
+        small = {key[6:]: file.get_tensor(key) for key in file.keys() if key.startswith("small.")}  # noqa: SIM118
+        lengths = {f"length.{k}": file.get_slice(k).get_shape()[0] for k in file.keys() if not k.startswith("small.")}  # noqa: SIM118
+    with path.open("rb") as raw:
+        digest = hashlib.file_digest(raw, "sha256").hexdigest()
+    facts: dict[str, Fact] = told["facts"]
+    return {"id": id, **facts, **small, **lengths, "content": told["content"], "sha256": digest}
+
+
+def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, Any]) -> None:
+    """Write the index and declare the store ready."""
+    frame = pd.DataFrame(rows)
+    table = io.BytesIO()
+    frame.to_parquet(table, index=False)
+    write_whole(folder / "index.parquet", table.getvalue(), synced=True)
+    digest = hashlib.sha256("".join(f"{row['id']} {row['content']}\n" for row in rows).encode()).hexdigest()
+    text = json.dumps({"format": FORMAT, "contents": digest, **record}, indent=2) + "\n"
+    write_whole(folder / "store.json", text.encode(), synced=True)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prepared data set.
+
+    Attributes:
+        folder: where it lies.
+        record: its `store.json`.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store | None":
+        """The store in a folder, or None if there is none that is ready and of this format."""
+        path = folder / "store.json"
+        if not path.is_file() or not (folder / "index.parquet").is_file():
+            return None
+        try:
+            record: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path} cannot be read ({error})", "Remove this file and run `mtpkdot data prepare` again."
+            ) from error
+        return cls(folder, record) if isinstance(record, dict) and record.get("format") == FORMAT else None
+
+    @classmethod
+    def without_arrays(cls, rows: list[dict[str, Any]], asked: list[Span]) -> "Store":
+        """Return a store that is in memory alone and has an index, from which samples are made, but nothing to read.
+
+        Args:
+            rows: of the index, one per recording.
+            asked: frames whose predictions the data set's authors ask for.
+        """
+        store = cls(Path(), {"contents": "", "left_out": [], "problems": [], "asked": asked})
+        store.__dict__["index"] = pd.DataFrame(rows)
+        return store
+
+    @property
+    def contents(self) -> str:
+        """Digest of what every recording holds."""
+        return str(self.record["contents"])
+
+    @property
+    def losses(self) -> str:
+        """How many recordings are not in the store, and for how many problems; empty if there was none."""
+        recordings, problems = len(self.record["left_out"]), len(self.record["problems"])
+        return f"{recordings} recordings left out, {problems} problems" if recordings or problems else ""
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row per recording, in the order of the ids."""
+        path = self.folder / "index.parquet"
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+            raise DataError(
+                f"{path} cannot be read ({_one_line(error)})", "Remove this file and run `mtpkdot data prepare` again."
+            ) from error
+
+    def read(self, id: str, name: str, start: int, stop: int) -> Array:
+        """Return the elements `start` to `stop` of one of a recording's large arrays, or up to its end.
+
+        A file that is torn or absent is noticed; a byte that was changed in place is not, since that would take
+        reading the whole file: the index keeps the `sha256` of every file to compare it with.
+
+        Raises:
+            DataError: the file cannot be opened.
+        """
+        try:
+            # Files that were made again meanwhile belong to another store: other contents open them anew.
+            array = _slice(str(recording_path(self.folder, id)), name, self.contents)
+            piece: Array = array[start : min(stop, array.get_shape()[0])]
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"{recording_path(self.folder, id)} cannot be read ({_one_line(error)})",
+                "Run `mtpkdot data prepare` again: it makes torn and missing files anew.",
+            ) from error
+        return piece
+
+
+@lru_cache(maxsize=_OPEN_FILES)
+def _slice(path: str, name: str, contents: str) -> Any:
+    return safe_open(path, "numpy").get_slice(name)  # type: ignore[no-untyped-call]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,92 @@
+"""The data sets that come with the package, in one table. Importing it imports neither torch nor a data set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Importer:
+    """The importer that makes manifest and feature files of a data set that others publish as tables.
+
+    Attributes:
+        module: with a function `convert(source, out, **options)`.
+        source: what the user's folder holds; None for what comes with an installed package.
+        options: further whole numbers that `convert` takes, each with its help.
+    """
+
+    module: str
+    source: str | None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that comes with the package.
+
+    Attributes:
+        title: what it is, in a line.
+        data: its DataModule, a name of `mtpkdot.data`.
+        raw: whether it is read from a folder of raw recordings.
+        twin: module that writes a generated twin, with `add_arguments(parser)` and `synthesize(**arguments)`.
+        importer: what makes feature files of it.
+    """
+
+    title: str
+    data: str
+    raw: bool = False
+    twin: str | None = None
+    importer: Importer | None = None
+
+    @property
+    def data_class(self) -> Any:
+        """Its DataModule, which is imported."""
+        return getattr(import_module("mtpkdot.data"), self.data)
+
+
+DATA_SETS: dict[str, DataSet] = {
+    "biovid": DataSet(
+        "BioVid Heat Pain: face video and physiology under heat", "BioVid", raw=True, twin="mtpkdot.data.biovid.twin"
+    ),
+    "affwild2": DataSet(
+        "Aff-Wild2: faces and sound with valence and arousal", "AffWild2", raw=True, twin="mtpkdot.data.affwild2.twin"
+    ),
+    "stressid": DataSet(
+        "StressID: features of face, physiology and voice under stressful tasks",
+        "FeatureData",
+        importer=Importer(
+            "mtpkdot.data.tables.importers.stressid",
+            "a folder with the feature tables of https://github.com/robustml-eurecom/stressID",
+        ),
+    ),
+    "pom": DataSet(
+        "POM: features of face, voice and words in film reviews",
+        "FeatureData",
+        importer=Importer(
+            "mtpkdot.data.tables.importers.pom", "a folder with the .h5 files of https://github.com/pliang279/MFN"
+        ),
+    ),
+    "digits": DataSet(
+        "Handwritten digits of scikit-learn: two halves of each image",
+        "FeatureData",
+        importer=Importer(
+            "mtpkdot.data.tables.importers.digits",
+            None,
+            {
+                "train": "training images (default 300)",
+                "labelled": "training images that keep their label (default all)",
+            },
+        ),
+    ),
+    "planted": DataSet("A generated signal that carries what a video shows weakly", "PlantedData"),
+}
+
+TWINS: dict[str, str] = {name: each.twin for name, each in DATA_SETS.items() if each.twin is not None}
+"""Module of the generated twin, by data set."""
+
+IMPORTERS: dict[str, Importer] = {name: each.importer for name, each in DATA_SETS.items() if each.importer is not None}
+"""Importer by data set."""
+
+RAW: dict[str, str] = {name: each.data for name, each in DATA_SETS.items() if each.raw}
+"""DataModule by data set, of those that are read from raw recordings."""

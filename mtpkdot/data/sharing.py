@@ -1,0 +1,71 @@
+"""Let DataModules of the same arguments read a data set once."""
+
+import inspect
+from abc import abstractmethod
+from types import FunctionType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+
+class Sharing:
+    """Base of what may take over the samples that another of the same arguments has read.
+
+    A class of its own, since whoever reads the arguments of a DataModule takes those of a `__new__` beside its
+    `__init__` for them.
+    """
+
+    # Arguments that decide what loaders do with the samples, and not what is read.
+    of_loaders: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "num_workers", "labelled_subjects", "standardize", "std_floor", "views", "seed"}
+        | {"clip_splits", "drop_last", "select_on_test", "train_on_all"}  # set anew by the protocol
+    )
+    clip_splits: bool
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the arguments, which `share` compares."""
+        new = super().__new__(cls)
+        named = inspect.signature(cls.__init__).bind_partial(new, *args).arguments
+        new._arguments = {**dict(list(named.items())[1:]), **kwargs}
+        return new
+
+    @abstractmethod
+    def use(self, other: Self) -> None:
+        """Take over what has been read; a subclass that remembers more of it extends this."""
+
+    def share(self, other: Self) -> None:
+        """Take what another has read, instead of reading it again.
+
+        Args:
+            other: of the same class, with the same arguments but for those that its loaders alone depend on.
+
+        Raises:
+            ValueError: another class, or an argument that may decide what is read differs.
+        """
+        if differing := self.differing(other):
+            raise ValueError(f"{type(self).__name__} cannot take what one of another {differing[0]} has read")
+        self.use(other)
+
+    def differing(self, other: "Sharing") -> list[str]:
+        """Return the arguments that may decide what is read and differ from those of another; `class` if that does."""
+        if type(other) is not type(self):
+            return ["class"]
+        named = (self._arguments.keys() | other._arguments.keys()) - self.of_loaders
+        found = [name for name in named if not _equal(self._arguments.get(name), other._arguments.get(name))]
+        # A generated data set may hide labels by part.
+        return sorted([*found, *(["clip_splits"] if self.clip_splits != other.clip_splits else [])])
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return if two arguments are the same; objects without an equality of their own are compared by what they hold."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    if "__eq__" in {name for kind in type(one).__mro__[:-1] for name in vars(kind)}:
+        return bool(one == other)
+    if one is other or isinstance(one, FunctionType | type) or not hasattr(one, "__dict__"):
+        return one is other
+    held, others = vars(one), vars(other)
+    return held.keys() == others.keys() and all(_equal(held[key], others[key]) for key in held)

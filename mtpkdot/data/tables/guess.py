@@ -1,0 +1,377 @@
+"""A first config for features of one's own, guessed from what lies in a folder; every guess is said."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from mtpkdot.data.splits import PARTS, Split, part_named
+from mtpkdot.data.tables.data import FeatureData
+from mtpkdot.data.tables.feature_files import SUFFIXES
+from mtpkdot.data.tables.manifest import missing_words
+from mtpkdot.data.tables.reading import column_names, kind, read_table
+from mtpkdot.data.tables.roles import IDS, SPLITS, SUBJECTS, TARGETS, plain
+from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.losses.task import Task
+
+_PREVALENT = ("video", "face", "faces", "facial", "visual", "frames", "camera", "webcam")
+_TABLES = (".csv", ".parquet")
+_SCHEMES = {
+    "column": "train, validation and test are named in the manifest",
+    "fold_column": "the manifest numbers the folds; this one is tested",
+    "kfold": "people are divided into folds, of which one is tested",
+}
+_PASSES = 20  # by default, see StageFit
+_STEPS, _MOST_PASSES = 300, 200  # about as many steps as 20 passes over 1,000 rows make
+_MOST_CLASSES = 20  # of numbers; more of them are values
+_MOST_NAMES = 12  # in a line
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The wishes of the user; the rest is guessed.
+
+    Attributes:
+        manifest: file of the manifest.
+        features: file per modality.
+        prevalent: the modality that the student sees.
+        id: column of the sample id.
+        subject: column of the subject.
+        split: column of the part or fold.
+        target: target columns.
+        task: what is predicted.
+    """
+
+    manifest: Path | None = None
+    features: Mapping[str, Path] = field(default_factory=dict)
+    prevalent: str | None = None
+    id: str | None = None
+    subject: str | None = None
+    split: str | None = None
+    target: Sequence[str] = ()
+    task: Task | None = None
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A config to begin with.
+
+    Attributes:
+        arguments: of FeatureData: key, value and a comment on it.
+        modalities: names, each of which has a backbone.
+        rows: of the manifest.
+        passes: of stages that learn from labelled rows alone; None for the default.
+        notes: what else there is to know.
+    """
+
+    arguments: list[tuple[str, object, str]]
+    modalities: list[str]
+    rows: int
+    passes: int | None
+    notes: list[str]
+
+    def config(self, name: str, command: str) -> str:
+        """Return the experiment as commented YAML.
+
+        Args:
+            name: of the run.
+            command: that it is written by.
+        """
+        anchors = {"class_path": "StructuralTransport", "init_args": {"top_k": max(2, min(30, self.rows // 10))}}
+        lines = [
+            ("data:", ""),
+            ("  class_path: FeatureData", "its keys: mtpkdot fit --help FeatureData"),
+            ("  init_args:", ""),
+            *((f"    {key}: {_yaml(value)}", comment) for key, value, comment in self.arguments),
+            *self._sections(),
+            ("student:", ""),
+            ("  model:", ""),
+            ("    method: auto", "mtpkdot_plus if targets are missing, else none"),
+            (f"    structure: {_yaml(anchors)}", "anchors, fewer than batch_size"),
+            (f"pipeline: {_yaml({'name': name})}", "folder of the run below runs/"),
+        ]
+        head = [f"Written by `{command}` from what the files look like. Correct what is wrong.", *self.notes]
+        told = [f"{line:<47} # {_one_line(comment)}" if comment else line for line, comment in lines]
+        return "\n".join([*(f"# {_one_line(line)}" for line in head), "", *told, ""])
+
+    def _sections(self) -> list[tuple[str, str]]:
+        """Lines of the stages that learn from labelled rows alone, with comments."""
+        if self.passes is None:
+            return [
+                (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults")
+            ]
+        of_each = {name: {"fit": {"max_epochs": self.passes}} for name in [*self.modalities, "teacher"]}
+        teacher = of_each.pop("teacher")
+        told = f"passes; {_PASSES}, the default, would be few steps for so few labels"
+        return [(f"backbone: {_yaml(of_each)}", told), (f"teacher: {_yaml(teacher)}", "likewise")]
+
+
+def guess(place: Path, wishes: Wishes) -> Guess:
+    """Look at a folder of feature files, or at a manifest and the files beside it.
+
+    Args:
+        place: the folder or manifest.
+        wishes: what the user has named.
+
+    Raises:
+        UserError: nothing usable is there, or what is there has several readings; the line names the option.
+    """
+    if not place.exists():
+        raise ConfigError(f"{place} does not exist", "Name a folder of feature files, or a manifest.")
+    folder = place if place.is_dir() else place.parent
+    path = wishes.manifest or (place if place.is_file() else _manifest(folder))
+    table = read_table(path)
+    if not len(table):
+        raise ConfigError(f"{path} has no rows", "Write one row per sample.")
+    if len(table.columns) == 1:  # of a manifest with semicolons, too
+        raise ConfigError(f"{path} has one column, {table.columns[0]!r}", "Write several, with commas between them.")
+    notes: list[str] = []
+    id_column = _id(path, table, wishes.id)
+    features = _wished(wishes.features) or _features(folder, path, id_column, notes)
+    if len(features) < 2:
+        found = f"one feature file, {next(iter(features.values()))}" if features else "no feature file"
+        raise ConfigError(
+            f"{folder} has {found} beside {path.name}, and the method learns from two modalities or more",
+            "Put a file of features per modality there, or name them with --features NAME=FILE NAME=FILE.",
+        )
+    subject = _column(path, table, wishes.subject, SUBJECTS)
+    parts = _column(path, table, wishes.split, SPLITS)
+    target = _target(path, table, wishes.target, {id_column, subject, parts})
+    words = sorted({word for name in target for word in missing_words(table[name])})
+    table[target] = table[target].map(lambda label: None if str(label).strip() in words else label)
+    task, labels = _task(path, table, target, wishes.task)
+    labelled = table[table[target].notna().all(axis=1)]
+    people = labelled[subject or id_column].nunique()
+    split, scheme = _split(path, table, column=parts, people=people, notes=notes)
+    if subject is None:
+        notes.append("No column names people: a person may be in several parts.")
+    person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds are of people; else of rows
+    without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
+    arguments: list[tuple[str, object, str]] = [
+        ("manifest", str(path), f"{len(table)} rows"),
+        ("features", {name: str(file) for name, file in features.items()}, "a file per modality, joined on the id"),
+        ("prevalent", _prevalent(list(features), wishes.prevalent), "all that the student will see"),
+        ("target", target if len(target) > 1 else target[0], labels + without),
+        *([("missing_labels", words, "taken as no label, beside empty cells")] if words else []),
+        ("task", task, "values" if task == "regression" else "or ordinal, if the order of the classes counts"),
+        ("id", id_column, "column of the sample id, here and in tables of features"),
+        ("subject", person, f"{table[subject].nunique()} people" if subject else "nobody is named"),
+        ("split", scheme, _SCHEMES[str(scheme["scheme"])]),
+        *([("split_column", split, "of the manifest")] if split not in (None, "split") else []),
+        ("batch_size", 64, "rows per batch; the similarity structure is that of a batch"),
+    ]
+    data = _read({key: value for key, value, _ in arguments})
+    arguments += _lacking(data)
+    passes = _passes(len(data.positions("train", labelled_only=True)), data.batch_size)
+    return Guess(arguments, list(features), rows=len(table), passes=passes, notes=notes)
+
+
+def _read(arguments: dict[str, Any]) -> FeatureData:
+    """Read all files: an error of the data is one of the guess as well."""
+    data = FeatureData(**{**arguments, "split": Split(**arguments["split"])}, missing="mask", nan="zero")
+    data.check()
+    return data
+
+
+def _passes(labelled: int, batch_size: int) -> int | None:
+    """Return passes over few labelled rows that make `_STEPS` steps; None where the default makes as many."""
+    passes = min(_MOST_PASSES, math.ceil(_STEPS / math.ceil(labelled / batch_size)))
+    return passes if passes > _PASSES else None
+
+
+def _lacking(data: FeatureData) -> list[tuple[str, object, str]]:
+    """Return arguments for what the files lack."""
+    absent = {name: int((~mask.any(axis=1)).sum()) for name, mask in data.samples.masks.items()}
+    odd = [name for name, values in data.samples.features.items() if np.isnan(np.asarray(values)).any()]
+    told = ", ".join(f"{count} rows lack {name}" for name, count in absent.items() if count)
+    return [
+        *([("missing", "mask", told)] if told else []),
+        *([("nan", "zero", f"{' and '.join(odd)}: NaN and infinite values become the training mean")] if odd else []),
+    ]
+
+
+def _manifest(folder: Path) -> Path:
+    """The table of a folder that says who and what; features are numbers alone."""
+    tables = [path for path in sorted(folder.iterdir()) if kind(path) in _TABLES and path.is_file()]
+    if not tables:
+        raise ConfigError(
+            f"{folder} holds no table (.csv, .parquet)",
+            "Write a manifest: a row per sample with the columns id, subject and target.",
+        )
+    named = [path for path in tables if path.stem == "manifest"] or [path for path in tables if "manifest" in path.stem]
+    known = {*SUBJECTS, *SPLITS, *TARGETS}
+    likely = named or [path for path in tables if known & {plain(name) for name in column_names(path)}]
+    if len(likely) != 1 and len(tables) > 1:
+        names = ", ".join(path.name for path in likely or tables)
+        raise ConfigError(f"{folder}: which of {names} is the manifest is not clear", "Name it with --manifest FILE.")
+    return likely[0] if likely else tables[0]
+
+
+def _id(path: Path, table: pd.DataFrame, wished: str | None) -> str:
+    found = _column(path, table, wished, IDS)
+    unique = [str(name) for name in table.columns if table[name].notna().all() and table[name].is_unique]
+    if wished is None and found not in unique and (len(unique) == 1 or plain(found) != "id"):
+        found = unique[0] if len(unique) == 1 else None
+    if found is None:
+        raise ConfigError(
+            f"{path}: which column is the sample id is not clear, of {_some(table.columns)}",
+            "Name it with --id COLUMN; every row has an id of its own.",
+        )
+    return found
+
+
+def _column(path: Path, table: pd.DataFrame, wished: str | None, known: Sequence[str]) -> str | None:
+    """The column that the user names, or the first with a usual name."""
+    columns = [str(name) for name in table.columns]
+    if wished is not None:
+        if wished not in columns:
+            meant = nearest(wished, columns)
+            raise ConfigError(f"{path} has no column {wished!r}", f"{meant}Choose from {_some(columns)}.")
+        return wished
+    found = sorted((known.index(plain(name)), name) for name in columns if plain(name) in known)
+    return found[0][1] if found else None
+
+
+def _wished(features: Mapping[str, Path]) -> dict[str, Path]:
+    """The files that the user names, each of which is there."""
+    for file in features.values():
+        if not file.is_file():
+            raise ConfigError(f"the feature file {file} does not exist", "Correct --features.")
+    return dict(features)
+
+
+def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) -> dict[str, Path]:
+    """Feature files of a folder by the name of their modality."""
+    features: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if kind(path) not in SUFFIXES or not path.is_file() or path.samefile(manifest):
+            continue
+        if "manifest" in path.stem:
+            notes.append(f"{path.name} is left out: it is another manifest, to be named with --manifest.")
+            continue
+        if kind(path) in _TABLES and id_column not in column_names(path):
+            notes.append(f"{path.name} is left out: it has no column {id_column} to join on.")
+            continue
+        name = _modality(path.stem)
+        if name in features:
+            raise ConfigError(
+                f"{features[name]} and {path} would both be the modality {name}",
+                "Name the files with --features NAME=FILE NAME=FILE.",
+            )
+        features[name] = path
+    return features
+
+
+def _modality(stem: str) -> str:
+    """A key of the config, from the name of a file: `face_features` is face."""
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", stem) if word]
+    kept = [word for word in words if word.lower() not in ("features", "feature", "feats")] or words
+    name = "_".join(kept) or "modality"
+    return f"features_{name}" if name[0].isdigit() or name in ("joint", "index") else name
+
+
+def _prevalent(modalities: list[str], wished: str | None) -> str:
+    if wished is not None and wished not in modalities:
+        raise ConfigError(
+            f"there is no modality {wished!r}",
+            f"{nearest(wished, modalities)}Choose --prevalent from {_some(modalities)}.",
+        )
+    likely = [wished] if wished else [name for name in modalities if {*_words(name)} & {*_PREVALENT}]
+    if len(likely) != 1:
+        raise ConfigError(
+            f"which of {_some(modalities)} the student sees is not clear",
+            "Name it with --prevalent NAME. A modality is one file, with a row per sample.",
+        )
+    return likely[0]
+
+
+def _split(
+    path: Path, table: pd.DataFrame, column: str | None, people: int, notes: list[str]
+) -> tuple[str | None, dict[str, object]]:
+    """The column of the parts that is used, and the split section."""
+    values = sorted({str(value) for value in table[column].dropna()}) if column else []
+    whole = column is not None and bool(table[column].notna().all())
+    if whole and {part_named(value) for value in values} == set(PARTS):
+        return column, {"scheme": "column"}
+    if whole and len(values) > 2 and all(value.isdecimal() for value in values):
+        return column, {"scheme": "fold_column", "fold": int(min(values, key=int))}
+    if column is not None:
+        shown = ", ".join(values[:5])
+        notes.append(f"The column {column} ({shown}) does not name train, validation and test: folds are made instead.")
+    if people < 3:
+        raise ConfigError(
+            f"{path} has a target of {people or 'no'} {'person' if people == 1 else 'people'}, "
+            "and the training, validation and test part need one each",
+            "Name the column of the people with --subject, or that of the parts with --split.",
+        )
+    return None, {"scheme": "kfold", "folds": min(5, people)}
+
+
+def _target(path: Path, table: pd.DataFrame, wished: Sequence[str], taken: set[str | None]) -> list[str]:
+    if wished:
+        return [str(_column(path, table, name, ())) for name in wished]
+    left = [str(name) for name in table.columns if name not in taken]
+    told = [name for name in left if 1 < table[name].nunique() < len(table) or _numbers(table[name]) is not None]
+    usual = [name for name in told if plain(name) in TARGETS]
+    values = [name for name in usual if plain(name) in TARGETS[:3]]
+    found = told if len(told) == 1 else values if values == usual else usual
+    if len(found) == 1 or (found and found == values):
+        return found
+    raise ConfigError(
+        f"{path}: which column is the target is not clear, of {_some(left) or 'none'}",
+        "Name it with --target COLUMN, or several for regression with --target COLUMN COLUMN.",
+    )
+
+
+def _task(path: Path, table: pd.DataFrame, target: list[str], wished: Task | None) -> tuple[Task, str]:
+    """The task, and what the target looks like."""
+    columns = [_numbers(table[name]) for name in target]
+    if len(target) > 1:
+        if wished not in (None, "regression") or None in [None if c is None else 0 for c in columns]:
+            raise ConfigError(
+                f"{path}: several targets are values, and {', '.join(target)} are not all numbers", "Name one --target."
+            )
+        return "regression", "numbers"
+    known, numbers = table[target[0]].dropna(), columns[0]
+    count = known.nunique()
+    whole = numbers is not None and bool((numbers % 1 == 0).all())
+    if wished == "regression" or (wished is None and numbers is not None and not (whole and count <= _MOST_CLASSES)):
+        return "regression", "numbers"
+    if count < 2 or (numbers is None and count > max(2, len(known) // 2)):
+        raise ConfigError(
+            f"{path}: the column {target[0]!r} has {count} different values in {len(known)} rows, which are no classes",
+            "Name another one with --target COLUMN.",
+        )
+    return wished or "classification", f"{count} classes"
+
+
+def _numbers(column: "pd.Series[str]") -> "pd.Series[float] | None":
+    """The filled cells as numbers; None if one is no number."""
+    numbers = pd.to_numeric(column.dropna(), errors="coerce")
+    return numbers if len(numbers) and not numbers.isna().any() else None
+
+
+def _some(names: Iterable[object]) -> str:
+    """Names for one line, which has no room for hundreds."""
+    told = [str(name) for name in names]
+    return ", ".join(told if len(told) <= _MOST_NAMES else [*told[:_MOST_NAMES], f"... ({len(told)} in all)"])
+
+
+def _words(name: str) -> Iterable[str]:
+    return re.split(r"[^a-z0-9]+", name.lower())
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _yaml(value: object) -> str:
+    """A value on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
