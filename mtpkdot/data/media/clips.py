@@ -127,9 +127,7 @@ class SignalClips(_StoredClips):
         first, last = int(starts[real].min()), int(starts[real].max()) + self.length
         within = starts[real, None] - first + np.arange(self.length)
         for channel, column in enumerate(self.columns):
-            piece = self.store.read(recording, f"signal.{column}", first, last)
-            # A recording that is shorter than a piece goes on as it ends.
-            values[real, :, channel] = piece[np.minimum(within, len(piece) - 1)]
+            values[real, :, channel] = self.store.read(recording, f"signal.{column}", first, last)[within]
         signal = torch.from_numpy(values)
         if view and self.augment is not None:
             # The noise of one modality must not be that of another.

@@ -90,8 +90,9 @@ class SignalTrack(Track):
     columns: tuple[str, ...]
 
     def samples(self, row: Mapping[str, Any]) -> int:
-        """See `Track`."""
-        return _length(row, f"signal.{self.columns[0]}")
+        """See `Track`; a recording that is shorter than a piece has none."""
+        samples = _length(row, f"signal.{self.columns[0]}")
+        return samples if samples >= self.length else 0
 
     def starts(self, cut: Cut, samples: int) -> IntArray:
         """See `Track`; -1 for a step whose middle lies beyond the signals."""

@@ -206,7 +206,7 @@ class Store:
             ) from error
 
     def read(self, id: str, name: str, start: int, stop: int) -> Array:
-        """Return the elements `start` to `stop` of one of a recording's large arrays, or up to its end.
+        """Return the elements `start` to `stop` of one of a recording's large arrays.
 
         A file that is torn or absent is noticed; a byte that was changed in place is not, since that would take
         reading the whole file: the index keeps the `sha256` of every file to compare it with.
@@ -216,8 +216,7 @@ class Store:
         """
         try:
             # Files that were made again meanwhile belong to another store: other contents open them anew.
-            array = _slice(str(recording_path(self.folder, id)), name, self.contents)
-            piece: Array = array[start : min(stop, array.get_shape()[0])]
+            piece: Array = _slice(str(recording_path(self.folder, id)), name, self.contents)[start:stop]
         except (SafetensorError, OSError) as error:
             raise DataError(
                 f"{recording_path(self.folder, id)} cannot be read ({_one_line(error)})",

@@ -76,5 +76,6 @@ def test_pieces_at_the_ends_are_silent_for_sound_and_moved_within_for_signals():
     assert sound.starts(cut, 300).tolist() == [[-10, 90, 190, 290]]
     assert signal.starts(cut, 300).tolist() == [[0, 90, 190, -1]]
     assert signal.starts(cut, 250).tolist() == [[0, 90, 150, -1]]
-    assert signal.samples({"length.signal.eda": 7.0}) == sound.samples({"length.sound": 7}) == 7
+    assert signal.samples({"length.signal.eda": 107.0}) == sound.samples({"length.sound": 107}) == 107
+    assert signal.samples({"length.signal.eda": 99.0}) == 0
     assert signal.samples({"length.signal.eda": float("nan")}) == sound.samples({}) == 0
