@@ -172,6 +172,8 @@ def check_modules(
                 TypeError,
                 AttributeError,
                 ImportError,
+                LookupError,
+                RuntimeError,
                 MisconfigurationException,
                 ArgumentError,
             ) as error:
@@ -217,6 +219,8 @@ def _built(job: Job, data: BaseData) -> str:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether an error comes from a bug of this package, and not from what the config names or says."""
+    """Return whether an error comes from a bug of this package, and not from what the config names or says."""
+    if isinstance(error, LookupError | RuntimeError):
+        return not own_frames(error)
     frames = extract_tb(error.__traceback__)
     return isinstance(error, AttributeError | ImportError) and "mtpkdot" in Path(frames[-1].filename).parts

@@ -188,11 +188,11 @@ def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path,
             read.setdefault(stage[-1], set()).add((str(self.samples.ids[row]), str(self.samples.subjects[row])))
         return getitems(self, indices)
 
-    def training(module, config, title, **others):
+    def training(*, config, title, **others):
         method = config["model"].get("method", "")
         stage.append(f"{title} {method}".strip())
         try:
-            return train(module, config, title=title, **others)
+            return train(config=config, title=title, **others)
         finally:
             stage.pop()
 

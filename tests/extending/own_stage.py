@@ -96,6 +96,27 @@ class Corrected(StageModule):
         return {"loss": task_loss(self.task, self.outputs(batch)[self.prevalent], batch.target, batch.labelled)}
 
 
+class Warm(StudentModule):
+    """A student that starts from the mixture's shares.
+
+    Args:
+        mixture_ckpt: checkpoint of the mixture; filled by the pipeline.
+        options: see StudentModule.
+    """
+
+    def __init__(self, mixture_ckpt: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.save_hyperparameters()
+        self.mixture_ckpt = mixture_ckpt
+        self.register_buffer("begun", torch.zeros(len(self.steps)))
+
+    def setup(self, stage: str) -> None:
+        """Read the shares before the training."""
+        super().setup(stage)
+        if stage == "fit":
+            self.begun = load_upstream(Mixture, self.mixture_ckpt, "mixture_ckpt").shares.detach().clone()
+
+
 class Narrow(StageModule):
     """A stage that hands nothing on to its base."""
 

@@ -104,6 +104,24 @@ def test_the_student_starts_from_an_own_stage_that_its_section_names(root, confi
     assert weights["model.tnets.0.layers.0.weight"].shape[0] == 8
 
 
+def test_an_own_student_takes_the_checkpoint_of_an_own_stage(root, config):
+    extra = {"mixture": MIXTURE, "warm": {"class_path": f"{OWN}.Warm", "init_args": {"method": "none"}, "before": None}}
+    call = ["fit", "--config", str(config), "--pipeline.root", str(root), "--pipeline.name", "warm"]
+    options = ["--warm.fit.max_epochs=1", "--warm.model.dim=16", "--warm.model.feedforward=16"]
+    assert main([*call, f"--pipeline.extra_stages={json.dumps(extra)}", *options]) == 0
+    keys = record(root, "warm")["warm"]["keys"]
+    of_mixture = record(root, "warm")["mixture"]["hash"]
+    assert keys["upstream.mixture_ckpt"] == of_mixture
+    assert keys["warm.method.weights.task"] == 1.0
+    assert "upstream.teacher_ckpt" not in keys
+    shares, begun = (
+        torch.load(stored(root, name, "warm").checkpoint, weights_only=True)["state_dict"][of]
+        for name, of in (("mixture", "shares"), ("warm", "begun"))
+    )
+    assert shares.abs().sum() > 0
+    assert torch.equal(shares, begun)
+
+
 def test_a_study_and_its_report_have_own_stages(config, tmp_path):
     call = ["crossval", "--config", str(config), "--folds", "2", "--jobs", "1", "--name", "study"]
     assert main([*call, "--methods", "none,pkdot", "--pipeline.root", str(tmp_path)]) == 0

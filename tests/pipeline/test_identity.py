@@ -97,7 +97,7 @@ OPTIONS = [
     ("models/encoder.py", "dropout: float = 0.2,", "dropout: float = 0.2, more: int | None = None,"),
     ("data/base.py", "drop_last: bool = False,\n    )", "drop_last: bool = False, more: int | None = None,\n    )"),
     (
-        "pipeline/config.py",
+        "pipeline/stages.py",
         "accumulate_grad_batches: int = 1",
         "accumulate_grad_batches: int = 1\n    more: int | None = None",
     ),
