@@ -42,13 +42,6 @@ def test_a_file_is_small_and_imports_nothing_from_above(path):
         assert not [name for name in imports(path) if name.startswith("mtpkdot.") and name.split(".")[1] in above]
 
 
-# Which are written anew: their calls follow.
-POSITIONAL = {
-    f"modules/{name}.py" for name in ("student", "prepared", "controls", "pooled", "teachers", "level", "start")
-}
-POSITIONAL |= {"data/affwild2.py", "data/biovid.py"}
-
-
 def own_names():
     """Classes and functions of the package, without those that take any number of arguments."""
     for path in SOURCES:
@@ -60,7 +53,7 @@ def own_names():
 OWN = set(own_names()) - {"checkpoint"}  # a property; torch has a function of that name
 
 
-@over("path", [path for path in SOURCES if str(path.relative_to(ROOT / "mtpkdot")) not in POSITIONAL])
+@over("path", SOURCES)
 def test_more_than_four_arguments_are_named(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and len(node.args) > 4:

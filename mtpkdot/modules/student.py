@@ -160,7 +160,14 @@ class StudentModule(StageModule):
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
         self.selection = (selection or TeacherSelection)()
-        check_settings(method, weights, weighting, self.selection.guarded, queue, rival is not None)
+        check_settings(
+            method,
+            weights,
+            weighting=weighting,
+            guarded=self.selection.guarded,
+            queue=queue,
+            own_rival=rival is not None,
+        )
         checkpoints = {"backbone": backbone_ckpt, "teacher": teacher_ckpt, "adapted": adapted_ckpt}
         names = chosen_teachers(method, teachers, self.steps)
         upstream = Upstream(checkpoints, names, self.prevalent, self.task)
@@ -217,18 +224,20 @@ class StudentModule(StageModule):
         sizes = {self.prevalent: backbone.dim, **{name: tnet.out_dim for name, tnet in tnets.items()}}
         fusion = self.new_fusion(sizes, self.per_step)
         fusion.use_protocol(**self.deviations)
-        self.model = Student(backbone, head, tnets, fusion, self.prevalent, self.hallucination == "zeros")
+        self.model = Student(
+            backbone, head, tnets=tnets, fusion=fusion, prevalent=self.prevalent, zeros=self.hallucination == "zeros"
+        )
         self.model.tnets.requires_grad_(self.train_tnet)
         self.model.by_backbone = blueprint.get("by_backbone", False)
         if spaces := blueprint["spaces"]:
             self.distillation = Distillation(
                 self.task,
                 self.teaching.weights.keys() - {"task"},
-                self.structure,
-                self.selection,
-                self._rival(spaces[JOINT]) if "rival" in self.teaching.weights else None,
-                self.temperature,
-                FeatureQueue(self.queue, {STUDENT: self.dim, **spaces}) if self.queue else None,
+                structure=self.structure,
+                selection=self.selection,
+                rival=self._rival(spaces[JOINT]) if "rival" in self.teaching.weights else None,
+                temperature=self.temperature,
+                queue=FeatureQueue(self.queue, {STUDENT: self.dim, **spaces}) if self.queue else None,
             )
         super().build(blueprint)
 

@@ -58,7 +58,7 @@ class _Converter:
         count = max(crops, aligned.shown)
         if truth is not None:
             count = min(count, len(truth))
-            problems += _unused(files["table"], len(truth), crops, count, video is not None)
+            problems += _unused(files["table"], len(truth), crops=crops, count=count, video=video is not None)
         times = aligned.times if count <= numbered else align(count, truth is not None, video).times
         small["times"] = times[:count]
         if sound is not None and count:

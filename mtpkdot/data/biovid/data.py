@@ -82,7 +82,9 @@ class _Converter:
         for name, signal in self.signals.items():
             for column in signal.columns:
                 values = read.columns[column][:, None]
-                filtered = clean(values, read.rate, signal.highpass, signal.lowpass, signal.notch)
+                filtered = clean(
+                    values, read.rate, highpass=signal.highpass, lowpass=signal.lowpass, notch=signal.notch
+                )
                 content.large[f"signal.{name}.{column}"] = filtered[:, 0].astype(np.float32)
         return content
 
@@ -210,13 +212,13 @@ class BioVid(MediaData):
         return Samples(
             ids,
             _text(index["subject"]),
-            target,
-            target >= 0,
-            ["pain"],
-            list(self.classes),
-            features,
-            masks,
-            official,
+            target=target,
+            labelled=target >= 0,
+            target_names=["pain"],
+            class_names=list(self.classes),
+            features=features,
+            masks=masks,
+            split_column=official,
             rates=rates,
         )
 
@@ -318,7 +320,7 @@ class _Window:
         begin, rate = _number(row.get("signal_start"), 0.0), _number(row.get("signal_rate"), SIGNAL_RATE)
         for name, signal in self.signals.items():
             available = _number(row.get(f"length.signal.{name}.{signal.columns[0]}"), 0.0)
-            lacking = self.excerpt.lacks(SIGNAL_RATE, begin, rate, available, _SLACK)
+            lacking = self.excerpt.lacks(SIGNAL_RATE, begin, rate=rate, available=available, slack=_SLACK)
             found += [_Shortfall(name, *lacks) for lacks in lacking]
         return found
 

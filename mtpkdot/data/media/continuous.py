@@ -140,7 +140,7 @@ class ContinuousData(MediaData):
         **options: Any,
     ) -> None:
         super().__init__(prevalent=prevalent, task=task, **options)
-        self.windows = Windows(frames, frame_step, clips, hop, self.missing_frames)
+        self.windows = Windows(frames, frame_step, clips=clips, hop=hop, missing_frames=self.missing_frames)
 
     @property
     @abstractmethod
@@ -181,13 +181,13 @@ class ContinuousData(MediaData):
         return Samples(
             ids,
             self.fact(self.subject_fact),
-            joined["target"],
-            joined["labelled"],
-            list(self.annotations),
-            [],
-            features,
-            {name: joined[f"mask.{name}"] for name in self.modality_names},
-            self.fact("part") if "part" in self.prepared.index else None,
+            target=joined["target"],
+            labelled=joined["labelled"],
+            target_names=list(self.annotations),
+            class_names=[],
+            features=features,
+            masks={name: joined[f"mask.{name}"] for name in self.modality_names},
+            split_column=self.fact("part") if "part" in self.prepared.index else None,
             rates={VIDEO: USUAL_RATE, **{name: float(track.rate) for name, track in self.tracks.items()}},
         )
 
