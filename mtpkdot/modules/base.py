@@ -46,6 +46,9 @@ class StageModule(StageDeclaration, L.LightningModule):
     Where callbacks may swap weights for the validation (`keeps_scored`), `scored` is a copy of those that the last
     validation has scored, and these are what a checkpoint of weights holds.
 
+    A checkpoint carries the `recipe` of its data (`BaseData.recipe`): what the input is made from, and what the output
+    means.
+
     Args:
         task: what is predicted; linked from the data.
         targets: class names or target names; linked from the data.
@@ -88,6 +91,7 @@ class StageModule(StageDeclaration, L.LightningModule):
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
         self.frozen = nn.ModuleDict()
         self.blueprint: dict[str, Any] = {}
+        self.recipe: dict[str, Any] = {}
         self.trained, self.held_out = Means(), Means()
         self.keeps_scored, self.scored = False, dict[str, Tensor]()
         self.name_heads([])
@@ -327,6 +331,8 @@ class StageModule(StageDeclaration, L.LightningModule):
         """Carry what `build` needs, and what has been seen of an epoch that is not finished."""
         trusted.remember(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
         checkpoint["blueprint"] = self.blueprint
+        data = getattr(self._trainer, "datamodule", None)
+        checkpoint["recipe"] = data.recipe() if isinstance(data, BaseData) else self.recipe
         if "optimizer_states" in checkpoint:
             checkpoint["trained"] = self.trained.state
         elif self.scored:
@@ -335,6 +341,7 @@ class StageModule(StageDeclaration, L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build before the weights come."""
         self.trained.state = checkpoint.get("trained", {})
+        self.recipe = checkpoint.get("recipe", {})
         if checkpoint["blueprint"] and not self.blueprint:
             self.build(checkpoint["blueprint"])
 

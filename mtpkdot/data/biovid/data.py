@@ -126,6 +126,7 @@ class BioVid(MediaData):
         options: see MediaData.
     """
 
+    frame_rate: ClassVar[float] = FRAME_RATE
     page: ClassVar[str | None] = "https://www.nit.ovgu.de/BioVid.html"
 
     def __init__(
@@ -182,6 +183,10 @@ class BioVid(MediaData):
     def examiner(self) -> "_Window":
         """Compares a clip with the window from `start` to `stop`."""
         return _Window(self.excerpt, self.use_lists, self.signals)
+
+    def cutting(self) -> dict[str, Any]:
+        """Return the part of a clip that is shown; see MediaData."""
+        return {"excerpt": asdict(self.excerpt)}
 
     def load(self) -> Samples:
         """Cut the samples of the task from the store."""
