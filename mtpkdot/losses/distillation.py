@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,9 +93,7 @@ class Distillation(nn.Module):
         )
         taught = shares.chosen * shares.trust[:, None]
         whole = shares.chosen.sum().clamp_min(1e-12)
-        # Nothing of the student's is lost where no teacher sees anything: zero with a gradient of zero.
-        nothing = (student.feature[:0].sum() + student.output[:0].sum()).to(shares.chosen.dtype)
-        terms: dict[Term, Tensor] = dict.fromkeys(sorted(self.terms), nothing)
+        terms: dict[Term, Tensor] = dict.fromkeys(sorted(self.terms), _nothing(student, shares.chosen.dtype))
         record = {f"teacher_{n}": shares.chosen[:, i].sum() / whole for i, n in enumerate(teachers)}
         if self.selection.guarded:
             record["trust"] = taught.sum() / whole
@@ -104,27 +103,21 @@ class Distillation(nn.Module):
             if not bool(rows.any()):
                 continue
             factor, weights = taught[:, index].sum() / whole, taught[:, index]
-            found = self._of(
-                name,
-                teacher,
-                student=student,
-                rows=rows,
-                weights=weights,
-                target=target,
-                labelled=labelled,
-                scale=scale,
-                past=past,
-            )
+            labels: dict[str, Any] = {"target": target, "labelled": labelled, "scale": scale}
+            found = self._of(name, teacher, student=student, rows=rows, weights=weights, past=past, **labels)
             for term, value in found.items():
                 if term in terms:
                     terms[term] = terms[term] + factor * value
                 elif term != "centroid" and term != "transport":
                     record[term] = torch.maximum(record.get(term, value), value)
+        self._remember(student, teachers, valid.all(dim=1))
+        return terms, record
+
+    def _remember(self, student: Seen, teachers: Mapping[str, Teacher], both: Tensor) -> None:
+        """Queue the features of the rows (N,) that the student and all teachers see, while training."""
         if self.queue is not None and self.training:
-            both = valid.all(dim=1)
             features = {name: teacher.feature[both] for name, teacher in teachers.items()}
             self.queue.push({STUDENT: student.feature[both], **features})
-        return terms, record
 
     def _of(
         self,
@@ -169,6 +162,11 @@ class Distillation(nn.Module):
         if self.rival is not None and "rival" in self.terms:
             found["rival"] = self.rival(own, theirs, target[rows], labelled[rows])
         return found
+
+
+def _nothing(student: Seen, dtype: torch.dtype) -> Tensor:
+    """Return zero with a gradient of zero, for where no teacher sees anything: nothing of the student's is lost."""
+    return (student.feature[:0].sum() + student.output[:0].sum()).to(dtype)
 
 
 def _gathered(

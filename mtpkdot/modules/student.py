@@ -160,14 +160,8 @@ class StudentModule(StageModule):
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
         self.selection = (selection or TeacherSelection)()
-        check_settings(
-            method,
-            weights,
-            weighting=weighting,
-            guarded=self.selection.guarded,
-            queue=queue,
-            own_rival=rival is not None,
-        )
+        chosen = {"guarded": self.selection.guarded, "own_rival": rival is not None}
+        check_settings(method, weights, weighting=weighting, queue=queue, **chosen)
         checkpoints = {"backbone": backbone_ckpt, "teacher": teacher_ckpt, "adapted": adapted_ckpt}
         names = chosen_teachers(method, teachers, self.steps)
         upstream = Upstream(checkpoints, names, self.prevalent, self.task)
@@ -175,7 +169,7 @@ class StudentModule(StageModule):
         self.selection.fallback = self.teaching.fallback
         self.term_weights = TermWeights(self.teaching.weights, weighting, ramp)
         self.structure = (structure or StructuralTransport)()
-        self.structure.gathered = True  # the rows of all processes are, before the terms are computed
+        self.structure.gathered = True  # all rows are, before the terms are computed
         self.new_encoder, self.new_tnet, self.new_fusion = encoder, tnet or Hourglass, fusion or GatedFusion
         # The network is built once the sizes of the T-Nets are known; its parts are tried now.
         self.dim = fusion_size(self.new_fusion, list(self.steps), per_step)

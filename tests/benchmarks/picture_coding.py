@@ -45,8 +45,8 @@ def run(folder: Path, clips: int = 200) -> None:
         changed.append(bool((before.argmax(1) != after.argmax(1)).any()))
         pixels.append(float((plain.x.int() - coded.x.int()).abs().float().mean()))
     print(
-        f"{len(apart)} clips: pixels {np.mean(pixels):.2f} of 255 apart in the mean, probabilities {np.mean(apart):.4f} "
-        f"in the mean and {np.max(apart):.4f} at most, {sum(changed)} classes changed"
+        f"{len(apart)} clips: pixels {np.mean(pixels):.2f} of 255 apart in the mean, probabilities "
+        f"{np.mean(apart):.4f} in the mean and {np.max(apart):.4f} at most, {sum(changed)} classes changed"
     )
 
 
