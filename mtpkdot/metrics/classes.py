@@ -15,7 +15,7 @@ _UNIT = 2**32  # confidences are summed as integers in this unit, so that the su
 
 
 class ClassMetrics(Metric):
-    """All metrics of classes over all samples seen, see `mtpkdot.metrics.definitions`.
+    """Metrics of classes over all samples, see `mtpkdot.metrics.definitions`.
 
     They are NaN if any output of the model was NaN or infinite, since the largest of NaN logits is class 0, which would
     count as a prediction.

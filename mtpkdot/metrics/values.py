@@ -10,7 +10,7 @@ _TINY = 64 * torch.finfo(torch.float64).eps
 
 
 class ValueMetrics(Metric):
-    """All metrics of values per target over all samples seen, see `mtpkdot.metrics.definitions`.
+    """Metrics of continuous targets over all samples, see `mtpkdot.metrics.definitions`.
 
     They are NaN if a prediction or target is not finite.
 
@@ -50,7 +50,7 @@ class ValueMetrics(Metric):
 
 
 class ConcordanceCorrelation(ValueMetrics):
-    """CCC per target over all samples seen, with population variances (the ABAW definition); higher is better.
+    """CCC per target over all samples, with population variances (the ABAW definition); higher is better.
 
     `CCC = 2 cov(p, t) / (var(p) + var(t) + (mean(p) - mean(t))^2)`. It is NaN if a prediction or target is not finite,
     and 0 if predictions and targets are the same constant (the metric of torchmetrics is NaN there, and uses sample

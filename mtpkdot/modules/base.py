@@ -172,7 +172,7 @@ class StageModule(StageDeclaration, L.LightningModule):
 
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
-        """Return the logged values that can select the epoch, the default first; see `metrics.collections.best_mode`."""
+        """Return the names of logged values that can select the epoch, the default first."""
         judged = [] if cls.monitors_loss else logged_metrics(task)
         return [*(f"val/{name}" for name in [*judged, "loss"]), "train/loss"]
 
