@@ -101,7 +101,7 @@ class _Sweeps:
 
     @property
     def g(self) -> Tensor:
-        """Return the current potential of the columns."""
+        """Current potential of the columns."""
         return self.g_start + self.eps * self.columns[:, 0].log()
 
     def solution(self) -> Solution:
