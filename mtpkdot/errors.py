@@ -53,9 +53,9 @@ class DataError(UserError):
     """Data that are damaged, missing or contradictory.
 
     Example:
-        >>> raise DataError("face.npz: row 3 is not finite", "Mend it.")
+        >>> raise DataError("face.npz: row 3 is not finite", "Correct it.")
         Traceback (most recent call last):
-        mtpkdot.errors.DataError: face.npz: row 3 is not finite. Mend it.
+        mtpkdot.errors.DataError: face.npz: row 3 is not finite. Correct it.
     """
 
     code: ClassVar[int] = 1

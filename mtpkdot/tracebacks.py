@@ -22,7 +22,7 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def place_of(error: BaseException) -> str:
-    """Return `FILE, line NUMBER` of the last frame of an error within the user's code, or of the last frame.
+    """Return `FILE, line NUMBER` of the last frame of an error within the user's code, or else of its last frame.
 
     Args:
         error: the error, as it was caught.

@@ -34,7 +34,7 @@ def newton(
         cost: (S, N, M) costs of S problems.
         a: (S, N) weights of the rows.
         b: (S, M) weights of the columns.
-        eps: (S, 1) regularisation.
+        eps: (S, 1) regularisation, > 0.
         tol: L1 error of the column marginals at which a problem is solved.
         max_iter: limit on the number of steps.
         reach: weight of the marginals' KL divergence (Sejourne et al., arXiv 1910.12958); None for fixed marginals.

@@ -93,6 +93,13 @@ class TeacherSelection(Selection):
 
     Raises:
         ValueError: a setting is out of range.
+
+    Example:
+        >>> select = TeacherSelection("sample", fallback="joint")
+        >>> outputs = {"joint": torch.tensor([[3.0, 0.0]]), "video": torch.tensor([[0.0, 3.0]])}
+        >>> valid, labelled = torch.tensor([[True, True]]), torch.tensor([True])
+        >>> select("classification", torch.zeros(1, 2), outputs, valid, torch.tensor([1]), labelled).chosen
+        tensor([[0., 1.]])
     """
 
     def __init__(

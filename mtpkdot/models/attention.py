@@ -46,7 +46,7 @@ class AttentionBlock(nn.Module):
 
         Args:
             x: (B, T, D) queries.
-            context: (B, S, D) keys and values; `x` itself for self-attention. `across_batch` needs S = T.
+            context: (B, S, D) keys and values; `x` for self-attention. `across_batch` needs S = T.
             mask: (B, S) bool, True where a step of the context is real; each row needs a real step.
 
         Returns:

@@ -60,6 +60,17 @@ class StageModule(StageDeclaration, L.LightningModule):
 
     Raises:
         ValueError: `lr` is not positive, or `weight_decay` is negative.
+
+    Example:
+        >>> class Constant(StageModule):
+        ...     def __init__(self, **options):
+        ...         super().__init__(**options)
+        ...         self.value = nn.Parameter(torch.zeros(self.num_outputs))
+        ...
+        ...     def losses(self, batch):
+        ...         return {"loss": (batch.target[batch.labelled] - self.value).square().mean()}
+        >>> Constant(task="regression", targets=["valence"], modalities={"video": [4]}, prevalent="video").num_outputs
+        1
     """
 
     # Increase it, here or in any class that a stage consists of, if the same settings train a different model.

@@ -80,6 +80,11 @@ class StudentModule(StageModule):
         frozen_projections: protocol switch.
         per_step: linked from the data.
         options: see StageModule.
+
+    Example:
+        >>> data = {"task": "classification", "targets": ["no", "yes"], "modalities": {"video": [4], "sound": [3]}}
+        >>> StudentModule(method="pkdot", **data, prevalent="video").privileged
+        ['sound']
     """
 
     section: ClassVar[str] = "student"

@@ -32,6 +32,14 @@ class Rival(nn.Module):
 
     Raises:
         ValueError: the loss is not defined for the task.
+
+    Example:
+        >>> class Lengths(Rival):
+        ...     def forward(self, student, teacher, target, labelled):
+        ...         return (student.feature.norm(dim=1) - teacher.feature.norm(dim=1)).square().mean()
+        >>> student, teacher = Seen(torch.ones(2, 4), torch.zeros(2, 3)), Seen(torch.ones(2, 9), torch.zeros(2, 3))
+        >>> Lengths("classification", 4, 9)(student, teacher, torch.tensor([0, 1]), torch.tensor([True, True]))
+        tensor(1.)
     """
 
     tasks: ClassVar[tuple[Task, ...]] = get_args(Task)
