@@ -13,7 +13,7 @@ from mtpkdot.modules.teacher import JOINT
 def level_weights(
     weights: Mapping[Term, float], data: BaseData, prevalent: str, teachers: Collection[str]
 ) -> dict[Term, float]:
-    """Raise the weight of `output` until an unlabelled row has in it at least the weight of a labelled one in `task`.
+    """Raise the weight of `output` so that unlabelled rows weigh at least as much in it as labelled rows in `task`.
 
     A term is a mean over the rows that it applies to: if few rows have a label, each of them would outweigh the many
     that only the teachers predict. Batches without labels have no `task` term; the weight is therefore multiplied by
