@@ -107,7 +107,7 @@ def test_the_student_starts_from_an_own_stage_that_its_section_names(root, confi
 def test_an_own_student_takes_the_checkpoint_of_an_own_stage(root, config):
     extra = {"mixture": MIXTURE, "warm": {"class_path": f"{OWN}.Warm", "init_args": {"method": "none"}, "before": None}}
     call = ["fit", "--config", str(config), "--pipeline.root", str(root), "--pipeline.name", "warm"]
-    options = ["--warm.fit.max_epochs=1", "--warm.model.dim=16", "--warm.model.feedforward=16"]
+    options = ["--warm.fit.max_epochs=1", "--warm.model.fusion.dim=16", "--warm.model.fusion.feedforward=16"]
     assert main([*call, f"--pipeline.extra_stages={json.dumps(extra)}", *options]) == 0
     keys = record(root, "warm")["warm"]["keys"]
     of_mixture = record(root, "warm")["mixture"]["hash"]

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ import yaml
 from torch import nn
 
 from mtpkdot.cli.main import main
+from mtpkdot.losses import StructuralTransport
+from mtpkdot.models import GatedFusion, Hourglass
 from mtpkdot.models.encoder import Encoder, FeatureEncoder, Steps
 from mtpkdot.modules import BackboneModule, StudentModule, TeacherModule
 from mtpkdot.pipeline.config import parse
@@ -169,6 +172,10 @@ def student_in_training(project, **changes):
         **{
             **given,
             "encoder": lambda steps: FeatureEncoder(steps, dim=6, dropout=0.1),
+            "structure": partial(StructuralTransport, top_k=5),
+            "fusion": partial(GatedFusion, dim=8, feedforward=8),
+            "tnet": partial(Hourglass, hidden=[8]),
+            "selection": None,
             "optimizer": None,
             "backbone_ckpt": str(project.checkpoint("backbone.video")),
             "hallucinator_ckpt": str(project.checkpoint("hallucinator")),
@@ -315,7 +322,7 @@ def test_a_fine_tuned_student_is_trained_on_raw_frames_and_judged_with_its_new_w
     assert {p for p, _ in in_training} == parts["train"] | parts["validation"]
     assert sum(p in parts["train"] for p, _ in in_training) == 4 * len(parts["train"])
     tuned = StudentModule.load_from_checkpoint(project.checkpoint("student", "tuned")).eval()
-    before, after = backbone_of(project, "video").encoder.state_dict(), tuned.backbone.encoder.state_dict()
+    before, after = backbone_of(project, "video").encoder.state_dict(), tuned.model.backbone.encoder.state_dict()
     assert all(not torch.equal(before[key], after[key]) for key in before if key.endswith("weight"))
     data = project.data()
     index = np.array(sorted(parts["test"]))

@@ -43,7 +43,7 @@ def test_runs_on_the_same_data_are_compared_and_others_are_not(runs):
     for name, keys in {
         "pkdot": {"student.model.method": "pkdot"},
         "again": {"seed_everything": 1},
-        "mine": {"student.model.structure.top_k": 4},
+        "mine": {"student.model.structure.init_args.top_k": 4},
         "other": {"data.init_args.nuisance": 3.0},
         "few": {"data.init_args.labelled_subjects": 3},
     }.items():
@@ -64,7 +64,7 @@ def test_runs_on_the_same_data_are_compared_and_others_are_not(runs):
 def test_folds_of_one_model_have_one_base_and_other_upstream_models_their_own(runs):
     for name, keys in {
         "fold1": {"data.init_args.split.fold": 1, "seed_everything": 3},
-        "other": {"teacher.model.fusion.dim": 32},
+        "other": {"teacher.model.fusion.init_args.dim": 32},
         "batches": {"data.init_args.batch_size": 7},
     }.items():
         shutil.copytree(runs / "tiny", runs / name)
@@ -82,7 +82,7 @@ def test_runs_of_one_name_in_several_places_are_kept_apart(runs):
     found = []
     for name, dim in (("a", 16), ("b", 32), ("c", 48)):
         shutil.copytree(runs / "tiny", runs / name / "teacher")
-        change(runs / name / "teacher", **{"teacher.model.fusion.dim": dim})
+        change(runs / name / "teacher", **{"teacher.model.fusion.init_args.dim": dim})
         found.append(runs / name / "teacher")
     (source,) = sources(found)
     assert [entry.variant for entry in source.entries] == ["mtpkdot", "run-teacher", "run-teacher-2"]
@@ -121,8 +121,8 @@ def test_settings_are_alike_that_differ_in_labels_folds_and_seeds_alone(runs):
     assert of(**{"data.init_args.labelled_subjects": 3}) == ("3", rest)
     assert of(**{"data.init_args.split.fold": 2, "seed_everything": 5, "data.init_args.seed": 5}) == ("all", rest)
     assert of(**{"data.init_args.nuisance": 3.0})[1] != rest
-    assert of(**{"teacher.model.fusion.dim": 8})[1] != rest
-    assert of(**{"student.model.structure.top_k": 3})[1] == rest
+    assert of(**{"teacher.model.fusion.init_args.dim": 8})[1] != rest
+    assert of(**{"student.model.structure.init_args.top_k": 3})[1] == rest
 
 
 def test_studies_of_the_same_name_are_told_apart(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from mtpkdot.errors import UserError
 from mtpkdot.losses.structure import StructuralTransport
 from mtpkdot.modules import StudentModule
+from mtpkdot.modules.teaching.joint import AdaptedTeachers
 from mtpkdot.report.gather import gather
 from mtpkdot.report.sources import sources
 from mtpkdot.report.spaces import spaces, transport_plan, tsne
@@ -32,7 +33,7 @@ def test_spaces_are_those_of_the_stored_models_on_the_test_part(models, trained_
 
     table = pd.read_parquet(trained_root / "tiny" / "predictions.parquet")
     table = table[(table["stage"] == "student") & (table["split"] == "test")]
-    answers = student.head(torch.from_numpy(found.students["mtpkdot"])).softmax(dim=1).detach().numpy()
+    answers = student.model.head(torch.from_numpy(found.students["mtpkdot"])).softmax(dim=1).detach().numpy()
     wanted = table[[f"p_state{c}" for c in range(4)]].to_numpy()
     names = np.array([int(name.removeprefix("state")) for name in table["truth"]])
     np.testing.assert_allclose(answers, wanted[np.argsort(names, kind="stable")], atol=1e-5)
@@ -46,7 +47,7 @@ def test_the_plan_moves_all_mass_once(models):
 
 
 def test_a_student_of_pooled_teachers_has_no_plan_of_the_joint_one(models, monkeypatch):
-    monkeypatch.setattr("mtpkdot.report.spaces.teachers_of", {"mtpkdot": "pooled"}.__getitem__)
+    monkeypatch.setattr(AdaptedTeachers, "pooled", True)
     assert spaces(models, "mtpkdot").plan is None
 
 

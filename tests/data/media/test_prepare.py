@@ -132,7 +132,7 @@ if __name__ == "__main__":
 def started(root, folder, workers=1, program=_RUN):
     script = root.parent / "run.py"
     script.write_text(program)
-    here = str(Path(__file__).parents[2])
+    here = str(Path(__file__).parents[3])
     return subprocess.Popen(
         [sys.executable, str(script), str(root), str(folder), str(workers)],
         env={**os.environ, "PYTHONPATH": here},
@@ -188,7 +188,7 @@ def test_a_script_that_its_workers_would_run_again_is_told_so_and_does_not_wait_
     script.write_text(body[0] + "\n".join(line.strip() for line in body[2].splitlines()))
     run = subprocess.run(
         [sys.executable, str(script), str(root), str(tmp_path / "store"), "2"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         timeout=120,
