@@ -20,9 +20,6 @@ def founded(study: Study) -> Study:
     A basis belongs to a setting. A seed has a basis of its own where its overrides name a file or a class; so has a
     variant, and also for its method.
 
-    A basis is that of a setting. Seeds have their own where their overrides name something outside, a file or a class;
-    variants have their own for that, and for their methods.
-
     Raises:
         UserError: a setting or a variant cannot be parsed.
     """

@@ -21,9 +21,6 @@ class Built(Callback):
 
     Its setup runs before theirs. Lightning calls the module's own `setup` after theirs, which is harmless a second
     time. When a training is resumed, the copy also receives the frozen models, which are in no checkpoint.
-
-    It is set up before their own setup; Lightning calls the module's `setup` after theirs, which is harmless a second
-    time. And the copy of a training that goes on gets the frozen models, which are in no checkpoint.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -49,9 +46,6 @@ class Best(ModelCheckpoint):
 
     It is saved right after validation, before anything else can change the weights. Where the weights were swapped for
     the validation alone, `StageModule.scored` holds the scored ones.
-
-    It saves right after validation, before anything else can change the weights. Where they were swapped for the
-    validation alone, `StageModule.scored` holds those that were scored.
 
     Args:
         monitor: logged value that selects the epoch.
@@ -81,8 +75,6 @@ class Last(ModelCheckpoint):
 
 class Divergence(Callback):
     """Callback that stops a diverged training before any of its results is kept.
-
-    Losses and gradients are the same on all processes that share a batch, and so is the decision.
 
     Losses and gradients are the same on all processes that share a batch, and so is the decision.
 
@@ -143,9 +135,6 @@ class StepSeed(Callback):
     A resumed run then draws the same numbers as an uninterrupted one. Restoring the state of the generator from a
     checkpoint is not enough, because validation and loaders draw from it as well.
 
-    A resumed run then draws what the uninterrupted one drew, whatever happened between; restoring the generator's
-    state from a checkpoint is not enough, for validation and loaders draw from it as well.
-
     Processes that share a batch draw differently, each for its own samples.
 
     Args:
@@ -156,7 +145,7 @@ class StepSeed(Callback):
         self.seed, self.built = seed, torch.get_rng_state()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Set the seed once more, because starting several processes seeds them anew and starting one does not."""
+        """Restore the random state of the built module: starting several processes seeds them, starting one does not."""
         torch.set_rng_state(self.built)
 
     def on_train_batch_start(

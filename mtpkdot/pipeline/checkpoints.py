@@ -16,9 +16,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's own writer uses the system's temporary folder. Where that is another file system, as on most clusters,
     the file is copied afterwards, and a killed process or a full disk leaves a torn file.
-
-    Lightning's own writes into the system's folder of temporary files; where that is another file system, as on most
-    clusters, what follows is a copy, and a process that is killed in it, or a full disk, leaves a torn file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:

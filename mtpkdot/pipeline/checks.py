@@ -133,8 +133,6 @@ def check_modules(
     A wrong setting of the last stage must not cost the training of the others. At most one stage is in memory at a
     time.
 
-    A setting that the last stage refuses must not cost the others. No more than one stage is in memory at a time.
-
     Args:
         jobs: the stages.
         data: the data set, read.

@@ -19,9 +19,6 @@ def compile_encoders(module: nn.Module) -> bool:
 
     Weights and their names stay as they are. Every shape is compiled separately: torch cannot reload a cached graph of
     dynamic size where the mask's size is one of its conditions (KeyError: 'mask').
-
-    Weights and their names stay as they are. Every shape is compiled by itself: torch cannot read back what it has kept
-    of a graph for any size where the mask's size is one of its conditions (KeyError: 'mask').
     """
     torch._dynamo.config.recompile_limit = _SHAPES
     for part in (found := media_encoders(module)):

@@ -50,8 +50,6 @@ class Prediction:
         """Return the result rows of every head, and a table of predictions of every head.
 
         Metrics synchronise all processes of a distributed run: call this after the process group has ended.
-
-        Metrics wait for the other processes wherever there are some: call it when they are gone.
         """
         rows, tables = [], []
         for head, output in self.outputs.items():
@@ -119,10 +117,6 @@ class Evaluation:
         The processes share whole batches, the same ones that a single process would see: the rounding of a convolution
         depends on its batch, so the outputs equal those of a single process bit for bit. With fewer batches than
         processes some have no work, which costs less time than one batch.
-
-        The processes share out whole batches, those that one process would have: the rounding of a convolution depends
-        on its batch, so that the outputs are those of one process to the bit. Where there are fewer batches than
-        processes some have no work, which costs less time than one batch takes.
 
         Args:
             module: the module.

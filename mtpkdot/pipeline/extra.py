@@ -54,8 +54,6 @@ def names_in(argv: Sequence[str]) -> tuple[str, ...]:
 
     Their sections must be known before the command line can be parsed; errors are reported by the parser.
 
-    Their sections have to be known before the command line can be parsed; whatever is wrong with it is told then.
-
     Args:
         argv: `--config FILE` and dotted overrides.
     """

@@ -54,8 +54,6 @@ class FeatureCache:
 
         Data in memory are left unchanged, because their encoders are small.
 
-        Data that lie in memory are left as they are: their encoders are small.
-
         Args:
             module: the stage, set up.
             data: the data set, set up.

@@ -16,8 +16,6 @@ def fit(config: str | Path | Mapping[str, Any], *overrides: str) -> Path:
 
     Trained stages are not trained again, and interrupted ones continue.
 
-    What is trained already is not trained again, and what was interrupted goes on.
-
     Args:
         config: path of a config, or its content as nested mappings.
         overrides: options of the command line, e.g. `"--student.fit.max_epochs=5"`.

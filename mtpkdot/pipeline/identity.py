@@ -3,10 +3,6 @@
 A stage is found by the values that differ from their defaults, so that a new option does not invalidate stored stages.
 All values are recorded: if a value differs although neither run has chosen it, a default has changed, and the stage is
 trained anew. The same holds if the code that the stage depends on has changed, unless `pipeline.code` says otherwise.
-
-A stage is found by the values that differ from their defaults, so that a new option costs nobody a stage. All values
-are recorded: one that differs although neither run has chosen it is a default that has changed, and the stage is
-trained anew. So it is where the code that it depends on has changed, unless `pipeline.code` says otherwise.
 """
 
 import hashlib
@@ -134,8 +130,6 @@ def changed(
 
     A key that only one of them has counts as different if its value was chosen.
 
-    A key that only one of them knows differs where that one has chosen its value.
-
     Args:
         old: earlier `Identity.record`.
         new: later one, whose order decides which key is first.
@@ -160,8 +154,6 @@ def trains_anew(policy: Policy, files: Collection[str]) -> bool:
     """Return whether a stage is trained anew for such changes of its sources.
 
     By default it is if one of the files lies in a working folder, and not for changes of a release.
-
-    By default it is where one of them lies in a folder that someone works in, and not for those of a release.
     """
     if policy is None:
         return any(not is_released(file) for file in files)
@@ -276,8 +268,6 @@ def parameters(called: Any) -> Parameters:
     """Return type hint and default of every argument of a class or function, base classes included.
 
     An argument without default has `MISSING`.
-
-    The default of an argument that has none is `MISSING`.
     """
     if is_dataclass(called) and isinstance(called, type):
         hints = _hints(called)

@@ -11,8 +11,6 @@ def resolve_method(experiment: Experiment) -> str:
 
     The resolved method is the one that is identified, trained and recorded. The data are read only for `auto`.
 
-    It is the one that is identified, trained and written down; reads the data where the method is `auto`.
-
     Args:
         experiment: the experiment, updated in place together with its text.
 

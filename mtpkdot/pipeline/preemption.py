@@ -23,9 +23,6 @@ class Preemption(Callback):
     It saves only after an optimiser step (gradients that are still being accumulated are in no checkpoint) and not
     where validation follows (its end has a checkpoint of its own): a signal there takes effect after the validation.
 
-    It saves after an optimiser step only (gradients that are still being accumulated are in no checkpoint), and not
-    where validation follows (its end has a checkpoint of its own): a signal there is answered after it.
-
     Args:
         every: optimiser steps between checkpoints, the most that a killed process loses; None for one per epoch.
         ranks: the processes, which stop together.

@@ -149,8 +149,6 @@ class Ranks:
         """Return the results of all processes in the order of their ranks on the first one, None on the others.
 
         An error of one process is raised on all of them.
-
-        An error of one is raised on all of them.
         """
         if self.size == 1:
             return [make()]

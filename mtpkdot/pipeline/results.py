@@ -119,8 +119,6 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
     """Return one line per model and one column per part and metric; the mean over several targets.
 
     The lower bound and the student are named so, because they are what is compared.
-
-    The lower bound and the student carry these names, because they are what is compared.
     """
     rows = list(rows)
     last = {row.metric: row.target for row in rows}

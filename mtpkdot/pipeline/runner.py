@@ -147,8 +147,6 @@ class Run:
         """Evaluate a finished run if its configuration and data are those of its training.
 
         Devices, precision and paths are those of this machine, whatever the run was trained on.
-
-        Devices, precision and paths are those of this machine, whatever it was trained on.
         """
         with self.ranks.together():
             before = self.ranks.decided(self._before)
@@ -170,8 +168,6 @@ class Run:
         """Predict parts, and the submission with the test part, with the given stages or all of them.
 
         All processes call it together and share the samples; the first one gets the predictions.
-
-        All processes call it together and share out the samples; the first one gets the predictions.
         """
         jobs = [job for name, job in self.jobs.items() if stages is None or name in stages]
         self.ranks.decided(lambda: self._check_trained(jobs))
@@ -378,8 +374,6 @@ class Run:
         """Return the error for a stage of the run that cannot be reused, and whether config or data are the reason.
 
         Otherwise the reason is the code, or a changed default.
-
-        Otherwise it is the code, or a default.
         """
         for name, job in self.jobs.items():
             if name not in before or before[name]["hash"] == job.stored.hash:

@@ -2,9 +2,6 @@
 
 Everything else that a stage needs is declared by its class, see `mtpkdot.modules.declaration`. Only this file and the
 classes of the stages know their names. Importing it does not import torch.
-
-Whatever else a stage needs it declares itself, see `mtpkdot.modules.declaration`. Only this file and the stages' own
-classes know their names. Importing it does not import torch.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -1,8 +1,6 @@
 """Weights & Biases: one run per fit with the values of all stages, and one per report.
 
 Offline where online is not possible.
-
-Offline wherever online is not possible.
 """
 
 import contextlib

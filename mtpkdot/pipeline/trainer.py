@@ -35,8 +35,6 @@ class BatchTrainer(Trainer):
 
     Lightning's own signature names `float` first, so a parser takes 1 for all batches.
 
-    Its own signature names `float` first, and a parser then takes 1 for all batches.
-
     Args:
         limit_train_batches: batches of an epoch, or a share of them.
         limit_val_batches: batches of the validation, or a share of them.
@@ -271,8 +269,6 @@ def of_stage(logger: Any, stage: str) -> Any:
     """Return `trainer.logger` with the stage's name in the path of every logger, or else in its prefix.
 
     Loggers of all stages in one place would overwrite each other's logs.
-
-    A logger that every stage opened in one place would write over the logs of the stages before.
 
     Args:
         logger: the section, as plain data: a logger or a list, each a `class_path` with `init_args`; or a switch.

@@ -51,12 +51,6 @@ class StageCLI(LightningCLI):
     The config is parsed once. Objects that were built from it for the checks are released (`release`) and built again
     for training (`rebuild`) from the same seed, so that at most one stage lies in memory.
 
-    What belongs to this one training (its folder, callbacks and logger) is handed to the Trainer and not to the
-    config, which must not name a folder that will be renamed.
-
-    The config is parsed once: what has been built from it to be checked is let go (`release`) and built again to be
-    trained (`rebuild`), from the same seed, so that no more than one stage lies in memory.
-
     Args:
         module: class of the stage.
         config: the stage's sections as plain data.
