@@ -145,7 +145,7 @@ class StepSeed(Callback):
         self.seed, self.built = seed, torch.get_rng_state()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Restore the random state of the built module: starting several processes seeds them, starting one does not."""
+        """Restore the random state after building, because starting several processes seeds them anew."""
         torch.set_rng_state(self.built)
 
     def on_train_batch_start(

@@ -47,7 +47,7 @@ class Preemption(Callback):
         """Exit the program if any of its processes was asked to stop by a signal.
 
         Raises:
-            Terminated: this process has received the signal.
+            Terminated: a process has received a signal; the error holds that of this process.
         """
         if self.ranks.on_any(self.signum is not None):
             raise Terminated(self.signum)

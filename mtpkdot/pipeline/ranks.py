@@ -112,7 +112,7 @@ class Ranks:
             print(f"torchrun has started {self.size} processes, which share the work", flush=True)
         with contextlib.ExitStack() as stack:
             if not self.first:
-                nothing = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - no path of anybody's
+                nothing = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - not a path of the user
                 stack.enter_context(contextlib.redirect_stdout(nothing))
             try:
                 yield
