@@ -35,7 +35,8 @@ class MediaData(BaseData):
         pictures: how frames are cut and stored.
         missing_frames: replacement of absent frames: the frame before, or a masked step.
         on_error: handling of unreadable files: `raise`, or `skip` to leave them out and report their number. A
-            recording with a damaged frame, sound track or table of signals is still used; without its video it is left out.
+            recording with a damaged frame, sound track or table of signals is still used; without its video it is left
+            out.
         prepare_workers: number of processes that prepare; 0 for all cores.
         augment: augmentation of training samples; null for none.
         options: see BaseData.
@@ -80,7 +81,7 @@ class MediaData(BaseData):
         """Return a picklable function that decodes one recording."""
 
     def examiner(self) -> Examine | None:
-        """Return a picklable function that compares a decoded recording with its used part; None if it is used whole."""
+        """Return a picklable function that compares a decoded recording with its used part; None if all is used."""
         return None
 
     @property

@@ -230,7 +230,7 @@ class ContinuousData(MediaData):
         self._places = other._places
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
-        """Return all frames of the steps `index` (m,), and their predictions (n, K) from the outputs (m, K) of steps."""
+        """Return all frames of the steps `index` (m,), and their predictions (n, K) from the outputs (m, K)."""
         place, source = self.frames_of(index)
         first, means = mean_of_each(place, output.numpy()[source])
         place, source = place[first], source[first]
