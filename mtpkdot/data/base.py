@@ -47,6 +47,13 @@ class BaseData(Sharing, L.LightningDataModule):
         select_on_test: protocol switch: choose the epoch on the test part.
         train_on_all: protocol switch: train on every part (set for backbones).
         drop_last: protocol switch: validation drops its last partial batch.
+
+    Example:
+        >>> data = mtpkdot.data.PlantedData(subjects=5, samples_per_subject=4, batch_size=2)
+        >>> data.setup("test")
+            >>> batch = next(iter(data.test_dataloader()))
+        >>> batch.inputs["video"].shape
+        torch.Size([2, 4, 32])
     """
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"num_workers"})

@@ -30,6 +30,17 @@ class Batch:
         labelled: (N,) bool.
         encoded: cached features (B, T', dim) and mask (B, T') of frozen encoders, by modality.
         per_step: True if rows are steps.
+
+    Example:
+        >>> batch = Batch(
+        ...     index=torch.arange(2),
+        ...     inputs={"face": torch.zeros(2, 3, 16)},
+        ...     masks={"face": torch.tensor([[True, True, False], [False, False, False]])},
+        ...     target=torch.tensor([0, 1]),
+        ...     labelled=torch.tensor([True, True]),
+        ... )
+        >>> batch.present("face").tolist()
+        [True, False]
     """
 
     index: Tensor
@@ -122,6 +133,20 @@ class Samples:
         split_column: (n,) part or fold as given by the data set, or None.
         knows_subjects: True if the data set identifies subjects.
         rates: recorded frames or samples per second of the modalities for which they are known.
+
+    Example:
+        >>> samples = Samples(
+        ...     ids=np.array(["clip1", "clip2"]),
+        ...     subjects=np.array(["anna", "ben"]),
+        ...     target=np.array([0, 1]),
+        ...     labelled=np.array([True, False]),
+        ...     target_names=["pain"],
+        ...     class_names=["no", "yes"],
+        ...     features={"face": np.zeros((2, 3, 16), dtype=np.float32)},
+        ...     masks={"face": np.ones((2, 3), dtype=np.bool_)},
+        ... )
+        >>> samples.keep(samples.known).ids.tolist()
+        ['clip1']
     """
 
     ids: StrArray

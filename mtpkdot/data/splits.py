@@ -41,6 +41,12 @@ class Split:
         test_subjects: tested subjects, for `holdout`.
         validation_subjects: subjects that select the epoch, instead of a random share.
         seed: seed of every random choice here; independent of the training seed.
+
+    Example:
+        >>> split = Split(scheme="loso", fold=1, validation=0.5)
+        >>> data = mtpkdot.data.PlantedData(subjects=3, samples_per_subject=2, split=split)
+        >>> data.parts.tolist()
+        ['validation', 'validation', 'test', 'test', 'train', 'train']
     """
 
     scheme: Literal["column", "fold_column", "kfold", "loso", "holdout", "official"] = "column"

@@ -112,6 +112,15 @@ class AffWild2(ContinuousData):
         split: how the training videos are divided; null for the official sets. Every other scheme divides all labelled
             videos and ignores the test list.
         options: see ContinuousData.
+
+    Example:
+        >>> from mtpkdot.data.affwild2.twin import synthesize
+        >>> lines = synthesize(Path("Aff-Wild2"), videos=5, frames=(12, 16))
+        >>> data = AffWild2(root="Aff-Wild2", frames=2, clips=4, prepare_workers=1)
+        >>> data.modalities
+        {'video': [2, 3, 112, 112], 'audio': [16000]}
+        >>> data.targets
+        ['valence', 'arousal']
     """
 
     page: ClassVar[str | None] = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"

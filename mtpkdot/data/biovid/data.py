@@ -44,6 +44,11 @@ class Signal:
         highpass: lower edge of a zero-phase Butterworth filter, in Hz.
         lowpass: upper edge of the filter, in Hz.
         notch: frequency to remove, in Hz, such as that of the mains.
+
+    Example:
+        >>> heart = Signal(["ecg"], highpass=0.5, lowpass=40.0, notch=50.0)
+        >>> BioVid(root="BioVid", signals={"heart": heart}).modality_names
+        ['video', 'heart']
     """
 
     columns: list[str]
@@ -125,6 +130,15 @@ class BioVid(MediaData):
         split: how the subjects are divided; null for 5 folds. `scheme: official` tests the 26 people of the database
             authors' hold-out, a second-hand list.
         options: see MediaData.
+
+    Example:
+        >>> from mtpkdot.data.biovid.twin import synthesize
+        >>> lines = synthesize(Path("BioVid"), subjects=2, clips=1, size=64, classes=["BL1", "PA4"])
+        >>> data = BioVid(root="BioVid", frames=4, prepare_workers=1)
+        >>> data.modalities
+        {'video': [3, 112, 112], 'physiology': [3]}
+        >>> data.targets
+        ['BL1', 'PA4']
     """
 
     page: ClassVar[str | None] = "https://www.nit.ovgu.de/BioVid.html"

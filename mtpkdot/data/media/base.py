@@ -40,6 +40,17 @@ class MediaData(BaseData):
         prepare_workers: number of processes that prepare; 0 for all cores.
         augment: augmentation of training samples; null for none.
         options: see BaseData.
+
+    Example:
+        >>> from mtpkdot.data.biovid.twin import synthesize
+        >>> lines = synthesize(Path("BioVid"), subjects=2, clips=1, size=64, classes=["BL1", "PA4"])
+        >>> data = mtpkdot.data.BioVid(root="BioVid", prepare_workers=1)
+        >>> len(data.inventory().recordings)
+        4
+        >>> data.prepared.index["class"].unique().tolist()
+        ['BL1', 'PA4']
+        >>> data.samples.features["video"].shape
+        (4, 10, 3, 112, 112)
     """
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}

@@ -1,12 +1,13 @@
 """Store of prepared recordings: one safetensors file per recording, and an index.
 
 ```
-<folder>/store.json            what it was made from and with; written last: without it the store is not ready
-         index.parquet         one row per recording: its facts, and what is small of it (times, annotations)
-         recordings/<id>.safetensors   what is large: JPEG frames, sound, signals
+<folder>/store.json            sources and settings; written last: without it the store is not ready
+         index.parquet         one row per recording: its facts and small arrays (times, annotations)
+         recordings/<id>.safetensors   large arrays: JPEG frames, sound, signals
 ```
 
-Files appear by renaming, whole or not at all. Reading maps them into memory, so a process needs no more than it reads.
+Files are published by renaming, complete or not at all. They are mapped into memory, so that only requested parts are
+read.
 """
 
 import hashlib

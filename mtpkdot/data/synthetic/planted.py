@@ -52,6 +52,11 @@ class PlantedData(BaseData):
         prevalent: modality of the student.
         split: how the data are divided; null for subject k-fold.
         options: see BaseData.
+
+    Example:
+        >>> data = PlantedData(subjects=10, samples_per_subject=6, classes=2)
+        >>> data.modalities, data.targets
+        ({'video': [32], 'signal': [16]}, ['state0', 'state1'])
     """
 
     def __init__(

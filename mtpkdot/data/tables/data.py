@@ -41,6 +41,16 @@ class FeatureData(BaseData):
         subject_zscore: modalities whose features are z-scored within each subject, without labels, over all of the
             subject's samples. This requires several samples of a person at test time.
         options: see BaseData.
+
+    Example:
+        >>> import pandas as pd
+        >>> parts, pain = ["train", "validation", "test"] * 2, ["no", "no", "no", "yes", "yes", "yes"]
+        >>> table = pd.DataFrame({"id": range(6), "subject": range(6), "split": parts, "pain": pain})
+        >>> table.to_csv("manifest.csv", index=False)
+        >>> np.save("face.npy", np.random.default_rng(0).normal(size=(6, 4, 16)))
+        >>> data = FeatureData("manifest.csv", {"face": "face.npy"}, target="pain", prevalent="face")
+        >>> data.modalities, data.targets
+        ({'face': [16]}, ['no', 'yes'])
     """
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"manifest", "features"}
