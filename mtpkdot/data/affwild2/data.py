@@ -115,7 +115,7 @@ class AffWild2(ContinuousData):
 
     Example:
         >>> from mtpkdot.data.affwild2.twin import synthesize
-        >>> lines = synthesize(Path("Aff-Wild2"), videos=5, frames=(12, 16))
+        >>> lines = synthesize(Path("Aff-Wild2"), videos=5, frames=(20, 24))
         >>> data = AffWild2(root="Aff-Wild2", frames=2, clips=4, prepare_workers=1)
         >>> data.modalities
         {'video': [2, 3, 112, 112], 'audio': [16000]}
