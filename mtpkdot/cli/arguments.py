@@ -46,8 +46,8 @@ def next_step(command: str, purpose: str) -> None:
     """Print the command that usually comes next.
 
     Args:
-        command: the command as it is typed.
-        purpose: its purpose.
+        command: the command line.
+        purpose: purpose of the command.
     """
     if not _silent.get():
         print(f"Next: `{command}` ({purpose})", flush=True)

@@ -58,7 +58,7 @@ def answered(verb: str, argv: Sequence[str]) -> bool:
 
     Args:
         verb: the verb as in its usage line.
-        argv: its arguments.
+        argv: arguments of the verb.
 
     Raises:
         ConfigError: no section or class has that name.

@@ -31,7 +31,7 @@ class BaseData(Sharing, L.LightningDataModule):
     Args:
         prevalent: modality that exists at test time; all others are privileged.
         task: `classification`, `ordinal` for classes with an order, or `regression` for numbers.
-        split: how the data are divided.
+        split: division of the data into parts.
         labelled_subjects: training subjects whose labels are used: `all`, a number of subjects, or a share of them
             (0.1; of the samples, if subjects are unknown), drawn anew for every fold and seed. The recordings of the
             others are training material without labels.

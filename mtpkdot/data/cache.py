@@ -135,11 +135,11 @@ def cached_by_all(
     Args:
         root: folder of all caches, the same one for all processes.
         modality: modality of the features.
-        keys: as for `cached`.
+        keys: see `cached`.
         size: number n of samples in the data set.
         compute: yields this process's share of the features.
         rows: number of samples in all shares together.
-        processes: those that share the work.
+        processes: processes that share the work.
 
     Raises:
         DataError: a process could not compute its share, or does not see the same folder.

@@ -42,7 +42,7 @@ class EpochSampler(Sampler[int | tuple[int, int]]):
 
 
 class GlobalBatches(Sampler[list[Any]]):
-    """Batches of all processes together, of which each process gets its share.
+    """Batches of all processes together, divided into one share per process.
 
     The concatenated shares of the processes are the batch that a single process would see. They differ in size by one
     sample at most; in a last batch of fewer samples than processes some are empty. No sample is repeated.

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, wherever a process is killed while it writes one."""
+"""Checkpoints that are complete or absent, whenever a process is killed during writing."""
 
 import io
 from pathlib import Path
@@ -22,7 +22,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint.
 
         Args:
-            checkpoint: what to save.
+            checkpoint: content of the checkpoint.
             path: path of the file; Lightning itself writes to an address with a scheme (`s3://`).
             storage_options: must be None.
 

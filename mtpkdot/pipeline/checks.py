@@ -43,7 +43,7 @@ def check_config(
         wanted: stages to train.
         protocol: the protocol.
         ranks: the processes.
-        trains: whether the stages are trained; those that only predict need no batches for all processes.
+        trains: False if the stages only predict, for which some processes may have no batch.
 
     Raises:
         ConfigError: a setting cannot be used; the message names its key.
@@ -136,7 +136,7 @@ def check_modules(
     Args:
         jobs: the stages.
         data: the data set, read.
-        features: where features of frozen encoders are kept.
+        features: cache of the features of frozen encoders.
         preemption: see `train`.
         tracking: see `train`.
         checked: stages that were built before and are skipped; updated in place.

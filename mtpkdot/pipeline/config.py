@@ -185,7 +185,7 @@ def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]
 def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None = None) -> Experiment:
     """Parse a command line; `contents` maps the name of a config in error messages to its text."""
     if sweep_run() is not None:
-        # A sweep agent writes values in Python's spelling, of which YAML does not know this one.
+        # A sweep agent writes values in Python's spelling; this is the one that YAML does not know.
         argv = [f"{word[:-4]}null" if re.fullmatch(r"--[^=]+=None", word) else word for word in argv]
     words = [argument.partition("=")[0] for argument in argv]
     if "--config" not in words and not any(word.startswith(("--data", "-h", "--help")) for word in words):
@@ -246,7 +246,7 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     """Return the DataModule of an experiment's command line, not yet read; other sections are only parsed.
 
     Raises:
-        ConfigError: as `parse`.
+        ConfigError: see `parse`.
     """
     trust.grant(argv)
     words = with_moved_options(with_located(argv))

@@ -125,7 +125,7 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
     except UserError as error:
         return str(error)
     record = {"arguments": cell.arguments, "basis": basis}
-    for name in (CELL, FAILED):  # Left by an earlier study: out of date, whatever happens now.
+    for name in (CELL, FAILED):  # Left by an earlier study, and out of date from now on.
         (folder / name).unlink(missing_ok=True)
     discard_torn(folder)
     started = time.monotonic()

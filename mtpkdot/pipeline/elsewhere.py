@@ -17,7 +17,7 @@ def as_trained(jobs: Mapping[str, Job], before: Mapping[str, Any], policy: Polic
     Args:
         jobs: the stages of the run as they are on this machine, each after those it depends on.
         before: record of each stage in `run.json`.
-        policy: whether a stage stays valid if its sources have changed.
+        policy: validity of a stage whose sources have changed.
 
     Returns:
         The jobs. A job that differs from the record only in machine settings takes the recorded hash.

@@ -38,7 +38,7 @@ class FeatureCache:
             with it, or `off` for no cache at all.
         keys: data section, contents of the data, and the code that reads them, as plain data; see `identity.data_keys`.
         encoders: configuration and code of the encoder of each modality; see `identity.encoder_keys`.
-        compiled: whether encoders of media are compiled, here and in training.
+        compiled: True if encoders of media are compiled, here and in training.
         ranks: the processes of the run, which attach features together and share the work.
     """
 

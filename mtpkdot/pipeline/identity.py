@@ -29,7 +29,7 @@ from mtpkdot.sources import Sources, is_released, sources
 Policy = Literal["retrain", "warn", "ignore"] | None
 Parameters = dict[str, tuple[Any, Any]]  # Type hint and default by name.
 
-# Settings of the Trainer that do not change what is learnt.
+# Settings of the Trainer that do not change the result.
 NEUTRAL = {
     "accelerator",
     "strategy",
@@ -106,9 +106,9 @@ class Change:
     """A key whose value differs between two records.
 
     Attributes:
-        key: its name.
-        before: its earlier value.
-        now: its value.
+        key: name of the key.
+        before: earlier value.
+        now: present value.
         by_default: True if neither value was chosen.
     """
 

@@ -33,7 +33,7 @@ class Job:
         stage: the stage, with the upstream stages of this run.
         stored: its place in the store.
         identity: everything that decides its result.
-        note: what has changed since the stored stage, or the nearest outdated one, was trained.
+        note: change since the stored stage, or the nearest outdated one, was trained.
         sections: stock config of its training: seed_everything, trainer, model, data.
         fit: fields of StageFit.
         upstream: checkpoint of each upstream argument (`key` or `key.modality`), of a stage of this run or of the user.
@@ -135,7 +135,7 @@ def _found(root: Path, name: str, identity: Identity, policy: Policy, kept: str 
         root: folder of all runs.
         name: name of the stage.
         identity: everything that decides its result.
-        policy: whether a stage stays valid if its sources have changed.
+        policy: validity of a stage whose sources have changed.
         kept: hash of the stage that the run has used so far, which is preferred to other valid ones.
 
     Returns:

@@ -135,7 +135,7 @@ def markdown(
     """Return the table as Markdown, with the gap between lower bound and teacher that distillation has to close.
 
     Args:
-        rows: of the results.
+        rows: rows of the results.
         prevalent: the student's modality.
         protocol: name of the protocol.
         title: heading.
@@ -183,7 +183,7 @@ def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
     """Return a sentence of advice for each part on which the student is below its lower bound.
 
     Args:
-        rows: of the results.
+        rows: rows of the results.
         prevalent: the student's modality.
         method: method of the student.
     """

@@ -146,7 +146,7 @@ class Run:
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
         """Evaluate a finished run if its configuration and data are those of its training.
 
-        Devices, precision and paths are those of this machine, whatever the run was trained on.
+        Devices, precision and paths are those of this machine, which may differ from those of the training.
         """
         with self.ranks.together():
             before = self.ranks.decided(self._before)

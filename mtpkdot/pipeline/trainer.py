@@ -105,7 +105,7 @@ _REFUSED = {
     "model_registry": (None, "nothing is uploaded to a registry"),
 }
 
-# Callbacks of Lightning that would make the record wrong, and what to do instead.
+# Callbacks of Lightning that would invalidate the record, and the alternative to each.
 _UNFIT: dict[type[Callback], tuple[str, str]] = {
     StochasticWeightAveraging: (
         "averages weights after the last epoch, so that no score has chosen what it would hand on",

@@ -55,9 +55,9 @@ class StageCLI(LightningCLI):
         module: class of the stage.
         config: the stage's sections as plain data.
         fit: the fields of StageFit.
-        folder: where the stage trains, below a folder named after it.
-        title: of the progress bar.
-        features: where features of frozen encoders are kept.
+        folder: folder of the training, below a folder named after the stage.
+        title: title of the progress bar.
+        features: cache of the features of frozen encoders.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
         read: the data set, read already, which the stage's own takes its samples from; None to read them.
@@ -106,8 +106,8 @@ class StageCLI(LightningCLI):
         """Build data, model and Trainer as the constructor does, from the same seed.
 
         Args:
-            folder: where the stage trains, below a folder named after it.
-            title: of the progress bar.
+            folder: folder of the training, below a folder named after the stage.
+            title: title of the progress bar.
         """
         self._place(folder, title)
         with _weights_of(self.stage):
@@ -186,7 +186,7 @@ class Trained:
 
     Attributes:
         monitor: name of the value that selected the epoch.
-        score: its best value.
+        score: best value of it.
         epochs: number of trained epochs.
         seconds: wall time, including the processes it was resumed from.
         notes: sentences on unexpected events: a training that was cut short, or another model that is passed on.
@@ -218,8 +218,8 @@ def train(
         config: stock sections `seed_everything`, `trainer`, `model`, `data`.
         fit: the fields of StageFit.
         folder: receives `config.yaml`, `model.ckpt` (best epoch) and `logs/`.
-        title: of the progress bar.
-        features: where features of frozen encoders are kept.
+        title: title of the progress bar.
+        features: cache of the features of frozen encoders.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
         parsed: command line of the same arguments, released; None parses them.

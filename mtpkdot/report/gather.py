@@ -36,7 +36,7 @@ class Entry:
         seed: `seed_everything`.
         folder: folder of run.json and predictions.parquet.
         root: folder of runs, with the trained stages.
-        finished: whether the results exist.
+        finished: True if the results exist.
     """
 
     setting: str

@@ -109,7 +109,7 @@ class AffWild2(ContinuousData):
         sound_rate: samples per second of the sound.
         unlabelled: training material without labels: `invalid` (frames annotated with -5 in training videos) and `test`
             (transductive: the videos of the test list).
-        split: how the training videos are divided; null for the official sets. Every other scheme divides all labelled
+        split: division of the training videos; null for the official sets. Every other scheme divides all labelled
             videos and ignores the test list.
         options: see ContinuousData.
 

@@ -1,8 +1,8 @@
 """Layout of Aff-Wild2, valence-arousal track (Kollias and Zafeiriou): finds recordings and reads their text files.
 
 `VA_Estimation_Challenge/{Train_Set,Validation_Set}/<name>.txt`, `cropped_aligned/<name>/00001.jpg`, a list of test
-videos, and raw videos in `batch1/`, `batch2/`, each wherever it was unpacked below one root. Of a video with two people
-the raw file is called `<name>` and the rest `<name>_left` or `<name>_right`.
+videos, and raw videos in `batch1/`, `batch2/`, each unpacked anywhere below one root. For a
+video with two people, the raw file is called `<name>` and the other files `<name>_left` or `<name>_right`.
 """
 
 import itertools

@@ -44,7 +44,7 @@ class Person:
 
     Attributes:
         name: name of annotation and crops: that of the video, with `_left` or `_right` for two people.
-        annotated: whether the data set has annotation and crops of this person.
+        annotated: True if the data set has annotation and crops of this person.
     """
 
     name: str

@@ -127,7 +127,7 @@ class BioVid(MediaData):
         part: part of the data set, if both lie below `root`.
         biosignals: `filtered` or `raw` files of the official layout.
         prevalent: modality of the student.
-        split: how the subjects are divided; null for 5 folds. `scheme: official` tests the 26 people of the database
+        split: division of the subjects; null for 5 folds. `scheme: official` tests the 26 people of the database
             authors' hold-out, a second-hand list.
         options: see MediaData.
 

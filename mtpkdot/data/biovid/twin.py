@@ -67,7 +67,7 @@ class Performance:
         expression: expression of the face, [138 frames].
         pose: pose of the head, [138 frames].
         filtered: signals [2816 samples] by name, in the order of the columns.
-        raw: unfiltered signals, likewise.
+        raw: unfiltered signals [2816 samples] by name.
     """
 
     look: faces.Look

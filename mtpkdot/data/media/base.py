@@ -32,7 +32,7 @@ class MediaData(BaseData):
         root: folder of the raw files; null to use a finished store alone.
         store: folder of the store; null for a folder named `<root>.store`. Each set of settings has a folder of its own
             below it.
-        pictures: how frames are cut and stored.
+        pictures: settings of how frames are cut and stored.
         missing_frames: replacement of absent frames: the frame before, or a masked step.
         on_error: handling of unreadable files: `raise`, or `skip` to leave them out and report their number. A
             recording with a damaged frame, sound track or table of signals is still used; without its video it is left

@@ -221,7 +221,7 @@ class ContinuousData(MediaData):
 
     @property
     def unit(self) -> str:
-        """Unit of the results: frames, whatever the clips."""
+        """Unit of the results: frames, not clips."""
         return "frames"
 
     def use(self, other: Self) -> None:

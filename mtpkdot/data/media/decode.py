@@ -113,7 +113,7 @@ def video_info(path: Path) -> VideoInfo:
     """Return the properties that a video file declares; its first frame is decoded for the size.
 
     Raises:
-        DecodeError: as `iter_frames`.
+        DecodeError: see `iter_frames`.
     """
     with opened(path) as container:
         stream = video_stream(container, path)
@@ -143,8 +143,8 @@ def iter_frames(path: Path, threads: int = 1) -> Iterator[tuple[float, NDArray[n
 
     Yields:
         Time in seconds, strictly increasing, and the picture (H, W, 3), uint8, RGB, turned and mirrored as the file's
-        display matrix says. Missing times follow from the average rate. Pixels that are not square stay as they are
-        stored. Pictures at the beginning that refer to others before a cut cannot be decoded and are left out.
+        display matrix says. Missing times follow from the average rate. Pixels that are not square are not rescaled.
+        Pictures at the beginning that refer to others before a cut cannot be decoded and are left out.
 
     Raises:
         DecodeError: the file is missing, empty, not a media file, without video or a decoder for it, damaged, or
@@ -160,10 +160,10 @@ def iter_lazy_frames(path: Path, threads: int = 1) -> Iterator[LazyFrame]:
 
     Args:
         path: see `iter_frames`.
-        threads: likewise.
+        threads: see `iter_frames`.
 
     Raises:
-        DecodeError: as `iter_frames`.
+        DecodeError: see `iter_frames`.
     """
     convert = VideoReformatter()
     rotation, matrix = None, None

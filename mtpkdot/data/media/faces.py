@@ -195,8 +195,8 @@ def find_boxes(
         frames: pictures (H, W, 3), uint8, RGB, or functions that return one, in their order. They are not kept.
         detector: finds a face in one picture.
         every: see `SmoothSearch`.
-        hold: likewise.
-        confirm: likewise.
+        hold: see `SmoothSearch`.
+        confirm: see `SmoothSearch`.
 
     Returns:
         (n, 4): left, top, width, height in pixels per frame; NaN where there is no face.
@@ -220,7 +220,7 @@ def crop(frame: Frame, box: Box, size: int, margin: float = 0.2, upright: bool =
 
     Args:
         frame: (H, W, 3), uint8.
-        box: in pixels; beyond the picture its edge is repeated.
+        box: box in pixels; beyond the picture its edge is repeated.
         size: side of the result in pixels.
         margin: margin on each side, as a share of the box's longer side.
         upright: turn the picture around the box's centre by its roll, so that a tilted face stands upright.

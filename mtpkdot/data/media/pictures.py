@@ -46,7 +46,8 @@ class PictureSettings:
         boxes: CSV with the columns recording, frame, left, top, width, height, for `crop: boxes`.
         margin: share of the box that is added on each side, for `face` and `boxes`.
         detect_every: the detector looks at every n-th frame.
-        quality: of the JPEG files, 1 to 100. JPEG frames that have the right size already are kept byte for byte.
+        quality: quality of the JPEG files, 1 to 100. JPEG frames that have the right size already are kept byte for
+            byte.
         detector: detector for `crop: face`: `haar`, the cascade of OpenCV 4, or the path of a YuNet ONNX
             file.
         min_score: lowest accepted confidence of YuNet, from 0 to 1.

@@ -50,7 +50,7 @@ class PlantedData(BaseData):
         privileged_noise: make the privileged signal pure noise, so that it holds no information.
         generator_seed: seed of the data, apart from the training seed.
         prevalent: modality of the student.
-        split: how the data are divided; null for subject k-fold.
+        split: division of the data into parts; null for subject k-fold.
         options: see BaseData.
 
     Example:

@@ -53,7 +53,7 @@ def in_parallel(
 
     Args:
         make: function of a module, so that other processes can import it.
-        jobs: its arguments; must be picklable.
+        jobs: arguments of the calls; must be picklable.
         workers: number of processes; 1 runs the jobs in this one.
         progress: called with (done, all) after each job.
 

@@ -28,7 +28,7 @@ class FeatureData(BaseData):
     Args:
         manifest: CSV or Parquet table with one row per sample.
         features: feature file per modality, in the order of the models' modalities.
-        target: target column, or several for regression. Ordinal classes are numbers, of which only the order counts.
+        target: target column, or several for regression. Ordinal classes are numbers; only their order counts.
         missing_labels: values of the target, beside empty cells, that stand for no label: `[NA]`, `[-9]`; null for
             none.
         id: column of the sample id, in the manifest and in feature tables.

@@ -64,7 +64,7 @@ class Guess:
 
     Attributes:
         arguments: arguments of FeatureData: key, value and a comment on it.
-        modalities: names of the modalities, each of which has a backbone.
+        modalities: names of the modalities; each has a backbone.
         rows: number of rows of the manifest.
         passes: epochs of stages that learn from labelled rows alone; None for the default.
         notes: further remarks.

@@ -1,4 +1,4 @@
-"""CSV and Parquet tables, read without guessing: text stays as it is written, only an empty cell is missing."""
+"""CSV and Parquet tables, read without guessing: text is kept unchanged, and only an empty cell is missing."""
 
 import math
 import re
