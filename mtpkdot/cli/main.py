@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
 
-# Advice for errors that no part of the program has reported; other errors keep their traceback.
+# Errors of the disk that no other part of the program has reported; other errors keep their traceback.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 USER_ERROR = 2

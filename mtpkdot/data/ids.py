@@ -40,7 +40,7 @@ def _visible(text: str) -> str:
     return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cf", "Cc"))
 
 
-# Appearance of two names -> how they are written; from the particular to the general.
+# Differences in appearance, then in spelling, and how to remove them; each from the particular to the general.
 _LOOK: dict[str, Callable[[str], str]] = {
     "a space at the start or end": str.strip,
     "a character that is not visible": _visible,

@@ -9,7 +9,7 @@ from mtpkdot.data.batch import BoolArray, Samples, StrArray
 from mtpkdot.errors import DataConfigError
 
 LabelledSubjects = Literal["all"] | int | float
-_MOST_CLASSES = 12  # Subjects in a line.
+_MOST_CLASSES = 12  # Classes in a line.
 
 
 def check_labelled_subjects(value: LabelledSubjects) -> None:

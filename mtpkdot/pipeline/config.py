@@ -356,7 +356,7 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{_unreadable(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
     finally:
-        vars(parser).pop("print_config", None)  # asked for by a line that failed, it would be of the next one
+        vars(parser).pop("print_config", None)  # must not apply to the next command line
 
 
 def _unreadable(argv: Sequence[str]) -> str:

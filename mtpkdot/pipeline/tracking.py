@@ -162,7 +162,7 @@ class Tracking:
             try:
                 return init(None)
             except wandb.errors.Error as error:
-                wandb.teardown()  # The file holds the id of the run.
+                wandb.teardown()  # wandb keeps the id of the run until then.
                 reason = f"the server cannot be reached ({' '.join(str(error).split())})"
         print(f"W&B runs offline, for {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
         return init("offline")

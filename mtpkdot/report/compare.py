@@ -98,7 +98,7 @@ class Difference:
 
 
 class Comparison:
-    """All methods of one setting, with the lower bound `base`.
+    """Methods of one setting, with the lower bound `base`.
 
     In every cell, `base` is the better one, on the validation part, of the prevalent backbone and the student without
     teachers. Each set of upstream models with such a student has its own base; students of another set are compared

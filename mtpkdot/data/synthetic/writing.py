@@ -142,7 +142,7 @@ def _video_stream(container: Any, avi: bool, shape: tuple[int, int], rate: Fract
     stream: VideoStream = container.add_stream("mpeg4" if avi else "libx264", rate=rate, options=options)
     stream.height, stream.width = shape
     stream.pix_fmt = "yuv420p"
-    stream.codec_context.thread_count = 1  # The output depends on the number of threads.
+    stream.codec_context.thread_count = 1  # More threads encode to other bytes.
     if avi:
         stream.bit_rate = 12 * shape[0] * shape[1]
     if varying:

@@ -71,8 +71,8 @@ def read_manifest(
         The columns as arrays in the file's row order, names in Unicode NFC.
 
     Raises:
-        DataError: a column is missing, an id is duplicate or empty, a target is no number or a word for a missing value
-            among numbers, or only some targets of a row are filled.
+        DataError: a column is missing, an id is duplicate or empty, a target is no number, a word for a missing value
+            stands among numbers, or only some targets of a row are filled.
     """
     table = read_table(path)
     names = [c for c in (columns.id, columns.subject, columns.split) if c is not None]
