@@ -1,8 +1,8 @@
 """Privileged multi-teacher knowledge distillation with optimal transport.
 
 `fit` trains an experiment and `load` loads its student. `mtpkdot.losses` and `mtpkdot.models` are plain torch,
-`mtpkdot.modules` the LightningModules of the stages, `mtpkdot.data` the DataModules, `mtpkdot.pipeline` what runs the
-stages one after another.
+`mtpkdot.modules` has the LightningModules of the stages, `mtpkdot.data` the DataModules, and `mtpkdot.pipeline` runs
+the stages one after another.
 """
 
 from importlib import import_module
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mtpkdot.pipeline.fitting import fit
     from mtpkdot.pipeline.loading import load
 
-# Imported on demand: torch takes seconds.
+# Imported on demand, because importing torch takes seconds.
 HOMES = {
     "AffWild2": "data",
     "BaseData": "data",

@@ -1,6 +1,6 @@
-"""The user's mistakes: each is told in one line that names the place, what is wrong and the next step.
+"""Errors that the user can correct: one line each, with the place, what is wrong and the next step.
 
-Everything else that goes wrong is our mistake and keeps its traceback.
+Any other error is a fault of this package and keeps its traceback.
 """
 
 import signal
@@ -12,7 +12,7 @@ TERMINATED = 128 + signal.SIGTERM  # exit code
 
 
 class UserError(Exception):
-    """Something only the user can mend.
+    """Base of the errors that only the user can correct.
 
     Args:
         what: what is wrong and where (file, row, key).
@@ -35,12 +35,12 @@ class UserError(Exception):
         self.step = step
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
-        """A mistake found in another process is told in this one."""
+        """Return what pickle needs to raise in this process an error of another one."""
         return type(self), (self.what, self.step)
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be run.
+    """Configuration that cannot be run.
 
     Example:
         >>> raise ConfigError("student.model.lr is -1", "Choose a positive rate.")
@@ -50,35 +50,35 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Something in the data: damaged, missing or contradictory.
+    """Data that are damaged, missing or contradictory.
 
     Example:
-        >>> raise DataError("face.npz: row 3 is not finite", "Mend it.")
+        >>> raise DataError("face.npz: row 3 is not finite", "Correct it.")
         Traceback (most recent call last):
-        mtpkdot.errors.DataError: face.npz: row 3 is not finite. Mend it.
+        mtpkdot.errors.DataError: face.npz: row 3 is not finite. Correct it.
     """
 
     code: ClassVar[int] = 1
 
 
 class DecodeError(DataError):
-    """A media file that cannot be decoded."""
+    """Media file that cannot be decoded."""
 
 
 class DataConfigError(ConfigError, DataError):
-    """A call or data section that names what the data do not have."""
+    """Call or data section that names something the data do not have."""
 
     code: ClassVar[int] = 2
 
 
 class UnwritableError(DataError):
-    """A file that cannot be written where it is to be."""
+    """File that cannot be written to its place."""
 
     code: ClassVar[int] = 2
 
 
 class RunError(UserError):
-    """A run or stored stage that is missing, incomplete or belongs to another configuration.
+    """Run or stored stage that is missing, incomplete or of another configuration.
 
     Example:
         >>> raise RunError("runs/a is not a run", "Name a folder that `mtpkdot fit` has written.")
@@ -88,17 +88,17 @@ class RunError(UserError):
 
 
 class OtherRunError(RunError):
-    """A folder that holds a run of another configuration, of other data, or of a version that trained otherwise."""
+    """Folder that holds a run of another configuration, of other data, or of a version that trained differently."""
 
 
 class DivergedError(UserError):
-    """A training whose loss, gradients or outputs are no longer finite."""
+    """Training whose loss, gradients or outputs are no longer finite."""
 
     code: ClassVar[int] = 1
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `Did you mean ...? ` for the closest of the known words; nothing if none is close.
+    """Return `Did you mean ...? ` for the closest of the known words, or an empty string if none is close.
 
     Example:
         >>> nearest("val_loss", ["val/accuracy", "val/loss"])
@@ -109,7 +109,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Terminated(SystemExit):
-    """The end of a program that a signal has asked to end, with the exit code of a terminated one.
+    """Exit of the program after a termination signal, with the exit code of a terminated program.
 
     Args:
         signum: the signal; None where another process of the run has received it.

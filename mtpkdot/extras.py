@@ -1,11 +1,11 @@
-"""Packages that only some need: imported where they are used, and named with their extra where they are missing."""
+"""Optional packages: imported where they are used; the error for a missing one names the extra that installs it."""
 
 from importlib import import_module
 from typing import Any
 
 from mtpkdot.errors import ConfigError
 
-# Package to import -> (its name, extra of mtpkdot, what needs it).
+# Package to import -> (its name, extra of mtpkdot, use that needs it).
 PACKAGES = {
     "av": ("PyAV", "video", "reading and writing videos"),
     "cv2": ("OpenCV", "video", "reading and writing pictures"),
@@ -18,14 +18,14 @@ PACKAGES = {
 
 
 class MissingExtraError(ConfigError):
-    """A package of an extra that is not installed."""
+    """Package of an extra that is not installed."""
 
 
 def require(package: str, *others: str) -> Any:
-    """Return a package of `PACKAGES`, imported; with several, the first.
+    """Import packages of `PACKAGES` and return the first.
 
     Raises:
-        MissingExtraError: one is not installed; it names all that are not.
+        MissingExtraError: one is not installed; the error names all that are missing.
     """
     missing = [name for name in (package, *others) if not _imports(name)]
     if missing:
@@ -45,6 +45,6 @@ def _imports(package: str) -> bool:
         import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
-            raise  # it is there, and something that it needs is not
+            raise  # the package is installed, and one of its own dependencies is not
         return False
     return True

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, wherever a process is killed or a disk is full."""
+"""Atomic writing of files: a file is complete or absent, even if the process is killed or the disk is full."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from mtpkdot.errors import UnwritableError
 
 _ROOM, _FOLDER = "Make room", "Choose a folder that can be written, or correct its permissions"
-# What the system refuses and the user can change; its other errors keep their traceback.
+# System errors that the user can resolve; others keep their traceback.
 ADVICE = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
@@ -21,13 +21,13 @@ ADVICE = {
     errno.ENOENT: _FOLDER,
     errno.ENOTDIR: _FOLDER,
     errno.EISDIR: _FOLDER,
-    errno.EEXIST: _FOLDER,  # a file stands where a folder is to be
+    errno.EEXIST: _FOLDER,  # a file is in the place of a folder
 }
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What is written within it is this file.
+    """Convert system errors within the block into errors about writing this file.
 
     Raises:
         UnwritableError: the disk is full, or the place cannot be written.
@@ -44,12 +44,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes | memoryview, synced: bool = False) -> None:
-    """Write a file beside its place, then rename it; folders are made.
+    """Write a file under a temporary name beside its place, then rename it; missing folders are created.
 
     Args:
         path: the file.
         data: its content.
-        synced: wait until the disk has the content, so that no power failure leaves a torn file either.
+        synced: wait until the content is on the disk, so that a power failure cannot leave an incomplete file either.
 
     Raises:
         UnwritableError: the disk is full, or the place cannot be written.
@@ -65,13 +65,13 @@ def write_whole(path: Path, data: bytes | memoryview, synced: bool = False) -> N
                     os.fsync(file.fileno())
             beside.replace(path)
         finally:
-            # Where the place is no folder, neither is there anything to remove.
+            # It does not exist if its folder could not be created.
             if beside.exists():
                 beside.unlink(missing_ok=True)
 
 
 def remove_torn(folder: Path, pattern: str = "*") -> None:
-    """Remove what killed processes have left of files with such names; nobody may be writing them."""
+    """Remove the temporary files that killed processes have left of matching files; none may be being written."""
     for path in folder.glob(f".{pattern}.*-*"):
         if path.is_file():
             path.unlink(missing_ok=True)

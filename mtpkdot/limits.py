@@ -1,4 +1,4 @@
-"""How large what is read may be: sizes that a file declares are looked at before memory is taken.
+"""Limits on the sizes that a file declares, checked before memory is allocated.
 
 A file of a few hundred bytes can declare a picture of 900 million pixels, or an array of a thousand gigabytes.
 """
@@ -8,27 +8,30 @@ import os
 from mtpkdot.errors import ConfigError, DataError
 
 MAX_PIXELS, MAX_BYTES = "MTPKDOT_MAX_PIXELS", "MTPKDOT_MAX_BYTES"
-"""Environment variables, which reach every process that reads: pixels of a picture, and bytes of a file's arrays."""
+"""Environment variables, which all reading processes inherit: pixels of a picture, and bytes of a file's arrays."""
 
 
 def most_pixels() -> int:
-    """Return the largest number of pixels of a picture or of a video's frame: 2^27, if nothing else is set."""
+    """Return the largest number of pixels of a picture or of a video's frame; 2^27 by default."""
     return _limit(MAX_PIXELS, 2**27)
 
 
 def most_bytes() -> int:
-    """Return the most bytes of a file's arrays: 16 GiB or half of the memory, if nothing else is set."""
+    """Return the largest number of bytes of a file's arrays; by default 16 GiB, or half of the memory if less."""
     return _limit(MAX_BYTES, min(2**34, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2))
 
 
 def check_pixels(width: int, height: int, source: object, error: type[DataError] = DataError) -> None:
-    """Stop at a picture that is larger than the limit.
+    """Raise an error if a picture is larger than the limit.
 
     Args:
-        width: as declared, in pixels.
-        height: likewise.
+        width: declared width in pixels.
+        height: declared height in pixels.
         source: the file, for the error.
-        error: what to raise.
+        error: class of the error to raise.
+
+    Raises:
+        DataError: the picture has more pixels than the limit.
     """
     if width * height > (limit := most_pixels()):
         raise error(
@@ -38,14 +41,14 @@ def check_pixels(width: int, height: int, source: object, error: type[DataError]
 
 
 def check_bytes(count: int, source: object) -> None:
-    """Stop at a file whose arrays would take more bytes than the limit.
+    """Raise an error if the arrays of a file would take more bytes than the limit.
 
     Args:
-        count: bytes, as declared.
+        count: declared number of bytes.
         source: the file, for the error.
 
     Raises:
-        DataError: there are more.
+        DataError: the number is above the limit.
     """
     if count > (limit := most_bytes()):
         raise DataError(

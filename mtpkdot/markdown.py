@@ -1,9 +1,9 @@
-"""Markdown of plain text: what is a name in the data stays that name wherever the file is shown."""
+"""Conversion of plain text to Markdown that shows it unchanged, for names that come from the data."""
 
 import re
 from collections.abc import Sequence
 
-# Punctuation that Markdown, or GitHub's kind of it, may read as markup wherever it stands.
+# Punctuation that Markdown, or GitHub's variant, may read as markup anywhere in a line.
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ANYWHERE = re.compile(r"[\\`*<|~$]")
 _IN_PLACE = re.compile(
@@ -20,7 +20,7 @@ _AT_START = re.compile(r"^(?=[#>=]|[-+](?!\d))|^(?P<number>\d+)(?=[.)](\s|$))")
 
 
 def escaped(text: str) -> str:
-    """Return Markdown that shows this text, letter by letter, on one line."""
+    """Return Markdown that shows a text unchanged on one line."""
     text = _UNSEEN.sub(" ", text).strip()
     text = _ANYWHERE.sub(r"\\\g<0>", text)
     text = _IN_PLACE.sub(lambda found: f"\\{found[0]}", text)
@@ -28,7 +28,7 @@ def escaped(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table of plain text, whose first row is its header."""
+    """Return the Markdown lines of a table of plain text, whose first row is the header."""
     cells = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |" for row in cells]
@@ -36,6 +36,6 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def listing(text: str) -> str:
-    """Return a block of text as it stands, whatever it holds."""
+    """Return a fenced Markdown block that shows a text unchanged."""
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
     return f"{fence}\n{text.rstrip()}\n{fence}"

@@ -1,4 +1,4 @@
-"""How far a long piece of work has come: a bar in a terminal, a line a minute in a log."""
+"""Progress of a long computation: a bar in a terminal, one line per minute in a log."""
 
 import sys
 from threading import RLock
@@ -7,33 +7,33 @@ from typing import Any
 from tqdm import tqdm
 
 _MINUTE = 60.0  # seconds
-# Of threads alone: tqdm's own is of processes too, and the system would warn of what a killed process leaves of it.
+# A lock of threads only: tqdm's default also locks processes, and a killed process would leave it with a warning.
 tqdm.set_lock(RLock())
 
 
 class _Lines:
-    """Takes what tqdm draws again and again in one place."""
+    """Stream that turns the redrawn bar of tqdm into separate lines."""
 
     def write(self, text: str) -> None:
-        """One line each time."""
+        """Write a state of the bar as a line of its own."""
         if line := text.strip():
             sys.stderr.write(f"{line}\n")
 
     def flush(self) -> None:
-        """Into the log at once."""
+        """Flush the log."""
         sys.stderr.flush()
 
 
 def progress(total: int, done: int, what: str, unit: str, leave: bool = True, shown: bool = True) -> "tqdm[Any]":
-    """A tqdm bar that goes on from what is done.
+    """Return a tqdm bar that continues from the steps already done.
 
     Args:
         total: steps of the work.
-        done: how many of them are done before it starts.
-        what: title.
+        done: number of steps done before the bar starts.
+        what: title of the bar.
         unit: name of a step.
-        leave: keep the bar in the terminal when the work is done.
-        shown: false for a process that is not the one that reports.
+        leave: keep the bar in the terminal at the end.
+        shown: False for a process that does not report progress.
     """
     options: dict[str, Any] = {"total": total, "initial": done, "desc": what, "unit": unit, "smoothing": 0.05}
     options |= {"leave": leave, "disable": not shown}

@@ -12,13 +12,13 @@ _FOLDER = Path(__file__).parent / "configs"
 
 
 def config(name: str) -> Path:
-    """Return where a file of `configs/` lies, in a checkout and in an installed package alike.
+    """Return the path of a file of `configs/`, in a checkout or in an installed package.
 
     Args:
         name: relative to `configs/`, such as `planted.yaml` or `slurm/fit.sbatch`.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no file of that name.
     """
     path = _FOLDER / name
     if not path.is_file():
@@ -28,10 +28,10 @@ def config(name: str) -> Path:
 
 
 def located(name: str) -> str:
-    """Return the file that a user names, or the shipped one where `configs/...` is not in the working directory.
+    """Return the path that a user names, or that of the shipped file if `configs/...` is not in the working directory.
 
     Args:
-        name: a path; of an ablation's config it may lead through `..`.
+        name: a path; in the config of an ablation it may contain `..`.
     """
     relative = Path(os.path.normpath(name))
     if relative.parts[:1] != ("configs",) or Path(name).exists():
@@ -46,10 +46,10 @@ def located(name: str) -> str:
 
 
 def with_located(arguments: Sequence[str]) -> list[str]:
-    """Return a command line whose `--config` names files that exist, see `located`.
+    """Return a command line whose `--config` arguments are replaced by existing files, see `located`.
 
     Raises:
-        ConfigError: a file of that name is neither there nor shipped.
+        ConfigError: a file neither exists nor is shipped.
     """
     found = list(arguments)
     for place, word in enumerate(found):
@@ -62,7 +62,7 @@ def with_located(arguments: Sequence[str]) -> list[str]:
 
 def _existing(name: str) -> str:
     file = located(name)
-    if file.endswith((".yaml", ".yml")) and not Path(file).exists():  # anything else may be the config itself
+    if file.endswith((".yaml", ".yml")) and not Path(file).exists():  # any other text may be the config itself
         meant = nearest(Path(name).stem, [path.stem for path in _FOLDER.glob("*.yaml")])
         raise ConfigError(f"{name} does not exist", f"{meant}`mtpkdot init FOLDER` writes a config for files of yours.")
     return file
@@ -70,5 +70,5 @@ def _existing(name: str) -> str:
 
 @cache
 def _print_once(relative: Path, shipped: Path) -> None:
-    """Print it once, to stderr: stdout may be the config itself (`--print_config`)."""
+    """Print once which shipped file is used; to stderr, as stdout may be the config itself (`--print_config`)."""
     print(f"{relative} is not in this folder; taking the one that mtpkdot ships: {shipped}", file=sys.stderr)

@@ -1,10 +1,10 @@
 """Digests of the sources that classes and functions depend on, found by following names through syntax trees.
 
-Nothing is run to find them. The walk starts at a class or function, takes the top-level statements that its text names,
-in its own file and through imports in others (also imports within functions, and names that a package's `__init__`
-hands on), and goes on from those. Files of installed packages and of the standard library are left out; those of this
-package and of the user are not. A digest is over the syntax tree: comments, docstrings, type hints of arguments, texts
-of errors, and arguments and fields with a plain default that nothing reads cost nothing.
+No code is run. The walk starts at a class or function, takes the top-level statements that its source names, in its own
+file and through imports in others (also imports within functions, and names that a package's `__init__` re-exports),
+and continues from those. Files of this package and of the user are followed, those of installed packages and of the
+standard library are not. A digest is computed from the syntax tree: it does not depend on comments, docstrings, type
+hints of arguments, texts of errors, or arguments and fields with a plain default that are never read.
 """
 
 import ast
@@ -31,11 +31,11 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Sources:
-    """The result of a walk.
+    """Result of a walk.
 
     Attributes:
-        files: digest of the statements that count, per file, by the path that an import would look for.
-        revisions: `revision` of the classes that declare one, by their full names.
+        files: digest of the statements reached, per file; the key is the path that an import would look for.
+        revisions: `revision` of each class that declares one, by its full name.
     """
 
     files: dict[str, str]
@@ -45,13 +45,13 @@ class Sources:
 def sources(
     roots: Iterable[Any], without: Collection[str] = (), cut: Collection[str] = (), alone: Iterable[Place] = ()
 ) -> Sources:
-    """Follow everything that some classes and functions depend on.
+    """Return the digests of all sources that some classes and functions depend on.
 
     Args:
         roots: classes, functions, instances, or their dotted paths.
-        without: names of methods that do not count, in whichever class.
+        without: names of methods that are ignored in every class.
         cut: dotted names that are not followed.
-        alone: places that count without what they import.
+        alone: places that are included without their imports.
     """
     walk = _Walk(frozenset(without), frozenset(cut))
     with _uncollected():
@@ -63,7 +63,7 @@ def sources(
 
 
 def pieces(roots: Iterable[Any]) -> dict[str, tuple[int, str]]:
-    """Revision and digest of every class that some classes depend on; functions count together, by their module."""
+    """Return the revision and digest of each class that `roots` depend on; functions are digested per module."""
     walk = _Walk(frozenset(), frozenset())
     for root in roots:
         walk.start(root)
@@ -84,13 +84,13 @@ def pieces(roots: Iterable[Any]) -> dict[str, tuple[int, str]]:
 
 
 def is_released(file: str) -> bool:
-    """Whether a file of `Sources.files` belongs to an installed release, not to a folder that someone works in."""
+    """Return whether a file of `Sources.files` belongs to an installed release, not to a working folder."""
     return file.partition("/")[0] == _PACKAGE and _is_installed(_ROOT)
 
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Trees are many small objects and no garbage: looking for it would take longer than making them."""
+    """Disable garbage collection, which only costs time on syntax trees: many small objects and no garbage."""
     before = gc.isenabled()
     gc.disable()
     try:
@@ -113,7 +113,7 @@ def _place(root: Any) -> Place:
 
 
 class _Walk:
-    """What has been reached so far."""
+    """Walk through the sources, with the statements reached so far."""
 
     def __init__(self, without: frozenset[str], cut: frozenset[str]) -> None:
         self.without, self.cut = without, cut
@@ -122,14 +122,14 @@ class _Walk:
         self.files: dict[str, File | None] = {}
 
     def start(self, root: Any) -> None:
-        """Reach a class or function."""
+        """Follow a class or function."""
         module, name = _place(root)
         while self._file(module) is None and self._file(module.rpartition(".")[0]) is not None:
             module, _, name = module.rpartition(".")  # a method of a class
         self.follow(module, name)
 
     def follow(self, module: str, name: str | None, local: bool = False) -> None:
-        """Reach a name of a module and all that it depends on; with `local` no further than its file."""
+        """Follow a name of a module and its dependencies; with `local`, only within its file."""
         queue = [(module, name)]
         while queue:
             place = queue.pop()
@@ -138,7 +138,7 @@ class _Walk:
                 queue += self._reach(*place, local)
 
     def result(self) -> Sources:
-        """Digests per file."""
+        """Return the digests per file."""
         told = {
             file.name: [file.told(number, self.without) for number in sorted(numbers)]
             for file, numbers in self.reached.values()
@@ -185,7 +185,7 @@ class _Walk:
         return [*found, lazy or (module, None)]
 
     def _take(self, file: File, numbers: Iterable[int], local: bool) -> list[Place]:
-        """Reach statements of a file; returns what they name."""
+        """Add statements of a file and return the places that they name."""
         taken = self.reached.setdefault(file.module, (file, set()))[1]
         found: list[Place] = []
         for number in numbers:
@@ -210,7 +210,7 @@ class _Walk:
             is_module = inner not in home.defined and inner not in home.imports
             if is_module and self._file(f"{module}.{inner}") is not None:
                 module, inner = f"{module}.{inner}", None
-        # `import a.b` binds `a`, whose attributes are no names of `a.b`.
+        # `import a.b` binds `a`, whose attributes are not names of `a.b`.
         chained = module.startswith(f"{name}.")
         if inner is None and self._file(module) is not None and None not in attributes and not chained:
             return [(module, attribute) for attribute in attributes]
@@ -219,11 +219,11 @@ class _Walk:
 
 @cache
 def _installed() -> tuple[Path, ...]:
-    """Folders of installed packages and of the standard library."""
+    """Return the folders of installed packages and of the standard library."""
     paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {*site.getsitepackages(), site.getusersitepackages()}
     torch = importlib.util.find_spec("torch")
-    if torch is not None and torch.origin is not None:  # elsewhere: `pip install --target`, a folder of PYTHONPATH
+    if torch is not None and torch.origin is not None:  # in another folder, by `pip install --target` or PYTHONPATH
         paths.add(str(Path(torch.origin).parents[1]))
     return tuple(Path(path).resolve() for path in paths if path)
 
@@ -236,7 +236,7 @@ _parses: dict[tuple[str, Path], tuple[tuple[int, int], File]] = {}
 
 
 def _parsed(module: str) -> File | None:
-    """A module's file; None where it is installed, built in, or not to be found."""
+    """Return the parsed file of a module; None if the module is installed, built in or not found."""
     path = _located(module)
     if path is None:
         return None
@@ -278,7 +278,7 @@ def _located(module: str) -> Path | None:
 
 
 def _folders(loaded: ModuleType | None, spec: Any) -> list[Path]:
-    """The folders of a top-level package, or the file of a module."""
+    """Return the folders of a top-level package, or the file of a module."""
     held = loaded if loaded is not None else spec
     inner = getattr(held, "__path__", None) or getattr(held, "submodule_search_locations", None)
     file = getattr(held, "__file__", None) or getattr(held, "origin", None)
@@ -286,7 +286,7 @@ def _folders(loaded: ModuleType | None, spec: Any) -> list[Path]:
 
 
 def _handed_on(module: str, name: str) -> Place | None:
-    """Where an object is defined that a module imports only when it is asked for."""
+    """Return the place where an object is defined that a module imports lazily."""
     held = getattr(import_module(module), name, None)
     home, called = getattr(held, "__module__", None), getattr(held, "__qualname__", None)
     return (home, called.partition(".")[0]) if isinstance(home, str) and isinstance(called, str) else None

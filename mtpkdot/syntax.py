@@ -1,7 +1,7 @@
-"""One file's syntax tree, statement by statement: what each defines, reads and imports, and a digest of it.
+"""Syntax tree of one file, by statement: the names that each defines, reads and imports, and its digest.
 
-Comments, docstrings, type hints of arguments, texts of errors, and arguments with a plain default that nothing reads do
-not count in a digest; nor does the version of Python. Fields of data classes have digests of their own.
+A digest does not depend on comments, docstrings, type hints of arguments, texts of errors, arguments with a plain
+default that are never read, or the version of Python. Fields of data classes have digests of their own.
 """
 
 import ast
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-Place = tuple[str, str | None]  # a module and a name in it; None for all of it
+Place = tuple[str, str | None]  # a module and a name in it; None for the whole module
 
 _UNTOLD = {"ctx", "kind", "type_comment", "type_ignores"}
-# Decorators that change what they stand on and nothing else; any other may enter it in a table that is read elsewhere.
+# Decorators whose only effect is on the decorated object; any other may register it in a table that is read elsewhere.
 _HARMLESS = {
     "abstractmethod",
     "cache",
@@ -34,15 +34,15 @@ _HARMLESS = {
 
 @dataclass
 class Told:
-    """A statement.
+    """Names and digest of a statement.
 
     Attributes:
-        digest: of its text.
-        names: names that it reads, with the attributes that it reads of each; None for the name itself.
+        digest: digest of its syntax tree.
+        names: names that it reads, each with the attributes read; None for the name itself.
         imports: places that it imports.
-        attributes: names that it reads as attributes of anything, by a string too.
-        fields: digests of a data class's fields with plain defaults, by name; they are no part of `digest`.
-        revisions: `revision` of the class that it defines, by the full name.
+        attributes: names that it reads as attributes of any object, also by a string.
+        fields: digests of a data class's fields with plain defaults, by name; not part of `digest`.
+        revisions: `revision` of the class that it defines, by the class's full name.
     """
 
     digest: str = ""
@@ -55,16 +55,16 @@ class Told:
 
 @dataclass
 class File:
-    """A parsed file.
+    """Parsed file.
 
     Attributes:
         module: its dotted name.
         name: the path that an import would look for.
-        package: it is the `__init__` of a package.
-        statements: on the top level.
-        defined: numbers of the statements that define a name.
-        always: numbers of those that do something when the file is imported.
-        imports: places by the names that they are imported under.
+        package: True for the `__init__` of a package.
+        statements: top-level statements.
+        defined: indices of the statements that define a name.
+        always: indices of the statements that have an effect when the file is imported.
+        imports: imported places, by the names that they are bound to.
         stars: modules all of whose names are imported.
     """
 
@@ -83,14 +83,14 @@ class File:
             self._enter(number, node)
 
     def told(self, number: int, without: frozenset[str]) -> Told:
-        """Read a statement, without the methods of some names."""
+        """Return the names and digest of a statement, without the methods of the names in `without`."""
         key = number, without
         if key not in self._told:
             self._told[key] = _Reader(self, without).read(self.statements[number])
         return self._told[key]
 
     def absolute(self, node: ast.ImportFrom) -> str:
-        """The module that a `from ... import` names."""
+        """Return the absolute name of the module in a `from ... import`."""
         if not node.level:
             return node.module or ""
         above = self.module.split(".")[: None if self.package and node.level == 1 else self.package - node.level]
@@ -127,13 +127,13 @@ class File:
 
 
 class _Reader:
-    """Reads one statement: its text in a form that is the same for all versions of Python, and what it names."""
+    """Reader of one statement: writes it in a form that all versions of Python share, and collects its names."""
 
     def __init__(self, file: File, without: frozenset[str]) -> None:
         self.file, self.without = file, without
         self.text: list[str] = []
         self.told = Told()
-        self.silent = 0  # within it names count and the text does not
+        self.silent = 0  # while above 0, names are collected and the text is not
 
     def read(self, node: ast.stmt) -> Told:
         self._write(node)
@@ -181,13 +181,13 @@ class _Reader:
                 self._quietly(value)
                 continue
             elif isinstance(node, ast.Raise):
-                # The kind of an error counts, and not what it says.
+                # The class of an error is part of the digest, its message is not.
                 value = getattr(value, "func", value) if name == "exc" else []
             self._say(name)
             self._write(value)
 
     def _arguments(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
-        """Arguments by name and default; those with a plain default that nothing reads are left out."""
+        """Write arguments by name and default, without those with a plain default that are never read."""
         given, named = [*node.args.posonlyargs, *node.args.args], node.args.kwonlyargs
         missing: list[ast.expr | None] = [None] * (len(given) - len(node.args.defaults))
         pairs = [*zip(given, [*missing, *node.args.defaults], strict=True)]
@@ -247,7 +247,7 @@ class _Reader:
 
 
 def _assigned(node: ast.stmt) -> list[str]:
-    """Names that a statement gives a value, within it too."""
+    """Return the names that a statement assigns, also in nested statements."""
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(isinstance(inner, ast.Attribute | ast.Subscript) for target in targets for inner in ast.walk(target)):
@@ -262,7 +262,7 @@ def _assigned(node: ast.stmt) -> list[str]:
 
 
 def _is_idle(node: ast.stmt) -> bool:
-    """Whether a statement does nothing: a string, or what is read by type checkers or by a command line alone."""
+    """Return whether a statement has no effect: a string, or code for type checkers or the command line only."""
     if isinstance(node, ast.If):
         test = node.test
         named = test.left if isinstance(test, ast.Compare) else test
@@ -284,5 +284,5 @@ def _is_harmless(decorator: ast.expr) -> bool:
 
 
 def digest_of(texts: Iterable[str]) -> str:
-    """Return the digest of some texts, 16 hexadecimal digits."""
+    """Return the digest of several texts, 16 hexadecimal digits."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]

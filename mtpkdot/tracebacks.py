@@ -1,4 +1,4 @@
-"""Where in the user's own code an error was raised."""
+"""Place in the user's own code where an error was raised."""
 
 import sysconfig
 import traceback
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Return the frames of an error within the user's own code: neither this package, an installed one nor Python's.
+    """Return the frames of an error within the user's code, without this package, installed packages and Python.
 
     Args:
         error: the error, as it was caught.
@@ -22,7 +22,7 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def place_of(error: BaseException) -> str:
-    """Return `FILE, line NUMBER` where an error was raised last within the user's own code, or anywhere.
+    """Return `FILE, line NUMBER` of the last frame of an error within the user's code, or else of its last frame.
 
     Args:
         error: the error, as it was caught.

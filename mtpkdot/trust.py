@@ -1,8 +1,8 @@
-"""Which classes an artefact may name: a checkpoint, a run or a study may come from somebody else.
+"""Trust in the classes that an artefact names: a checkpoint, a run or a study may come from somebody else.
 
-To import a class runs the code of its module. What is read from an artefact therefore resolves only names of this
+Importing a class runs the code of its module. Only these names in an artefact are therefore imported: those of this
 package, torch and lightning, those that the user has named in the same call, those of runs that this user has made, and
-those of a trust list. Everything is looked at as plain data, before jsonargparse or Lightning see it.
+those of a trust list. Names are checked in plain data, before jsonargparse or Lightning reads it.
 """
 
 import hashlib
@@ -19,27 +19,27 @@ import yaml
 from mtpkdot.errors import ConfigError, RunError
 
 OURS = ("mtpkdot", "torch", "lightning")
-# An environment variable, so that processes which this one starts trust the same.
+# An environment variable, so that child processes trust the same names.
 VARIABLE = "MTPKDOT_TRUST"
 
 _NAMING = ("class_path", "_class_path", "_instantiator")
-# Where jsonargparse takes the name of a class, or of a function, without `class_path`.
+# Keys under which jsonargparse accepts the name of a class or function without `class_path`.
 _CLASSES = ("encoder", "encoders", "rival", "optimizer", "data", "trainer")
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 
 _granted: set[str] = set()  # packages that the user has named in this call
-_remembered: set[tuple[Path, str]] = set()  # what this process has noted
+_remembered: set[tuple[Path, str]] = set()  # notes that this process has written
 
 
 @contextmanager
 def one_call(names: Sequence[str] = ()) -> Iterator[None]:
-    """Trust these packages or classes within the block, and forget afterwards what was named in it.
+    """Trust packages or classes within the block only; names granted in it are dropped at its end.
 
     Args:
-        names: dotted names; one covers everything below it.
+        names: dotted names; each includes everything below it.
 
     Raises:
-        ConfigError: a name that is no dotted name.
+        ConfigError: a name is not a dotted name.
     """
     for name in names:
         if not _is_dotted(name, 1):
@@ -58,10 +58,10 @@ def one_call(names: Sequence[str] = ()) -> Iterator[None]:
 
 
 def without_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return a command line without its `--trust NAME[,NAME]`, and these names.
+    """Return a command line without its `--trust NAME[,NAME]` flags, and the names in them.
 
     Raises:
-        ConfigError: the flag without a name.
+        ConfigError: the flag has no name.
     """
     rest: list[str] = []
     names: list[str] = []
@@ -79,7 +79,7 @@ def without_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def grant(argv: Sequence[str]) -> None:
-    """Trust, for the rest of this call, the packages of what a command line and its `--config` files name."""
+    """Trust, for the rest of this call, the packages of the classes in a command line and its `--config` files."""
     words = [word.partition("=")[2] if word.startswith("--") and "=" in word else word for word in argv]
     found = named(words, classes=True)
     for flag, word in zip(["", *argv], argv, strict=False):
@@ -89,20 +89,20 @@ def grant(argv: Sequence[str]) -> None:
         try:
             found += named(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            continue  # whoever parses the command line says what is wrong with it
+            continue  # the parser of the command line reports the error
     _granted.update(map(_package, found))
 
 
 def check(content: Mapping[str, Any], source: object, replaced: Collection[str] = ()) -> None:
-    """Stop at what may not be imported; import nothing of it.
+    """Raise an error if an artefact names a class that is not trusted; nothing is imported.
 
     Args:
-        content: what the artefact holds, as plain data.
+        content: content of the artefact, as plain data.
         source: the file, for the error.
-        replaced: keys for which the caller has values of his own.
+        replaced: keys that are not checked, since the caller replaces their values.
 
     Raises:
-        RunError: it names a class or function that is not trusted.
+        RunError: the artefact names a class or function that is not trusted.
     """
     read = {key: value for key, value in content.items() if key not in replaced}
     names = [name for name in named(read) if not _is_trusted(name)]
@@ -119,12 +119,12 @@ def check(content: Mapping[str, Any], source: object, replaced: Collection[str] 
 
 
 def remember(content: Any) -> None:
-    """Note that this user has made what names these classes; it is trusted from now on.
+    """Record that this user has made an artefact; the classes it names are trusted from now on.
 
-    The note is kept in the user's own state folder, so that nothing that is handed over can bring it along.
+    The record is kept in the user's own state folder, so that an artefact from somebody else cannot contain it.
 
     Args:
-        content: as `check` will see it.
+        content: content of the artefact, as it will be passed to `check`.
     """
     record, digest = _record(), _digest(content)
     if (record, digest) in _remembered or all(_is_ours(name) for name in named(content)):
@@ -135,7 +135,7 @@ def remember(content: Any) -> None:
         with record.open("a") as file:
             file.write(f"{digest}\n")
     except OSError as error:
-        # A run is worth more than its note: without it, `--trust` is asked for later.
+        # The run goes on without its record; reading it later then needs `--trust`.
         print(f"{record} cannot be written ({error.strerror}): this run's own classes need --trust when it is read.")
 
 
@@ -144,7 +144,7 @@ def named(content: Any, classes: bool = False) -> list[str]:
 
     Args:
         content: nested mappings and lists.
-        classes: take every string as a possible name, and not only those under keys that hold classes.
+        classes: include every string that may be a name, not only those under keys that hold classes.
     """
     return list(dict.fromkeys(_named(content, classes, "")))
 
@@ -160,7 +160,7 @@ def _named(content: Any, classes: bool, key: str) -> Iterator[str]:
     elif isinstance(content, list | tuple | set):
         for value in content:
             yield from _named(value, classes, key)
-    elif isinstance(content, str) and ("." in content or "\\" in content):  # which may stand for a dot
+    elif isinstance(content, str) and ("." in content or "\\" in content):  # an escape may encode a dot
         # jsonargparse reads strings as YAML.
         loaded = _loaded(content)
         if isinstance(loaded, str):
@@ -188,7 +188,7 @@ def _is_dotted(name: str, parts: int) -> bool:
 
 
 def _package(name: str) -> str:
-    """Return what a name of the user's stands for: its package, or of torch and the like that name alone."""
+    """Return the package of a name; the full name if the package is this one, torch or lightning."""
     package = name.partition(".")[0]
     return name if package in OURS else package
 
@@ -200,7 +200,7 @@ def _is_trusted(name: str) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a name is a class that this package, torch or lightning defines: `torch.os.system` is none."""
+    """Return whether a name is a class defined by this package, torch or lightning (`torch.os.system` is not)."""
     if name.partition(".")[0] not in OURS:
         return False
     if name == _INSTANTIATOR:

@@ -1,6 +1,6 @@
-"""The pool of processes that decode recordings, draw generated data and run the cells of studies.
+"""Pool of processes that decode recordings, generate synthetic data and run the cells of studies.
 
-A new process imports this module first. It imports no torch, so that all is set when torch looks at it.
+A new process imports this module first. It does not import torch, so that the environment is set before torch reads it.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from mtpkdot.errors import UserError
 
 CARDS = "CUDA_VISIBLE_DEVICES"
-# Libraries read these when they are imported in a new process.
+# Libraries read these variables when they are imported in a new process.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 Job = TypeVar("Job")
@@ -34,17 +34,17 @@ def workers(
     cards: Sequence[str] = (),
     start: Callable[[], None] | None = None,
 ) -> Iterator[Submit]:
-    """Yield the `submit` of a pool of processes that end with this one, however it ends.
+    """Yield the `submit` function of a pool of processes, which end when this process ends or is killed.
 
-    After an error within the block, or Ctrl-C, they are killed, whatever they are doing.
+    An error within the block, or Ctrl-C, kills them at once.
 
     Args:
-        count: processes. They are spawned, since a forked copy of a process with threads (torch, OpenCV) may hang.
-        threads: threads of each.
-        killed: the error to raise where a process is killed by someone else, as the system does for want of memory.
-        cards: graphics cards, as CUDA_VISIBLE_DEVICES names them. Each process sees one; where there are more
-            processes than cards, several share one. Empty to let all see whatever this process sees.
-        start: called in each process before its first job; a function of a module that imports no torch.
+        count: number of processes. They are spawned, since a fork of a process with threads (torch, OpenCV) may hang.
+        threads: threads per process.
+        killed: the error to raise if a process is killed from outside, as the system does when memory runs out.
+        cards: graphics cards, as named in CUDA_VISIBLE_DEVICES. Each process gets one; if there are more processes
+            than cards, several share one. Empty to give all processes the cards of this one.
+        start: called in each process before its first job; a function of a module that does not import torch.
 
     Raises:
         UserError: `killed`.
@@ -65,7 +65,7 @@ def workers(
         try:
             yield pool.submit
         except BaseException as error:
-            # A polite signal would end the job in hand alone: the Trainer turns it into an exception.
+            # SIGTERM would only end the current job, since the Trainer turns it into an exception.
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
             if isinstance(error, BrokenProcessPool):
@@ -78,15 +78,15 @@ def workers(
 def completed(
     work: Callable[[Job], Result], jobs: Iterable[Job], count: int, killed: UserError
 ) -> Iterator[tuple[int, Result]]:
-    """Yield the position of each job and its result, in the order in which they are completed.
+    """Yield the position of each job and its result, in the order of completion.
 
-    No more jobs are handed out than the processes need to stay at work.
+    Only as many jobs are submitted at a time as keep the processes busy.
 
     Args:
-        work: a function of a module, so that other processes can find it.
+        work: a function on the top level of a module, so that other processes can import it.
         jobs: its arguments; must be picklable.
-        count: processes, of one thread each; 1 works in this one.
-        killed: the error to raise where a process is killed.
+        count: number of processes, of one thread each; 1 runs the jobs in this process.
+        killed: the error to raise if a process is killed.
 
     Raises:
         UserError: `killed`.
@@ -112,7 +112,7 @@ def completed(
 
 
 def visible_cards() -> list[str]:
-    """Return the graphics cards that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the graphics cards that this process may use, as named in CUDA_VISIBLE_DEVICES."""
     import torch
 
     count = torch.cuda.device_count()
@@ -123,8 +123,8 @@ def visible_cards() -> list[str]:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let processes that are started within the block use this many threads."""
-    # In the environment that they inherit: a script that imports torch is read before anything is called in them.
+    """Limit the threads of processes that are started within the block."""
+    # By environment variables: a spawned process may import torch before any function can be called in it.
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ |= dict.fromkeys(THREADS, str(count))
     try:
@@ -148,6 +148,6 @@ def _start(places: Any, start: Callable[[], None] | None) -> None:
 
 
 def _end_with(sentinel: int) -> None:
-    """End this process when its parent ends: one that was killed cannot end its processes."""
+    """End this process when its parent ends, since a killed parent cannot end its processes."""
     wait([sentinel])
     os._exit(1)

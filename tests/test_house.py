@@ -14,7 +14,9 @@ LAYERS = {"losses": 0, "models": 0, "metrics": 1, "data": 1, "modules": 2, "pipe
 WITHOUT_LIGHTNING = ("models", "losses")
 
 
-WINGS = ("data", "data/media", "data/tables", "data/synthetic", "data/biovid", "data/affwild2")
+WINGS = ("data", "data/media", "data/tables", "data/synthetic", "data/biovid", "data/affwild2", "modules")
+WINGS += ("modules/teaching", "models", "losses", "metrics", "pipeline", "report")
+MOST_ARROWS = {"data": 40, "modules": 26}  # imports between the direct children of a folder
 
 
 def imports(path: Path) -> list[str]:
@@ -117,18 +119,18 @@ def test_every_test_file_mirrors_a_source_file():
 
 
 @over("wing", WINGS)
-def test_nothing_in_the_data_wing_depends_on_itself_in_a_circle(wing):
+def test_no_wing_depends_on_itself_in_a_circle(wing):
     found = arrows(ROOT / "mtpkdot" / wing)
-    assert len(found) <= 40
+    assert len(found) <= MOST_ARROWS.get(wing, len(found))
     assert not circle(found)
 
 
-def test_the_data_wing_is_documented_typed_and_in_short_functions():
-    data = ROOT / "mtpkdot" / "data"
-    length, place = max(functions(data))
+def test_all_is_documented_typed_and_in_short_functions():
+    package = ROOT / "mtpkdot"
+    length, place = max(functions(package))
     assert length <= 60, place
-    assert not [f"{each.place} {each.name}" for each in public(data) if not (each.docstring and each.typed)]
-    assert not inverted(data)
+    assert not [f"{each.place} {each.name}" for each in public(package) if not (each.docstring and each.typed)]
+    assert not inverted(package)
 
 
 def test_circles_and_arrows_are_found(tmp_path):

@@ -13,7 +13,7 @@ import mtpkdot
 from tests.loops import over
 from tests.test_house import ROOT, SOURCES
 
-PACKAGES = ("mtpkdot.data", "mtpkdot.losses", "mtpkdot.metrics")
+PACKAGES = ("mtpkdot.data", "mtpkdot.losses", "mtpkdot.metrics", "mtpkdot.models")
 SHOWING = [path for path in SOURCES if ">>>" in path.read_text()]
 
 

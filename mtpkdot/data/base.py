@@ -157,6 +157,32 @@ class BaseData(Sharing, L.LightningDataModule):
         """Possible values of `split.fold`; empty for a fixed split."""
         return folds_of(self.split, self._divided, self.source)
 
+    def recipe(self) -> dict[str, Any]:
+        """Return how a model's input and output are to be understood, as plain data, for its checkpoint.
+
+        Returns:
+            Task, names of classes and targets, range of the targets in the training part, unit of the results, the
+            prevalent modality, and per modality the shape of a step and the rate. Data of media add how a raw recording
+            becomes a sample, see `mtpkdot.data.media.recipe.Recipe`.
+        """
+        ranges: list[list[float]] = []
+        if self.task == "regression":
+            train = self.positions("train", labelled_only=True)
+            known = self.samples.target[train][self.samples.labelled[train]]
+            ranges = [[float(column.min()), float(column.max())] for column in known.T]
+        return {
+            "task": self.task,
+            "classes": list(self.samples.class_names),
+            "targets": list(self.samples.target_names),
+            "ranges": ranges,
+            "unit": self.unit,
+            "per_step": self.per_step,
+            "prevalent": self.prevalent,
+            "standardize": self.standardize,
+            "steps": self.modalities,
+            "rates": dict(self.rates),
+        }
+
     def check_modalities(self) -> None:
         """Check the names of modalities, without reading a file."""
         for name in self.modality_names:

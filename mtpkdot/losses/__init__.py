@@ -1,4 +1,4 @@
-"""Losses in plain torch: usable in any training loop."""
+"""Losses in plain torch, usable in any training loop."""
 
 from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.gromov import gromov_wasserstein

@@ -1,7 +1,8 @@
-"""What a student is taught beside the labels: the terms of every method, on a batch of one or many processes."""
+"""Distillation terms of every method, on a batch of one or several processes."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +20,28 @@ STUDENT = ""  # the student's own name in the queue; no teacher has an empty one
 
 @dataclass(frozen=True)
 class Teacher(Seen):
-    """What a teacher shows of a batch.
+    """Features and outputs of a teacher on a batch.
 
     Attributes:
-        feature: (N, D).
-        output: (N, C) logits or (N, K) values.
-        valid: (N,) bool, the rows of which the teacher saw something.
+        feature: (N, D) features.
+        output: (N, C) logits of classes, (N, C - 1) of thresholds (ordinal), or (N, K) values.
+        valid: (N,) bool, True where the teacher had an input.
     """
 
     valid: Tensor
 
 
 class Distillation(nn.Module):
-    """The terms of a method.
+    """Distillation terms of a method.
 
     Args:
         task: the task.
-        terms: those to compute, of `transport`, `centroid`, `output` and `rival`.
-        structure: the structural terms.
-        selection: of the teacher.
-        rival: the term `rival`.
-        temperature: softening of the term `output`.
-        queue: past features that the structural terms see as well.
+        terms: the terms to compute, of `transport`, `centroid`, `output` and `rival`.
+        structure: loss that computes the terms `transport` and `centroid`.
+        selection: rule that assigns teachers to rows.
+        rival: loss of the term `rival`.
+        temperature: softening temperature of the term `output`.
+        queue: past features that the structural terms compare as well.
     """
 
     def __init__(
@@ -66,21 +67,21 @@ class Distillation(nn.Module):
         labelled: Tensor,
         scale: Tensor | float = 1.0,
     ) -> tuple[dict[Term, Tensor], dict[str, Tensor]]:
-        """Terms of a batch.
+        """Compute the terms of a batch.
 
-        The rows of all processes are compared, so that every process has the same terms.
+        The rows of all processes are gathered, so that the terms are the same on every process.
 
         Args:
-            student: with live gradients.
-            teachers: by name; detached.
-            seen: (N,) bool, the rows of which the student saw something.
-            target: (N,) classes or (N, K) values; entries of unlabelled rows are not read.
+            student: features and outputs of the student, with gradients.
+            teachers: features and outputs per teacher; detached.
+            seen: (N,) bool, True where the student had an input.
+            target: (N,) classes or (N, K) values; entries of unlabelled rows are ignored.
             labelled: (N,) bool.
             scale: (K,) unit of values.
 
         Returns:
-            Scalar per term, and what else is worth logging: `teacher_<name>` (its share of the rows), `trust` (of the
-            guard), and the solver's record.
+            A scalar per term, and values to log: `teacher_<name>` (the teacher's share of the rows), `trust` (of a
+            guarded selection), and the iterations and marginal error of the solver.
         """
         student, teachers, seen, target, labelled = _gathered(
             student, teachers, seen=seen, target=target, labelled=labelled
@@ -92,9 +93,7 @@ class Distillation(nn.Module):
         )
         taught = shares.chosen * shares.trust[:, None]
         whole = shares.chosen.sum().clamp_min(1e-12)
-        # Nothing of the student's is lost where no teacher sees anything: zero with a gradient of zero.
-        nothing = (student.feature[:0].sum() + student.output[:0].sum()).to(shares.chosen.dtype)
-        terms: dict[Term, Tensor] = dict.fromkeys(sorted(self.terms), nothing)
+        terms: dict[Term, Tensor] = dict.fromkeys(sorted(self.terms), _nothing(student, shares.chosen.dtype))
         record = {f"teacher_{n}": shares.chosen[:, i].sum() / whole for i, n in enumerate(teachers)}
         if self.selection.guarded:
             record["trust"] = taught.sum() / whole
@@ -104,27 +103,21 @@ class Distillation(nn.Module):
             if not bool(rows.any()):
                 continue
             factor, weights = taught[:, index].sum() / whole, taught[:, index]
-            found = self._of(
-                name,
-                teacher,
-                student=student,
-                rows=rows,
-                weights=weights,
-                target=target,
-                labelled=labelled,
-                scale=scale,
-                past=past,
-            )
+            labels: dict[str, Any] = {"target": target, "labelled": labelled, "scale": scale}
+            found = self._of(name, teacher, student=student, rows=rows, weights=weights, past=past, **labels)
             for term, value in found.items():
                 if term in terms:
                     terms[term] = terms[term] + factor * value
                 elif term != "centroid" and term != "transport":
                     record[term] = torch.maximum(record.get(term, value), value)
+        self._remember(student, teachers, valid.all(dim=1))
+        return terms, record
+
+    def _remember(self, student: Seen, teachers: Mapping[str, Teacher], both: Tensor) -> None:
+        """Queue the features of the rows (N,) that the student and all teachers see, while training."""
         if self.queue is not None and self.training:
-            both = valid.all(dim=1)
             features = {name: teacher.feature[both] for name, teacher in teachers.items()}
             self.queue.push({STUDENT: student.feature[both], **features})
-        return terms, record
 
     def _of(
         self,
@@ -138,14 +131,14 @@ class Distillation(nn.Module):
         scale: Tensor | float,
         past: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Terms of one teacher on the rows it teaches, and the record of the solver."""
+        """Compute the terms of one teacher on its rows, and the iterations and marginal error of the solver."""
         found: dict[str, Tensor] = {}
         own, theirs = (
             Seen(student.feature[rows], student.output[rows]),
             Seen(teacher.feature[rows], teacher.output[rows]),
         )
         counts = weights[rows]
-        # Equal weights are none: a batch with one teacher is what the papers have.
+        # Equal weights are dropped, so that a batch with one teacher is computed as in the papers.
         shares = None if bool((counts == counts[0]).all()) else counts
         if self.terms & {"transport", "centroid"}:
             earlier = (past[STUDENT], past[name]) if past else None
@@ -169,6 +162,11 @@ class Distillation(nn.Module):
         if self.rival is not None and "rival" in self.terms:
             found["rival"] = self.rival(own, theirs, target[rows], labelled[rows])
         return found
+
+
+def _nothing(student: Seen, dtype: torch.dtype) -> Tensor:
+    """Return zero with a gradient of zero, for where no teacher sees anything: nothing of the student's is lost."""
+    return (student.feature[:0].sum() + student.output[:0].sum()).to(dtype)
 
 
 def _gathered(

@@ -1,7 +1,7 @@
-"""What held-out samples say of teachers: how to calibrate and weigh them, and how far to trust them.
+"""Evidence on teachers from held-out samples: their calibration, their weights, and the trust in them.
 
-Teachers are trained on the labels that they are to pass on, so that their training losses say little. Samples of people
-that no stage was trained on, those that select the epoch, say more.
+Teachers are trained on the labels that they pass on, so that their training losses are no evidence of their quality.
+Evidence comes from samples of people that no stage was trained on: those that select the epoch.
 """
 
 import warnings
@@ -17,22 +17,22 @@ from mtpkdot.losses.similarity import cosine_matrix
 from mtpkdot.losses.task import Task, class_probabilities
 
 _TEMPERATURES = torch.logspace(-1, 1, 61, dtype=torch.float64)  # 0.1 to 10
-_SHARPNESS = torch.logspace(0, 2.5, 26, dtype=torch.float64)  # of the softmax over similarities
+_SHARPNESS = torch.logspace(0, 2.5, 26, dtype=torch.float64)  # inverse temperatures of a softmax over similarities
 _STEPS = 100
-_JUDGED = 4000  # rows that the nearest-neighbour rule is judged on, which costs their square
-_ROUNDING = 1e-6  # of log likelihoods that have been float32
+_JUDGED = 4000  # most rows for the nearest-neighbour rule, whose cost is quadratic in them
+_ROUNDING = 1e-6  # rounding error of log likelihoods computed from float32
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of teachers from held-out samples.
+    """Calibration, weights and trust of T teachers, estimated on held-out samples.
 
     Attributes:
-        temperatures: (T,) by which each teacher's outputs are divided to be calibrated (Guo et al., ICML 2017); 1 for
-            values.
-        shares: (T,) not negative, sum 1: of each teacher in the pool.
-        output: probability, in [0, 1], that the pool answers better than the student.
-        structure: the same of the similarities in the pool's space, as a nearest-neighbour rule, on at most 4,000 rows.
+        temperatures: (T,) temperature that calibrates each teacher's outputs (Guo et al., ICML 2017); 1 for values.
+        shares: (T,) weight of each teacher in the pool, not negative, with sum 1.
+        output: probability in [0, 1] that the pool predicts better than the student.
+        structure: probability in [0, 1] that a nearest-neighbour rule predicts better in the pool's feature space than
+            in the student's, on at most 4,000 rows.
     """
 
     temperatures: Tensor
@@ -42,20 +42,21 @@ class Evidence:
 
 
 def weigh(task: Task, own: Teacher, teachers: Mapping[str, Teacher], target: Tensor, labelled: Tensor) -> Evidence:
-    """Judge teachers on held-out samples.
+    """Estimate the calibration, weights and trust of teachers on held-out samples.
 
-    The shares are those of a mixture, the likeliest on the samples with a prior of one sample for each teacher (by
-    expectation maximisation).
+    The shares are the weights of a mixture that maximise the likelihood of the samples, with a prior of one sample per
+    teacher (by expectation maximisation).
 
     Args:
         task: the task.
-        own: features and outputs of the student.
-        teachers: by name, on the same N rows.
+        own: features and outputs of the student on N rows.
+        teachers: features and outputs per teacher, on the same rows.
         target: (N,) classes or (N, K) values.
         labelled: (N,) bool.
 
     Returns:
-        The evidence; equal shares, a trust of a half and a warning if fewer than two labelled rows are seen by all.
+        The evidence. If the student and all teachers share fewer than two labelled rows, the shares are equal, the
+        trust is 0.5, and a warning is issued.
     """
     members = list(teachers.values())
     seen = labelled & own.valid & torch.stack([member.valid for member in members]).all(dim=0)
@@ -76,7 +77,7 @@ def weigh(task: Task, own: Teacher, teachers: Mapping[str, Teacher], target: Ten
     shares = _mixture(likelihoods)
     answers = pool(task, temperatures, shares, teachers)
     gain = _log_likelihood(task, answers.output[seen].double(), truth) - _calibrated(task, own.output[seen], truth)
-    # Evenly over all of them: the steps of a video lie side by side.
+    # Spread evenly over the rows, since the steps of one video are adjacent.
     some = slice(None, None, -(-rows // _JUDGED))
     near = _neighbours(task, answers.feature[seen][some], truth[some])
     near = near - _neighbours(task, own.feature[seen][some], truth[some])
@@ -84,17 +85,17 @@ def weigh(task: Task, own: Teacher, teachers: Mapping[str, Teacher], target: Ten
 
 
 def likelier(task: Task, own: Teacher, other: Teacher, target: Tensor, labelled: Tensor) -> bool:
-    """Whether the first of two answers better on held-out samples, each calibrated on them.
+    """Return whether the first of two models has the higher likelihood on held-out samples, both calibrated on them.
 
     Args:
         task: the task.
-        own: outputs (N, K); features are not read.
-        other: the same, on the same rows.
+        own: the first model; only outputs and validity are used.
+        other: the second model, on the same rows.
         target: (N,) classes or (N, K) values.
         labelled: (N,) bool.
 
     Returns:
-        False as well if no labelled row is seen by both, or if an output is not finite.
+        True if it has; False also if the models share no labelled row, or if an output is not finite.
     """
     seen = labelled & own.valid & other.valid
     gain = _calibrated(task, own.output[seen], target[seen]) - _calibrated(task, other.output[seen], target[seen])
@@ -102,17 +103,18 @@ def likelier(task: Task, own: Teacher, other: Teacher, target: Tensor, labelled:
 
 
 def pool(task: Task, temperatures: Tensor, shares: Tensor, teachers: Mapping[str, Teacher]) -> Teacher:
-    """Several teachers as one.
+    """Combine several teachers into one.
 
     Args:
         task: the task.
         temperatures: (T,) see `Evidence`.
         shares: (T,) see `Evidence`.
-        teachers: by name.
+        teachers: features and outputs per teacher.
 
     Returns:
-        Its output is the mean of the calibrated ones, as logits or values, over the teachers that see a row. Its
-        feature (N, sum of D_t) is theirs side by side, scaled so that its cosine similarity is the mean of theirs.
+        The combined teacher. Its output, logits or values, is the weighted mean of the calibrated predictions of the
+        teachers that are valid on a row. Its feature (N, sum of D_t) concatenates theirs, scaled so that its cosine
+        similarity is the weighted mean of theirs.
     """
     members = list(teachers.values())
     valid = torch.stack([member.valid for member in members], dim=1)
@@ -132,7 +134,7 @@ def pool(task: Task, temperatures: Tensor, shares: Tensor, teachers: Mapping[str
 
 
 def _temperature(task: Task, output: Tensor, truth: Tensor) -> Tensor:
-    """Which makes the truth likeliest, scalar float64."""
+    """Return the temperature that maximises the likelihood of the truth, scalar float64."""
     if task == "regression":
         return torch.ones((), dtype=torch.float64)
     grid = _TEMPERATURES.to(output.device)
@@ -141,12 +143,12 @@ def _temperature(task: Task, output: Tensor, truth: Tensor) -> Tensor:
 
 
 def _calibrated(task: Task, output: Tensor, truth: Tensor) -> Tensor:
-    """(N,) log likelihood of the truth at the temperature that suits it best."""
+    """Return the log likelihood (N,) of the truth at the best temperature."""
     return _log_likelihood(task, output.double() / _temperature(task, output, truth), truth)
 
 
 def _log_likelihood(task: Task, output: Tensor, truth: Tensor) -> Tensor:
-    """(N,) of the truth; values are taken as normal, with the variance of the errors."""
+    """Return the log likelihood (N,) of the truth; values are normally distributed with the variance of the errors."""
     if task == "regression":
         errors = (output - truth).square()
         variance = errors.mean(dim=0).clamp_min(torch.finfo(errors.dtype).tiny)
@@ -164,7 +166,10 @@ def _mixture(likelihoods: Tensor) -> Tensor:
 
 
 def _neighbours(task: Task, feature: Tensor, truth: Tensor) -> Tensor:
-    """(N,) log likelihood of each truth given the others, weighed by similarity; the sharpness is the likeliest."""
+    """Return the log likelihood (N,) of each truth given the others, weighted by a softmax of similarities.
+
+    The sharpness of the softmax is the one with the highest mean likelihood.
+    """
     similarity = cosine_matrix(feature.double()).fill_diagonal_(-torch.inf)
     if task == "regression":
         values = truth.double()
@@ -180,6 +185,6 @@ def _neighbours(task: Task, feature: Tensor, truth: Tensor) -> Tensor:
 
 
 def _probability(gain: Tensor) -> float:
-    """That the mean gain (N,) is above 0, by its standard error."""
+    """Return the probability that the mean of the gains (N,) is above 0, from its standard error."""
     error = gain.std() / len(gain) ** 0.5
     return float(torch.special.ndtr(gain.mean() / (error + _ROUNDING)))

@@ -1,6 +1,6 @@
-"""The rows of all processes, for losses that compare samples with each other.
+"""Gathering of rows from all processes, for losses that compare samples with each other.
 
-A similarity structure of one process's share of a batch is another objective than that of the whole batch.
+The similarity structure of one process's share of a batch is a different objective from that of the whole batch.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _whole: ContextVar[bool] = ContextVar("whole", default=False)
 
 @contextmanager
 def whole_batches() -> Iterator[None]:
-    """Within it, every process has batches of its own, and not shares of common ones: nothing is gathered."""
+    """Gather nothing within the block: every process has whole batches of its own."""
     token = _whole.set(True)
     try:
         yield
@@ -26,14 +26,14 @@ def whole_batches() -> Iterator[None]:
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Rows of all processes in the order of their ranks, with gradients.
+    """Gather the rows of all processes in the order of their ranks, with gradients.
 
-    Every process then computes the same loss of all rows. Backward sums what all of them ask of a row, so that the mean
-    over processes which DistributedDataParallel takes of the parameters' gradients is the gradient of that one loss.
-    Without a process group, or in one of a single process, the tensors come back as they are.
+    Every process then computes the same loss on all rows. The backward pass sums the gradients of a row over all
+    processes, so that the mean that DistributedDataParallel takes of the parameters' gradients is the gradient of that
+    loss. Without a process group, or with a single process, the tensors are returned unchanged.
 
     Args:
-        tensors: (N_r, ...) each, with as many rows; processes may have different numbers of rows, also none.
+        tensors: (N_r, ...) tensors with the same number of rows. N_r may differ between processes and may be 0.
 
     Returns:
         The tensors with `sum_r N_r` rows.
@@ -50,7 +50,7 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def row_counts(tensor: Tensor) -> list[int]:
-    """Rows that each process has, in the order of their ranks."""
+    """Return the number of rows of each process, in the order of the ranks."""
     if not _several():
         return [len(tensor)]
     own = torch.tensor([len(tensor)], device=tensor.device)
@@ -60,11 +60,14 @@ def row_counts(tensor: Tensor) -> list[int]:
 
 
 def own_rows(gathered: Tensor, sizes: list[int]) -> Tensor:
-    """Of rows that were gathered, those of this process.
+    """Return this process's part of gathered rows.
 
     Args:
-        gathered: (sum of `sizes`, ...).
-        sizes: see `row_counts`.
+        gathered: (sum of `sizes`, ...) rows of all processes.
+        sizes: rows of each process, see `row_counts`.
+
+    Returns:
+        (N_r, ...), N_r being the entry of `sizes` for this rank.
     """
     return torch.split(gathered, sizes)[dist.get_rank() if len(sizes) > 1 else 0]
 
@@ -75,7 +78,7 @@ def _several() -> bool:
 
 def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:
     if not tensor.dtype.is_floating_point:
-        # Collectives of some backends know no booleans, and integers need no gradient.
+        # Some backends cannot gather booleans, and integers need no gradient.
         return _Gather.apply(tensor.long(), sizes).to(tensor.dtype)  # type: ignore[no-any-return]
     return _Gather.apply(tensor, sizes)  # type: ignore[no-any-return]
 
@@ -83,9 +86,9 @@ def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, sizes: list[int]) -> Tensor:
-        """Rows of all processes, of which each has the number in `sizes`."""
+        """Gather the rows of all processes, whose numbers are `sizes`."""
         ctx.sizes = sizes
-        # Collectives want equal shapes: shorter shares travel with rows that are cut off again.
+        # Collectives need equal shapes: shorter tensors are padded, and the padding is cut off again.
         padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
         parts = [torch.empty_like(padded) for _ in sizes]
@@ -94,8 +97,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """What all processes together ask of this one's rows."""
-        # A copy: autograd may hand the same tensor to other nodes as well.
+        """Sum the gradients of this process's rows over all processes."""
+        # A copy, since autograd may pass the same tensor to other nodes as well.
         gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return torch.split(gradient, ctx.sizes)[dist.get_rank()], None

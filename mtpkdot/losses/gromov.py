@@ -1,4 +1,4 @@
-"""Gromov-Wasserstein distance between two similarity structures, solved exactly (up to a local optimum) by POT.
+"""Gromov-Wasserstein distance between two similarity structures, solved to a local optimum by POT.
 
 `GW(T, S) = min_P sum_ijkl (T_ik - S_jl)^2 P_ij P_kl` over the plans P with the samples' weights as marginals (Memoli,
 2011; Peyre et al., ICML 2016). The fused form adds a price for leaving the pairing (Vayer et al., ICML 2019).
@@ -12,18 +12,18 @@ from torch import Tensor
 def gromov_wasserstein(
     teacher: Tensor, student: Tensor, weights: Tensor, pairing: float | None = None
 ) -> tuple[Tensor, Tensor, int]:
-    """Distance between two structures of the same samples.
+    """Compute the Gromov-Wasserstein distance between two similarity structures of the same samples.
 
-    The problem is not convex: it is solved from the pairing of the samples, from a matching of similar rows and from no
-    knowledge, and the best solution counts. By the envelope theorem the gradient is that at the plan. Done on the CPU,
-    O(B^3) a step. What is found is a local optimum: between structures that resemble each other little it can depend on
-    how the samples are paired, which the distance itself does not.
+    The problem is not convex: it is solved from three starts (the pairing of the samples, a matching of similar rows,
+    and the independent plan), and the best solution is returned. It is a local optimum; for structures that differ much
+    it may depend on how the samples are paired, although the distance itself does not. By the envelope theorem the
+    gradient is that of the objective at the plan. Computed on the CPU, O(B^3) per step.
 
     Args:
         teacher: (B, B) symmetric similarities; detached.
         student: (B, B) symmetric similarities, with gradient.
         weights: (B,) positive, with sum 1.
-        pairing: None leaves the pairing of the samples aside. A price p in (0, 1] makes the problem
+        pairing: None to ignore the pairing of the samples; a price p in (0, 1] for the fused problem
             `(1 - p) GW + p (mass that leaves its own sample)`.
 
     Returns:
@@ -31,7 +31,7 @@ def gromov_wasserstein(
         conditional-gradient steps.
 
     Raises:
-        ValueError: a price outside (0, 1].
+        ValueError: the price is outside (0, 1].
 
     Example:
         >>> teacher = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
@@ -47,7 +47,7 @@ def gromov_wasserstein(
     plan = torch.from_numpy(found).to(student)
     teacher, weights = teacher.detach().to(student.dtype), weights.to(student.dtype)
     squares = weights @ teacher.square() @ weights + weights @ student.square() @ weights
-    # Sum over i, k of T_ik (P S P^T)_ik: what the square's mixed term comes to.
+    # The mixed term of the square: the sum over i, k of T_ik (P S P^T)_ik.
     structure = squares - 2 * (teacher * (plan @ student @ plan.T)).sum()
     moved = 1 - plan.diagonal().sum()
     return (1 - price) * structure.clamp_min(0) + price * moved, plan, steps
@@ -67,10 +67,10 @@ def _solve(
 
     weights = weights / weights.sum()
     if not (np.isfinite(teacher).all() and np.isfinite(student).all()):
-        return np.diag(weights), 0  # no plan has a cost, and the value is NaN by any of them
+        return np.diag(weights), 0  # the value is NaN for any plan
     cost = price * (1 - np.eye(len(weights)))
     best, lowest, steps = np.diag(weights), np.inf, 0
-    # Samples whose similarities to all others are distributed alike.
+    # Matches samples whose similarities to all others have similar distributions.
     profiles = ((np.sort(teacher, axis=1)[:, None] - np.sort(student, axis=1)) ** 2).sum(axis=2)
     for start in (best, ot.emd(weights, weights, profiles), np.outer(weights, weights)):
         plan, log = ot.gromov.fused_gromov_wasserstein(
@@ -86,7 +86,7 @@ def _solve(
             max_iter=500,
         )
         steps += len(log["loss"])
-        # Rounding alone must not decide which of two equal plans is taken.
+        # Rounding must not decide between two plans of equal cost.
         if log["fgw_dist"] < lowest - 1e-12:
             best, lowest = plan, log["fgw_dist"]
     return best, steps

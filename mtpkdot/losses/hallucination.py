@@ -1,4 +1,4 @@
-"""How far hallucinated privileged features are from the real ones."""
+"""Discrepancy between hallucinated and real privileged features."""
 
 from typing import Literal
 
@@ -12,15 +12,15 @@ Discrepancy = Literal["mse", "mmd"]
 
 
 def mmd(x: Tensor, y: Tensor, scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)) -> Tensor:
-    """Squared maximum mean discrepancy with a sum of Gaussian kernels (Gretton et al., JMLR 2012), biased estimate.
+    """Compute the squared MMD with a sum of Gaussian kernels (Gretton et al., JMLR 2012), biased estimate.
 
     Args:
-        x: (N, D).
-        y: (M, D).
+        x: (N, D) first sample.
+        y: (M, D) second sample.
         scales: bandwidths as multiples of the mean squared distance within the joint sample (a detached constant).
 
     Returns:
-        Scalar, not negative and 0 for identical samples up to rounding.
+        Scalar, not negative, and 0 for identical samples, up to rounding.
 
     Example:
         >>> x = torch.arange(4.0)[:, None]
@@ -28,7 +28,7 @@ def mmd(x: Tensor, y: Tensor, scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 
         (0.0, True)
     """
     both = torch.cat([x, y])
-    # Distances do not change under a common shift, and small coordinates cancel less.
+    # A common shift leaves distances unchanged, and small coordinates lose fewer digits.
     both = both - both.detach().mean(dim=0)
     distances = 2 * half_squared_distances(both, both)
     n = len(both)
@@ -39,13 +39,13 @@ def mmd(x: Tensor, y: Tensor, scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 
 
 
 def hallucination_loss(kind: Discrepancy, hallucinated: Tensor, real: Tensor, present: Tensor) -> Tensor:
-    """Discrepancy on the samples that have both modalities; needs no labels.
+    """Compute the discrepancy on the samples that have both modalities; labels are not needed.
 
     Args:
-        kind: `mse` compares sample by sample, `mmd` the distributions of the batch.
+        kind: `mse` compares features sample by sample, `mmd` their distributions in the batch.
         hallucinated: (B, D) features made from the prevalent modality.
         real: (B, D) features of the privileged modality.
-        present: (B,) bool, both modalities were recorded.
+        present: (B,) bool, True where both modalities were recorded.
 
     Returns:
         Scalar; 0 with zero gradient where no sample has both.

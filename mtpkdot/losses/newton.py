@@ -1,7 +1,8 @@
-"""Newton's method for entropic optimal transport, where Sinkhorn's sweeps are slow: small eps, clusters, outliers.
+"""Newton's method for entropic optimal transport, for problems on which Sinkhorn's sweeps converge slowly.
 
-The best row potential for given columns is explicit, which leaves a concave function of the column potential g. It is
-maximised for a falling eps, each time to where the next one starts well, by Newton steps with the exact Hessian.
+Such problems have a small eps, clusters or outliers. The best row potential for a given column potential g is explicit,
+which leaves a concave function of g. It is maximised by Newton steps with the exact Hessian for a falling sequence of
+eps, each only as far as the next one needs for its start.
 """
 
 import math
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from mtpkdot.losses.sinkhorn import kernel
 
-_FACTOR = 4.0  # from one eps to the next
-_GOAL = 0.01  # error at which it falls
-_LOOK = 10  # steps between looks at the error, each of which waits for the device
-_FREE = {"cpu"}  # devices that are looked at for nothing
+_FACTOR = 4.0  # ratio of one eps to the next
+_GOAL = 0.01  # error at which eps falls
+_LOOK = 10  # steps between checks of the error, each of which waits for the device
+_FREE = {"cpu"}  # devices on which a check costs nothing
 
 
 def newton(
@@ -27,17 +28,17 @@ def newton(
     reach: float | None = None,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, int]:
-    """Column potentials of hard problems, or of problems with free marginals. Each step costs O(M^3).
+    """Compute the column potentials of hard problems, or of problems with free marginals, at O(M^3) per step.
 
     Args:
-        cost: (S, N, M).
-        a: (S, N) weights.
-        b: (S, M) weights.
-        eps: (S, 1).
+        cost: (S, N, M) costs of S problems.
+        a: (S, N) weights of the rows.
+        b: (S, M) weights of the columns.
+        eps: (S, 1) regularisation, > 0.
         tol: L1 error of the column marginals at which a problem is solved.
-        max_iter: limit on the steps.
-        reach: weight of the marginals' KL divergence (Sejourne et al., arXiv 1910.12958); None where they are fixed.
-        start: g (S, M) from elsewhere and its error (S). Where it is small, only eps itself is left to solve for.
+        max_iter: limit on the number of steps.
+        reach: weight of the marginals' KL divergence (Sejourne et al., arXiv 1910.12958); None for fixed marginals.
+        start: g (S, M) to start from and its error (S). Where the error is small, larger eps are skipped.
 
     Returns:
         g (S, M), and the number of steps.
@@ -52,7 +53,7 @@ def newton(
     free, finished = cost.device.type in _FREE, False
     direction, careful = torch.zeros_like(b), torch.zeros_like(b)
     best = torch.full_like(eps, -torch.inf)
-    # No value is larger, and rounding must not pass for a step back.
+    # Upper bound of the value: a decrease within its rounding error does not reject a step.
     largest = top if reach is None else top.clamp_max(reach)
     for done in range(1, max_iter + 1):
         scale = eps * _FACTOR**level
@@ -72,7 +73,7 @@ def newton(
         careful = torch.where(accepted, uphill, careful)
         direction = torch.where(accepted, ahead, careful)
         length = torch.where(accepted, 1.0, 0.3 * length)
-        # The next eps starts from the same potential, whatever its value there is.
+        # The next eps starts from the same potential; values for different eps are not compared.
         falls = reached & (level > 0)
         level, best = torch.where(falls, level - 1, level), torch.where(falls, -torch.inf, best)
         direction = torch.where(falls, 0.0, direction)
@@ -80,22 +81,22 @@ def newton(
 
 
 def reading(g: Tensor, b: Tensor) -> Tensor:
-    """Potential of the columns for the kernel: one without weight, whose potential is not found, is not read."""
+    """Return the column potential with -inf for columns without weight, whose potential is undefined."""
     return g.masked_fill(b == 0, -torch.inf)
 
 
 def masses(a: Tensor, f: Tensor, reach: float | None) -> Tensor:
-    """(S, N) masses of the plan's rows: the weights, or with free marginals what their price leaves of them."""
+    """Return the masses (S, N) of the plan's rows: the weights, reduced or increased if the marginals are free."""
     return a if reach is None else a * (-f / reach).exp()
 
 
 def damping(eps: Tensor, reach: float | None) -> Tensor:
-    """(S, 1) factor of a potential that free marginals cost: `reach / (reach + eps)`."""
+    """Return the factor (S, 1) by which free marginals damp a potential: `reach / (reach + eps)`, 1 if fixed."""
     return torch.ones_like(eps) if reach is None else reach / (reach + eps)
 
 
 def dual(a: Tensor, b: Tensor, f: Tensor, g: Tensor, eps: Tensor, reach: float | None) -> Tensor:
-    """(S, 1) value of the dual problem where f is the best potential for g."""
+    """Return the value (S, 1) of the dual problem, f being the best potential for g."""
     if reach is None:
         return (a * f).sum(dim=1, keepdim=True) + (b * g).sum(dim=1, keepdim=True)
     kept = masses(a, f, reach).sum(dim=1, keepdim=True)
@@ -106,7 +107,7 @@ def dual(a: Tensor, b: Tensor, f: Tensor, g: Tensor, eps: Tensor, reach: float |
 def _ascend(
     cost: Tensor, g: Tensor, a: Tensor, b: Tensor, eps: Tensor, reach: float | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Value at g, the plan's rows with mass 1 each, their masses, and those the columns should have and do have."""
+    """Return the value at g, the plan with rows of mass 1, their masses, and required and actual column masses."""
     density, f = kernel(cost, reading(g, b), b, eps)
     f = damping(eps, reach) * f
     mass = masses(a, f, reach)
@@ -118,14 +119,14 @@ def _ascend(
 def _directions(
     rows: Tensor, mass: Tensor, wanted: Tensor, served: Tensor, eps: Tensor, reach: float | None, ridge: float
 ) -> tuple[Tensor, Tensor]:
-    """Newton's directions in units of eps, for the logarithms of the columns' masses and for the masses themselves.
+    """Return Newton directions in units of eps, for the logarithms of the column masses and for the masses.
 
-    Masses grow exponentially with the potential: of a column with little weight their slope is no guide, and that of
-    their logarithms is. The other direction is the one that is sure to lead uphill.
+    Masses grow exponentially with the potential, so that for a column of little weight only the logarithm is close to
+    linear. The direction for the masses is the one that is certain to be an ascent direction.
 
     The Hessian is `-(diag(q) - R^T diag(mass) R) / eps` with `q = R^T mass`. Scaled by q on both sides its eigenvalues
-    lie in [0, 1]; the one of the constant potential, which changes nothing, is lifted from 0 to 1. With free marginals
-    the masses that are wanted give way as well, and both directions are one.
+    lie in [0, 1]; that of the constant potential, which changes nothing, is raised from 0 to 1. With free marginals the
+    required masses depend on the potential as well, and both directions are the same.
     """
     tiny = torch.finfo(served.dtype).tiny
     q = served if reach is None else served + eps / reach * wanted

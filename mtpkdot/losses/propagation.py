@@ -1,4 +1,4 @@
-"""Labels spread along similarities (Zhou et al., NIPS 2003): a control that knows no privileged modality."""
+"""Label propagation (Zhou et al., NIPS 2003): a control without a privileged modality."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +12,19 @@ Array = npt.NDArray[np.float64]
 def spread_labels(
     features: Array, targets: Array, labelled: npt.NDArray[np.bool_], neighbours: int, alpha: float
 ) -> Array:
-    """`F = (I - alpha S)^-1 Y` on a symmetric graph of nearest neighbours, divided by the same of the labels' presence.
+    """Spread labels over a symmetric graph of nearest neighbours, `F = (I - alpha S)^-1 Y`.
+
+    The result is divided by that of the indicator of labelled rows, which makes it a weighted mean of labels.
 
     Args:
-        features: (n, D).
-        targets: (n, C) one-hot classes, passed thresholds, or values; rows without a label are not read.
+        features: (n, D) features.
+        targets: (n, C) one-hot classes, passed thresholds, or values; rows without a label are ignored.
         labelled: (n,) bool.
-        neighbours: of each sample.
+        neighbours: number of neighbours of each sample.
         alpha: how far labels spread, in (0, 1).
 
     Returns:
-        (n, C) weighted means of the labels; the mean of all where none reaches.
+        (n, C) weighted means of the labels; the mean of all labels for samples that none reaches.
     """
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     graph = kneighbors_graph(unit, min(neighbours, len(unit) - 1), mode="connectivity")

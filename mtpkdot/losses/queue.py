@@ -1,4 +1,4 @@
-"""Past features, which make a small batch's similarity structure that of a larger one."""
+"""Queue of past features, which extends the similarity structure of a small batch to that of a larger one."""
 
 from collections.abc import Mapping
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 
 class FeatureQueue(nn.Module):
-    """The features of the last samples in several spaces, first in, first out (He et al., MoCo, CVPR 2020).
+    """First-in, first-out queue of features in several spaces (He et al., MoCo, CVPR 2020).
 
-    Its contents are buffers: a checkpoint carries them, so that a resumed training goes on as it was.
+    Its contents are buffers and part of a checkpoint, so that a resumed training continues unchanged.
 
     Args:
-        size: samples that are kept.
-        dims: size of the feature per space.
+        size: number of samples that are kept.
+        dims: feature size per space.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: the size is below 1.
 
     Example:
         >>> queue = FeatureQueue(3, {"student": 1})
@@ -34,24 +34,24 @@ class FeatureQueue(nn.Module):
             raise ValueError(f"the size of a queue is 1 or more, not {size}")
         self.size, self.names = size, list(dims)
         for number, dim in enumerate(dims.values()):
-            # Numbered, for a name may hold what a buffer's must not.
+            # Numbered, since a space's name may contain characters that a buffer's name must not.
             self.register_buffer(f"features_{number}", torch.zeros(size, dim))
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
 
     def past(self) -> dict[str, Tensor]:
-        """(Q, D) features per space, oldest first, with Q <= `size` the number of samples seen so far."""
+        """Return the stored features (Q, D) per space, oldest first; Q <= `size`."""
         filled = int(self.filled)
         return {name: self.get_buffer(f"features_{i}")[self.size - filled :] for i, name in enumerate(self.names)}
 
     @torch.no_grad()
     def push(self, features: Mapping[str, Tensor]) -> None:
-        """Take in a batch.
+        """Append a batch.
 
         Args:
-            features: (B, D) per space, of the same samples.
+            features: (B, D) features per space, of the same samples.
 
         Raises:
-            ValueError: spaces with different numbers of samples.
+            ValueError: the spaces have different numbers of samples.
         """
         rows = len(features[self.names[0]])
         if any(len(features[name]) != rows for name in self.names):
@@ -59,6 +59,6 @@ class FeatureQueue(nn.Module):
         for number, name in enumerate(self.names):
             kept = self.get_buffer(f"features_{number}")
             new = features[name].detach().to(kept.dtype)
-            # Replaced, not written over: the loss of this step still holds the old ones.
+            # A new tensor instead of a write in place: the graph of this step's loss still uses the old one.
             setattr(self, f"features_{number}", torch.cat([kept, new])[-self.size :])
         self.filled = (self.filled + rows).clamp_max(self.size)

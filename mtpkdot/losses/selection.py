@@ -1,4 +1,4 @@
-"""Which of several teachers a sample is distilled from."""
+"""Selection of the teacher that each sample is distilled from."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ Rule = Literal["batch", "sample", "soft"]
 
 @dataclass(frozen=True)
 class Shares:
-    """How much each teacher teaches each row.
+    """Weights of the teachers for each row.
 
     Attributes:
-        chosen: (N, T), each row with sum 1, or 0 where no teacher sees anything.
-        trust: (N,) in [0, 1], what the guard leaves of that.
+        chosen: (N, T) weights, not negative; each row has the sum 1, or 0 if no teacher is valid on it.
+        trust: (N,) factor in [0, 1] of the row's weights; 1 without a guard.
     """
 
     chosen: Tensor
@@ -27,11 +27,11 @@ class Shares:
 
 
 class Selection:
-    """Base of the selections. A subclass says which teacher each row of a batch is distilled from.
+    """Base of the selections. A subclass implements `__call__`, which assigns teachers to the rows of a batch.
 
     Attributes:
-        fallback: name of the teacher of rows that no label can decide for; set by the student to its first teacher.
-        guarded: whether trust in the teachers may be below 1, and is logged.
+        fallback: name of the teacher for rows without a label; the student sets it to its first teacher.
+        guarded: True if the trust may be below 1; it is then logged.
 
     Example:
         >>> class Even(Selection):
@@ -59,19 +59,19 @@ class Selection:
         labelled: Tensor,
         scale: Tensor | float = 1.0,
     ) -> Shares:
-        """Return how much each teacher teaches each row of a batch.
+        """Return the weights of the teachers for each row of a batch.
 
         Args:
             task: the task.
             own: (N, C) outputs of the student.
-            teachers: (N, C) outputs per teacher, T of them.
-            valid: (N, T) bool, the rows that student and teacher both see.
-            target: (N,) classes or (N, K) values; entries of unlabelled rows are not read.
+            teachers: (N, C) outputs of each of T teachers, by name.
+            valid: (N, T) bool, True where both the student and the teacher had an input.
+            target: (N,) classes or (N, K) values; entries of unlabelled rows are ignored.
             labelled: (N,) bool.
-            scale: (K,) unit of values, in which squared errors of rows are measured.
+            scale: (K,) unit in which squared errors of values are measured.
 
         Returns:
-            The shares, detached: of shape (N, T), 0 where a teacher sees nothing, and the trust (N,).
+            The shares, detached: weights (N, T), 0 where a teacher is not valid, and trust (N,).
         """
 
 
@@ -79,21 +79,27 @@ SelectionFactory = Callable[[], Selection]
 
 
 class TeacherSelection(Selection):
-    """Select teachers by their task losses on the labels.
+    """Selection of teachers by their task losses on labelled rows.
 
     Args:
-        rule: `batch`, one teacher for the batch: that with the lowest task loss on it (MT-PKDOT, arXiv 2408.09035);
-            `sample`, for each row its own; `soft`, shares `softmax(-loss / temperature)` for each row. Rows without a
-            label have the `fallback`, or under `soft` the mean shares of the rows with one.
-        temperature: of the shares, in the unit of the loss, > 0.
-        margin: None, or a guard against teachers that know less than the student: where its loss on a row (on the
-            batch, if the rule is `batch`) is not above the teachers', the row is not distilled, and from there its
-            weight grows linearly until the teachers are better by the margin (>= 0). Rows without a label have the mean
-            of the others.
-        fallback: the teacher where there is no label to judge by.
+        rule: `batch`, the teacher with the lowest task loss on the batch (MT-PKDOT, arXiv 2408.09035); `sample`, the
+            teacher with the lowest loss on each row; `soft`, shares `softmax(-loss / temperature)` on each row. Rows
+            without a label get the `fallback`, or with `soft` the mean shares of the labelled rows.
+        temperature: temperature of `soft`, in the unit of the loss, > 0.
+        margin: None, or a guard (>= 0) against teachers that are worse than the student. The trust of a row (of the
+            batch, if the rule is `batch`) is 0 if the student's loss is not above the teachers', and grows linearly
+            to 1 where it is above by the margin. Rows without a label get the mean trust of the labelled rows.
+        fallback: name of the teacher for rows without a label.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: a setting is out of range.
+
+    Example:
+        >>> select = TeacherSelection("sample", fallback="joint")
+        >>> outputs = {"joint": torch.tensor([[3.0, 0.0]]), "video": torch.tensor([[0.0, 3.0]])}
+        >>> valid, labelled = torch.tensor([[True, True]]), torch.tensor([True])
+        >>> select("classification", torch.zeros(1, 2), outputs, valid, torch.tensor([1]), labelled).chosen
+        tensor([[0., 1.]])
     """
 
     def __init__(
@@ -120,7 +126,7 @@ class TeacherSelection(Selection):
         """Return the shares of a batch, see `Selection`.
 
         Raises:
-            ValueError: no teacher bears the fallback's name.
+            ValueError: no teacher has the name of the fallback.
         """
         if self.fallback not in teachers:
             raise ValueError(f"{self.fallback!r} is none of the teachers {list(teachers)}; name another fallback")
@@ -140,7 +146,7 @@ class TeacherSelection(Selection):
         target: Tensor,
         labelled: Tensor,
     ) -> Shares:
-        # Teachers are compared on the rows that all of them see, without those that see none to be judged by.
+        # Teachers are compared on the labelled rows on which all are valid; those without any are left out.
         judged = labelled[:, None] & valid
         able = judged.any(dim=0)
         known = judged[:, able].all(dim=1) & judged.any(dim=1)
@@ -196,12 +202,12 @@ class TeacherSelection(Selection):
 
 
 def select_teacher(losses: Mapping[str, Tensor], fallback: str) -> str:
-    """The teacher with the lowest task loss on the labels of the batch (MT-PKDOT, arXiv 2408.09035).
+    """Return the teacher with the lowest task loss on the labels of the batch (MT-PKDOT, arXiv 2408.09035).
 
     Args:
-        losses: task loss per teacher, each a scalar; empty for a batch without labels. Ties go to the first named, and
-            a teacher whose loss is not finite is not chosen.
-        fallback: the teacher of a batch that has no labels to judge by.
+        losses: scalar task loss per teacher; empty for a batch without labels. Ties go to the first teacher, and a
+            teacher whose loss is not finite is not chosen.
+        fallback: name of the teacher for a batch without labels.
 
     Returns:
         The name of the teacher.

@@ -1,7 +1,7 @@
 """Similarity structure of a batch: similarity matrices, anchors, and the centroid term.
 
 Source: PKDOT (Aslam et al., arXiv 2401.15489) and MT-PKDOT (arXiv 2408.09035). The structure of a teacher is the
-matrix of cosine similarities between the samples of a batch; the student is asked for the same structure.
+matrix of cosine similarities between the samples of a batch; the student learns to reproduce it.
 """
 
 from typing import Literal
@@ -14,13 +14,13 @@ Anchors = Literal["least", "most", "random", "all"]
 
 
 def similarity_matrix(features: Tensor, kernel: Kernel = "cosine") -> Tensor:
-    """Similarity between all samples of a batch.
+    """Compute the similarities between all samples of a batch.
 
     Args:
-        features: (B, D).
-        kernel: `cosine` (the papers'); `centred`, cosine after the batch's mean feature is taken away, as CKA does
+        features: (B, D) features.
+        kernel: `cosine` (the papers'); `centred`, cosine after subtraction of the batch's mean feature, as in CKA
             (Kornblith et al., ICML 2019); or `rbf`, `exp(-|x - y|^2 / (2 h))` with h the mean squared distance of the
-            batch, so that the scale of a feature space does not matter.
+            batch, which makes it independent of the scale of the features.
 
     Returns:
         (B, B), symmetric, entries in [-1, 1].
@@ -44,7 +44,7 @@ def similarity_matrix(features: Tensor, kernel: Kernel = "cosine") -> Tensor:
 
 
 def _centred(features: Tensor) -> Tensor:
-    """Features less their mean, in the unit of the largest; what rounding leaves of equal ones is 0."""
+    """Return features minus their mean, divided by the largest entry; rounding errors of equal features become 0."""
     if not features.numel():
         return features
     size = features.detach().abs().amax()
@@ -55,12 +55,12 @@ def _centred(features: Tensor) -> Tensor:
 
 
 def cosine_matrix(features: Tensor, eps: float = 1e-8) -> Tensor:
-    """Cosine similarity between all samples of a batch.
+    """Compute the cosine similarities between all samples of a batch.
 
     Args:
-        features: (B, D).
-        eps: smallest norm that counts as a direction. A vector shorter than it has similarity 0 to everything,
-            itself included, and a finite gradient, where the released code yields NaN.
+        features: (B, D) features.
+        eps: smallest norm that counts as a direction. A shorter vector has similarity 0 to every vector, itself
+            included, and a finite gradient, where the released code yields NaN.
 
     Returns:
         (B, B), symmetric, entries in [-1, 1].
@@ -71,30 +71,30 @@ def cosine_matrix(features: Tensor, eps: float = 1e-8) -> Tensor:
                 [0., 1.]])
     """
     if features.dtype in (torch.float16, torch.bfloat16):
-        return cosine_matrix(features.float(), eps).to(features.dtype)  # eps squared is 0 in half precision
+        return cosine_matrix(features.float(), eps).to(features.dtype)  # eps^2 underflows in half precision
     unit = unit_rows(features, eps)
     return unit @ unit.T
 
 
 def unit_rows(features: Tensor, eps: float = 1e-8) -> Tensor:
-    """Features (..., D) divided by their norms; one shorter than `eps` is 0, with zero gradient."""
-    # The norm is taken under the square root's domain of differentiability: sqrt has no gradient at 0.
+    """Return features (..., D) divided by their norms; 0 with zero gradient for a norm below `eps`."""
+    # The squared norm is clamped before the square root, which has no gradient at 0.
     square = features.square().sum(dim=-1, keepdim=True)
     return features * square.clamp_min(eps**2).rsqrt() * (square > eps**2)
 
 
 def choose_anchors(similarity: Tensor, k: int, which: Anchors = "least") -> Tensor:
-    """The batch-mates to which every sample is compared.
+    """Choose the samples of the batch that every sample is compared with.
 
     Args:
-        similarity: (B, B) teacher similarities.
-        k: anchors per sample, 1 <= k <= B, or < B for `most` and `random`, which leave the sample itself out. The
+        similarity: (B, B) similarities of the teacher.
+        k: anchors per sample, 1 <= k <= B, or k < B for `most` and `random`, which exclude the sample itself. The
             papers use 30.
         which: the k `least` similar (the papers'), the k `most` similar, k `random` ones, or `all` B columns.
 
     Returns:
-        (B, k) column indices, those of the sample's rank first; (B, B) for `all`. Ties go to the lower column, so that
-        the choice does not depend on the device.
+        (B, k) column indices in the order of `which`; (B, B) for `all`. Ties go to the lower column, so that the choice
+        does not depend on the device.
 
     Example:
         >>> choose_anchors(torch.tensor([[1.0, 0.2, 0.9], [0.2, 1.0, 0.5], [0.9, 0.5, 1.0]]), k=1)
@@ -141,15 +141,15 @@ def anchored(teacher: Tensor, student: Tensor, anchors: Tensor) -> tuple[Tensor,
 
 
 def centroid_distance(teacher: Tensor, student: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Distance between the mean rows of two similarity matrices: MT-PKDOT's centroid term.
+    """Compute the distance between the mean rows of two similarity matrices (centroid term of MT-PKDOT).
 
     Args:
-        teacher: (B, B) unshifted similarities.
-        student: (B, B) unshifted similarities.
-        weights: (B,) of the rows, with sum 1; None for equal ones.
+        teacher: (B, B) unshifted similarities of the teacher.
+        student: (B, B) unshifted similarities of the student.
+        weights: (B,) weights of the rows, with sum 1; None for equal weights.
 
     Returns:
-        Scalar `|| mean_rows(S_T) - mean_rows(S_S) ||_2`, with zero gradient where both coincide.
+        Scalar `|| mean_rows(S_T) - mean_rows(S_S) ||_2`, with zero gradient if both are equal.
 
     Example:
         >>> centroid_distance(torch.eye(2), torch.ones(2, 2))

@@ -1,4 +1,4 @@
-"""The distillation loss: the student's similarity structure is transported onto the teacher's."""
+"""Structural distillation losses, which compare the similarity structures of a student and a teacher."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ Mode = Literal["rows", "paired", "gromov", "fused"]
 
 @dataclass(frozen=True)
 class Structure:
-    """The terms of the structural loss of one batch.
+    """Terms of the structural loss of one batch.
 
     Attributes:
         transport: scalar distance between the similarity structures.
         centroid: scalar distance of the mean rows of the full similarity matrices.
-        marginal_error: how far the transport plans are from their marginals (L1), 0 when solved exactly.
-        iterations: of the solver.
+        marginal_error: L1 error of the transport plans' marginals, 0 if solved exactly.
+        iterations: number of iterations of the solver.
 
     Example:
         >>> terms = StructuralTransport(top_k=2)(torch.eye(4), torch.eye(4))
@@ -41,7 +41,7 @@ class StructuralLoss(nn.Module):
     """Base of the structural losses, which compare the similarities among the samples of a batch in two spaces.
 
     Attributes:
-        gathered: the rows given are already those of all processes; set by the student.
+        gathered: True if the rows passed to `forward` are those of all processes; set by the student.
 
     Example:
         >>> class Gram(StructuralLoss):
@@ -60,7 +60,7 @@ class StructuralLoss(nn.Module):
 
     @property
     def smallest_batch(self) -> int:
-        """Rows that a batch must have at least."""
+        """Smallest number of rows of a batch."""
         return 2
 
     def forward(
@@ -73,14 +73,14 @@ class StructuralLoss(nn.Module):
         """Compare two batches of features.
 
         Args:
-            student: (B, D_s) features, row i is sample i. Gradients flow here.
-            teacher: (B, D_t) features of the same samples; detached.
-            weights: (B,) not negative, how much each sample counts; None for all alike. One of weight 0 is not read.
-            past: (Q, D_s) and (Q, D_t) features of earlier samples, which the batch is compared with as well; detached,
-                of the mean weight, and the same on all processes.
+            student: (B, D_s) features of the student, with gradients.
+            teacher: (B, D_t) features of the teacher on the same samples; detached.
+            weights: (B,) weights of the samples, not negative; None for equal weights. Samples of weight 0 are ignored.
+            past: features (Q, D_s) of the student and (Q, D_t) of the teacher on earlier samples, which the batch is
+                compared with as well; detached, of the mean weight, and the same on all processes.
 
         Returns:
-            Both terms and the solver's record. A batch of one sample has no structure: its terms are 0.
+            The terms, and the error and iterations of the solver. The terms of a batch of one sample are 0.
         """
         raise NotImplementedError
 
@@ -91,27 +91,27 @@ StructureFactory = Callable[[], StructuralLoss]
 class StructuralTransport(StructuralLoss):
     """Optimal transport between the similarity structures of a teacher and a student (PKDOT, arXiv 2401.15489).
 
-    Similarity matrices of both are reduced to the columns of the teacher's anchors of every sample, and taken as two
-    clouds of B points in R^k.
+    Both similarity matrices are reduced to k columns per sample, the anchors that the teacher's similarities choose.
+    Their rows form two clouds of B points in R^k.
 
     Args:
-        top_k: anchors per sample. Batches of fewer than `top_k + 1` samples use all others.
-        eps: entropic regularisation, in the unit of half the squared distance between rows; for the mode `rows`.
+        top_k: anchors per sample. A batch of fewer than `top_k + 1` samples uses all other samples.
+        eps: entropic regularisation of the mode `rows`, in the unit of half the squared distance between rows.
         tol: L1 marginal error at which the solver stops.
         max_iter: limit on the solver's iterations.
         solver: `native`, `pot` or `exact`, see `SinkhornDivergence`.
-        mode: `rows` is the papers' Sinkhorn divergence between the clouds. It carries no pairing: a permutation of the
+        mode: `rows` is the papers' Sinkhorn divergence between the clouds. It ignores the pairing: a permutation of the
             teacher's rows leaves it unchanged. `paired` compares row i with row i, `mean |t_i - s_i|^2 / 2`. `gromov`
-            is the Gromov-Wasserstein distance of the whole matrices, which needs no anchors and no pairing, and `fused`
-            the same with a price on leaving the pairing; both are solved by POT on the CPU and cost O(B^3) a step.
+            is the Gromov-Wasserstein distance of the whole matrices, without anchors and pairing, and `fused` adds a
+            price for leaving the pairing; POT solves both on the CPU, O(B^3) per step.
         kernel: similarity: `cosine` (the papers'), `centred` or `rbf`, see `similarity_matrix`.
         anchors: the `least` similar (the papers'), the `most` similar, `random` ones or `all`.
-        relative_eps: `eps` is a share of the largest cost between any two rows.
+        relative_eps: give `eps` as a fraction of the largest cost between any two rows.
         reach: see `SinkhornDivergence`.
-        pairing: price of the mode `fused`, in (0, 1]: of mass that leaves its own sample, against 1 minus it for the
-            structures.
-        gather: see the rows of all processes, where there are several.
-        gathered: the rows given are already those of all processes.
+        pairing: price p in (0, 1] of the mode `fused` for mass that leaves its own sample; the structures have the
+            weight 1 - p.
+        gather: gather the rows of all processes.
+        gathered: the rows passed to `forward` are already those of all processes.
 
     Example:
         >>> features = torch.randn(8, 16, requires_grad=True)
@@ -153,7 +153,7 @@ class StructuralTransport(StructuralLoss):
 
     @property
     def smallest_batch(self) -> int:
-        """One row more than the anchors of each, where anchors are chosen."""
+        """Smallest number of rows of a batch: one more than the anchors, if anchors are chosen."""
         return self.top_k + 1 if self.mode in ("rows", "paired") and self.anchors != "all" else 2
 
     def forward(
@@ -216,7 +216,7 @@ def _nothing(student: Tensor) -> Structure:
 
 
 def _of_the_first_process(anchors: Tensor) -> Tensor:
-    """Processes draw different random numbers, but must compute one loss."""
+    """Broadcast anchors from the first process, so that random ones are the same on all."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         anchors = anchors.contiguous()
         torch.distributed.broadcast(anchors, 0)

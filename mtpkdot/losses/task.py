@@ -1,4 +1,4 @@
-"""The task's own loss on labelled samples, and what a model's outputs mean.
+"""Task losses on labelled samples, and the meaning of a model's outputs.
 
 Classes have one logit each and cross-entropy. C ordered classes have C - 1 outputs, output k the logit of `P(y > k)`,
 and binary cross-entropy per threshold (extended binary classification: Li & Lin, NIPS 2006; Niu et al., CVPR 2016).
@@ -15,33 +15,36 @@ Task = Literal["classification", "ordinal", "regression"]
 
 
 def output_count(task: Task, targets: int) -> int:
-    """Outputs of a model: one per class or target (`targets` of them), one per threshold between ordered classes."""
+    """Return the number of a model's outputs: `targets`, or `targets - 1` thresholds between ordered classes."""
     return targets - 1 if task == "ordinal" else targets
 
 
 def predicted_class(task: Task, output: Tensor) -> Tensor:
-    """The class that a model answers.
+    """Return the predicted class.
 
     Args:
         task: `classification` or `ordinal`.
         output: (N, C) logits of classes, or (N, C - 1) logits of thresholds.
 
     Returns:
-        (N,) int64: the most probable class, or the number of thresholds passed with a probability above a half, which
+        (N,) int64: the most probable class, or (ordinal) the number of thresholds whose probability is above 0.5, which
         is the median of `class_probabilities`.
     """
     return (output > 0).sum(dim=1) if task == "ordinal" else output.argmax(dim=1)
 
 
 def class_probabilities(task: Task, output: Tensor) -> Tensor:
-    """Probability of every class, (N, C) float32 (or float64), each row non-negative with sum 1.
+    """Return the probability of every class.
 
-    Independent thresholds may contradict each other, `P(y > 1) > P(y > 0)`. Their probabilities are then put in falling
-    order, which leaves the predicted class what it is.
+    Independent thresholds may contradict each other, `P(y > 1) > P(y > 0)`. Their probabilities are sorted in falling
+    order, which does not change the predicted class.
 
     Args:
         task: `classification` or `ordinal`.
         output: as for `predicted_class`.
+
+    Returns:
+        (N, C) float32 (or float64), each row not negative with sum 1.
     """
     output = output if output.dtype == torch.float64 else output.float()
     if task == "classification":
@@ -51,17 +54,17 @@ def class_probabilities(task: Task, output: Tensor) -> Tensor:
 
 
 def concordance(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Lin's concordance correlation coefficient of every target, with population variances.
+    """Compute Lin's concordance correlation coefficient of every target, with population variances.
 
     `CCC = 2 cov(p, t) / (var(p) + var(t) + (mean(p) - mean(t))^2)`, the ABAW definition (Kollias et al.).
 
     Args:
-        prediction: (N, K).
-        truth: (N, K).
+        prediction: (N, K) predictions.
+        truth: (N, K) true values.
 
     Returns:
-        (K,) in [-1, 1]; 0 where both are constant and equal, for then nothing is shown to concord. NaN where a value is
-        not finite.
+        (K,) in [-1, 1]; 0 if both are constant and equal, since there is no variation to concord; NaN if a value is not
+        finite.
 
     Example:
         >>> truth = torch.tensor([[0.0], [1.0], [2.0]])
@@ -72,25 +75,25 @@ def concordance(prediction: Tensor, truth: Tensor) -> Tensor:
     covariance = (centred_p * centred_t).mean(dim=0)
     spread = centred_p.square().mean(dim=0) + centred_t.square().mean(dim=0)
     denominator = spread + (prediction.mean(dim=0) - truth.mean(dim=0)).square()
-    # Relative to the values themselves: what is left of equal constants after rounding is no variance.
+    # Relative to the size of the values, so that the rounding error of equal constants does not count as variance.
     size = prediction.detach().square().mean(dim=0) + truth.square().mean(dim=0)
-    # Asked this way round, for NaN fails every comparison and is to stay NaN.
+    # In this direction, since NaN fails every comparison and must stay NaN.
     constant = denominator <= 64 * torch.finfo(denominator.dtype).eps ** 2 * size
     return torch.where(constant, 0.0, 2 * covariance / denominator.masked_fill(constant, 1.0))
 
 
 def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-    """Loss of a batch on its labelled samples.
+    """Compute the loss of a batch on its labelled samples.
 
     Args:
         task: the task.
         output: (B, C) logits of classes, (B, C - 1) logits of thresholds (ordinal), or (B, K) predicted values.
-        target: (B,) class indices, or (B, K) values. Entries of unlabelled samples are not read.
+        target: (B,) class indices, or (B, K) values. Entries of unlabelled samples are ignored.
         labelled: (B,) bool.
 
     Returns:
-        Scalar mean cross-entropy, the mean over samples and thresholds of the binary one (ordinal), or the mean over
-        targets of `1 - CCC`. It is 0 with zero gradient for a batch without labels.
+        Scalar: the mean cross-entropy, the mean binary cross-entropy over samples and thresholds (ordinal), or the mean
+        of `1 - CCC` over targets. It is 0 with zero gradient for a batch without labels.
 
     Example:
         >>> logits, target = torch.tensor([[2.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0])
@@ -112,18 +115,18 @@ def task_loss(task: Task, output: Tensor, target: Tensor, labelled: Tensor) -> T
 
 
 def row_losses(task: Task, output: Tensor, target: Tensor, labelled: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-    """Loss of each row by itself.
+    """Compute the loss of each row.
 
     Args:
         task: the task.
         output: as for `task_loss`, (N, ...).
-        target: as there.
+        target: as for `task_loss`, (N, ...).
         labelled: (N,) bool.
         scale: (K,) unit of values.
 
     Returns:
-        (N,) cross-entropy, mean binary cross-entropy over thresholds (ordinal), or mean squared error over targets, for
-        a concordance is none of single rows; 0 for rows without a label.
+        (N,) cross-entropy, mean binary cross-entropy over thresholds (ordinal), or mean squared error over targets (a
+        single row has no concordance); 0 for rows without a label.
     """
     output = output if output.dtype == torch.float64 else output.float()
     losses = output.new_zeros(len(output))
@@ -147,16 +150,16 @@ def output_loss(
     scale: Tensor | float = 1.0,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Teacher's outputs as the student's targets; needs no labels.
+    """Compute the loss of the student's outputs with the teacher's as targets; labels are not needed.
 
     Args:
         task: the task.
         output: (B, C) logits of classes, (B, C - 1) of thresholds (ordinal), or (B, K) values of the student.
-        teacher: the teacher's, of the same shape.
-        valid: (B,) bool, the samples on which the teacher sees something.
-        temperature: softening T of classes and thresholds; the loss is scaled by T^2.
-        scale: (K,) unit in which values are compared, so that the loss does not depend on that of the targets.
-        weights: (B,) not negative, how much each row counts in the mean; None for all alike.
+        teacher: outputs of the teacher, of the same shape.
+        valid: (B,) bool, True where the teacher had an input.
+        temperature: softening temperature T of classes and thresholds; the loss is scaled by T^2.
+        scale: (K,) unit in which values are compared, so that the loss does not depend on the targets' unit.
+        weights: (B,) weights of the rows in the mean, not negative; None for equal weights.
 
     Returns:
         Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), its mean over thresholds (ordinal), or
@@ -176,7 +179,7 @@ def output_loss(
             rows = ((output - teacher) / scale).square().mean(dim=1)
         else:
             if task == "ordinal":
-                # A threshold is a pair of classes, passed or not, with the logits x and 0.
+                # A threshold has two classes, passed or not, with the logits x and 0.
                 output, teacher = (torch.stack([x, torch.zeros_like(x)], dim=-1) for x in (output, teacher))
             soft, answer = F.log_softmax(teacher / temperature, dim=-1), F.log_softmax(output / temperature, dim=-1)
             divergence = F.kl_div(answer, soft, log_target=True, reduction="none").sum(dim=-1)

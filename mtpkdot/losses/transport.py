@@ -4,7 +4,7 @@
 `C = |x - y|^2 / 2` (Feydy et al., "Interpolating between optimal transport and MMD using Sinkhorn divergences", AISTATS
 2019). This is the loss the papers compute with geomloss (`p=2, blur=0.1`, hence `eps = 0.01`).
 
-Nothing of the solution's way is recorded: by the envelope theorem the gradient with respect to the cost is the plan.
+The iterations are not recorded by autograd: by the envelope theorem the gradient with respect to the cost is the plan.
 """
 
 import math
@@ -25,13 +25,13 @@ Cost = Literal["euclidean", "cosine"]
 
 @dataclass(frozen=True)
 class Divergence:
-    """A solved Sinkhorn divergence, or a batch of them.
+    """Solved Sinkhorn divergence, or a batch of them.
 
     Attributes:
-        value: (...), differentiable once with respect to both clouds.
-        plan: (..., N, M) mass that goes from x_i to y_j, detached; its rows and columns sum to the weights.
-        marginal_error: (...) largest L1 violation of the column marginals over the three plans; rows are exact.
-        iterations: sweeps and Newton steps, of the three problems together.
+        value: (...) divergence, differentiable once with respect to both clouds.
+        plan: (..., N, M) mass transported from x_i to y_j, detached; its rows and columns sum to the weights.
+        marginal_error: (...) largest L1 error of the column marginals over the three plans; row marginals are exact.
+        iterations: number of sweeps and Newton steps of the three problems together.
 
     Example:
         >>> solved = SinkhornDivergence(eps=0.1)(torch.zeros(3, 2), torch.ones(4, 2))
@@ -49,23 +49,24 @@ class SinkhornDivergence(nn.Module):
     """Sinkhorn divergence between weighted clouds.
 
     Args:
-        eps: entropic regularisation, > 0, in the unit of the cost; or, if `relative`, as a share of the largest cost
-            between any two points of a problem, which then counts as a constant: it has no gradient.
+        eps: entropic regularisation, > 0, in the unit of the cost; or, if `relative`, as a fraction of the largest cost
+            between any two points of a problem, which is then a constant without gradient.
         relative: see `eps`.
-        cost: `euclidean` is half the squared distance, `cosine` 1 minus the cosine, which is the same of unit vectors
-            (a zero vector has no direction and costs 1/2 to any that has).
-        reach: price of mass that is created or left behind, in the unit of the cost: the marginals are then free and
-            their KL divergence from the weights is paid for (Sejourne et al., arXiv 1910.12958). None: they are fixed.
+        cost: `euclidean` is half the squared distance, `cosine` 1 minus the cosine, which is equal to it for unit
+            vectors (a zero vector has no direction and costs 1/2 to any nonzero one).
+        reach: None for fixed marginals; otherwise the price of creating or leaving mass, in the unit of the cost: the
+            marginals are free, and their KL divergence from the weights is penalised (Sejourne et al., arXiv
+            1910.12958).
         tol: L1 error of the marginals at which the iteration stops. The value is far more exact: its error is of
             second order in that of the plan.
-        max_iter: limit on the iterations of each of the three problems. One that needs more keeps its error, see
-            `Divergence.marginal_error`.
+        max_iter: limit on the iterations of each of the three problems. A problem that needs more is returned with its
+            error, see `Divergence.marginal_error`.
         solver: `native`; `pot` for Python Optimal Transport's `sinkhorn_log` (slower; an independent check, which
             measures `tol` as the L2 norm of the marginal error); or `exact` for its network simplex, which solves the
-            problem without regularisation (eps is then not used; on the CPU, O(N^3 log N)).
+            problem without regularisation (`eps` is not used; on the CPU, O(N^3 log N)).
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: a setting is out of range.
 
     Example:
         >>> cloud = torch.tensor([[0.0], [1.0]], requires_grad=True)
@@ -102,23 +103,24 @@ class SinkhornDivergence(nn.Module):
     def forward(
         self, x: Tensor, y: Tensor, x_weights: Tensor | None = None, y_weights: Tensor | None = None
     ) -> Divergence:
-        """Compare clouds.
+        """Compute the divergence between clouds.
 
-        Computed in float64 (float32 on devices without it) whatever the clouds' type and autocast say.
+        Computed in float64 (float32 on devices without it), independent of the clouds' dtype and of autocast.
 
         Args:
             x: (..., N, K) points.
             y: (..., M, K) points, with the same leading dimensions.
-            x_weights: (..., N) not negative, in any unit; None for equal ones. Points of weight 0 are not read.
-            y_weights: (..., M).
+            x_weights: (..., N) weights of x, not negative, of any sum; None for equal weights. Points of weight 0 are
+                ignored.
+            y_weights: (..., M) weights of y, likewise.
 
         Returns:
-            The divergence, in float32, or float64 for such clouds. It is 0 with zero gradient for identical clouds, up
-            to rounding and `tol`, and for a cloud without weight. Value, plan and error are NaN where a point is not
-            finite.
+            The divergence, in float32, or in float64 for float64 clouds. It is 0 with zero gradient for identical
+            clouds, up to rounding and `tol`, and for a cloud without weight. Value, plan and error are NaN if a point
+            is not finite.
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: the shapes do not fit.
         """
         if x.ndim < 2 or x.ndim != y.ndim or x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-1]:
             raise ValueError(
@@ -134,7 +136,7 @@ class SinkhornDivergence(nn.Module):
                 nothing = x.new_zeros(shape)
                 return Divergence(nothing + (x.sum() + y.sum()) * 0, x.new_zeros((*shape, n, m)), nothing, 0)
             finite = x.isfinite().all(dim=-1).all(dim=-1) & y.isfinite().all(dim=-1).all(dim=-1)
-            # No solver would end on them before its last iteration.
+            # Solvers would run to their last iteration on points that are not finite.
             x, y = (torch.where(finite[..., None, None], cloud, 0.0) for cloud in (x, y))
             with torch.no_grad():
                 size, dims = math.prod(shape), x.shape[-1]
@@ -157,7 +159,7 @@ class SinkhornDivergence(nn.Module):
         if not even:
             x, a = _only_weighted(x, a)
             y, b = _only_weighted(y, b)
-        # Distances do not change under a common shift, and small coordinates cancel less.
+        # A common shift leaves distances unchanged, and small coordinates lose fewer digits.
         centre = torch.cat([x, y], dim=1).mean(dim=1, keepdim=True)
         x, y = x - centre, y - centre
         crossing, inside = _costs(x, y), _costs_inside(x, y)
@@ -182,7 +184,7 @@ class SinkhornDivergence(nn.Module):
         error = torch.stack([across.error, within_x.error, within_y.error]).amax(dim=0)
         to_x = to_y = None
         if x_live:
-            # Both sides of a cloud's transport onto itself pull alike: half of their sum is one of them.
+            # Both sides of a cloud's transport onto itself have equal gradients: half of their sum is one of them.
             to_x = across.pull_left(x, y) - within_x.pull_left(x, x)
             to_x = to_x.masked_fill(empty[:, None, None], 0)
         if y_live:
@@ -193,7 +195,7 @@ class SinkhornDivergence(nn.Module):
         return _Solved(value, plan, error=error, to_x=to_x, to_y=to_y, iterations=iterations + steps)
 
     def _across(self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor) -> tuple[Solution, int]:
-        """A cloud's transport to another, by sweeps, and by Newton's method where they stall."""
+        """Solve the transport between two clouds, by sweeps, and by Newton's method where they stall."""
         if self.solver == "pot":
             g, steps = _pot(cost, a, b=b, eps=eps, tol=self.tol, max_iter=self.max_iter)
         elif self.reach is not None:
@@ -204,7 +206,7 @@ class SinkhornDivergence(nn.Module):
         return self._planned(cost, a, b=b, g=g, eps=eps), steps
 
     def _inside(self, costs: Sequence[Tensor], a: Tensor, b: Tensor, eps: Tensor) -> tuple[Solution, Solution, int]:
-        """Both clouds' transport onto themselves: together where they are of one size."""
+        """Solve the transport of both clouds onto themselves, in one batch if they have the same size."""
         if len(costs) == 1:
             found, steps = self._onto_itself(costs[0], torch.cat([a, b]), torch.cat([eps, eps]))
             (f, of_f), (g, of_g), (plan, of_plan) = (part.chunk(2) for part in (found.f, found.g, found.plan))
@@ -223,15 +225,15 @@ class SinkhornDivergence(nn.Module):
     def _harder(
         self, cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, swept: tuple[Solution, Tensor, int, bool]
     ) -> tuple[Solution, int]:
-        """Return the solution of the sweeps, and a better one where they have not solved a problem."""
+        """Return the solution of the sweeps, replaced by Newton's method for problems that they have not solved."""
         found, error, sweeps, solved = swept
         if solved:
             return found, sweeps
         if sweeps >= self.max_iter:
-            # A potential of zero is a start, if a bad one, where the sweeps have lost theirs.
+            # Where the sweeps have diverged, a potential of zero gives at least a finite plan.
             g = torch.where(found.g.isfinite().all(dim=1, keepdim=True), found.g, 0.0)
             return self._planned(cost, a, b=b, g=g, eps=eps), sweeps
-        left = (~(error < self.tol)).nonzero()[:, 0]  # also where it is not a number
+        left = (~(error < self.tol)).nonzero()[:, 0]  # includes NaN
         rest = cost[left], a[left], b[left]
         start = found.g[left], error[left]
         g, steps = newton(*rest, eps=eps[left], tol=self.tol, max_iter=self.max_iter - sweeps, start=start)
@@ -240,7 +242,7 @@ class SinkhornDivergence(nn.Module):
         return Solution(*(old.index_copy(0, left, new) for old, new in parts)), sweeps + steps
 
     def _planned(self, cost: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: Tensor) -> Solution:
-        """The plan of a column potential. Its rows are formed exactly, so that no rounding can change their mass."""
+        """Return the solution of a column potential; its row marginals are exact, also after rounding."""
         density, f = kernel(cost, reading(g, b), b, eps)
         f = damping(eps, self.reach) * f
         return Solution(f, g, density.mul_(masses(a, f, self.reach)[:, :, None]).mul_(b[:, None]))
@@ -255,7 +257,7 @@ class SinkhornDivergence(nn.Module):
 
 @dataclass(frozen=True)
 class _Transport:
-    """One of the three problems, solved: value (S), plan (S, N, M), its masses, and the error (S) of the columns."""
+    """Solution of one of the three problems: value (S), plan (S, N, M), its marginals, and the columns' error (S)."""
 
     value: Tensor
     plan: Tensor
@@ -264,11 +266,11 @@ class _Transport:
     error: Tensor
 
     def pull_left(self, x: Tensor, y: Tensor) -> Tensor:
-        """Gradient of the value with respect to the first cloud."""
+        """Return the gradient of the value with respect to the first cloud."""
         return self.rows[:, :, None] * x - torch.bmm(self.plan, y)
 
     def pull_right(self, x: Tensor, y: Tensor) -> Tensor:
-        """Gradient of the value with respect to the second cloud."""
+        """Return the gradient of the value with respect to the second cloud."""
         return self.columns[:, :, None] * y - torch.bmm(self.plan.mT, x)
 
 
@@ -283,20 +285,20 @@ class _Solved:
 
 
 def half_squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Cost `|x_i - y_j|^2 / 2` of shape (..., N, M) between clouds (..., N, K) and (..., M, K)."""
+    """Return the costs `|x_i - y_j|^2 / 2`, (..., N, M), between clouds (..., N, K) and (..., M, K)."""
     cross = x @ y.mT
     return (0.5 * (x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]) - cross).clamp_min(0.0)
 
 
 def _costs(x: Tensor, y: Tensor) -> Tensor:
-    """The same with a third of the memory traffic, and nothing to differentiate."""
+    """Return the costs of `half_squared_distances` without gradient, with a third of the memory traffic."""
     of_columns = (0.5 * y.square().sum(dim=2))[:, None].expand(-1, x.shape[1], -1)
     cost = torch.baddbmm(of_columns, x, y.mT, alpha=-1)
     return cost.add_(0.5 * x.square().sum(dim=2, keepdim=True)).clamp_min_(0.0)
 
 
 def _costs_inside(x: Tensor, y: Tensor) -> list[Tensor]:
-    """Those within both clouds, in one stack where they are of one size; exactly 0 of a point to itself."""
+    """Return the costs within both clouds, in one stack if they have the same size; the diagonal is exactly 0."""
     found = [_costs(points, points) for points in ([torch.cat([x, y])] if x.shape == y.shape else [x, y])]
     for itself in found:
         itself.diagonal(dim1=1, dim2=2).zero_()
@@ -304,7 +306,7 @@ def _costs_inside(x: Tensor, y: Tensor) -> list[Tensor]:
 
 
 def _readable(points: Tensor, weights: Tensor | None) -> Tensor:
-    """Points with zeros where nothing is to be read, whatever stands there."""
+    """Return points with zeros in place of those without weight."""
     if weights is None:
         return points
     if weights.shape != points.shape[:-1]:
@@ -313,7 +315,7 @@ def _readable(points: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _weights(points: Tensor, weights: Tensor | None) -> Tensor:
-    """(S, N) weights of points (S, N, K), in the precision of the solution, with sum 1, or 0 where there are none."""
+    """Return the weights (S, N) of points (S, N, K) in the solver's precision, with sum 1, or 0 if all are 0."""
     dtype = _precision(points.device)
     if weights is None:
         return torch.full(points.shape[:2], 1 / points.shape[1], dtype=dtype, device=points.device)
@@ -327,7 +329,7 @@ def _precision(device: torch.device) -> torch.dtype:
 
 
 def _only_weighted(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Points without weight stand where one with weight does: what they were is not read, and they change nothing."""
+    """Move points without weight onto one with weight, where they do not change the solution."""
     first = weights.argmax(dim=1)
     stand_in = points[torch.arange(len(points), device=points.device), first][:, None]
     points = torch.where((weights > 0)[:, :, None], points, stand_in)
@@ -337,7 +339,7 @@ def _only_weighted(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pot(cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: int) -> tuple[Tensor, int]:
-    """The same potentials from Python Optimal Transport."""
+    """Return the column potentials (S, M) and the number of iterations of Python Optimal Transport."""
     import ot
 
     potentials, iterations = [], 0
@@ -345,14 +347,14 @@ def _pot(cost: Tensor, a: Tensor, b: Tensor, eps: Tensor, tol: float, max_iter: 
         _, log = ot.bregman.sinkhorn_log(
             of_rows, of_columns, matrix, scale, numItermax=max_iter, stopThr=tol, log=True, warn=False
         )
-        # POT's dual variables are those of the kernel exp(-C/eps) without the weights a b^T.
+        # POT's dual variables belong to the kernel exp(-C/eps) without the weights a b^T.
         potentials.append(scale * (log["log_v"] - of_columns.log()))
         iterations = max(iterations, int(log["niter"]) + 1)
     return torch.stack(potentials), iterations
 
 
 def _exact(cost: Tensor, a: Tensor, b: Tensor) -> _Transport:
-    """Transport without regularisation. That of a cloud onto itself is then 0: there is no bias to take away."""
+    """Solve the transport without regularisation, which has no bias: that of a cloud onto itself is 0."""
     import ot
 
     pairs = zip(cost.cpu().numpy(), a.cpu().numpy(), b.cpu().numpy(), strict=True)

@@ -1,4 +1,4 @@
-"""How much the terms of a loss count, in the course of training."""
+"""Weights of loss terms in the course of training."""
 
 import math
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ class TermWeights(nn.Module):
         weights: weight per term.
         weighting: `fixed` (the papers'); `uncertainty`, learned: `sum_i w_i (L_i / (2 s_i^2) + ln(1 + s_i^2))` with one
             trained s_i per term (Kendall et al., CVPR 2018, in the form of Liebel and Koerner, arXiv 1805.06334, which
-            stays positive); `rise`, all terms but the task's grow from 0 to their weight along half a cosine during the
+            stays positive); `rise`, the weights of all terms but the task's grow from 0 along half a cosine during the
             first `ramp` of the training; `fall`, they fall to 0 along half a cosine during its last `ramp`.
-        ramp: share of the training, in (0, 1], in which weights rise or fall.
+        ramp: fraction of the training, in (0, 1], in which weights rise or fall.
 
     Raises:
-        ValueError: a ramp out of range, or a negative weight where they are learned.
+        ValueError: the ramp is out of range, or a weight is negative while weights are learned.
     """
 
     def __init__(self, weights: Mapping[Term, float], weighting: Weighting = "fixed", ramp: float = 1.0) -> None:
@@ -33,16 +33,16 @@ class TermWeights(nn.Module):
         if weighting == "uncertainty" and any(weight < 0 for weight in weights.values()):
             raise ValueError("learned weights need weights that are not negative")
         self.weights, self.weighting, self.ramp = dict(weights), weighting, ramp
-        # ln s^2, which starts where the weight of a term is its own: L / (2 s^2) = L.
+        # ln s^2, initialised so that a term keeps its weight: L / (2 s^2) = L.
         if weighting == "uncertainty":
             self.log_variances = nn.Parameter(torch.full((len(weights),), math.log(0.5)))
 
     def forward(self, terms: Mapping[Term, Tensor], progress: float = 1.0) -> tuple[Tensor, dict[Term, Tensor]]:
-        """Sum up.
+        """Compute the weighted sum of the terms.
 
         Args:
-            terms: scalar per term; those without a weight are left out.
-            progress: share of the training that is done, in [0, 1].
+            terms: scalar per term; terms without a weight are ignored.
+            progress: fraction of the training that is done, in [0, 1].
 
         Returns:
             The sum, and the weight of each term in it, detached.

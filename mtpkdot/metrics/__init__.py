@@ -1,4 +1,4 @@
-"""Metrics of the tasks."""
+"""Metrics of each task."""
 
 from mtpkdot.metrics.collections import score_rows, task_metrics
 from mtpkdot.metrics.values import ConcordanceCorrelation

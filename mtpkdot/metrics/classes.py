@@ -1,6 +1,6 @@
-"""Metrics of classes that count in time and memory of samples plus classes.
+"""Metrics of classes, computed in time and memory proportional to samples plus classes.
 
-torchmetrics counts pairs of classes: in deterministic algorithms, which the Trainer asks for, that takes samples times
+torchmetrics counts pairs of classes, which with deterministic algorithms, as the Trainer sets them, costs samples times
 classes squared.
 """
 
@@ -11,18 +11,18 @@ from torchmetrics import Metric
 from mtpkdot.losses.task import Task, class_probabilities, predicted_class
 from mtpkdot.metrics.definitions import BINS, METRICS, class_metrics
 
-_UNIT = 2**32  # of the whole numbers that confidences are summed up in, so that no order of the samples changes the sum
+_UNIT = 2**32  # confidences are summed as integers in this unit, so that the sum does not depend on the samples' order
 
 
 class ClassMetrics(Metric):
-    """All metrics of classes over all samples seen, see `mtpkdot.metrics.definitions`.
+    """Metrics of classes over all samples, see `mtpkdot.metrics.definitions`.
 
-    They are NaN as soon as one output of the model was NaN or infinite: the largest of NaN logits is class 0, which
-    would count as an answer.
+    They are NaN if any output of the model was NaN or infinite, since the largest of NaN logits is class 0, which would
+    count as a prediction.
 
     Args:
         task: `classification` or `ordinal`.
-        num_outputs: logits of classes C, or of thresholds C - 1.
+        num_outputs: number of outputs: C classes, or C - 1 thresholds.
 
     Example:
         >>> metric = ClassMetrics("classification", 3)
@@ -46,7 +46,7 @@ class ClassMetrics(Metric):
             self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             output: (N, num_outputs) logits.
@@ -67,7 +67,7 @@ class ClassMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the metrics of the task, scalars."""
-        # Not every device has double precision.
+        # On the CPU, since not every device has double precision.
         margins, distances, bins = (state.cpu().double() for state in (self.margins, self.distances, self.bins))
         bins[2] /= _UNIT
         found = class_metrics(margins, distances, bins.T)
@@ -76,6 +76,6 @@ class ClassMetrics(Metric):
 
 
 def _summed(values: Tensor, where: Tensor, size: int) -> Tensor:
-    """Return the sum of the integers (N,) at each of the places 0 to `size` - 1, (size,) int64."""
-    # Not bincount, which on some versions and devices is no deterministic algorithm.
+    """Return the sums (size,) int64 of the integers (N,) at each of the positions 0 to `size` - 1."""
+    # Not with bincount, which is not deterministic in some versions and on some devices.
     return values.new_zeros(size).scatter_add_(0, where, values)

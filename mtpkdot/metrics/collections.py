@@ -1,4 +1,4 @@
-"""Which metrics belong to which task; the same ones guide training and fill the results table."""
+"""Metrics of each task, used both to select models in training and in the table of results."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,12 +21,13 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
     """Return the metrics of a task.
 
     Args:
-        task: decides the metrics, see `mtpkdot.metrics.definitions`; all get `loss`, the task's.
-        num_outputs: of the model: classes, thresholds between ordered classes, or targets.
+        task: the task; its metrics are in `mtpkdot.metrics.definitions`, and each task has its `loss` as well.
+        num_outputs: number of outputs of the model: classes, thresholds between ordered classes, or targets.
 
     Returns:
-        A collection to update with (outputs, targets) of labelled samples; it computes a scalar per metric of classes,
-        (K,) of regression. All of it is NaN where an output is NaN or infinite, of regression target by target.
+        A collection to update with (outputs, targets) of labelled samples. It computes a scalar per metric of classes,
+        or (K,) per metric of regression. Metrics are NaN if an output is NaN or infinite, in regression only those of
+        the target concerned.
 
     Example:
         >>> metrics = task_metrics("classification", 2)
@@ -41,31 +42,31 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
 
 
 def logged_metrics(task: Task) -> list[str]:
-    """Return the names of all metrics that a training logs; models are selected by the first."""
+    """Return the names of all metrics that are logged in training; the first selects the model."""
     return list(METRICS[task])
 
 
 def metric_names(task: Task) -> list[str]:
-    """Return the names of the metrics of a result; the first is better when higher."""
+    """Return the names of the metrics in the table of results; the first is better when higher."""
     return list(METRICS[task][: _IN_RESULTS[task]])
 
 
 def best_mode(monitor: str) -> Literal["min", "max"]:
-    """Return whether a logged value (`val/mae`, `train/loss`) should be low or high."""
+    """Return `min` or `max`, the better direction of a logged value (`val/mae`, `train/loss`)."""
     return "min" if monitor.endswith(_LOW) else "max"
 
 
 def score_rows(task: Task, targets: Sequence[str], output: Tensor, truth: Tensor) -> list[tuple[str, str, float]]:
-    """Metrics of a set of predictions.
+    """Compute the metrics of a set of predictions.
 
     Args:
         task: the task.
-        targets: names of the targets (regression) or the one name of the label (classes).
+        targets: names of the targets (regression), or the name of the label (classes).
         output: (N, C) logits of classes, (N, C - 1) of thresholds (ordinal), or (N, K) values.
         truth: (N,) class indices or (N, K) values.
 
     Returns:
-        (metric, target, value) per metric and target; regression adds the mean over targets as target `mean`.
+        (metric, target, value) per metric and target; regression also has the mean over targets as target `mean`.
 
     Example:
         >>> logits, truth = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
@@ -75,7 +76,7 @@ def score_rows(task: Task, targets: Sequence[str], output: Tensor, truth: Tensor
     collection = task_metrics(task, output.shape[1])
     collection.update(output, truth)
     computed, rows = collection.compute(), []
-    for metric in metric_names(task):  # the collection sorts them by the alphabet
+    for metric in metric_names(task):  # the collection sorts them alphabetically
         values = computed[metric].reshape(-1)
         rows += [(metric, target, float(v)) for target, v in zip(targets, values, strict=True)]
         if task == "regression":

@@ -1,4 +1,4 @@
-"""Metrics that are not a number where a prediction is not."""
+"""Wrapper that makes a metric NaN if a prediction is not finite."""
 
 import torch
 from torch import Tensor
@@ -6,9 +6,9 @@ from torchmetrics import Metric
 
 
 class OfFinite(Metric):
-    """Another metric, NaN as soon as one output of the model was NaN or infinite.
+    """Wrapper of a metric that is NaN if any output of the model was NaN or infinite.
 
-    Without it the largest of NaN logits is class 0, and counts as an answer.
+    Without it the largest of NaN logits is class 0, which counts as a prediction.
 
     Args:
         metric: the metric, updated with (outputs (N, K), targets).
@@ -32,7 +32,7 @@ class OfFinite(Metric):
         self.add_state("lost", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             output: (N, K) outputs of the model.
@@ -42,11 +42,11 @@ class OfFinite(Metric):
         self.metric.update(output.nan_to_num(), target)
 
     def compute(self) -> Tensor:
-        """Return the metric's own value, or NaN."""
+        """Return the value of the metric, or NaN."""
         value: Tensor = self.metric.compute()
         return torch.where(self.lost > 0, torch.nan, value)
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Reset this metric and the wrapped one."""
         super().reset()
         self.metric.reset()

@@ -1,4 +1,4 @@
-"""The task's loss on a whole part: smoother than what is counted right, where few samples select the epoch."""
+"""Loss of the task on a part of the data, which is smoother than accuracy if few samples select the epoch."""
 
 import torch
 from torch import Tensor
@@ -6,18 +6,21 @@ from torchmetrics import Metric
 
 from mtpkdot.losses.task import Task, row_losses
 
-_UNIT = 2.0**32  # of the whole numbers that losses are counted in
-_MOST = 2.0**10  # loss of a sample beyond which nothing is to be told apart
+_UNIT = 2.0**32  # losses are summed as integers in this unit
+_MOST = 2.0**10  # larger losses of a sample are clamped
 
 
 class MeanLoss(Metric):
     """Mean loss of classes over samples: cross-entropy, or that of the thresholds between ordered classes.
 
-    Losses are summed up as whole numbers, so that neither the order of the samples nor their division among processes
-    changes the sum, also on devices without double precision.
+    Losses are summed as integers, so that the sum depends neither on the order of the samples nor on their division
+    among processes, also on devices without double precision.
 
     Args:
-        task: `classification` or `ordinal`; a regression's loss is `1 - CCC`, which has no mean over samples.
+        task: `classification` or `ordinal`; the loss of a regression is `1 - CCC`, which is not a mean over samples.
+
+    Raises:
+        ValueError: the task is `regression`.
     """
 
     full_state_update = False
@@ -36,7 +39,7 @@ class MeanLoss(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
             output: (N, C) logits of classes, or (N, C - 1) of thresholds.
@@ -49,5 +52,5 @@ class MeanLoss(Metric):
         self.lost += losses.isnan().sum()
 
     def compute(self) -> Tensor:
-        """The mean; not a number before the first sample, or if that is one's loss."""
+        """Return the mean loss; NaN before the first sample, or if the loss of a sample is NaN."""
         return torch.where(self.lost > 0, torch.nan, self.total / self.count / _UNIT)

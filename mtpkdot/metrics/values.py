@@ -10,12 +10,12 @@ _TINY = 64 * torch.finfo(torch.float64).eps
 
 
 class ValueMetrics(Metric):
-    """All metrics of values per target over all samples seen, see `mtpkdot.metrics.definitions`.
+    """Metrics of continuous targets over all samples, see `mtpkdot.metrics.definitions`.
 
-    They are NaN where a prediction or truth is not finite.
+    They are NaN if a prediction or target is not finite.
 
-    Moments are taken about the mean and merged by the formula of Chan, Golub and LeVeque (1979), so that a mean that
-    is large beside the spread costs no digits.
+    Moments are computed about the mean and merged by the formula of Chan, Golub and LeVeque (1979), so that a mean that
+    is large compared with the spread costs no precision.
 
     Args:
         num_targets: number of targets K.
@@ -34,27 +34,27 @@ class ValueMetrics(Metric):
 
     def __init__(self, num_targets: int) -> None:
         super().__init__()
-        # Count, means of predictions and truths, sums of squares and products about them, and of absolute errors.
+        # Count, means of predictions and targets, sums of squares and products about them, and of absolute errors.
         self.add_state("moments", torch.zeros(7, num_targets, dtype=torch.float64), dist_reduce_fx=_merged)
         self.set_dtype(torch.float64)
 
     def update(self, prediction: Tensor, truth: Tensor) -> None:
-        """Add predictions (N, K) and truths (N, K)."""
+        """Add predictions (N, K) and targets (N, K)."""
         if len(prediction):
             self.moments = _merge(self.moments, _moments(prediction.double(), truth.double()))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return every metric of every target, (K,), and the `loss`, 1 - CCC."""
+        """Return each metric as (K,), one value per target, and the `loss`, 1 - CCC."""
         found = _metrics(self.moments)
         return {**found, "loss": 1 - found["ccc"]}
 
 
 class ConcordanceCorrelation(ValueMetrics):
-    """CCC per target over all samples seen, with population variances (the ABAW definition); higher is better.
+    """CCC per target over all samples, with population variances (the ABAW definition); higher is better.
 
-    `CCC = 2 cov(p, t) / (var(p) + var(t) + (mean(p) - mean(t))^2)`. It is NaN where a prediction or truth is not
-    finite, and 0 where predictions and truths are one and the same constant (torchmetrics' metric is NaN there, and
-    takes sample variances).
+    `CCC = 2 cov(p, t) / (var(p) + var(t) + (mean(p) - mean(t))^2)`. It is NaN if a prediction or target is not finite,
+    and 0 if predictions and targets are the same constant (the metric of torchmetrics is NaN there, and uses sample
+    variances).
 
     Args:
         num_targets: number of targets K.
@@ -69,7 +69,7 @@ class ConcordanceCorrelation(ValueMetrics):
     higher_is_better = True
 
     def compute(self) -> Tensor:  # type: ignore[override]
-        """Return the CCC of every target, (K,); torchmetrics makes a scalar of one target."""
+        """Return the CCC of every target, (K,), also for one target, where torchmetrics returns a scalar."""
         return _metrics(self.moments)["ccc"]
 
 
@@ -77,7 +77,7 @@ def _metrics(moments: Tensor) -> dict[str, Tensor]:
     """Return the metrics (K,) float32 of moments (7, K)."""
     count, mean_p, mean_t, pp, tt, pt, absolute = moments
     count = count.clamp_min(1)
-    # What rounding leaves of a constant is no variance.
+    # The rounding error of a constant does not count as variance.
     rounding = _TINY**2 * (mean_p**2 + mean_t**2)
     constant = (pp + tt) / count + (mean_p - mean_t) ** 2 <= rounding
     product = torch.where((pp / count <= rounding) | (tt / count <= rounding), 0.0, pp / count * (tt / count))
@@ -93,7 +93,7 @@ def _metrics(moments: Tensor) -> dict[str, Tensor]:
 
 
 def _moments(p: Tensor, t: Tensor) -> Tensor:
-    """Return count, means, centred sums of squares and products, and of errors, of (N, K) values, as (7, K)."""
+    """Return the moments (7, K) of values (N, K): count, means, centred sums of squares and products, sum of errors."""
     mean_p, mean_t, absolute = p.mean(dim=0), t.mean(dim=0), (p - t).abs().sum(dim=0)
     p, t = p - mean_p, t - mean_t
     count = torch.full_like(mean_p, len(p))
@@ -101,7 +101,7 @@ def _moments(p: Tensor, t: Tensor) -> Tensor:
 
 
 def _merge(first: Tensor, second: Tensor) -> Tensor:
-    """Return the moments (7, K) of two sets of samples together."""
+    """Return the moments (7, K) of the union of two sets of samples."""
     count = first[0] + second[0]
     share = second[0] / count.clamp_min(1)
     apart_p, apart_t = second[1] - first[1], second[2] - first[2]
@@ -111,7 +111,7 @@ def _merge(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _merged(of_processes: Tensor) -> Tensor:
-    """Return the moments of all processes together, (7, K) of (processes, 7, K)."""
+    """Return the moments (7, K) of all processes together, from (processes, 7, K)."""
     merged = of_processes[0]
     for moments in of_processes[1:]:
         merged = _merge(merged, moments)

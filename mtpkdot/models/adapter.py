@@ -1,4 +1,4 @@
-"""Adapters: bottlenecks that carry a backbone's feature into the joint feature's space."""
+"""Adapters: bottlenecks that map a backbone's feature into the space of the joint feature."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,12 @@ class Adapter(nn.Module):
         in_dim: size of the backbone's feature.
         out_dim: size of the joint feature.
         bottleneck: hidden size.
-        num_outputs: classes or targets.
+        num_outputs: number of classes or targets.
+
+    Example:
+        >>> feature, output = Adapter(in_dim=16, out_dim=32, bottleneck=8, num_outputs=2)(torch.zeros(4, 16))
+        >>> feature.shape, output.shape
+        (torch.Size([4, 32]), torch.Size([4, 2]))
     """
 
     def __init__(self, in_dim: int, out_dim: int, bottleneck: int, num_outputs: int) -> None:
@@ -21,6 +26,6 @@ class Adapter(nn.Module):
         self.head = Head(out_dim, num_outputs)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapted feature (B, out_dim) and output (B, num_outputs) of a pooled backbone feature (B, in_dim)."""
+        """Return the adapted feature (B, out_dim) and the output (B, num_outputs) of a pooled feature (B, in_dim)."""
         adapted = self.up(self.down(feature))
         return adapted, self.head(adapted)

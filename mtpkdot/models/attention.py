@@ -1,4 +1,4 @@
-"""One attention block, for self-attention over time and for attention across modalities."""
+"""Attention block for self-attention over time and for attention across modalities."""
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,16 @@ class AttentionBlock(nn.Module):
         heads: attention heads.
         feedforward: hidden size of the feed-forward part.
         dropout: probability on both residual branches.
-        across_batch: attend over the samples of the batch instead of over time, as the released code does by
-            mistake (protocol switch `batch_attention`): predictions then depend on the batch-mates.
+        across_batch: attend over the samples of the batch instead of over time, as the released code does by mistake
+            (protocol switch `batch_attention`): predictions then depend on the other samples of the batch.
+
+    Raises:
+        ValueError: `dim` is not a multiple of `heads`.
+
+    Example:
+        >>> x, mask = torch.zeros(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+        >>> AttentionBlock(8)(x, x, mask).shape
+        torch.Size([2, 5, 8])
     """
 
     def __init__(
@@ -34,15 +42,15 @@ class AttentionBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """Let every step of `x` read from `context`.
+        """Attend from every step of `x` to the steps of `context`.
 
         Args:
             x: (B, T, D) queries.
-            context: (B, S, D) keys and values; `x` itself for self-attention. `across_batch` needs S = T.
-            mask: (B, S) bool, True where the context is real. Every row needs a True entry.
+            context: (B, S, D) keys and values; `x` for self-attention. `across_batch` needs S = T.
+            mask: (B, S) bool, True where a step of the context is real; each row needs a real step.
 
         Returns:
-            (B, T, D).
+            (B, T, D) updated steps of `x`.
         """
         x = self.norm1(x + self.dropout(self._attend(x, context, mask)))
         result: Tensor = self.norm2(x + self.dropout(self.feedforward(x)))
@@ -51,7 +59,7 @@ class AttentionBlock(nn.Module):
     def _attend(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         if self.across_batch:
             x, context, mask = x.transpose(0, 1), context.transpose(0, 1), mask.transpose(0, 1)
-            mask = mask | ~mask.any(dim=1, keepdim=True)  # a step that is real in no sample reads anything, finitely
+            mask = mask | ~mask.any(dim=1, keepdim=True)  # finite for a step that is real in no sample
         attended = self._read(x, context, mask) if context.shape[1] > 1 else self._read_one(x, context)
         return attended.transpose(0, 1) if self.across_batch else attended
 
@@ -63,25 +71,25 @@ class AttentionBlock(nn.Module):
         return attended
 
     def _read_one(self, x: Tensor, context: Tensor) -> Tensor:
-        """What there is to read where there is one step: its value, whatever is asked for.
+        """Attend to a context of one step: the result is its value, independent of the query.
 
-        Queries and keys are half of the work then, for weights that are all 1.
+        Queries and keys, half of the computation, would only give weights of 1.
         """
         dim = x.shape[2]
         value = F.linear(context, self.key_value.weight[dim:], self.key_value.bias[dim:])
-        # Their gradient is zero, and not missing: a distributed step waits for it.
+        # Gives queries and keys a zero gradient: distributed training waits for the gradient of every parameter.
         unread = 0.0 * (self.query.weight.sum() + self.query.bias.sum())
         attended: Tensor = (self.out(value) + unread).expand_as(x)
         return attended
 
 
 def rows(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
-    """What is judged: one row per sample, or one per step.
+    """Reduce steps to the rows that predictions are made for: one per sample, or one per step.
 
     Args:
-        x: (B, T, D).
-        mask: (B, T) bool.
-        per_step: targets belong to steps.
+        x: (B, T, D) features of steps.
+        mask: (B, T) bool, True where a step is real.
+        per_step: True if every step has a target.
 
     Returns:
         (B, D) means over the real steps, or (B * T, D) with zeros where masked.
@@ -90,14 +98,18 @@ def rows(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the real time steps.
+    """Compute the mean over the real time steps.
 
     Args:
-        x: (B, T, D).
-        mask: (B, T) bool.
+        x: (B, T, D) features of steps.
+        mask: (B, T) bool, True where a step is real.
 
     Returns:
-        (B, D); zeros for a sample without any real step.
+        (B, D) means; zeros for a sample without real steps.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
+        tensor([[2.]])
     """
     weight = mask.unsqueeze(2).to(x.dtype)
     return torch.where(mask.unsqueeze(2), x, 0.0).sum(dim=1) / weight.sum(dim=1).clamp_min(1.0)

@@ -12,32 +12,41 @@ from mtpkdot.models.networks import image_network
 from mtpkdot.models.signal import decibels
 from mtpkdot.models.visual import projection
 
-# The quietest sound that 16 bits can hold lies at -96 dB.
+# The quietest sound that 16 bits can represent is at -96 dB.
 _FLOOR_DB = -100.0
 
 
 class LogMelEncoder(Encoder):
-    """Log-mel spectrogram of every step, read by a network of timm as a picture with one channel.
+    """Encoder of sound: a network of timm on the log-mel spectrogram of every step, a picture with one channel.
 
-    The spectrogram is in decibels against a sine of full scale, and -100..0 dB become -2..2, the range of a normalised
-    picture. This mapping is fixed: normalising every spectrogram by itself would hide how loud a voice is and turn the
-    noise of silence into a picture.
+    The spectrogram is in decibels relative to a full-scale sine, and -100..0 dB are mapped to -2..2, the range of a
+    normalised picture. The mapping is fixed: normalising each spectrogram separately would hide the loudness of a voice
+    and amplify the noise of silence.
 
     Args:
         steps: of shape (L,), L samples of sound in -1..1, at `rate` Hz.
         model: name in timm.
         dim: feature size; None for the network's own (512 for `resnet18`), else a linear projection if it differs.
-        n_mels: mel bands.
+        n_mels: number of mel bands.
         window_ms: window in milliseconds.
         hop_ms: hop in milliseconds; a step has `1 + L // hop` frames.
         f_min: lower edge of the bands in Hz.
         f_max: upper edge; None for half the rate.
-        weights: null for random, `pretrained` for timm's own (of pictures, summed over the colours), or the path of a
+        weights: None for random, `pretrained` for timm's own (for pictures, summed over the colours), or the path of a
             `.safetensors` or `.pth` file.
-        temporal_layers: attention blocks over time; 0 treats the steps one by one.
+        temporal_layers: number of attention blocks over time; 0 encodes every step separately.
         heads: attention heads of these blocks.
         dropout: probability within these blocks.
-        chunk: most steps at once where no gradients are recorded; null for all.
+        chunk: largest number of steps encoded at once while no gradients are recorded; None for all.
+
+    Raises:
+        ValueError: the steps are not sound with a known rate, or the bands or the window do not fit the rate.
+
+    Example:
+        >>> encoder = LogMelEncoder(Steps((1600,), rate=16000), model="test_resnet", n_mels=16, dim=8)
+        >>> features, mask = encoder(torch.zeros(2, 3, 1600), torch.ones(2, 3, dtype=torch.bool))
+        >>> features.shape
+        torch.Size([2, 3, 8])
     """
 
     standardize = False
@@ -72,7 +81,7 @@ class LogMelEncoder(Encoder):
         network, features = image_network(model, weights, 1, (n_mels, 1 + steps.shape[0] // hop))
         super().__init__(steps, dim or features)
         self.spectrogram = spectrogram
-        # With it the bins of a sine of full scale add up to 1, whatever the window and the transform (Parseval).
+        # Makes the bins of a full-scale sine sum to 1 for every window and transform (Parseval).
         transform = spectrogram.spectrogram
         self.gain = 4.0 / (transform.n_fft * float(transform.window.square().sum()))
         self.network = network
@@ -81,14 +90,14 @@ class LogMelEncoder(Encoder):
         self.chunk = chunk
 
     def log_mel(self, sound: Tensor) -> Tensor:
-        """Log-mel spectrograms (N, 1, n_mels, frames) in about -2..2 of sound (N, L)."""
-        # Squares of quiet sounds vanish in half precision.
+        """Return log-mel spectrograms (N, 1, n_mels, frames), in about -2..2, of sound (N, L)."""
+        # The power of quiet sound underflows in half precision.
         with torch.autocast(sound.device.type, enabled=False):
             power: Tensor = self.spectrogram(sound.float()).unsqueeze(1) * self.gain
             return decibels(power, _FLOOR_DB)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (B, T, L) to (B, T, dim); masked steps come out as zeros."""
+        """Encode (B, T, L) to (B, T, dim), with zeros for masked steps."""
         encoded = encode_real(
             self, self._encode, x=x.flatten(0, 1), real=mask.flatten(), dim=self.dim, chunk=self.chunk
         )
@@ -103,10 +112,10 @@ def _mel_spectrogram(rate: int, window: int, hop: int, n_mels: int, f_min: float
     from torchaudio.functional import melscale_fbanks  # type: ignore[import-untyped]
     from torchaudio.transforms import MelSpectrogram  # type: ignore[import-untyped]
 
-    # Low bands are narrower than the bins of a short window; a longer transform of the same window fills them.
+    # Low bands may be narrower than the bins of a short window; a longer transform of the same window has finer bins.
     n_fft = 1 << (window - 1).bit_length()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about the empty bands that are looked for
+        warnings.simplefilter("ignore", UserWarning)  # about empty bands, which the loop looks for
         while not bool((melscale_fbanks(n_fft // 2 + 1, f_min, f_max, n_mels, rate) > 0).any(dim=0).all()):
             n_fft *= 2
             if n_fft > 32 * window:

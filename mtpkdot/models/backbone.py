@@ -1,4 +1,4 @@
-"""A backbone: standardisation, encoder and head of one modality."""
+"""Backbone: standardisation, encoder and head of one modality."""
 
 from torch import Tensor, nn
 
@@ -9,13 +9,19 @@ from mtpkdot.models.normalise import Standardize
 
 
 class Backbone(nn.Module):
-    """One modality, from raw steps to features and predictions.
+    """Network of one modality, from raw steps to features and predictions.
 
     Args:
         steps: shape and rate of the raw steps.
-        num_outputs: classes or targets.
-        encoder: builds the encoder from `steps`; None for a `FeatureEncoder`.
-        per_step: targets belong to steps.
+        num_outputs: number of classes or targets.
+        encoder: factory that builds the encoder from `steps`; None for a `FeatureEncoder`.
+        per_step: True if every step has a target.
+
+    Example:
+        >>> backbone = Backbone(Steps((17,)), num_outputs=2)
+        >>> feature, output = backbone(torch.zeros(4, 10, 17), torch.ones(4, 10, dtype=torch.bool))
+        >>> feature.shape == (4, backbone.dim), output.shape
+        (True, torch.Size([4, 2]))
     """
 
     def __init__(
@@ -33,7 +39,11 @@ class Backbone(nn.Module):
         return self.encoder.dim
 
     def features(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature sequence (B, T', dim) and mask (B, T') of raw steps (B, T, *shape) with mask (B, T)."""
+        """Return the feature sequence (B, T', dim) and mask (B, T') of raw steps (B, T, *shape) with mask (B, T).
+
+        Raises:
+            ValueError: every step has a target, and the encoder changes the number of steps.
+        """
         encoded: tuple[Tensor, Tensor] = self.encoder(self.normalise(x), mask)
         if self.per_step and encoded[1].shape != mask.shape:
             raise ValueError(
@@ -43,11 +53,11 @@ class Backbone(nn.Module):
         return encoded
 
     def read(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Row features (N, dim) and outputs (N, num_outputs) of a feature sequence; N = B, or B * T per step."""
+        """Return row features (N, dim) and outputs (N, num_outputs) of a feature sequence; N = B, or B * T per step."""
         feature = rows(features, mask, self.per_step)
         output: Tensor = self.head(feature)
         return feature, output
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Row features (N, dim) and outputs (N, num_outputs); finite for fully masked samples."""
+        """Return row features (N, dim) and outputs (N, num_outputs); finite also for fully masked samples."""
         return self.read(*self.features(x, mask))

@@ -1,4 +1,4 @@
-"""Encoders: from the raw steps of one modality to a sequence of features."""
+"""Encoders, which map the raw steps of one modality to a sequence of features."""
 
 import math
 from collections.abc import Callable
@@ -12,11 +12,15 @@ from mtpkdot.models.attention import AttentionBlock
 
 @dataclass(frozen=True)
 class Steps:
-    """What an encoder reads: a sequence of steps.
+    """Shape and rate of the steps that an encoder reads.
 
     Attributes:
         shape: shape of one time step, (D,) for feature vectors.
-        rate: what was recorded per second, in Hz: frames of a video, samples of a signal or sound; None if unknown.
+        rate: recorded frames of a video, or samples of a signal or sound, per second (Hz); None if unknown.
+
+    Example:
+        >>> Steps((3, 112, 112), rate=25.0).rate
+        25.0
     """
 
     shape: tuple[int, ...]
@@ -24,15 +28,26 @@ class Steps:
 
 
 class Encoder(nn.Module):
-    """Base of all encoders. Subclasses take the steps they read first and say the size of their features.
+    """Base of the encoders. A subclass takes `steps` first, its settings after it, and passes `dim` to this class.
 
     Args:
         steps: shape and rate of the steps.
         dim: size of the features that `forward` returns.
+
+    Example:
+        >>> class Linear(Encoder):
+        ...     def __init__(self, steps, dim=16):
+        ...         super().__init__(steps, dim)
+        ...         self.layer = nn.Linear(steps.shape[0], dim)
+        ...
+        ...     def forward(self, x, mask):
+        ...         return self.layer(x) * mask.unsqueeze(2), mask
+        >>> Linear(Steps((3,)))(torch.zeros(2, 5, 3), torch.ones(2, 5, dtype=torch.bool))[0].shape
+        torch.Size([2, 5, 16])
     """
 
     standardize: bool = True
-    """Whether the input is standardised by the training part. False for encoders that know their input's range."""
+    """True to standardise the input by the training part; False for encoders whose input has a known range."""
 
     def __init__(self, steps: Steps, dim: int) -> None:
         super().__init__()
@@ -43,10 +58,10 @@ class Encoder(nn.Module):
 
         Args:
             x: (B, T, *steps.shape), float32; pictures are RGB from 0 to 255, float32 or uint8.
-            mask: (B, T) bool, True where the step is real. Masked steps may hold anything.
+            mask: (B, T) bool, True where the step is real. Masked steps may have any value.
 
         Returns:
-            Features (B, T', dim) and their mask (B, T'). Where targets are given per step, T' must be T.
+            Features (B, T', dim) and their mask (B, T'). If every step has a target, T' must be T.
         """
         raise NotImplementedError
 
@@ -55,17 +70,23 @@ EncoderFactory = Callable[[Steps], Encoder]
 
 
 class FeatureEncoder(Encoder):
-    """Encoder for precomputed feature vectors, of single steps or sequences.
+    """Encoder of precomputed feature vectors, of single steps or sequences.
 
-    A linear layer with normalisation and GELU per step; for sequences, attention blocks over time on top.
+    Each step passes a linear layer with normalisation and GELU; attention blocks over time follow for sequences.
 
     Args:
         steps: of shape (D,).
         dim: feature size.
         hidden: size of an extra hidden layer before the projection; 0 for none.
-        temporal_layers: attention blocks over time; 0 treats the steps one by one.
+        temporal_layers: number of attention blocks over time; 0 encodes every step separately.
         heads: attention heads of these blocks.
         dropout: probability, applied to the input projection and within the blocks.
+
+    Example:
+        >>> encoder = FeatureEncoder(Steps((17,)), dim=8)
+        >>> features, mask = encoder(torch.zeros(2, 5, 17), torch.ones(2, 5, dtype=torch.bool))
+        >>> features.shape
+        torch.Size([2, 5, 8])
     """
 
     def __init__(
@@ -90,11 +111,11 @@ class FeatureEncoder(Encoder):
         self.temporal = nn.ModuleList(AttentionBlock(dim, heads, 2 * dim, dropout) for _ in range(temporal_layers))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (B, T, D) to (B, T, dim); masked steps come out as zeros."""
+        """Encode (B, T, D) to (B, T, dim), with zeros for masked steps."""
         x = self.project(torch.where(mask.unsqueeze(2), x, 0.0))
         if len(self.temporal):
             x = x + sinusoids(x.shape[1], x.shape[2]).to(x)
-            # A sample without a real step attends to its first, zeroed one: finite, and masked afterwards.
+            # A sample without real steps attends to its first step, which is zero: finite, and masked afterwards.
             readable = mask.clone()
             readable[:, 0] |= ~mask.any(dim=1)
             for block in self.temporal:
@@ -103,7 +124,7 @@ class FeatureEncoder(Encoder):
 
 
 def sinusoids(steps: int, dim: int) -> Tensor:
-    """Sinusoidal positions (steps, dim) of Vaswani et al. (2017), for even and odd `dim`."""
+    """Return the sinusoidal positions (steps, dim) of Vaswani et al. (2017), for even or odd `dim`."""
     rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
     angle = torch.arange(steps).unsqueeze(1) * rate
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim]

@@ -1,4 +1,4 @@
-"""What encoders of raw media share: only real steps are encoded, and padding never changes a result."""
+"""Encoding of masked sequences: only real steps are encoded, and padding never changes a result."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +11,7 @@ from mtpkdot.models.exporting import is_exporting
 
 
 class Temporal(nn.Module):
-    """Attention blocks over time, with sinusoidal positions; the identity without blocks.
+    """Attention blocks over time with sinusoidal positions, or the identity if there are none.
 
     Args:
         dim: feature size D, a multiple of `heads`.
@@ -25,10 +25,10 @@ class Temporal(nn.Module):
         self.blocks = nn.ModuleList(AttentionBlock(dim, heads, 2 * dim, dropout) for _ in range(layers))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Let the real steps of (B, T, D), mask (B, T), read each other; masked steps come out as zeros."""
+        """Attend between the real steps of (B, T, D), mask (B, T); masked steps become zeros."""
         if len(self.blocks):
             x = x + sinusoids(x.shape[1], x.shape[2]).to(x)
-            # A sample without a real step attends to its first one: finite, and masked afterwards.
+            # A sample without real steps attends to its first step: finite, and masked afterwards.
             readable = mask.clone()
             readable[:, 0] |= ~mask.any(dim=1)
             for block in self.blocks:
@@ -39,18 +39,19 @@ class Temporal(nn.Module):
 def encode_real(
     module: nn.Module, encode: Callable[[Tensor], Tensor], x: Tensor, real: Tensor, dim: int, chunk: int | None = None
 ) -> Tensor:
-    """Encode the real ones of a number of items; the others cost nothing, but for an exported network.
+    """Encode only the real items; an exported network encodes all and masks the others.
 
     Args:
-        module: whose parameters `encode` uses.
-        encode: (N', *) -> (N', dim), called with real items only and never with none.
-        x: (N, *) items; those that are not real may hold anything.
+        module: module with the parameters that `encode` uses.
+        encode: function (N', *) -> (N', dim), called with real items only and with at least one.
+        x: (N, *) items; those that are not real may have any value.
         real: (N,) bool.
         dim: size of the features.
-        chunk: most items at once while no gradients are recorded (with gradients it would save no memory).
+        chunk: largest number of items encoded at once while no gradients are recorded (with gradients, chunks would
+            save no memory).
 
     Returns:
-        (N, dim), zeros where not real.
+        (N, dim) features, zeros where not real.
     """
     if is_exporting():
         return torch.where(real.unsqueeze(1), encode(x), 0.0)
@@ -64,15 +65,15 @@ def encode_real(
 
 
 def by_length(mask: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Samples that are equally long once the masked steps after their last real one are dropped.
+    """Group samples by their length without the masked steps after the last real one.
 
-    A network that reads a whole sequence would see the padding, which depends on the other samples of a batch.
+    A network that reads a whole sequence would otherwise read padding, which depends on the other samples of a batch.
 
     Args:
-        mask: (B, T) bool.
+        mask: (B, T) bool, True where a step is real.
 
     Yields:
-        Length and (n,) indices of the samples of that length; samples without a real step are left out.
+        Length and (n,) indices of the samples of that length; samples without real steps are left out.
     """
     positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     lengths = (mask * positions).amax(dim=1)
@@ -86,18 +87,18 @@ def encode_sequences(
 ) -> tuple[Tensor, Tensor]:
     """Encode whole sequences to one feature each, independent of padding.
 
-    An exported network reads every sequence to its end: it is to be given sequences of one length at a time.
+    An exported network reads every sequence to its end, and must be given sequences of one length at a time.
 
     Args:
-        module: whose parameters `encode` uses.
-        encode: (n, t, *) -> (n, dim), for every t.
-        x: (B, T, *) without gaps: masked steps before the last real one hold something sensible.
-        mask: (B, T) bool.
+        module: module with the parameters that `encode` uses.
+        encode: function (n, t, *) -> (n, dim), for every t.
+        x: (B, T, *) sequences without gaps: masked steps before the last real one must hold valid values.
+        mask: (B, T) bool, True where a step is real.
         dim: size of the features.
-        chunk: most sequences at once while no gradients are recorded.
+        chunk: largest number of sequences encoded at once while no gradients are recorded.
 
     Returns:
-        Features (B, 1, dim), zeros for samples without a real step, and their mask (B, 1).
+        Features (B, 1, dim), zeros for samples without real steps, and their mask (B, 1).
     """
     present = mask.any(dim=1)
     if is_exporting():
@@ -112,9 +113,9 @@ def encode_sequences(
 
 
 def nearest_real(mask: Tensor) -> Tensor:
-    """For every step the index (B, T) of the nearest earlier real step, itself included, or else of the next later.
+    """Return for every step the index (B, T) of the last real step up to it, or else of the first real step after it.
 
-    Samples without a real step (mask (B, T) bool) get 0.
+    The index is 0 for samples without real steps (mask (B, T) bool).
     """
     positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
     latest = torch.where(mask, positions, -1).cummax(dim=1).values
@@ -129,6 +130,6 @@ def _in_chunks(encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None)
 
 
 def _zero(module: nn.Module) -> Tensor:
-    """A zero that every trained parameter takes part in: a distributed step waits for the gradients of all."""
+    """Return a zero with a zero gradient for every trained parameter, which distributed training waits for."""
     parts = [parameter.flatten()[:1].float() for parameter in module.parameters() if parameter.requires_grad]
     return torch.cat(parts).sum() * 0.0 if parts else torch.zeros(())

@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision without their classifiers, with the weights that a user asks for."""
+"""Networks of timm and torchvision without their classifiers, with random, pretrained or own weights."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ from mtpkdot.models.weights import PRETRAINED, adopt_weights, fetch_weights, mat
 def image_network(
     name: str, weights: str | None = None, channels: int = 3, size: tuple[int, int] | None = None
 ) -> tuple[nn.Module, int]:
-    """A network of timm: pictures (N, channels, H, W) -> features (N, F).
+    """Build a network of timm that maps pictures (N, channels, H, W) to features (N, F).
 
     Args:
         name: name in timm, with or without the tag of its weights (`resnet18`, `resnet18.a1_in1k`).
-        weights: None for random, `pretrained` for timm's own, or a path to a file. Weights for pictures in colour are
-            adapted to other `channels` as timm does (summed for one).
-        channels: input channels.
-        size: (H, W) of the pictures; None if it varies. Networks that are built for one size need it.
+        weights: None for random, `pretrained` for timm's own, or the path of a file. Weights for colour pictures are
+            adapted to other `channels` as in timm (summed for one channel).
+        channels: number of input channels.
+        size: (H, W) of the pictures, needed by networks that are built for one size; None if it varies.
 
     Returns:
         The network, and F.
 
     Raises:
-        ConfigError: no such model, or weights that cannot be had or do not fit.
+        ConfigError: there is no such model, or the weights are not available or do not fit.
     """
     import timm
     from timm.models import get_pretrained_cfg
@@ -55,7 +55,7 @@ def image_network(
         if weights != PRETRAINED:
             heads = config.classifier if config is not None else None
             state = match_weights(state, network, path, (heads,) if isinstance(heads, str) else heads or ())
-        # timm itself knows how to adapt its weights to other channels and sizes, but only while it builds.
+        # timm adapts its weights to other channels and sizes, but only while it builds the network.
         overlay = {"state_dict": state, "custom_load": False}
         try:
             network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **arguments)
@@ -66,14 +66,14 @@ def image_network(
 
 
 def video_network(name: str, weights: str | None = None) -> nn.Module:
-    """A video network of torchvision: clips (N, 3, F, H, W) -> features (N, 512).
+    """Build a video network of torchvision that maps clips (N, 3, F, H, W) to features (N, 512).
 
     Args:
         name: `r3d_18`, `r2plus1d_18` or `mc3_18`.
-        weights: None for random, `pretrained` for torchvision's own (Kinetics-400), or a path to a file.
+        weights: None for random, `pretrained` for torchvision's own (Kinetics-400), or the path of a file.
 
     Raises:
-        ConfigError: weights that cannot be had or do not fit.
+        ConfigError: the weights are not available or do not fit.
     """
     from torchvision.models import get_model, get_model_weights  # type: ignore[import-untyped]
 
@@ -92,14 +92,14 @@ def video_network(name: str, weights: str | None = None) -> nn.Module:
 
 
 class _GlobalMean(nn.Module):
-    """The mean over time and space. torchvision's adaptive pooling has no deterministic gradient on a GPU."""
+    """Mean over time and space; the adaptive pooling of torchvision has no deterministic gradient on a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3, 4))
 
 
 def _image_weights(name: str, config: Any) -> Path:
-    """The file of timm's own weights: in the cache of huggingface_hub, in torch's, or downloaded."""
+    """Return the file of timm's own weights, from the cache of huggingface_hub or torch, or downloaded."""
     if config is None or not (config.hf_hub_id or config.url):
         raise ConfigError(
             f"timm has no weights for the model {name}", "Set `weights` to null, or choose another model."
@@ -113,6 +113,6 @@ def _image_weights(name: str, config: Any) -> Path:
     cached = try_to_load_from_cache(repository, filename, revision=revision or None)
     if isinstance(cached, str):
         return Path(cached)
-    # Not by huggingface_hub: without network it tries again for half a minute.
+    # Not with huggingface_hub, which retries for half a minute without a network.
     url = hf_hub_url(repository, filename, revision=revision or None)
     return fetch_weights(name, url, f"{repository.replace('/', '--')}{Path(filename).suffix}")

@@ -1,18 +1,24 @@
-"""Standardisation as a layer: a checkpoint carries the preprocessing its weights were trained with."""
+"""Standardisation as a layer, so that a checkpoint contains the statistics that its weights were trained with."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Standardize(nn.Module):
-    """`(x - mean) / scale` per feature, NaN to 0 (the training mean), clipped to +-`clip`.
+    """Standardisation `(x - mean) / scale` per feature, clipped to +-`clip`, with NaN replaced by 0 (the mean).
 
-    The statistics are those of the training part (`fit`); before that the layer only replaces NaN.
+    The statistics are those of the training part; before `fit` the layer only replaces NaN.
 
     Args:
         step_shape: shape of one time step.
-        clip: bound in standard deviations. A column that is constant in training but not at test time would
-            otherwise outweigh all others.
+        clip: bound in standard deviations. A column that is constant in training but not at test time would otherwise
+            outweigh all others.
+
+    Example:
+        >>> layer = Standardize((2,))
+        >>> layer.fit(mean=torch.tensor([1.0, 0.0]), scale=torch.tensor([2.0, 1.0]))
+        >>> layer(torch.tensor([[[3.0, float("nan")]]]))
+        tensor([[[1., 0.]]])
     """
 
     mean: Tensor
@@ -23,12 +29,12 @@ class Standardize(nn.Module):
         self.clip = clip
         self.register_buffer("mean", torch.zeros(step_shape))
         self.register_buffer("scale", torch.ones(step_shape))
-        # A number and no bool, for callbacks that average all buffers.
+        # An integer instead of a bool, for callbacks that average all buffers.
         self.register_buffer("fitted", torch.tensor(0, dtype=torch.uint8))
         self.fitted: Tensor
 
     def fit(self, mean: Tensor, scale: Tensor) -> None:
-        """Adopt statistics of shape `step_shape`; `scale` must be positive."""
+        """Set mean and scale of shape `step_shape`; `scale` must be positive."""
         self.mean.copy_(mean)
         self.scale.copy_(scale)
         self.fitted.fill_(1)

@@ -1,4 +1,4 @@
-"""Encoders of signals that the training part has standardised: T samples of C channels, or L of them in every step."""
+"""Encoders of standardised signals: T samples of C channels, or steps that are pieces of L samples."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,26 +12,26 @@ from mtpkdot.models.masking import encode_real, encode_sequences
 from mtpkdot.models.networks import image_network
 from mtpkdot.models.visual import projection
 
-# A standardised signal is clipped at 10 standard deviations; what is 80 dB below one of them is noise.
+# A standardised signal is clipped at 10 standard deviations; 80 dB below one standard deviation is noise.
 _FLOOR_DB = -80.0
 
 
 def decibels(power: Tensor, floor: float) -> Tensor:
-    """Map `10 log10(power)` in `floor`..0 dB linearly to -2..2, the range of a normalised picture.
+    """Return power in decibels, with `floor`..0 dB mapped linearly to -2..2, the range of a normalised picture.
 
     Args:
-        power: of any shape, not negative.
-        floor: negative; all that is quieter, silence included, becomes -2.
+        power: power of any shape, not negative.
+        floor: lower limit in decibels, negative; lower values, silence included, become -2.
     """
     level = 10.0 * power.clamp_min(10.0 ** (floor / 10.0)).log10()
     return 2.0 - 4.0 * level / floor
 
 
 class SpectrogramEncoder(Encoder):
-    """Log-magnitude spectrogram of the whole signal, read by a network of timm as a picture with C channels.
+    """Encoder of signals: a network of timm on the log-magnitude spectrogram, a picture with C channels.
 
-    The released recipe (BioVid, 512 Hz) reads 65 bins by 127 frames of 3 s of one channel: `n_fft: 128`, `window: 16`,
-    `hop: 12`, `centre: false`. What it reads is a density, through a Tukey window; here it is decibels, through Hann's.
+    The released recipe (BioVid, 512 Hz) has 65 bins by 127 frames of 3 s of one channel: `n_fft: 128`, `window: 16`,
+    `hop: 12`, `centre: false`. It uses a spectral density with a Tukey window; here it is decibels with a Hann window.
 
     Args:
         steps: of shape (C,), samples at `rate` Hz; or (L, C), pieces of L samples, each of which gets a feature.
@@ -39,14 +39,20 @@ class SpectrogramEncoder(Encoder):
         dim: feature size; None for the network's own (512 for `resnet18`), else a linear projection if it differs.
         window_ms: window in milliseconds, if `n_fft` is not given.
         hop_ms: hop in milliseconds, if `hop` is not given; None for a quarter of the window.
-        n_fft: samples of the transform instead; there are `n_fft // 2 + 1` bins.
-        window: samples of the window, filled up with zeros to `n_fft`; None for as many.
-        hop: hop in samples instead.
-        centre: whether windows lie around every `hop`-th of T samples, in `1 + T // hop` frames, with silence beyond
-            the ends; otherwise they lie within the signal, in `1 + (T - window) // hop` frames.
-        weights: null for random, `pretrained` for timm's own (of pictures, adapted to C channels), or the path of a
+        n_fft: length of the transform in samples, in place of `window_ms`; there are `n_fft // 2 + 1` bins.
+        window: length of the window in samples, padded with zeros to `n_fft`; None for `n_fft`.
+        hop: hop in samples, in place of `hop_ms`.
+        centre: True to centre windows on every `hop`-th of T samples, in `1 + T // hop` frames, with silence beyond the
+            ends; False to keep them within the signal, in `1 + (T - window) // hop` frames.
+        weights: None for random, `pretrained` for timm's own (for pictures, adapted to C channels), or the path of a
             `.safetensors` or `.pth` file.
-        chunk: most signals at once where no gradients are recorded; null for all.
+        chunk: largest number of signals encoded at once while no gradients are recorded; None for all.
+
+    Example:
+        >>> encoder = SpectrogramEncoder(Steps((1,), rate=64.0), model="test_resnet", dim=8, n_fft=32)
+        >>> features, mask = encoder(torch.zeros(2, 256, 1), torch.ones(2, 256, dtype=torch.bool))
+        >>> features.shape, mask.shape
+        (torch.Size([2, 1, 8]), torch.Size([2, 1]))
     """
 
     window: Tensor
@@ -79,16 +85,16 @@ class SpectrogramEncoder(Encoder):
         self.project = projection(features, self.dim)
 
     def spectrogram(self, signal: Tensor) -> Tensor:
-        """Spectrograms (N, C, n_fft // 2 + 1, frames) in about -2..2 of signals (N, T, C).
+        """Return spectrograms (N, C, n_fft // 2 + 1, frames), in about -2..2, of signals (N, T, C).
 
-        0 dB is a sine with an amplitude of one standard deviation of the signal.
+        0 dB corresponds to a sine with an amplitude of one standard deviation of the signal.
         """
-        # Half precision has no complex numbers.
+        # The transform needs complex numbers, which half precision does not have.
         with torch.autocast(signal.device.type, enabled=False):
             rows = signal.float().transpose(1, 2).flatten(0, 1)
             length = len(self.window)
             if not self.centre:
-                # A transform's zeros lie around its window; a signal that is shorter than that is filled up.
+                # The transform pads its window on both sides; a signal shorter than the window is padded here.
                 before = (self.n_fft - length) // 2
                 behind = self.n_fft - length - before + max(0, length - rows.shape[1])
                 rows = F.pad(rows, (before, behind))
@@ -102,14 +108,14 @@ class SpectrogramEncoder(Encoder):
                 pad_mode="constant",
                 return_complex=True,
             )
-            # Real and imaginary part: the gradient of a magnitude is not defined in silence.
+            # From real and imaginary part: the gradient of a magnitude is not defined in silence.
             power = torch.view_as_real(bins).square().sum(dim=-1) * (2.0 / self.window.sum()) ** 2
             return decibels(power, _FLOOR_DB).view(signal.shape[0], signal.shape[2], *power.shape[1:])
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, T, C) to (B, 1, dim), and steps (B, T, L, C) to (B, T, dim).
 
-        Masked samples are read as 0, those after the last real one are dropped.
+        Masked samples count as 0; those after the last real one are dropped.
         """
         if len(self.steps.shape) == 2:
             encoded = encode_real(
@@ -124,16 +130,22 @@ class SpectrogramEncoder(Encoder):
 
 
 class SignalEncoder(Encoder):
-    """Strided 1-D convolutions over time, each with normalisation over its channels and GELU.
+    """Encoder of signals by strided 1-D convolutions over time, each with normalisation over channels and GELU.
 
     Args:
         steps: of shape (C,), samples of a signal; or (L, C), pieces of L samples, each of which gets a feature, the
             mean over its time.
         channels: output channels of the layers.
-        kernel: samples that a layer reads, odd and at least `2 * stride - 1`.
-        stride: every layer shortens the sequence by this factor: 3 layers of stride 4 turn 512 Hz into 8 Hz.
+        kernel: kernel size of a layer, odd and at least `2 * stride - 1`.
+        stride: factor by which every layer shortens the sequence: 3 layers of stride 4 turn 512 Hz into 8 Hz.
         dim: feature size.
         dropout: probability after every layer.
+
+    Example:
+        >>> encoder = SignalEncoder(Steps((1,), rate=512.0), dim=8)
+        >>> features, mask = encoder(torch.zeros(2, 512, 1), torch.ones(2, 512, dtype=torch.bool))
+        >>> features.shape, mask.shape
+        (torch.Size([2, 8, 8]), torch.Size([2, 8]))
     """
 
     def __init__(
@@ -157,16 +169,16 @@ class SignalEncoder(Encoder):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(size, following, kernel, stride, padding=kernel // 2) for size, following in pairwise(sizes)
         )
-        # Over the channels of one step: statistics over time would take in the padding.
+        # Over the channels of one step, since statistics over time would include the padding.
         self.norms = nn.ModuleList(nn.LayerNorm(size) for size in channels)
         self.dropout = nn.Dropout(dropout)
         self.project = projection(sizes[-1], dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (B, T, C) to (B, T', dim), T' being T divided by the stride and rounded up, once per layer.
+        """Encode (B, T, C) to (B, T', dim); each layer divides the length by the stride and rounds up.
 
-        A reduced step is real if any of the steps that it stands for is. Masked steps are read as 0 by every layer.
-        Steps (B, T, L, C) are encoded one by one, to (B, T, dim).
+        A reduced step is real if any of the steps that it covers is. Masked steps are 0 for every layer. Steps
+        (B, T, L, C) are encoded separately, to (B, T, dim).
         """
         if len(self.steps.shape) == 2:
             pieces = mask.flatten().unsqueeze(1).expand(-1, x.shape[2])

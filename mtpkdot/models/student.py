@@ -1,4 +1,4 @@
-"""The student as a plain network: one modality in, a feature and an output."""
+"""Student as a plain network, from one modality to a feature and an output."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -15,19 +15,19 @@ Hallucination = Literal["tnet", "zeros", "none"]
 
 
 class Student(nn.Module):
-    """The model that is handed on: it sees the prevalent modality alone (PKDOT, arXiv 2401.15489, fig. 2).
+    """Deployed model, which uses the prevalent modality only (PKDOT, arXiv 2401.15489, fig. 2).
 
     Args:
-        backbone: of the prevalent modality.
-        head: of the joint feature, (N, D) -> (N, num_outputs).
-        tnets: T-Net per privileged modality, in the order of the fusion; none for a student of the prevalent feature
-            alone.
-        fusion: of the prevalent feature and the hallucinated ones.
+        backbone: backbone of the prevalent modality.
+        head: output layer on the joint feature, (N, D) -> (N, num_outputs).
+        tnets: T-Net per privileged modality, in the order of the fusion; empty for a student that uses the prevalent
+            feature only.
+        fusion: fusion of the prevalent feature and the hallucinated ones.
         prevalent: name of the prevalent modality.
-        zeros: hallucinated features are zeros, whatever the T-Nets say.
+        zeros: replace the hallucinated features by zeros.
 
     Attributes:
-        by_backbone: the backbone answers in place of fusion and head.
+        by_backbone: True if the backbone predicts in place of fusion and head.
 
     Example:
         >>> from mtpkdot.models import Backbone, GatedFusion, Head, Hourglass, Steps
@@ -62,13 +62,13 @@ class Student(nn.Module):
             mask: (B, T) bool, True where a step is real.
 
         Returns:
-            Feature (N, D) and output (N, num_outputs): logits of classes, or values in the targets' units; N = B, or
-            B * T where every step has a target.
+            Feature (N, D) and output (N, num_outputs), logits of classes or values in the targets' units; N = B, or
+            B * T if every step has a target.
         """
         return self.read(*self.backbone.features(steps, mask))
 
     def read(self, feature: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict as `forward` does, from the backbone's feature sequence (B, T', dim) and its mask (B, T')."""
+        """Predict as `forward`, from the backbone's feature sequence (B, T', dim) and its mask (B, T')."""
         if self.by_backbone:
             return self.backbone.read(feature, mask)
         features, masks = {self.prevalent: feature}, {self.prevalent: mask}

@@ -1,4 +1,4 @@
-"""Try a user's own class on a small input, so that a wrong signature is found before anything is trained."""
+"""Trial of a user's own class on a small input, which detects a wrong signature before any training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,20 +7,20 @@ from typing import Any
 
 import torch
 
-# Raised by a class with another signature, or for other shapes, than it is given.
+# Errors that a wrong signature or wrong shapes may raise.
 _RAISED = (RuntimeError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 
 
 @contextmanager
 def tried(build: Callable[..., Any], expected: str) -> Iterator[None]:
-    """Within it, a user's class is built and called; the random state is left as it was.
+    """Convert errors of a user's class within the block to a ValueError, and restore the random state afterwards.
 
     Args:
-        build: makes an object of the class.
-        expected: what the class has to take and return, for the error.
+        build: factory of the class.
+        expected: the arguments and results that the class must have, for the error.
 
     Raises:
-        ValueError: the class fails; a mistake of this package's own classes keeps its traceback.
+        ValueError: the class fails; an error in a class of this package keeps its traceback.
     """
     try:
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
@@ -33,7 +33,7 @@ def tried(build: Callable[..., Any], expected: str) -> Iterator[None]:
 
 
 def named(build: Callable[..., Any]) -> str:
-    """Return the name of the class that a factory makes."""
+    """Return the name of the class that a factory builds."""
     return str(getattr(_class_of(build), "__name__", type(build).__name__))
 
 

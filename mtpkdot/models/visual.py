@@ -1,6 +1,6 @@
 """Encoders of pictures and video: (3, H, W) per step, or a clip of F pictures (F, 3, H, W) per step.
 
-Pictures hold 0..255, as uint8 or float. The encoders scale and normalise them as their network was trained.
+Pictures have values in 0..255, uint8 or float. The encoders scale and normalise them as in the training of the network.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from mtpkdot.models.encoder import Encoder, Steps
 from mtpkdot.models.masking import Temporal, encode_real, encode_sequences, nearest_real
 from mtpkdot.models.networks import image_network, video_network
 
-# Of Kinetics-400, which the video networks of torchvision were trained on.
+# Statistics of Kinetics-400, which the video networks of torchvision were trained on.
 _KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
 
 
 class Pictures(nn.Module):
-    """0..255 to the range that a network was trained on.
+    """Normalisation of pictures in 0..255 to the range that a network was trained on.
 
     Args:
-        mean: per colour, for pictures in 0..1.
-        scale: standard deviation per colour.
+        mean: mean per colour, for pictures in 0..1.
+        scale: standard deviation per colour, for pictures in 0..1.
     """
 
     mean: Tensor
@@ -39,17 +39,23 @@ class Pictures(nn.Module):
 
 
 class FrameEncoder(Encoder):
-    """A network of timm for every picture, and attention over time on request.
+    """Encoder of pictures: a network of timm for every picture, optionally with attention over time.
 
     Args:
-        steps: of shape (3, H, W), or (F, 3, H, W): then a step's feature is the mean over its F pictures.
+        steps: of shape (3, H, W), or (F, 3, H, W), whose feature is the mean over the F pictures.
         model: name in timm.
         dim: feature size; None for the network's own (512 for `resnet18`), else a linear projection if it differs.
-        weights: null for random, `pretrained` for timm's own, or the path of a `.safetensors` or `.pth` file.
-        temporal_layers: attention blocks over time; 0 treats the steps one by one.
+        weights: None for random, `pretrained` for timm's own, or the path of a `.safetensors` or `.pth` file.
+        temporal_layers: number of attention blocks over time; 0 encodes every step separately.
         heads: attention heads of these blocks.
         dropout: probability within these blocks.
-        chunk: most pictures at once where no gradients are recorded; null for all.
+        chunk: largest number of pictures encoded at once while no gradients are recorded; None for all.
+
+    Example:
+        >>> encoder = FrameEncoder(Steps((3, 32, 32)), model="test_resnet", dim=8)
+        >>> pictures = torch.zeros(2, 5, 3, 32, 32, dtype=torch.uint8)
+        >>> encoder(pictures, torch.ones(2, 5, dtype=torch.bool))[0].shape
+        torch.Size([2, 5, 8])
     """
 
     standardize = False
@@ -76,7 +82,7 @@ class FrameEncoder(Encoder):
         self.chunk = chunk
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode (B, T, 3, H, W) or (B, T, F, 3, H, W) to (B, T, dim); masked steps come out as zeros."""
+        """Encode (B, T, 3, H, W) or (B, T, F, 3, H, W) to (B, T, dim), with zeros for masked steps."""
         per_step = 1 if len(self.steps.shape) == 3 else self.steps.shape[0]
         frames = x.reshape(-1, *x.shape[-3:])
         real = mask.flatten().repeat_interleave(per_step)
@@ -89,17 +95,23 @@ class FrameEncoder(Encoder):
 
 
 class VideoEncoder(Encoder):
-    """A video network of torchvision.
+    """Encoder of video by a video network of torchvision.
 
     Args:
-        steps: of shape (3, H, W): all steps of a sample are one clip, encoded to one feature; or (F, 3, H, W): every
-            step is a clip of F pictures with a feature of its own. `rate` is not read: the network was trained on 15
+        steps: of shape (3, H, W), all steps of a sample being one clip, encoded to one feature; or (F, 3, H, W), every
+            step being a clip of F pictures with its own feature. `rate` is not used; the networks were trained on 15
             pictures per second.
         model: name in torchvision; the released recipes use `r3d_18` (BioVid) and `r2plus1d_18` (Aff-Wild2).
         dim: feature size; None for the network's own 512, else a linear projection.
-        weights: null for random, `pretrained` for torchvision's own (Kinetics-400), or the path of a `.safetensors` or
+        weights: None for random, `pretrained` for torchvision's own (Kinetics-400), or the path of a `.safetensors` or
             `.pth` file.
-        chunk: most clips at once where no gradients are recorded; null for all.
+        chunk: largest number of clips encoded at once while no gradients are recorded; None for all.
+
+    Example:
+        >>> encoder = VideoEncoder(Steps((3, 16, 16)), dim=8)
+        >>> features, mask = encoder(torch.zeros(2, 4, 3, 16, 16), torch.ones(2, 4, dtype=torch.bool))
+        >>> features.shape, mask.shape
+        (torch.Size([2, 1, 8]), torch.Size([2, 1]))
     """
 
     standardize = False
@@ -122,8 +134,8 @@ class VideoEncoder(Encoder):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode (B, T, 3, H, W) to (B, 1, dim), or (B, T, F, 3, H, W) to (B, T, dim).
 
-        Where all steps are one clip, a masked picture is replaced by the nearest earlier real one, or else by the next
-        later; those after the last real one are dropped.
+        If all steps are one clip, a masked picture is replaced by the last real one before it, or else by the first
+        after it; masked pictures after the last real one are dropped.
         """
         if len(self.steps.shape) == 4:
             encoded = encode_real(
@@ -140,7 +152,7 @@ class VideoEncoder(Encoder):
 
 
 def projection(features: int, dim: int) -> nn.Module:
-    """Linear layer from `features` to `dim`, or nothing where they are equal."""
+    """Return a linear layer from `features` to `dim`, or the identity if they are equal."""
     return nn.Identity() if features == dim else nn.Linear(features, dim)
 
 

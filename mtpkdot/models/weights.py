@@ -1,4 +1,4 @@
-"""Pre-trained weights: from a local file, or the library's own, and never again once a model is trained."""
+"""Pretrained weights, from a local file or from the library, which a trained checkpoint no longer needs."""
 
 import socket
 import sys
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from mtpkdot.errors import ConfigError
 
 PRETRAINED = "pretrained"
-"""Value of a `weights` argument that asks for the library's own weights."""
+"""Value of a `weights` argument for the library's own weights."""
 
-# What training scripts put around a network, in files of weights.
+# Keys and prefixes that training scripts put around the weights of a network.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.")
 _HEADS = ("fc", "head", "classifier", "last_linear")
@@ -29,10 +29,10 @@ _skipped: ContextVar[bool] = ContextVar("without_pretrained", default=False)
 
 @contextmanager
 def without_pretrained() -> Iterator[None]:
-    """Within this context encoders are built without their initial weights, whatever `weights` says.
+    """Build encoders within the block without their pretrained weights, regardless of `weights`.
 
-    For models that are built again from a checkpoint: every weight is about to be replaced, and neither the network nor
-    the file of the first weights may be needed for that.
+    For models that are rebuilt from a checkpoint: every weight will be replaced, and loading must need neither the
+    internet nor the file of the pretrained weights.
     """
     token = _skipped.set(True)
     try:
@@ -42,7 +42,7 @@ def without_pretrained() -> Iterator[None]:
 
 
 def wanted(weights: str | None) -> str | None:
-    """The `weights` argument of an encoder, or None within `without_pretrained`."""
+    """Return the `weights` argument of an encoder, or None within `without_pretrained`."""
     return None if _skipped.get() else weights
 
 
@@ -50,14 +50,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict.
 
     Args:
-        path: `.safetensors`, or anything that `torch.save` wrote: a state dict, alone or as `state_dict`,
-            `model_state_dict` or `model` of a larger dictionary.
+        path: a `.safetensors` file, or a file of `torch.save` with a state dict, alone or under the key `state_dict`,
+            `model_state_dict` or `model`.
 
     Returns:
-        Name -> tensor, on the CPU.
+        Tensors on the CPU, by name.
 
     Raises:
-        ConfigError: no such file, a damaged one, or one that holds more than tensors.
+        ConfigError: the file does not exist, is damaged, or contains more than tensors.
     """
     if not path.is_file():
         raise ConfigError(
@@ -88,24 +88,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def match_weights(
     state: Mapping[str, Tensor], network: nn.Module, path: Path, heads: Sequence[str] = ()
 ) -> dict[str, Tensor]:
-    """Bring the names of a state dict in line with a network without classifier.
+    """Match the names of a state dict to those of a network without classifier.
 
-    The prefixes `module.`, `model.`, `backbone.` and `encoder.` are stripped until the names fit; a classifier is
+    The prefixes `module.`, `model.`, `backbone.` and `encoder.` are removed until the names match; a classifier is
     dropped.
 
     Args:
-        state: what the file holds.
-        network: the network that is to adopt it; not changed.
+        state: state dict of the file.
+        network: network that the weights are for; not changed.
         path: the file, for messages.
-        heads: names of the classifier beside the usual ones.
+        heads: names of the classifier, in addition to the usual ones.
 
     Returns:
-        A state dict with the names of `network`. Shapes are not compared.
+        A state dict with the names of `network`; shapes are not checked.
 
     Raises:
         ConfigError: names are missing or left over.
     """
-    # Older files lack the batch counters, which torch then sets to zero.
+    # Older files have no batch counters, which torch then sets to zero.
     expected = set(network.state_dict())
     found = dict(state)
     while not expected & found.keys():
@@ -131,7 +131,7 @@ def match_weights(
 
 
 def adopt_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a matched state dict into its network.
+    """Load a matched state dict into a network.
 
     Raises:
         ConfigError: shapes differ.
@@ -143,34 +143,34 @@ def adopt_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -
 
 
 def misfit(path: Path, error: RuntimeError) -> ConfigError:
-    """The message for weights whose shapes are not those of the network."""
+    """Return the error for weights whose shapes differ from those of the network."""
     return ConfigError(
         f"{path} does not fit the network ({_one_line(error)})", "Name the model that these weights belong to."
     )
 
 
 def fetch_weights(name: str, url: str, filename: str, hash_prefix: str | None = None) -> Path:
-    """The library's weights: from torch's cache folder, or downloaded into it.
+    """Return the file of the library's weights from torch's cache folder, downloaded if it is not there.
 
     Args:
-        name: what they belong to, for messages.
-        url: where they lie.
-        filename: their name in the folder `checkpoints` of `torch.hub.get_dir()`.
+        name: name of the model, for messages.
+        url: address of the file.
+        filename: name of the file in the folder `checkpoints` of `torch.hub.get_dir()`.
         hash_prefix: first digits of the file's SHA-256.
 
     Raises:
-        ConfigError: not there and not to be had, for example without network.
+        ConfigError: the file is not in the cache and cannot be downloaded, for example without a network.
     """
     path = Path(torch.hub.get_dir(), "checkpoints", filename)
     if path.is_file():
         return path
     timeout = socket.getdefaulttimeout()
-    # torch sets none: behind a firewall that drops packets the user would wait for minutes.
+    # torch sets no timeout: behind a firewall that drops packets the user would wait for minutes.
     socket.setdefaulttimeout(_TIMEOUT)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix, progress=sys.stderr.isatty())
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: wrong hash
         raise ConfigError(
             f"the pre-trained weights of {name} are not in {path.parent} and cannot be downloaded ({_one_line(error)})",
             f"Download {url} where there is a network, and save it as {path} or set `weights` to its path.",

@@ -1,4 +1,4 @@
-"""The LightningModules, one per stage of the method."""
+"""LightningModules, one per stage of the method."""
 
 from mtpkdot.modules.adapted import AdaptedModule
 from mtpkdot.modules.backbone import BackboneModule

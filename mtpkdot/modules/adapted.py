@@ -1,4 +1,4 @@
-"""Stage 3: adapted backbone teachers, the diversity of MT-PKDOT."""
+"""Stage 3: adapted backbones, the additional teachers of MT-PKDOT."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ from mtpkdot.modules.teacher import JOINT, TeacherModule
 
 
 class AdaptedModule(StageModule):
-    """A bottleneck adapter and head per backbone, aligned with the joint feature (MT-PKDOT, arXiv 2408.09035).
+    """Bottleneck adapters with a head per backbone, aligned with the joint feature (MT-PKDOT, arXiv 2408.09035).
 
     Loss: `align_weight * sum_m (1 - cos(a_m, z)) + task_weight * (L_joint + 0.5 * sum_m L_m)`, both weights 0.5.
     Alignment uses every sample that has the modality, the task losses only labelled ones.
 
     Args:
         fusion: class of the multimodal teacher's fusion; set by the pipeline.
-        teacher_ckpt: checkpoint of the multimodal teacher; filled by the pipeline.
+        teacher_ckpt: checkpoint of the multimodal teacher; set by the pipeline.
         bottleneck: hidden size of the adapters.
-        teacher: `frozen` keeps the joint feature fixed; `cotrained` trains a copy of the fusion along, as the released
-            code does, and only then has the loss its joint term.
-        shuffle: control: the adapters read the features of other samples, so that alignment is ineffective.
+        teacher: `frozen` keeps the joint feature fixed; `cotrained` also trains a copy of the fusion, as the released
+            code does; only then does the loss include `L_joint`.
+        shuffle: control in which the adapters get the features of other samples, so that alignment has no effect.
         align_weight: weight of the cosine terms.
         task_weight: weight of the task terms.
         options: see StageModule.
@@ -63,7 +63,7 @@ class AdaptedModule(StageModule):
         self.name_heads(list(self.steps))
 
     def setup(self, stage: str) -> None:
-        """Load the multimodal teacher, and build the adapters to its sizes."""
+        """Load the multimodal teacher and build adapters of its sizes."""
         if JOINT in self.frozen:
             return
         teacher = load_upstream(TeacherModule, self.teacher_ckpt, "adapted.model.teacher_ckpt")
@@ -84,7 +84,7 @@ class AdaptedModule(StageModule):
                 self.head.load_state_dict(teacher.head.state_dict())
 
     def build(self, blueprint: dict[str, Any]) -> None:
-        """One adapter per modality; the fusion to train along, if it is."""
+        """Build one adapter per modality, and the copy of the fusion if it is cotrained."""
         joint_dim = blueprint["fusion"]["dim"]
         self.adapters = nn.ModuleList(
             Adapter(dim, joint_dim, self.bottleneck, self.num_outputs) for dim in blueprint["features"].values()
@@ -97,22 +97,22 @@ class AdaptedModule(StageModule):
 
     @property
     def joint_teacher(self) -> TeacherModule:
-        """The frozen multimodal teacher."""
+        """Frozen multimodal teacher."""
         teacher = self.frozen[JOINT]
         assert isinstance(teacher, TeacherModule)
         return teacher
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """Those of the multimodal teacher."""
+        """Return the frozen encoders of the multimodal teacher; see StageModule."""
         return self.joint_teacher.frozen_encoders(fitting=False)
 
     @property
     def space_sizes(self) -> dict[str, int]:
-        """Size of the feature of every space: the adapted ones have that of the joint one."""
+        """Feature size of every space; adapted spaces have the size of the joint one."""
         return dict.fromkeys([*self.steps, JOINT], self.joint_teacher.fusion.dim)
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """The adapted space of every modality, named by it, and the joint one."""
+        """Return the adapted space of every modality, by its name, and the joint space."""
         teacher = self.joint_teacher
         with torch.no_grad():
             features, masks = teacher.sequences(batch)
@@ -129,12 +129,12 @@ class AdaptedModule(StageModule):
         return {**spaces, JOINT: Teacher(joint, output, valid)}
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Predictions of every adapted teacher."""
+        """Return the predictions of every adapted teacher."""
         spaces = self.spaces(batch)
         return {name: spaces[name].output for name in self.steps}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Alignment with the joint feature and task losses."""
+        """Compute the alignment with the joint feature and the task losses."""
         spaces = self.spaces(batch)
         joint = spaces[JOINT]
         terms: dict[str, Tensor] = {}
@@ -147,7 +147,7 @@ class AdaptedModule(StageModule):
                 batch.target,
                 batch.labelled,
             )
-            # Summed and divided, not indexed: finite where no sample has the modality.
+            # A masked mean instead of an indexed one is finite also if no sample has the modality.
             terms[f"align_{name}"] = (distance * valid).sum() / valid.sum().clamp_min(1)
             terms[f"task_{name}"] = task_loss(self.task, output, target, labelled & valid)
         task = 0.5 * torch.stack([terms[f"task_{name}"] for name in self.steps]).sum()
@@ -160,12 +160,12 @@ class AdaptedModule(StageModule):
 
 
 def _of_others(features: Tensor) -> Tensor:
-    """Each row's predecessor in the batch of all processes, (N, D) as `features`."""
+    """Return for each row of features (N, D) its predecessor in the batch of all processes, (N, D)."""
     return own_rows(gather_rows(features)[0].roll(1, dims=0), row_counts(features))
 
 
 def _identity(teacher: TeacherModule) -> str:
-    """Digest of a teacher's weights: adapters fit the features of one teacher only."""
+    """Return a digest of a teacher's weights, since adapters fit the features of one teacher only."""
     digest = hashlib.sha256()
     for key, value in sorted(teacher.state_dict().items()):
         digest.update(key.encode() + value.cpu().numpy().tobytes())

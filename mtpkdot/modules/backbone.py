@@ -1,4 +1,4 @@
-"""Stage 1: one modality alone. The prevalent one is the lower bound that the student must beat."""
+"""Stage 1: a backbone per modality. The prevalent one is the lower bound for the student."""
 
 from typing import Any, ClassVar
 
@@ -16,11 +16,11 @@ from mtpkdot.modules.trial import try_encoder
 
 
 class BackboneModule(StageModule):
-    """A backbone trained on its own modality.
+    """Backbone trained on one modality.
 
     Args:
-        modality: which one; set by the pipeline.
-        encoder: class of the encoder and its settings; null for FeatureEncoder.
+        modality: name of the modality; set by the pipeline.
+        encoder: class of the encoder with its settings; null for FeatureEncoder.
         options: see StageModule.
     """
 
@@ -42,7 +42,7 @@ class BackboneModule(StageModule):
         try_encoder(self.backbone, self.modality, data, f"{name}.model.encoder")
 
     def setup(self, stage: str) -> None:
-        """Adopt the training part's statistics."""
+        """Set standardisation and head to the statistics of the training part."""
         if stage != "fit":
             return
         data = getattr(self.trainer, "datamodule", None)
@@ -53,18 +53,18 @@ class BackboneModule(StageModule):
 
     @property
     def modalities(self) -> list[str]:
-        """The one modality."""
+        """Modality of the backbone, as a list."""
         return [self.modality]
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """The backbone, once it is trained."""
+        """Return the backbone if it is not being trained; see StageModule."""
         return {} if fitting else {self.modality: [self.backbone]}
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Predictions of the one head."""
+        """Return the predictions of the backbone."""
         return {self.modality: self.backbone.read(*self.encode(self.backbone, batch, self.modality, raw=True))[1]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Task loss on labelled samples that have the modality."""
+        """Compute the task loss on labelled samples that have the modality."""
         known = batch.labelled & batch.present(self.modality)
         return {"loss": task_loss(self.task, *gather_rows(self.outputs(batch)[self.modality], batch.target, known))}

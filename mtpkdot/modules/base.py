@@ -1,4 +1,4 @@
-"""What all stages share: optimiser, logged loss terms, metrics, and teachers that stay what they are."""
+"""Base of all stages: optimiser, logged loss terms, metrics, and frozen upstream models."""
 
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,40 +26,57 @@ from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules.declaration import StageDeclaration
 from mtpkdot.modules.means import Means
 
-# jsonargparse takes the square of a list's length to look at its items, and there may be thousands of classes.
+# jsonargparse checks the items of a list in quadratic time, and there may be thousands of classes.
 if TYPE_CHECKING:
     Names = list[str]
 else:
     Names = list
 
-# Lightning's own key, and those of its early versions, which it still reads.
+# Lightning's key of the hyperparameters, and those of early versions that it still reads.
 _HYPER_PARAMETERS = ("hyper_parameters", "hparams", "module_arguments")
 
 
 class StageModule(StageDeclaration, L.LightningModule):
-    """Base of the stages.
+    """Base of the stages of the method.
 
-    A subclass says which loss terms a batch has (`losses`) and what it predicts (`outputs`), and declares what it needs
-    of the pipeline (see `StageDeclaration`). Upstream models that a stage only learns from live in `self.frozen`: in
-    eval mode, without gradient, in no optimiser and in no checkpoint.
+    A subclass implements the loss terms of a batch (`losses`) and its predictions (`outputs`), and declares what it
+    needs from the pipeline (see `StageDeclaration`). Upstream models that a stage only learns from are kept in
+    `self.frozen`: in eval mode, without gradient, and neither in the optimiser nor in the checkpoint.
 
-    Where callbacks may swap weights for the validation (`keeps_scored`), `scored` is a copy of those that the last
-    validation has scored, and these are what a checkpoint of weights holds.
+    If callbacks may exchange weights for the validation (`keeps_scored`), `scored` is a copy of the weights that were
+    validated last, and a checkpoint of weights contains this copy.
+
+    A checkpoint carries the `recipe` of its data (`BaseData.recipe`): what the input is made from, and what the output
+    means.
 
     Args:
-        task: what is predicted; linked from the data.
+        task: the task; linked from the data.
         targets: class names or target names; linked from the data.
         modalities: shape of one time step per modality; linked from the data.
-        prevalent: the modality of the student; linked from the data.
-        rates: recorded frames or samples per second, of the modalities where it is known; linked from the data.
-        per_step: targets belong to steps, not to samples; linked from the data.
+        prevalent: name of the student's modality; linked from the data.
+        rates: frames or samples per second (Hz), of the modalities where it is known; linked from the data.
+        per_step: True if every step has a target; linked from the data.
         lr: learning rate.
         weight_decay: weight decay.
-        optimizer: another optimiser, with all of its own settings; null for AdamW with `lr` and `weight_decay`.
-        schedule: learning rate over the epochs.
+        optimizer: another optimiser with its own settings; null for AdamW with `lr` and `weight_decay`.
+        schedule: schedule of the learning rate over the epochs.
+
+    Raises:
+        ValueError: `lr` is not positive, or `weight_decay` is negative.
+
+    Example:
+        >>> class Constant(StageModule):
+        ...     def __init__(self, **options):
+        ...         super().__init__(**options)
+        ...         self.value = nn.Parameter(torch.zeros(self.num_outputs))
+        ...
+        ...     def losses(self, batch):
+        ...         return {"loss": (batch.target[batch.labelled] - self.value).square().mean()}
+        >>> Constant(task="regression", targets=["valence"], modalities={"video": [4]}, prevalent="video").num_outputs
+        1
     """
 
-    # Raise it, here or in any class that a stage is made of, where the same settings train something else.
+    # Increase it, here or in any class that a stage consists of, if the same settings train a different model.
     revision: ClassVar[int] = 0
     uses_unlabelled: bool = True
     monitors_loss: ClassVar[bool] = False
@@ -88,42 +105,46 @@ class StageModule(StageDeclaration, L.LightningModule):
         self.lr, self.weight_decay, self.optimizer, self.schedule = lr, weight_decay, optimizer, schedule
         self.frozen = nn.ModuleDict()
         self.blueprint: dict[str, Any] = {}
+        self.recipe: dict[str, Any] = {}
         self.trained, self.held_out = Means(), Means()
         self.keeps_scored, self.scored = False, dict[str, Tensor]()
         self.name_heads([])
 
     @property
     def privileged(self) -> list[str]:
-        """The modalities that the student never sees."""
+        """Names of the modalities that the student does not use."""
         return [name for name in self.steps if name != self.prevalent]
 
     @property
     def modalities(self) -> list[str]:
-        """The modalities that this stage reads."""
+        """Names of the modalities that this stage reads."""
         return list(self.steps)
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """Per modality the backbones that read it and are not trained: their features may be computed once, ahead.
+        """Return per modality the backbones that are not trained, whose features may be computed in advance.
 
         Args:
-            fitting: the stage is being trained; otherwise nothing of it is.
+            fitting: True if the stage is being trained; otherwise no part of it is.
         """
         return {}
 
     def raw_modalities(self, fitting: bool) -> list[str]:
-        """The modalities whose raw steps the stage needs even if their features are at hand."""
+        """Return the modalities whose raw steps the stage needs even if the batch has their features.
+
+        Args:
+            fitting: True if the stage is being trained.
+        """
         return []
 
     @staticmethod
     def encode(backbone: Backbone, batch: Batch, modality: str, raw: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the features of a modality, those at hand or computed now; nobody else looks which a batch holds.
+        """Return the features of a modality, from the batch or computed from its raw steps.
 
         Args:
-            backbone: whose features are wanted.
-            batch: with raw steps, with features of a frozen encoder (`encoded`), or with both.
-            modality: the modality.
-            raw: prefer raw steps where the batch has both: the backbone is trained, or is another one than those whose
-                features are at hand (see `frozen_encoders`).
+            backbone: the backbone that computes the features.
+            batch: batch with raw steps, with features of a frozen encoder (`encoded`), or with both.
+            modality: name of the modality.
+            raw: use raw steps if the batch has both, for a backbone that is trained or not among `frozen_encoders`.
 
         Returns:
             Feature sequence (B, T', dim) and mask (B, T').
@@ -133,57 +154,58 @@ class StageModule(StageDeclaration, L.LightningModule):
         return backbone.features(batch.inputs[modality], batch.masks[modality])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Loss terms of a batch; `loss` is the one to minimise, the others are logged beside it.
+        """Compute the loss terms of a batch, scalars; `loss` is minimised, the others are logged.
 
-        Where several processes share a batch, the terms are those of the whole batch, the same on all of them.
+        If several processes share a batch, the terms are those of the whole batch and the same on all processes.
         """
         raise NotImplementedError
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Predictions (N, num_outputs) per head, named by the modalities it sees (`a+b`); empty without heads."""
+        """Return predictions (N, num_outputs) per head, named by its modalities (`a+b`); empty without heads."""
         return {}
 
     def fit_heads(self, *heads: Head) -> None:
-        """Let regression heads answer in the units of the training targets; called before training."""
+        """Set regression heads to the units of the training targets; called before training."""
         data = getattr(self._trainer, "datamodule", None)
         if self.task == "regression" and isinstance(data, BaseData):
             for head in heads:
                 head.fit(*data.target_statistics())
 
     def frozen_parts(self) -> Iterable[nn.Module]:
-        """Parts of this stage's own checkpoint that are not trained."""
+        """Return the parts of the stage that are in its checkpoint and are not trained."""
         return ()
 
     def build(self, blueprint: dict[str, Any]) -> None:
-        """Add the parts whose sizes only upstream models know.
+        """Build the parts whose sizes depend on upstream models.
 
         Args:
-            blueprint: plain data, taken from upstream models before training and from the checkpoint afterwards, so
-                that a checkpoint loads without them. An override ends with `super().build(blueprint)`.
+            blueprint: sizes as plain data, taken from upstream models before training and from the checkpoint
+                afterwards, so that a checkpoint loads without upstream models. An override ends with
+                `super().build(blueprint)`.
         """
         self.blueprint = blueprint
 
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
-        """Logged values that can select the epoch, the default first; see `metrics.collections.best_mode`."""
+        """Return the names of logged values that can select the epoch, the default first."""
         judged = [] if cls.monitors_loss else logged_metrics(task)
         return [*(f"val/{name}" for name in [*judged, "loss"]), "train/loss"]
 
     @classmethod
     def notes(cls, checkpoint: Path) -> list[str]:
-        """Return sentences on a trained stage that a user would not expect.
+        """Return remarks on a trained stage for the user.
 
         Args:
-            checkpoint: its weights.
+            checkpoint: checkpoint of the trained stage.
         """
         return []
 
     def reached(self, monitor: str, score: float | None) -> float | None:
-        """Return the score of what is handed on, which is that of the best epoch.
+        """Return the score of the final model, by default that of the best epoch.
 
         Args:
-            monitor: the value that has selected the epoch.
-            score: its best value.
+            monitor: name of the logged value that has selected the epoch.
+            score: its best value; None if there is none.
         """
         return score
 
@@ -197,14 +219,14 @@ class StageModule(StageDeclaration, L.LightningModule):
         trust: Sequence[str] = (),
         **kwargs: Any,
     ) -> Self:
-        """Load a stage; no class that its checkpoint names is imported unless it is trusted, see `mtpkdot.trust`.
+        """Load a stage, importing only trusted classes that its checkpoint names, see `mtpkdot.trust`.
 
         Args:
-            checkpoint_path: the file.
-            map_location: as Lightning's.
-            strict: as Lightning's.
-            weights_only: False unpickles any object, which runs whatever code the file brings.
-            trust: packages or classes of others that may be imported.
+            checkpoint_path: path of the checkpoint.
+            map_location: as in Lightning.
+            strict: as in Lightning.
+            weights_only: False to unpickle any object, which runs any code in the file.
+            trust: other packages or classes that may be imported.
             kwargs: arguments of the stage that replace those in the checkpoint.
 
         Raises:
@@ -214,7 +236,7 @@ class StageModule(StageDeclaration, L.LightningModule):
             raise TypeError("a stage's checkpoint carries its arguments: leave hparams_file out")
         with trusted.one_call(trust):
             if weights_only is not False:
-                # Its tensors are not read here.
+                # On the meta device no tensor is read.
                 plain = torch.load(checkpoint_path, map_location="meta", weights_only=True)
                 for key in _HYPER_PARAMETERS:
                     held = (plain.get(key) if isinstance(plain, dict) else None) or {}
@@ -224,21 +246,21 @@ class StageModule(StageDeclaration, L.LightningModule):
             )
         return loaded
 
-    # Lightning's hooks, in the order of their calls.
+    # Hooks of Lightning, in the order of their calls.
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training, all but the frozen parts."""
+        """Set the mode of all parts but the frozen ones, which stay in eval mode."""
         super().train(mode)
         for part in (self.frozen, *self.frozen_parts()):
             part.eval()
         return self
 
     def on_fit_start(self) -> None:
-        """Set the modes: the Trainer leaves them as they are, and parts that are built start in training mode."""
+        """Set the modes, which the Trainer does not: new parts are in training mode, also the frozen ones."""
         self.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step on all loss terms."""
+        """Return the loss of a batch and record its terms."""
         terms = self._terms(batch)
         self.trained.add(terms, sum(row_counts(batch.index)))
         return terms["loss"]
@@ -249,9 +271,9 @@ class StageModule(StageDeclaration, L.LightningModule):
         self.log_dict(means, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Metrics of every head on the labelled samples, or the loss for stages without heads."""
+        """Update the metrics of every head on labelled samples, or the mean loss of a stage without heads."""
         if self.keeps_scored and batch_idx == 0 and not self.trainer.sanity_checking:
-            # Here, for callbacks may swap weights in any hook before this one.
+            # Copied here, since callbacks may exchange weights in any earlier hook.
             self.scored = {name: value.detach().clone() for name, value in self.state_dict().items()}
         if self.monitors_loss:
             self.held_out.add({"loss": self._terms(batch)["loss"]}, sum(row_counts(batch.index)))
@@ -262,7 +284,7 @@ class StageModule(StageDeclaration, L.LightningModule):
                 collection.update(outputs[head][batch.labelled], batch.target[batch.labelled])
 
     def on_validation_epoch_end(self) -> None:
-        """Log every metric, averaged over heads and targets; the processes' samples are taken together."""
+        """Log every metric over the samples of all processes, averaged over heads and targets."""
         if self.monitors_loss:
             self.log_dict({f"val/{name}": value for name, value in self.held_out.take().items()}, sync_dist=True)
             return
@@ -275,15 +297,15 @@ class StageModule(StageDeclaration, L.LightningModule):
         self.log_dict(self.selecting(means), prog_bar=True, sync_dist=True)
 
     def selecting(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the metrics that select the epoch, of what would be handed on now."""
+        """Return the metrics that select the epoch; a subclass may replace them."""
         return means
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Predictions per head, and the rows they belong to under `index`."""
+        """Return the predictions per head, and under `index` the rows of the data set that they belong to."""
         return {"index": batch.index, **self._answers(batch)}
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `losses`, with a scalar `loss` among them."""
+        """Return `losses` after a check that they include a scalar `loss`."""
         terms: Any = self.losses(batch)
         loss = terms.get("loss") if isinstance(terms, Mapping) else None
         if not isinstance(loss, Tensor) or loss.ndim:
@@ -296,7 +318,7 @@ class StageModule(StageDeclaration, L.LightningModule):
         return found
 
     def _answers(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `outputs`, with (N, num_outputs) for every head."""
+        """Return `outputs` after a check that every head has the shape (N, num_outputs)."""
         answers, shape = self.outputs(batch), (len(batch), self.num_outputs)
         for head in self.heads:
             if (form := _form(answers.get(head))) != str(shape):
@@ -307,7 +329,7 @@ class StageModule(StageDeclaration, L.LightningModule):
         return answers
 
     def configure_optimizers(self) -> Any:
-        """The optimiser over all that is trained."""
+        """Return the optimiser of all trained parameters, with its schedule."""
         trained = [p for p in self.parameters() if p.requires_grad]
         optimizer = (
             torch.optim.AdamW(trained, self.lr, weight_decay=self.weight_decay, fused=self._fusible())
@@ -320,33 +342,36 @@ class StageModule(StageDeclaration, L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def _fusible(self) -> bool:
-        """Whether the optimiser may run as one kernel: Lightning clips no gradients for it under mixed precision."""
+        """Return whether the optimiser may be fused, for which Lightning cannot clip gradients in mixed precision."""
         return self._trainer is None or "mixed" not in str(self._trainer.precision)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Carry what `build` needs, and what has been seen of an epoch that is not finished."""
+        """Add the blueprint, and the means of an unfinished epoch for resuming."""
         trusted.remember(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
         checkpoint["blueprint"] = self.blueprint
+        data = getattr(self._trainer, "datamodule", None)
+        checkpoint["recipe"] = data.recipe() if isinstance(data, BaseData) else self.recipe
         if "optimizer_states" in checkpoint:
             checkpoint["trained"] = self.trained.state
         elif self.scored:
             checkpoint["state_dict"] = dict(self.scored)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Build before the weights come."""
+        """Build the parts before their weights are loaded."""
         self.trained.state = checkpoint.get("trained", {})
+        self.recipe = checkpoint.get("recipe", {})
         if checkpoint["blueprint"] and not self.blueprint:
             self.build(checkpoint["blueprint"])
 
     def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> Any:
-        """The weights of this stage, without those it learns from."""
+        """Return the weights of this stage without those of upstream models."""
         state = super().state_dict(*args, prefix=prefix, **kwargs)
         for key in [k for k in state if k.startswith(f"{prefix}frozen.")]:
             del state[key]
         return state
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Load weights; only the teachers' and what passes with the training may be missing."""
+        """Load weights; only those of upstream models and those used in training only (`passing`) may be missing."""
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         missing = [k for k in result.missing_keys if not k.startswith(self.passing)]
         if strict and (missing or result.unexpected_keys):
@@ -355,9 +380,10 @@ class StageModule(StageDeclaration, L.LightningModule):
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
-        """What DistributedDataParallel need not send: it is never trained, or the same on all processes.
+        """Names of parameters and buffers that DistributedDataParallel need not synchronise.
 
-        Of the buffers only the running statistics of batch normalisation depend on a process's share of the batches.
+        They are not trained, or the same on all processes: of the buffers only the running statistics of batch
+        normalisation depend on a process's share of the batches.
         """
         shares = {n for n, module in self.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
         same = [name for name, _ in self.named_buffers() if name.rpartition(".")[0] not in shares]
@@ -368,13 +394,13 @@ class StageModule(StageDeclaration, L.LightningModule):
         return [collection for collection in self.validation if isinstance(collection, MetricCollection)]
 
     def name_heads(self, heads: list[str]) -> None:
-        """Name the heads of `outputs`, in order; each gets metrics of its own."""
+        """Set the names of the heads of `outputs`, in order, and create metrics for each."""
         self.heads = heads
         self.validation = nn.ModuleList(task_metrics(self.task, self.num_outputs) for _ in heads)
 
 
 def _form(value: Any) -> str:
-    """Return the shape of a tensor, or what else a value is."""
+    """Return the shape of a tensor, or the class of another value."""
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
@@ -382,15 +408,15 @@ Upstream = TypeVar("Upstream", bound=StageModule)
 
 
 def load_upstream(kind: type[Upstream], path: str | None, key: str) -> Upstream:
-    """A trained upstream stage, in eval mode and without gradient.
+    """Load a trained upstream stage, in eval mode and without gradient.
 
     Args:
-        kind: the stage's class.
-        path: its checkpoint.
-        key: the model argument that names it, for the error.
+        kind: class of the stage.
+        path: path of its checkpoint.
+        key: model argument that names the checkpoint, for the error.
 
     Raises:
-        RunError: no path, or no such file.
+        RunError: there is no path or no such file, or the file is not a checkpoint of the stage.
     """
     if path is None or not Path(path).is_file():
         raise RunError(
@@ -404,22 +430,22 @@ def load_upstream(kind: type[Upstream], path: str | None, key: str) -> Upstream:
 
 
 class NoStageError(RunError):
-    """A file that is no checkpoint of a stage."""
+    """File that is not a checkpoint of a stage."""
 
 
 def load_stage(kind: type[Upstream], path: str | Path) -> Upstream:
-    """Load a trained stage on the processor, in eval mode and without gradient.
+    """Load a trained stage on the CPU, in eval mode and without gradient.
 
     Args:
-        kind: the stage's class.
-        path: its checkpoint, which exists.
+        kind: class of the stage.
+        path: path of its checkpoint, which must exist.
 
     Raises:
-        NoStageError: the file is no checkpoint of such a stage.
-        RunError: it names a class that is not trusted.
+        NoStageError: the file is not a checkpoint of such a stage.
+        RunError: the checkpoint names a class that is not trusted.
     """
     try:
-        # What is initialised only to be loaded must not decide where the stage itself starts.
+        # Loading must not change the random state, which determines the initial weights of the stage in training.
         with without_pretrained(), torch.random.fork_rng(devices=[]):
             module = kind.load_from_checkpoint(path, map_location="cpu")
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError, ArgumentError, UnpicklingError) as error:

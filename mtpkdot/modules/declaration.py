@@ -1,4 +1,4 @@
-"""The declaration of a stage: what the pipeline has to know of it before it is built."""
+"""Declaration of a stage: properties that the pipeline needs before the stage is built."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -7,34 +7,33 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
 
-# Arguments that every stage takes from the data.
+# Arguments of every stage that are linked from the data.
 LINKED = ("task", "targets", "modalities", "prevalent", "rates", "per_step")
 
 
 class StageDeclaration:
-    """Base of `StageModule` with what a stage declares; the pipeline asks here and nowhere by a stage's name.
+    """Base of `StageModule` with the declarations of a stage, which the pipeline reads instead of a stage's name.
 
     Checkpoints of earlier stages are declared by the names of constructor arguments: `NAME_ckpt` is the checkpoint of
-    the stage `NAME`. Where `NAME` is one stage per modality, `NAME_ckpt` is that of this stage's own modality, or else
-    of the prevalent one, and `NAME_ckpts` are those of all, as a mapping from modality to path. The pipeline trains
-    these stages before, fills the arguments that the user's section leaves out, and makes what the checkpoints hold
-    part of the stage's identity.
+    the stage `NAME`. If `NAME` is trained once per modality, `NAME_ckpt` is the checkpoint of this stage's modality, or
+    of the prevalent one, and `NAME_ckpts` is a mapping from modality to path. The pipeline trains these stages first,
+    sets the arguments that the user's section leaves out, and includes the contents of the checkpoints in the stage's
+    identity.
 
     Attributes:
-        section: name of the stage and of its section in the config. One that the user adds is named in the config.
-        per_modality: the stage is trained once per modality, as `section.modality`, and gets the argument `modality`.
-        takes: further arguments that the pipeline fills and the user's section does not have; see
-            `encoder_arguments`.
-        inherited: arguments that an earlier stage was trained with: argument -> (upstream argument that names the
-            stage, its argument). Where a checkpoint is given in place of a stage, those of the stage it stands for.
-        built_in: arguments that name a class, and the class that stands there unless a config names another.
+        section: name of the stage and of its section in the config; a stage that the user adds is named in the config.
+        per_modality: True to train the stage once per modality, as `section.modality`, with the argument `modality`.
+        takes: further arguments that the pipeline sets and the user's section does not have; see `encoder_arguments`.
+        inherited: arguments taken from an earlier stage: argument -> (upstream argument that names the stage, argument
+            of that stage). If a checkpoint is given in place of a stage, they are taken from the checkpoint's stage.
+        built_in: default class of each argument that names a class.
         switches: the switches of `protocol` that change this stage. `batch_attention` and `frozen_projections` are
-            handed to the module as arguments; `shared_backbone` trains on all parts of the data.
-        shared: the students of a study share this stage, which is trained once per fold and seed; False where each
-            student has its own.
-        reads_raw: it is trained on raw steps alone, so that cached features and their views do not reach it.
-        names_heads: its predictions are stored as `section.head`; those of a stage with several heads always are.
-        submits: its predictions are written in the form that the data set's authors ask for.
+            passed to the module as arguments; `shared_backbone` trains on all parts of the data.
+        shared: True if the students of a study share this stage, which is then trained once per fold and seed; False if
+            each student has its own.
+        reads_raw: True to train on raw steps only, without cached features and their views.
+        names_heads: True to store predictions as `section.head`, as is always done for a stage with several heads.
+        submits: True to write predictions in the format that the authors of the data set require.
     """
 
     section: ClassVar[str] = ""
@@ -50,46 +49,46 @@ class StageDeclaration:
 
     @classmethod
     def sections(cls, name: str, modalities: Iterable[str]) -> list[str]:
-        """Return the names of a stage's trainings, which are those of its sections: one, or one per modality.
+        """Return the names of the sections that a stage is trained as: one, or one per modality.
 
         Args:
-            name: of the stage.
-            modalities: names, in the data's order.
+            name: name of the stage.
+            modalities: names of the modalities, in the data's order.
         """
         return [f"{name}.{modality}" for modality in modalities] if cls.per_modality else [name]
 
     @classmethod
     def filled(cls) -> frozenset[str]:
-        """Return the arguments that come from the data, the protocol or other sections, never from the stage's own."""
+        """Return the arguments that are set by the data, the protocol or other sections, not by the stage's section."""
         return frozenset(
             {*LINKED, *cls.takes, *cls.inherited, *cls.switches, *(["modality"] if cls.per_modality else [])}
         )
 
     @classmethod
     def upstream_arguments(cls, model: Mapping[str, Any]) -> list[str]:
-        """Return the arguments that name checkpoints of earlier stages which this one needs.
+        """Return the arguments that name the checkpoints of earlier stages that this stage needs.
 
         Args:
             model: the `model` part of the stage's section.
 
         Returns:
-            All arguments of the constructor that end in `_ckpt` or `_ckpts`. Override it where the section decides.
+            All arguments of the constructor that end in `_ckpt` or `_ckpts`. Override it if they depend on the section.
         """
         return [name for name in arguments_of(cls) if is_upstream(name)]
 
     @classmethod
     def encoder_arguments(cls, encoders: Mapping[str, Any], prevalent: str) -> dict[str, Any]:
-        """Return arguments for encoders that are built as the backbones' were; name them in `takes`.
+        """Return the arguments for encoders that are built as those of the backbones; name them in `takes`.
 
         Args:
             encoders: configuration of the encoder per modality; None for the default.
-            prevalent: the student's modality.
+            prevalent: name of the student's modality.
         """
         return {}
 
     @classmethod
     def method_of(cls, model: Mapping[str, Any]) -> Any:
-        """Return the distillation method whose recipe is part of the stage's identity; None for none.
+        """Return the distillation method, whose definition is part of the stage's identity, or None.
 
         Args:
             model: the `model` part of the stage's section.
@@ -98,39 +97,39 @@ class StageDeclaration:
 
     @classmethod
     def check_section(cls, section: Mapping[str, Any], data: "BaseData") -> None:
-        """Stop at settings that the data cannot serve, before anything is built.
+        """Check the settings against the data, before anything is built.
 
         Args:
-            section: the stage's section, with `model` and `fit`.
-            data: the data set, read.
+            section: section of the stage, with `model` and `fit`.
+            data: the data set, already read.
 
         Raises:
-            ConfigError: naming the key.
+            ConfigError: a setting does not fit the data; the error names its key.
         """
 
     def check_built(self, data: "BaseData", name: str, batch_size: int) -> None:
-        """Try the stage, as it is built, before anything is trained.
+        """Check the stage after it is built, before anything is trained.
 
         Args:
-            data: the data set, read.
-            name: of the stage, for the error.
+            data: the data set, already read.
+            name: name of the stage, for the error.
             batch_size: samples per batch of this stage.
 
         Raises:
-            ConfigError: it cannot work on these data.
+            ConfigError: the stage does not fit the data.
         """
 
 
 def is_upstream(argument: str) -> bool:
-    """Return whether a model's argument names checkpoints of earlier stages."""
+    """Return whether an argument of a stage names checkpoints of earlier stages."""
     return argument.endswith(("_ckpt", "_ckpts"))
 
 
 def arguments_of(module: type) -> dict[str, inspect.Parameter]:
-    """Return the constructor's arguments, with those of the base classes that `**options` are handed on to.
+    """Return the arguments of a constructor, with those of the base classes that get its `**options`.
 
     Args:
-        module: the class.
+        module: class of the stage.
 
     Example:
         >>> from mtpkdot.modules import AdaptedModule

@@ -1,4 +1,4 @@
-"""Stage 4: the T-Net learns to hallucinate each privileged feature from the prevalent one."""
+"""Stage 4: T-Nets, which learn to hallucinate each privileged feature from the prevalent one."""
 
 from typing import Any, ClassVar
 
@@ -16,14 +16,14 @@ from mtpkdot.modules.base import StageModule, load_upstream
 
 
 class HallucinatorModule(StageModule):
-    """One T-Net per privileged modality, on frozen backbones; trained on labelled and unlabelled samples alike.
+    """One T-Net per privileged modality on frozen backbones, trained on labelled and unlabelled samples.
 
-    The T-Net works step by step on the prevalent feature, and its result is compared with the privileged feature as
-    means over time, so that modalities of different length and rate need no alignment; step by step where targets are
-    given per step.
+    The T-Net is applied to each step of the prevalent feature. Its result and the privileged feature are compared by
+    their means over time, so that modalities of different length and rate need no alignment; if every step has a
+    target, they are compared step by step.
 
     Args:
-        backbone_ckpts: checkpoint per modality; filled by the pipeline.
+        backbone_ckpts: checkpoint of the backbone per modality; set by the pipeline.
         tnet: Hourglass or another TNet, with its settings.
         discrepancy: `mse`, or `mmd` (multi-kernel Gaussian).
         options: see StageModule.
@@ -47,7 +47,7 @@ class HallucinatorModule(StageModule):
         check_tnet(self.new_tnet)
 
     def setup(self, stage: str) -> None:
-        """Load the frozen backbones, and build the T-Nets to their sizes."""
+        """Load the frozen backbones and build T-Nets of their sizes."""
         if len(self.frozen):
             return
         for index, name in enumerate(self.steps):
@@ -58,27 +58,27 @@ class HallucinatorModule(StageModule):
             self.build(dims)
 
     def build(self, blueprint: dict[str, Any]) -> None:
-        """One T-Net per privileged modality."""
+        """Build one T-Net per privileged modality."""
         size = blueprint[self.prevalent]
         self.tnets = nn.ModuleList(self.new_tnet(size, blueprint[name]) for name in self.privileged)
         super().build(blueprint)
 
     def named_tnets(self) -> list[tuple[str, TNet]]:
-        """Return the T-Nets with the privileged modalities whose features they hallucinate."""
+        """Return pairs of a privileged modality and the T-Net that hallucinates its feature."""
         return [(n, t) for n, t in zip(self.privileged, self.tnets, strict=True) if isinstance(t, TNet)]
 
     def backbone(self, modality: str) -> BackboneModule:
-        """The frozen backbone of a modality."""
+        """Return the frozen backbone of a modality."""
         backbone = self.frozen[str(list(self.steps).index(modality))]
         assert isinstance(backbone, BackboneModule)
         return backbone
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """The backbones."""
+        """Return the backbones; see StageModule."""
         return {name: [self.backbone(name).backbone] for name in self.steps}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Discrepancy per privileged modality, summed."""
+        """Compute the discrepancy per privileged modality, and their sum as `loss`."""
         encoded = {name: self.encode(self.backbone(name).backbone, batch, name) for name in self.steps}
         feature, mask = encoded[self.prevalent]
         terms = {}

@@ -1,4 +1,4 @@
-"""Stage 5: trains the student, which sees the prevalent modality alone, under its teachers."""
+"""Stage 5: training of the student, which uses the prevalent modality only, with its teachers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -33,52 +33,58 @@ from mtpkdot.modules.teaching.lifecycle import has_unlabelled
 from mtpkdot.modules.teaching.settings import check_batches, check_settings, check_structure, chosen_teachers
 
 _QUEUE = "distillation.queue."
-_TEACHERS = "teachers"  # their name among the frozen parts
+_TEACHERS = "teachers"  # name of the teachers in `frozen`
 
 
 class StudentModule(StageModule):
-    """Trains `mtpkdot.models.Student`; the teachers are present in training only.
+    """Training of `mtpkdot.models.Student`; the teachers are loaded in training only.
 
     Args:
         encoder: encoder of the prevalent backbone; set by the pipeline.
         tnet: class of the T-Nets; set by the pipeline.
-        backbone_ckpt: the prevalent backbone; filled by the pipeline.
-        hallucinator_ckpt: the T-Nets; filled by the pipeline.
-        teacher_ckpt: the multimodal teacher; filled by the pipeline where the method needs it.
-        adapted_ckpt: the adapted teachers; filled by the pipeline where the method needs them.
-        method: `none` (task alone); `pkdot` (one teacher, the joint one); `mtpkdot` (the joint and the adapted ones,
-            see `selection`); `mtpkdot_plus` (all of them as one pool, weighed and trusted by held-out evidence, see
-            `mtpkdot.losses.evidence`, for the samples without a label; what is handed on answers as the prevalent
-            backbone where no epoch of the student is better on held-out people); the controls
-            `selftraining` and `labelprop`, which see no privileged modality (the better of the prevalent backbone and
-            the student after its warm-up teaches, or labels spread in the backbone's space); a rival from the
-            literature that is taught by the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`,
-            `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for one of your own. In a
-            config also `auto`: `mtpkdot_plus` where training recordings lack labels, else `none`.
-        weights: weights of the loss terms task, transport, centroid, output and rival, over the method's own. `output`
-            makes the teacher's predictions targets (soft labels, or values), on all samples that they teach; the own
-            one of mtpkdot_plus is raised until a sample without a label counts no less than one with, times the trust
-            in its teachers (`mtpkdot.modules.teaching.level`).
-        weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all but the task, in the course of training).
-        ramp: share of the training in which weights rise or fall.
-        structure: the structural terms: StructuralTransport or another StructuralLoss, with its settings.
-        selection: which teacher teaches which row: TeacherSelection or another Selection, with its settings.
-        rival: the rival's class with its settings, in place of the method's own.
-        temperature: softening of the soft labels.
-        queue: samples of earlier batches that the similarity structure sees as well, fewer than there are for training.
-        warmup: share of the epochs in which mtpkdot_plus and selftraining learn from labels alone; what they have
-            learned by then is weighed against their teachers.
-        teachers: names of the teachers that mtpkdot and mtpkdot_plus use: modalities, for their adapted backbones, and
+        backbone_ckpt: checkpoint of the prevalent backbone; set by the pipeline.
+        hallucinator_ckpt: checkpoint of the T-Nets; set by the pipeline.
+        teacher_ckpt: checkpoint of the multimodal teacher; set by the pipeline if the method needs it.
+        adapted_ckpt: checkpoint of the adapted teachers; set by the pipeline if the method needs them.
+        method: `none` (task loss only); `pkdot` (the joint teacher); `mtpkdot` (the joint and the adapted teachers, see
+            `selection`); `mtpkdot_plus` (all teachers as one pool, weighted and trusted by held-out evidence, see
+            `mtpkdot.losses.evidence`, for samples without a label; if no epoch of the student is better on held-out
+            people, the final model predicts with the prevalent backbone); the controls without a privileged modality
+            `selftraining` (taught by the better of the prevalent backbone and the student after its warm-up) and
+            `labelprop` (taught by labels spread in the backbone's space); a rival from the literature with the joint
+            teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see
+            `mtpkdot.losses.rivals`); or `rival` for an own one. A config may also name `auto`: `mtpkdot_plus` if
+            training recordings lack labels, otherwise `none`.
+        weights: weights of the loss terms task, transport, centroid, output and rival, in place of the method's own.
+            `output` makes the teachers' predictions the targets (soft labels, or values) of all samples that they
+            teach. Its default in mtpkdot_plus is raised until a sample without a label has at least the weight of a
+            labelled one (`mtpkdot.modules.teaching.level`), times the trust in the teachers.
+        weighting: `fixed`, `uncertainty` (learned), `rise` or `fall` (of all terms but the task's, during training).
+        ramp: fraction of the training in which weights rise or fall.
+        structure: loss of the structural terms: StructuralTransport or another StructuralLoss, with its settings.
+        selection: assignment of teachers to rows: TeacherSelection or another Selection, with its settings.
+        rival: class of the rival with its settings, in place of the method's own.
+        temperature: softening temperature of the soft labels.
+        queue: number of samples of earlier batches that the structural terms compare as well, fewer than the training
+            samples.
+        warmup: fraction of the epochs in which mtpkdot_plus and selftraining learn from labels only; the student is
+            then weighed against its teachers.
+        teachers: names of the teachers of mtpkdot and mtpkdot_plus: modalities, for their adapted backbones, and
             `joint`; null for all.
-        hallucination: the privileged features are those of the T-Net (`tnet`, the papers) or `zeros`; `none` is a
-            student of the prevalent feature alone.
-        train_tnet: go on training the T-Nets.
-        finetune_encoder: go on training the encoder on raw steps; the papers freeze it.
-        fusion: of real and hallucinated features: GatedFusion or another Fusion, with its settings.
+        hallucination: source of the privileged features: the T-Nets (`tnet`, as in the papers) or `zeros`; `none` for a
+            student that uses the prevalent feature only.
+        train_tnet: continue to train the T-Nets.
+        finetune_encoder: continue to train the encoder on raw steps; the papers freeze it.
+        fusion: fusion of real and hallucinated features: GatedFusion or another Fusion, with its settings.
         batch_attention: protocol switch.
         frozen_projections: protocol switch.
         per_step: linked from the data.
         options: see StageModule.
+
+    Example:
+        >>> data = {"task": "classification", "targets": ["no", "yes"], "modalities": {"video": [4], "sound": [3]}}
+        >>> StudentModule(method="pkdot", **data, prevalent="video").privileged
+        ['sound']
     """
 
     section: ClassVar[str] = "student"
@@ -96,7 +102,7 @@ class StudentModule(StageModule):
 
     @classmethod
     def upstream_arguments(cls, model: Mapping[str, Any]) -> list[str]:
-        """Return the checkpoints of the prevalent backbone, the T-Nets, and the teachers that the method needs."""
+        """Return the arguments for the prevalent backbone, the T-Nets, and the teachers that the method needs."""
         teachers = METHODS[model["method"]].teachers_for(model["weights"]) if model["method"] != AUTO else None
         needed = set() if teachers is None else {f"{stage}_ckpt" for stage in teachers.stages}
         of_teachers = {"teacher_ckpt", "adapted_ckpt"} - needed
@@ -104,22 +110,22 @@ class StudentModule(StageModule):
 
     @classmethod
     def encoder_arguments(cls, encoders: Mapping[str, Any], prevalent: str) -> dict[str, Any]:
-        """Return the encoder of the prevalent backbone."""
+        """Return the encoder of the prevalent backbone; see StageDeclaration."""
         return {"encoder": encoders[prevalent]}
 
     @classmethod
     def method_of(cls, model: Mapping[str, Any]) -> MethodOrAuto:
-        """Return the method."""
+        """Return the method; see StageDeclaration."""
         method: MethodOrAuto = model["method"]
         return method
 
     @classmethod
     def check_section(cls, section: Mapping[str, Any], data: BaseData) -> None:
-        """Stop at settings that compare samples of batches which have too few; see StageDeclaration."""
+        """Check that batches have enough samples to compare; see StageDeclaration."""
         check_batches(section, data)
 
     def check_built(self, data: BaseData, name: str, batch_size: int) -> None:
-        """Stop at a structural loss that needs larger batches; see StageDeclaration."""
+        """Check that batches are large enough for the structural loss; see StageDeclaration."""
         if self.teaching.weights.keys() & {"transport", "centroid"}:
             check_structure(self.structure, data, batch_size, f"{name}.model.structure")
 
@@ -160,14 +166,8 @@ class StudentModule(StageModule):
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
         self.selection = (selection or TeacherSelection)()
-        check_settings(
-            method,
-            weights,
-            weighting=weighting,
-            guarded=self.selection.guarded,
-            queue=queue,
-            own_rival=rival is not None,
-        )
+        chosen = {"guarded": self.selection.guarded, "own_rival": rival is not None}
+        check_settings(method, weights, weighting=weighting, queue=queue, **chosen)
         checkpoints = {"backbone": backbone_ckpt, "teacher": teacher_ckpt, "adapted": adapted_ckpt}
         names = chosen_teachers(method, teachers, self.steps)
         upstream = Upstream(checkpoints, names, self.prevalent, self.task)
@@ -175,9 +175,9 @@ class StudentModule(StageModule):
         self.selection.fallback = self.teaching.fallback
         self.term_weights = TermWeights(self.teaching.weights, weighting, ramp)
         self.structure = (structure or StructuralTransport)()
-        self.structure.gathered = True  # the rows of all processes are, before the terms are computed
+        self.structure.gathered = True  # rows are gathered from all processes before the terms are computed
         self.new_encoder, self.new_tnet, self.new_fusion = encoder, tnet or Hourglass, fusion or GatedFusion
-        # The network is built once the sizes of the T-Nets are known; its parts are tried now.
+        # The network is built when the sizes of the T-Nets are known; its parts are tried now.
         self.dim = fusion_size(self.new_fusion, list(self.steps), per_step)
         self.deviations = {"batch_attention": batch_attention, "frozen_projections": frozen_projections}
         if "rival" in self.teaching.weights:
@@ -186,7 +186,7 @@ class StudentModule(StageModule):
         self.name_heads([self.prevalent])
 
     def setup(self, stage: str) -> None:
-        """Start from backbone and T-Nets; have the teachers at hand while training."""
+        """Load the weights of backbone and T-Nets, and the teachers, for training."""
         if stage != "fit":
             return
         if (teachers := self.teaching.load()) is not None:
@@ -200,10 +200,10 @@ class StudentModule(StageModule):
             self._load_tnets(hallucinator)
 
     def _load_tnets(self, hallucinator: HallucinatorModule) -> None:
-        """Start from the trained T-Nets, where the student has any.
+        """Load the weights of the trained T-Nets, if the student has T-Nets.
 
         Raises:
-            RunError: they are others than the student's.
+            RunError: the trained T-Nets do not match those of the student.
         """
         try:
             self.model.tnets.load_state_dict(hallucinator.tnets.state_dict() if len(self.model.tnets) else {})
@@ -214,10 +214,10 @@ class StudentModule(StageModule):
             ) from error
 
     def build(self, blueprint: dict[str, Any]) -> None:
-        """Build the student, and what compares it with its teachers."""
+        """Build the student and the distillation terms."""
         backbone = Backbone(self.steps[self.prevalent], self.num_outputs, self.new_encoder, self.per_step)
         backbone.requires_grad_(self.finetune_encoder)
-        backbone.head.requires_grad_(False)  # a distributed step waits for all gradients, and it never has one
+        backbone.head.requires_grad_(False)  # never has a gradient, for which distributed training would wait
         head = Head(self.dim, self.num_outputs)
         tnets = {name: self.new_tnet(backbone.dim, size) for name, size in blueprint["tnets"].items()}
         tnets = {} if self.hallucination == "none" else tnets
@@ -244,38 +244,38 @@ class StudentModule(StageModule):
     def _rival(self, teacher_dim: int) -> Rival:
         build = self.rival or METHODS[self.method].rival
         assert build is not None  # see check_settings
-        # A student starts from the same weights whatever its method.
+        # The random state is kept, so that a student's initial weights do not depend on its method.
         with torch.random.fork_rng(devices=[]):
             return build(self.task, self.dim, teacher_dim)
 
     def frozen_parts(self) -> Iterable[nn.Module]:
-        """Return the backbone and T-Nets, unless they go on training."""
+        """Return the backbone and the T-Nets, unless they are trained."""
         if self.blueprint and not self.finetune_encoder:
             yield self.model.backbone
         if self.blueprint and not self.train_tnet:
             yield self.model.tnets
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict from the prevalent modality alone, see `mtpkdot.models.Student`.
+        """Predict from the prevalent modality only, see `mtpkdot.models.Student`.
 
         Args:
-            x: (B, T, *shape), not standardised.
-            mask: (B, T) bool.
+            x: (B, T, *shape) raw steps, not standardised.
+            mask: (B, T) bool, True where a step is real.
 
         Returns:
-            The student's feature (N, dim) and output (N, num_outputs); N = B, or B * T per step. Both are the
-            backbone's where no epoch was better than it (mtpkdot_plus).
+            The student's feature (N, dim) and output (N, num_outputs); N = B, or B * T per step. Both are those of the
+            backbone if no epoch was better than it (mtpkdot_plus).
         """
         found: tuple[Tensor, Tensor] = self.model(x, mask)
         return found
 
     @property
     def modalities(self) -> list[str]:
-        """The prevalent modality, and all while teachers are at hand."""
+        """Names of the modalities that are read: the prevalent one, or all if teachers are loaded."""
         return list(self.steps) if _TEACHERS in self.frozen else [self.prevalent]
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """Return its own, unless it is being trained, and while fitting those of the teachers."""
+        """Return the student's backbone, unless it is trained, and in training those of the teachers."""
         own = {} if fitting and self.finetune_encoder else {self.prevalent: [self.model.backbone]}
         if not fitting or self.teaching.teachers is None:
             return own
@@ -283,19 +283,19 @@ class StudentModule(StageModule):
         return {name: [*own.get(name, []), *backbones] for name, backbones in theirs.items()}
 
     def raw_modalities(self, fitting: bool) -> list[str]:
-        """Return the prevalent one, while its encoder is trained."""
+        """Return the prevalent modality if its encoder is being trained; see StageModule."""
         return [self.prevalent] if fitting and self.finetune_encoder else []
 
     def see(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return feature and output of a batch; from features at hand where the raw steps are not."""
+        """Return feature and output of a batch, from raw steps or, if it has none, from the backbone's features."""
         return self.model.read(*self.encode(self.model.backbone, batch, self.prevalent, raw=True))
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the predictions from the prevalent modality."""
+        """Return the predictions of the student."""
         return {self.prevalent: self.see(batch)[1]}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the task loss on labelled samples, and the method's terms on all that teachers and student see."""
+        """Compute the task loss on labelled samples, and the method's terms where teacher and student have an input."""
         feature, output = self.see(batch)
         seen = batch.present(self.prevalent)
         known = gather_rows(output, batch.target, batch.labelled & seen)
@@ -310,19 +310,19 @@ class StudentModule(StageModule):
             record |= {name: feature.new_tensor(value) for name, value in self.teaching.logged.items()}
         loss, weights = self.term_weights(terms, self._progress())
         if "rival" in self.teaching.weights:
-            # A batch that no teacher sees has a gradient of zero for them: a distributed step waits for it.
+            # Gives the rival's parameters a zero gradient also without a teacher: distributed training waits for it.
             loss = loss + 0.0 * sum(p.sum() for p in self.distillation.parameters() if p.requires_grad)
         if self.term_weights.weighting != "fixed" or self.teaching.levels:
             record |= {f"weight_{name}": weight for name, weight in weights.items()}
         return {"loss": loss, **{f"loss_{name}": terms[name] for name in weights}, **record}
 
-    # The life cycle of the teachers, see `mtpkdot.modules.teaching`.
+    # Life cycle of the teachers, see `mtpkdot.modules.teaching`.
 
     def on_fit_start(self) -> None:
-        """Let teachers look at the data that need it.
+        """Prepare teachers that need the training data.
 
         Raises:
-            ValueError: they cannot, for the training has no `BaseData`.
+            ValueError: the teachers need the data, but the datamodule is not a `BaseData`.
         """
         super().on_fit_start()
         data, kind = self._data(), self.teaching.kind
@@ -333,18 +333,18 @@ class StudentModule(StageModule):
         self.term_weights.weights = self.teaching.begin(data, self._moved, like, self.num_outputs)
 
     def on_train_epoch_start(self) -> None:
-        """Weigh the teachers against the student, once it has learned from labels alone."""
+        """Weigh the teachers against the student at the end of its warm-up."""
         data, trainer = self._data(), self.trainer
         if data is None or not self.teaching.is_due(trainer.current_epoch, trainer.max_epochs or 1):
             return
         self.eval()
         evidence = self.teaching.weigh(self._as_teacher, data, self._moved, trainer.global_step > 0)
         self.train()
-        # Broadcast, so that every process goes by the same.
+        # Broadcast, so that all processes use the same evidence.
         self.teaching.use(trainer.strategy.broadcast(evidence))
 
     def selecting(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compare the student with the backbone it started from, where that may be handed on."""
+        """Compare the student with the backbone that it started from, if that may become the final model."""
         start = self.teaching.start
         if start.scores and not self.trainer.sanity_checking:
             chosen = self.trainer.checkpoint_callback
@@ -354,17 +354,17 @@ class StudentModule(StageModule):
 
     @classmethod
     def notes(cls, checkpoint: Path) -> list[str]:
-        """Say where the student answers as the prevalent backbone does."""
+        """Return a remark if the final model predicts with the prevalent backbone."""
         if torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["blueprint"].get("by_backbone"):
             return ["hands on the prevalent backbone, for no epoch of the student was better on held-out people"]
         return []
 
     def reached(self, monitor: str, score: float | None) -> float | None:
-        """Return the score of the prevalent backbone where that is handed on."""
+        """Return the score of the final model, which may be the prevalent backbone."""
         return None if score is None else self.teaching.start.best(monitor, score)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what only resuming needs out of what is handed on: features of training samples, and the evidence."""
+        """Keep the queue of features and the evidence, which only resuming needs, out of a checkpoint of weights."""
         super().on_save_checkpoint(checkpoint)
         if "optimizer_states" not in checkpoint:
             state = checkpoint["state_dict"]
@@ -378,12 +378,12 @@ class StudentModule(StageModule):
             checkpoint["evidence"] = self.teaching.evidence
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with what is known of the teachers."""
+        """Restore the evidence on the teachers."""
         super().on_load_checkpoint(checkpoint)
         self.teaching.use(checkpoint.get("evidence"))
 
     def _data(self) -> BaseData | None:
-        """Return the data that teachers may look at."""
+        """Return the datamodule if it is a `BaseData`, or None."""
         data = getattr(self.trainer, "datamodule", None)
         return data if isinstance(data, BaseData) else None
 
@@ -391,12 +391,12 @@ class StudentModule(StageModule):
         return Teacher(*self.see(batch), batch.present(self.prevalent))
 
     def _moved(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Hand batches over as the Trainer's own loops do."""
+        """Yield batches converted and moved to the device, as the Trainer does."""
         strategy = self.trainer.strategy
-        for batch in batches:  # not an expression, which would start the loader's workers whether it is read or not
+        for batch in batches:  # a generator function, so that the loader's workers start only when it is read
             yield strategy.batch_to_device(self.trainer.precision_plugin.convert_input(batch))
 
     def _progress(self) -> float:
-        """Return the share of the training that is done; all of it outside of one."""
+        """Return the fraction of the training that is done; 1 outside of training."""
         trainer = self._trainer
         return trainer.current_epoch / (trainer.max_epochs or 1) if trainer is not None and trainer.training else 1.0

@@ -1,4 +1,4 @@
-"""Stage 2: the multimodal teacher, the upper bound."""
+"""Stage 2: the multimodal teacher, the upper bound for the student."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -21,12 +21,12 @@ JOINT = "joint"
 
 
 class TeacherModule(StageModule):
-    """Backbones of all modalities, a gated cross-modal transformer on top, and a linear head.
+    """Multimodal teacher: backbones of all modalities, a fusion and a linear head.
 
     Args:
-        encoders: encoder per modality, as the backbones were trained, where it is not the default; set by the pipeline.
-        backbone_ckpts: checkpoint per modality; filled by the pipeline.
-        finetune_encoders: go on training the backbones; the papers freeze them.
+        encoders: encoder of the trained backbone per modality, if it is not the default; set by the pipeline.
+        backbone_ckpts: checkpoint of the backbone per modality; set by the pipeline.
+        finetune_encoders: continue to train the backbones; the papers freeze them.
         fusion: GatedFusion or another Fusion, with its settings; its joint feature is the distilled layer.
         batch_attention: protocol switch.
         frozen_projections: protocol switch.
@@ -63,22 +63,22 @@ class TeacherModule(StageModule):
         self.fusion.use_protocol(batch_attention, frozen_projections)
         self.head = Head(self.fusion.dim, self.num_outputs)
         for _, backbone in self.named_backbones():
-            # A distributed step waits for all gradients, and the heads never have one.
+            # The heads never have a gradient, for which distributed training would wait.
             (backbone.head if finetune_encoders else backbone).requires_grad_(False)
         self.name_heads(["+".join(self.steps)])
 
     @classmethod
     def encoder_arguments(cls, encoders: Mapping[str, Any], prevalent: str) -> dict[str, Any]:
         """Return the encoders of all backbones; see StageDeclaration."""
-        # Those that are null are built by default and left out: a null in a dict of classes cannot be written down.
+        # Default encoders are left out, since a config cannot express null in a dict of classes.
         return {"encoders": {name: encoder for name, encoder in encoders.items() if encoder is not None}}
 
     def named_backbones(self) -> list[tuple[str, Backbone]]:
-        """The backbones with their modalities, in the data's order."""
+        """Return pairs of modality and backbone, in the data's order."""
         return [(n, b) for n, b in zip(self.steps, self.backbones, strict=True) if isinstance(b, Backbone)]
 
     def setup(self, stage: str) -> None:
-        """Start from the trained backbones."""
+        """Load the weights of the trained backbones for training."""
         if stage != "fit":
             return
         self.fit_heads(self.head)
@@ -88,15 +88,15 @@ class TeacherModule(StageModule):
             backbone.load_state_dict(trained.backbone.state_dict())
 
     def frozen_parts(self) -> Iterable[nn.Module]:
-        """The backbones, unless they go on training."""
+        """Return the backbones, unless they are trained."""
         return () if self.finetune_encoders else (self.backbones,)
 
     def frozen_encoders(self, fitting: bool) -> dict[str, list[Backbone]]:
-        """The backbones, unless they are being trained."""
+        """Return the backbones, unless they are being trained; see StageModule."""
         return {} if self.finetune_encoders and fitting else {n: [b] for n, b in self.named_backbones()}
 
     def sequences(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Feature sequence (B, T', D_m) and mask (B, T') of every modality."""
+        """Return the feature sequence (B, T', D_m) and mask (B, T') of every modality."""
         features, masks = {}, {}
         for name, backbone in self.named_backbones():
             features[name], masks[name] = self.encode(backbone, batch, name)
@@ -104,22 +104,22 @@ class TeacherModule(StageModule):
 
     @property
     def space_sizes(self) -> dict[str, int]:
-        """Size of the feature of every space."""
+        """Feature size of every space."""
         return {JOINT: self.fusion.dim}
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """The joint space, valid where any modality is present."""
+        """Return the joint space, valid where any modality is present."""
         joint, gate = self.fusion(*self.sequences(batch))
         self.last_gate = gate.detach()
         valid = torch.stack([batch.present(name) for name in self.steps]).any(dim=0)
         return {JOINT: Teacher(joint, self.head(joint), valid)}
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Predictions from all modalities."""
+        """Return the predictions from all modalities."""
         return {self.heads[0]: self.spaces(batch)[JOINT].output}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Task loss on labelled samples; the mean gate of each modality is logged beside it."""
+        """Compute the task loss on labelled samples, and the mean gate of each modality for the log."""
         joint = self.spaces(batch)[JOINT]
         known = batch.labelled & joint.valid
         output, target, known, gate = gather_rows(joint.output, batch.target, known, self.last_gate)

@@ -1,4 +1,4 @@
-"""Tries an encoder on some samples before anything is trained."""
+"""Trial of an encoder on some samples before anything is trained."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from mtpkdot.models.encoder import Encoder
 from mtpkdot.tracebacks import place_of
 
 _TRIED = 2  # samples of each part
-# By a class with another signature, or that reads other shapes, than it is given.
+# Errors that a wrong signature or wrong shapes may raise.
 _RAISED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _EXPECTED = "It gets x (B, T, *steps.shape) and a mask (B, T), and returns features (B, T', dim) and a mask (B, T')"
 
 
 def try_encoder(backbone: Backbone, modality: str, data: BaseData, key: str) -> None:
-    """Pass some samples of each part through an encoder: its shapes show only when it runs.
+    """Pass some samples of each part through an encoder to check the shapes that it returns.
 
     Args:
-        backbone: with the encoder; it is left in evaluation mode.
-        modality: that it reads.
-        data: the data set, read.
-        key: of the encoder in the config, for the error.
+        backbone: backbone with the encoder; it is left in eval mode.
+        modality: name of the modality that it reads.
+        data: the data set, already read.
+        key: key of the encoder in the config, for the error.
 
     Raises:
-        ConfigError: it fails, or returns something else than an encoder has to.
+        ConfigError: the encoder fails, or its result is not that of an encoder.
     """
     encoder, dataset = backbone.encoder, SampleDataset(data.samples, [modality])
     where = f"{key} {type(encoder).__name__}"
@@ -58,7 +58,7 @@ def try_encoder(backbone: Backbone, modality: str, data: BaseData, key: str) -> 
 
 
 def _problem(found: Any, encoder: nn.Module, mask: torch.Tensor, per_step: bool) -> str:
-    """Return what is wrong with an encoder's answer; nothing if it is right."""
+    """Return a description of the error in an encoder's result, or an empty string if it is correct."""
     if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, torch.Tensor) for part in found)):
         return f"returns {type(found).__name__}, not two tensors"
     features, steps = found

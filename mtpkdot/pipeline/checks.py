@@ -26,6 +26,18 @@ from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_setup
 from mtpkdot.pipeline.training import StageCLI
 from mtpkdot.tracebacks import own_frames, place_of
 
+# Raised where a section does not fit a class, or a class is wrong.
+_UNBUILT = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    MisconfigurationException,
+    ArgumentError,
+)
+
 
 def check_config(
     config: Mapping[str, Any],
@@ -154,33 +166,8 @@ def check_modules(
         if job.stored.exists() or built in checked:
             continue
         checked.add(built)
-        stage, name = job.stage, job.stage.name
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                cli = StageCLI(
-                    module=stage.module,
-                    config=job.sections,
-                    fit=job.fit,
-                    folder=Path(folder) / name / "check",
-                    title=name,
-                    features=features,
-                    preemption=preemption,
-                    tracking=tracking,
-                    read=data,
-                )
-            except (
-                ValueError,
-                TypeError,
-                AttributeError,
-                ImportError,
-                LookupError,
-                RuntimeError,
-                MisconfigurationException,
-                ArgumentError,
-            ) as error:
-                if _is_ours(error):
-                    raise
-                raise _unbuilt(name, error) from error
+        name = job.stage.name
+        cli = _build(job, features=features, preemption=preemption, tracking=tracking, read=data)
         check_plugins(cli.config_init.trainer.plugins)
         check_callbacks(cli.chosen, cli.model, name, job.fit["accumulate_grad_batches"])
         check_setup(cli.chosen, cli.trainer, cli.model)
@@ -199,6 +186,25 @@ def check_modules(
         cli.release()
         parsed[name] = cli
     return parsed
+
+
+def _build(job: Job, **others: Any) -> StageCLI:
+    """Build a stage in a folder that is removed; `others` are further arguments of `StageCLI`.
+
+    Raises:
+        ConfigError: its section, the trainer's or the user's own class does not allow it.
+    """
+    name = job.stage.name
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / name / "check"
+        try:
+            return StageCLI(
+                module=job.stage.module, config=job.sections, fit=job.fit, folder=place, title=name, **others
+            )
+        except _UNBUILT as error:
+            if _is_ours(error):
+                raise
+            raise _unbuilt(name, error) from error
 
 
 def _unbuilt(stage: str, error: Exception) -> ConfigError:

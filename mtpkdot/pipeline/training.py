@@ -233,21 +233,11 @@ def train(
         SystemExit: a signal has stopped the training; the folder holds the checkpoint to resume from.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    others: dict[str, Any] = {"features": features, "preemption": preemption, "tracking": tracking, "read": read}
     if parsed is None:
-        cli = StageCLI(
-            module=module,
-            config=config,
-            fit=fit,
-            folder=folder,
-            title=title,
-            features=features,
-            preemption=preemption,
-            tracking=tracking,
-            read=read,
-        )
+        cli = StageCLI(module=module, config=config, fit=fit, folder=folder, title=title, **others)
     else:
-        cli = parsed
-        cli.rebuild(folder, title)
+        (cli := parsed).rebuild(folder, title)
     first = cli.trainer.is_global_zero
     if first:
         remove_torn(folder)
@@ -255,11 +245,7 @@ def train(
     last = folder / LAST
     with preemption.heeded():
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
-    if not (folder / "best.ckpt").is_file():
-        limit = config["trainer"]["max_time"]
-        if limit is not None:
-            raise RunError(f"{title} scored no epoch within trainer.max_time {limit}", "Raise trainer.max_time.")
-        raise RunError(f"{title} scored no epoch", "Raise the stage's fit.max_epochs, or validate more often.")
+    _check_scored(folder, title, config["trainer"]["max_time"])
     notes = [*_cut_short(cli, fit["max_epochs"], config["trainer"]["max_time"]), *module.notes(folder / "best.ckpt")]
     cli.trainer.strategy.barrier()
     if first:
@@ -273,6 +259,15 @@ def train(
         seconds=cli.stopwatch.seconds,
         notes=notes,
     )
+
+
+def _check_scored(folder: Path, title: str, limit: Any) -> None:
+    """Stop where a training has ended without an epoch that was scored."""
+    if (folder / "best.ckpt").is_file():
+        return
+    if limit is not None:
+        raise RunError(f"{title} scored no epoch within trainer.max_time {limit}", "Raise trainer.max_time.")
+    raise RunError(f"{title} scored no epoch", "Raise the stage's fit.max_epochs, or validate more often.")
 
 
 def _cut_short(cli: StageCLI, epochs: int, limit: Any) -> list[str]:

@@ -194,11 +194,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
             at = (entry.setting, method, entry.fold, entry.seed)
             if at in found.tallies:
                 continue
-            of_rows = table["split"].to_numpy()
-            parts = {split: table.iloc[np.flatnonzero(of_rows == split)] for split in SPLITS}
-            if empty := [split for split, part in parts.items() if part.empty]:
-                what = f"{entry.folder} has no predictions of the {empty[0]} part"
-                raise RunError(what, "Call `mtpkdot validate` or `test` on it.")
+            parts = _parts(table, entry.folder)
             if found.task == "regression" and found.centre is None:
                 found.centre = centre_of(table, found.targets)
             found.tallies[at] = {
@@ -212,6 +208,23 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
         found.to_train = {key: sum(values) / len(values) for key, values in sizes.items()}
         found.missing = missing
     return found
+
+
+def _parts(table: pd.DataFrame, folder: Path) -> dict[str, pd.DataFrame]:
+    """Return the predictions of every part.
+
+    Raises:
+        RunError: there are none of one of them.
+    """
+    of_rows = table["split"].to_numpy()
+    parts: dict[str, pd.DataFrame] = {}
+    for split in SPLITS:
+        parts[split] = table.iloc[np.flatnonzero(of_rows == split)]
+    if empty := [split for split, part in parts.items() if part.empty]:
+        raise RunError(
+            f"{folder} has no predictions of the {empty[0]} part", "Call `mtpkdot validate` or `test` on it."
+        )
+    return parts
 
 
 def is_shared(stage: str, job: Mapping[str, Any]) -> bool:

@@ -70,7 +70,8 @@ def test_own_parts_are_compared_in_a_study_with_a_rival_of_ones_own(config, root
     }
     study.write_text(yaml.safe_dump({"config": str(config), "variants": variants}))
     assert main(["crossval", "--ablation", str(study), "--folds", "2", f"--pipeline.root={root}", "--jobs", "1"]) == 0
-    assert {cell.parent.name.partition("-")[0] for cell in (root / "study").rglob("cell.json")}
+    cells = [path.relative_to(root / "study").parts[1] for path in (root / "study").rglob("cell.json")]
+    assert {name: cells.count(name) for name in variants} == dict.fromkeys(variants, 2)
     assert main(["report", str(root / "study"), str(root / "own"), "--out", str(root / "report")]) == 0
 
 

@@ -141,6 +141,7 @@ class BioVid(MediaData):
         ['BL1', 'PA4']
     """
 
+    frame_rate: ClassVar[float] = FRAME_RATE
     page: ClassVar[str | None] = "https://www.nit.ovgu.de/BioVid.html"
 
     def __init__(
@@ -197,6 +198,10 @@ class BioVid(MediaData):
     def examiner(self) -> "_Window":
         """Return the comparison of a clip with the window from `start` to `stop`."""
         return _Window(self.excerpt, self.use_lists, self.signals)
+
+    def cutting(self) -> dict[str, Any]:
+        """Return the part of a clip that is shown; see MediaData."""
+        return {"excerpt": asdict(self.excerpt)}
 
     def load(self) -> Samples:
         """Cut the samples of the task from the store."""

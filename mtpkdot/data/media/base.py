@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 from abc import abstractmethod
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -17,6 +18,7 @@ from mtpkdot.data.media.pictures import PictureSettings
 from mtpkdot.data.media.prepare import Convert, Examine, OnError, Preparation, prepare, prepare_part
 from mtpkdot.data.media.recordings import Inventory
 from mtpkdot.data.media.store import Store
+from mtpkdot.data.media.timeline import USUAL_RATE
 from mtpkdot.data.media.transforms import Augment
 from mtpkdot.errors import DataConfigError
 
@@ -57,6 +59,7 @@ class MediaData(BaseData):
     told_by_contents: ClassVar[frozenset[str]] = frozenset(
         {"inventory", "settings", "converter", "examiner", "preparation", "prepared", "prepare_part"}
     )
+    frame_rate: ClassVar[float] = USUAL_RATE  # Rate of pictures without times.
     page: ClassVar[str | None] = None  # Address at which access to the data is requested.
     twin: str | None = None  # Arguments of `mtpkdot data synthesize` that make a twin of the data set.
 
@@ -173,6 +176,16 @@ class MediaData(BaseData):
     def rows(self) -> list[dict[str, Any]]:
         """Rows of the store's index."""
         return [{str(key): value for key, value in row.items()} for row in self.prepared.index.to_dict("records")]
+
+    def recipe(self) -> dict[str, Any]:
+        """Return how a model's input is made from a raw recording, and what its output means; see `BaseData`."""
+        pictures = {**asdict(self.pictures), "digests": self.pictures.plain()}
+        media = {"pictures": pictures, "store": self.settings(), "frame_rate": self.frame_rate, **self.cutting()}
+        return {**super().recipe(), "media": media}
+
+    def cutting(self) -> dict[str, Any]:
+        """Return how recordings are cut into samples, as plain data: `windows` or `excerpt`; empty if neither."""
+        return {}
 
     def contents(self) -> dict[str, str]:
         """Return the digest of every recording in the store."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
@@ -156,6 +156,10 @@ class ContinuousData(MediaData):
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the store beside the pictures: the rates of the tracks."""
         return {f"{name}_rate": track.rate for name, track in self.tracks.items()}
+
+    def cutting(self) -> dict[str, Any]:
+        """Return the windows, and the pieces of tracks around each step; see MediaData."""
+        return {"windows": asdict(self.windows), "tracks": {name: asdict(track) for name, track in self.tracks.items()}}
 
     def load(self) -> Samples:
         """Cut all windows from the store and keep those with a label or a picture."""

@@ -144,6 +144,36 @@ def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
     return _checked(Pictures.of(files, np.array(times)), path, settings)
 
 
+def iter_pictures(path: Path, id: str, settings: PictureSettings) -> Iterator[tuple[float, Frame | None]]:
+    """Cut the frames of a recording one after the other, without compressing them as a store does.
+
+    Args:
+        path: a video file, or a folder of frames, see `read_pictures`.
+        id: of the recording, to find it in the box file.
+        settings: how frames are cut.
+
+    Yields:
+        Per frame its time in seconds, NaN where unknown, and its pixels (size, size, 3); None for an absent one.
+
+    Raises:
+        DataError: as `read_pictures`, but for a recording without any face or box.
+    """
+    if not path.is_dir():
+        from mtpkdot.data.media.decode import iter_lazy_frames
+
+        for number, (frame, box) in enumerate(_boxed(iter_lazy_frames(path), id, settings)):
+            yield frame.time, _pixels(frame.rgb, number, box=box, settings=settings, path=path)
+        return
+    names, rows = frame_files(path), _rows(id, settings)
+    for number in range(max(names, default=-1) + 1):
+        if number not in names:
+            yield float("nan"), None
+            continue
+        picture = read_jpeg(path / names[number]).permute(1, 2, 0)
+        box = None if rows is None else box_at(rows, number)
+        yield float("nan"), _pixels(picture.numpy, number, box=box, settings=settings, path=path)
+
+
 def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
     names = frame_files(folder)
     if not names:
@@ -234,8 +264,16 @@ def _box_file(path: str) -> dict[str, Boxes]:
 
 def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: PictureSettings, path: Path) -> bytes:
     """Return the JPEG file of one frame; empty if it should have a box and has none."""
+    frame = _pixels(picture, number, box=box, settings=settings, path=path)
+    return b"" if frame is None else encode_jpeg(frame, settings.quality)
+
+
+def _pixels(
+    picture: Callable[[], Frame], number: int, box: Box | None, settings: PictureSettings, path: Path
+) -> Frame | None:
+    """Return the pixels of one cut frame; None if it should have a box and has none."""
     if box is None and settings.crop in ("face", "boxes"):
-        return b""
+        return None
     frame = picture()
     height, width = frame.shape[:2]
     if box is not None:
@@ -251,7 +289,7 @@ def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: P
         shrinks = height > settings.size
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         frame = np.asarray(cv2.resize(frame, (settings.size, settings.size), interpolation=how), dtype=np.uint8)
-    return encode_jpeg(frame, settings.quality)
+    return frame
 
 
 def _checked(pictures: Pictures, path: Path, settings: PictureSettings) -> Pictures:

@@ -1,4 +1,4 @@
-"""Distillation losses from the literature, on the same terms: see `Rival`."""
+"""Distillation losses from the literature with a common interface, see `Rival`."""
 
 from mtpkdot.losses.rivals.attention import AttentionTransfer
 from mtpkdot.losses.rivals.base import Rival, RivalFactory, Seen

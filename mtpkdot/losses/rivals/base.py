@@ -1,4 +1,4 @@
-"""What every rival is given and must answer."""
+"""Base of the rivals: inputs and result of a distillation loss from the literature."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from mtpkdot.losses.task import Task
 
 @dataclass(frozen=True)
 class Seen:
-    """What a loss sees of one model on the rows of a batch.
+    """Features and outputs of one model on the rows of a batch.
 
     Attributes:
-        feature: (N, D).
+        feature: (N, D) features.
         output: (N, C) logits of classes, (N, C - 1) of thresholds (ordinal), or (N, K) values.
     """
 
@@ -23,7 +23,7 @@ class Seen:
 
 
 class Rival(nn.Module):
-    """A distillation loss from the literature, on the same terms as the structural ones.
+    """Base of the distillation losses from the literature.
 
     Args:
         task: the task.
@@ -32,10 +32,18 @@ class Rival(nn.Module):
 
     Raises:
         ValueError: the loss is not defined for the task.
+
+    Example:
+        >>> class Lengths(Rival):
+        ...     def forward(self, student, teacher, target, labelled):
+        ...         return (student.feature.norm(dim=1) - teacher.feature.norm(dim=1)).square().mean()
+        >>> student, teacher = Seen(torch.ones(2, 4), torch.zeros(2, 3)), Seen(torch.ones(2, 9), torch.zeros(2, 3))
+        >>> Lengths("classification", 4, 9)(student, teacher, torch.tensor([0, 1]), torch.tensor([True, True]))
+        tensor(1.)
     """
 
     tasks: ClassVar[tuple[Task, ...]] = get_args(Task)
-    """The tasks that the loss is defined for."""
+    """Tasks that the loss is defined for."""
     weight: ClassVar[float] = 1.0
     """Weight of the loss beside the task's, unless the config says otherwise."""
 
@@ -46,16 +54,16 @@ class Rival(nn.Module):
         self.task, self.student_dim, self.teacher_dim = task, student_dim, teacher_dim
 
     def forward(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
-            student: with live gradients.
-            teacher: detached, the same rows.
-            target: (N,) class indices or (N, K) values. Entries of unlabelled rows are not read.
+            student: features and outputs of the student, with gradients.
+            teacher: features and outputs of the teacher on the same rows, detached.
+            target: (N,) class indices or (N, K) values. Entries of unlabelled rows are ignored.
             labelled: (N,) bool.
 
         Returns:
-            Scalar in float32, or float64 for such features; 0 with zero gradient where nothing is to be compared.
+            Scalar in float32, or in float64 for float64 features; 0 with zero gradient if no rows can be compared.
         """
         raise NotImplementedError
 

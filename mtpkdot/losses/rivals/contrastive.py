@@ -14,13 +14,13 @@ from mtpkdot.losses.task import Task
 
 
 class ContrastiveDistillation(FullPrecision):
-    """InfoNCE between learned unit projections of both features: a sample's own teacher among those of its batch.
+    """InfoNCE between learned unit projections of both features, with the batch as negatives.
 
-    The paper draws thousands of negatives from a memory bank of past projections, judges every pair by itself (noise
-    contrastive estimation) and can leave out negatives of the sample's own class. Here the negatives are the other
-    B - 1 rows of the batch with fresh projections, the pairs of a row are judged together by a cross-entropy, and
-    classes are not looked at. Both are bounds of the mutual information; this one cannot exceed log B. A student's row
-    finds its teacher's and a teacher's row its student's, and the mean of both directions is taken.
+    The paper draws thousands of negatives from a memory bank of past projections, scores every pair separately (noise
+    contrastive estimation) and can exclude negatives of the sample's own class. Here the negatives are the current
+    projections of the other B - 1 rows of the batch, a cross-entropy scores the pairs of a row together, and classes
+    are ignored. Both are bounds of the mutual information; this one cannot exceed log B. The loss is the mean of both
+    directions, student to teacher and teacher to student.
 
     Args:
         task: the task.
@@ -30,7 +30,7 @@ class ContrastiveDistillation(FullPrecision):
         dim: size of the projections, at least 1.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: a setting is out of range.
     """
 
     weight: ClassVar[float] = 0.8  # of the comparison by Tian et al. (ICLR 2020), on feature maps
@@ -46,7 +46,7 @@ class ContrastiveDistillation(FullPrecision):
         self.student_head, self.teacher_head = Linear(student_dim, dim), Linear(teacher_dim, dim)
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the features; the labels are not read."""
+        """Compare the features; labels are not used."""
         of_student = unit_rows(self.student_head(student.feature))
         of_teacher = unit_rows(self.teacher_head(teacher.feature))
         logits = of_student @ of_teacher.T / self.temperature

@@ -14,12 +14,12 @@ from mtpkdot.losses.task import Task
 
 
 class CorrelationCongruence(FullPrecision):
-    """Mean squared difference of the correlation matrices of the batch, as the Gaussian kernel sees them.
+    """Mean squared difference of the correlation matrices of the batch under a Gaussian kernel.
 
     On features of unit length the kernel `exp(-gamma |x - y|^2)` is `exp(-2 gamma) exp(2 gamma x.y)`, whose second
     factor is expanded as a Taylor series, `sum_p (2 gamma)^p / p! (x.y)^p` for p up to the order. The paper adds a
-    sampler of batches and the outputs' divergence, which are not part of this term. A zero feature correlates with all
-    as an orthogonal one does.
+    sampler of batches and the divergence of the outputs, which are not part of this term. A zero feature is treated as
+    orthogonal to all others.
 
     Args:
         task: the task.
@@ -29,7 +29,7 @@ class CorrelationCongruence(FullPrecision):
         order: order of the expansion, at least 1.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: a setting is out of range.
     """
 
     weight: ClassVar[float] = 0.02  # of the comparison by Tian et al. (ICLR 2020), on feature maps
@@ -42,7 +42,7 @@ class CorrelationCongruence(FullPrecision):
         self.gamma, self.order = gamma, order
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the features; the labels are not read."""
+        """Compare the features; labels are not used."""
         difference = self._kernel(student.feature) - self._kernel(teacher.feature)
         return difference.square().sum() / max(difference.numel(), 1)
 

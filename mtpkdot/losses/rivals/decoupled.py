@@ -13,11 +13,12 @@ from mtpkdot.losses.task import Task
 
 
 class DecoupledDistillation(FullPrecision):
-    """`T^2 (alpha TCKD + beta NCKD)`, the mean over labelled rows.
+    """Decoupled distillation loss `T^2 (alpha TCKD + beta NCKD)`, the mean over labelled rows.
 
     TCKD is the divergence of the probability of the true class against the rest, NCKD that of the probabilities among
-    the rest, both softened by T. Both ask for the true class, so unlabelled rows teach nothing. With two classes there
-    is but one other: NCKD is 0. The paper's warm-up of the weight over the first epochs is not part of the loss.
+    the rest, both softened by T. Both need the true class, so that unlabelled rows are ignored. With two classes there
+    is only one other class, and NCKD is 0. The paper's warm-up of the weight over the first epochs is not part of the
+    loss.
 
     Args:
         task: `classification`.
@@ -25,10 +26,10 @@ class DecoupledDistillation(FullPrecision):
         teacher_dim: not used.
         temperature: T, > 0.
         alpha: weight of the true class against the rest.
-        beta: weight of the rest among itself.
+        beta: weight of the probabilities among the rest.
 
     Raises:
-        ValueError: another task, or a setting out of range.
+        ValueError: the task is another one, or a setting is out of range.
     """
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification",)
@@ -53,8 +54,8 @@ class DecoupledDistillation(FullPrecision):
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
         """Compare the outputs of labelled rows."""
         if student.output.shape[1] < 2:
-            return student.output.sum() * 0.0  # one class is always right
-        # Masked, not selected: how many rows are labelled need not be known on the host.
+            return student.output.sum() * 0.0  # a single class is always predicted correctly
+        # Rows are masked instead of selected: the host then need not wait for the number of labelled rows.
         true = torch.where(labelled, target, torch.zeros_like(target)).long()[:, None]
         of_student, of_teacher = (self._decouple(x / self.temperature, true) for x in (student.output, teacher.output))
         rows = self.alpha * _divergence(of_student[0], of_teacher[0])
@@ -63,7 +64,7 @@ class DecoupledDistillation(FullPrecision):
 
     @staticmethod
     def _decouple(logits: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of true against rest (N, 2), and among the rest (N, C - 1)."""
+        """Return log-probabilities of true class and rest (N, 2), and within the rest (N, C - 1)."""
         columns = torch.arange(logits.shape[1] - 1, device=logits.device).expand(len(logits), -1)
         rest = logits.gather(1, columns + (columns >= true))
         against = torch.cat([logits.gather(1, true), rest.logsumexp(dim=1, keepdim=True)], dim=1)

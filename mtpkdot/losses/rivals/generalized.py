@@ -10,11 +10,11 @@ from mtpkdot.losses.task import Task
 
 
 class GeneralizedDistillation(FullPrecision):
-    """Cross-entropy of the student's prediction, as it is, to the teacher's softened by T.
+    """Cross-entropy of the student's prediction, not softened, to the teacher's prediction softened by T.
 
-    Unlike in `LogitDistillation` the student is not softened and there is no T^2. The loss of a student that says what
-    the softened teacher says is the entropy of that, not 0. Ordered classes have the binary cross-entropy of each
-    threshold, averaged. Values have the mean squared error in their own unit; nothing is softened.
+    Unlike in `LogitDistillation` the student is not softened and there is no factor T^2. The loss of a student that is
+    equal to the softened teacher is the entropy of that prediction, not 0. Ordered classes have the mean binary
+    cross-entropy of the thresholds. Values have the mean squared error in their own unit, without softening.
 
     The paper mixes `(1 - lambda)` of the task's loss with `lambda` of this one. The imitation weight lambda is the
     weight of this term in the configuration, where the task has a weight of its own.
@@ -26,7 +26,7 @@ class GeneralizedDistillation(FullPrecision):
         temperature: T, > 0.
 
     Raises:
-        ValueError: a temperature out of range.
+        ValueError: the temperature is out of range.
     """
 
     def __init__(self, task: Task, student_dim: int, teacher_dim: int, *, temperature: float = 2.0) -> None:
@@ -35,7 +35,7 @@ class GeneralizedDistillation(FullPrecision):
         self.temperature = temperature
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the outputs; the labels are not read."""
+        """Compare the outputs; labels are not used."""
         output, taught = student.output, teacher.output
         if self.task == "regression":
             return mean_over_rows((output - taught).square())

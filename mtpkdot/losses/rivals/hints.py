@@ -10,10 +10,10 @@ from mtpkdot.losses.task import Task
 
 
 class Hints(FullPrecision):
-    """Mean squared error of a learned linear image of the student's feature and the teacher's feature.
+    """Mean squared error between a learned linear map of the student's feature and the teacher's feature.
 
-    Equation 3 has half the squared distance, which is D_t / 2 times this. The paper trains the student's lower half on
-    it first and on the task then; here it is a term beside the task's.
+    Equation 3 has half the squared distance, which is D_t / 2 times this loss. The paper first trains the student's
+    lower half on it and then the student on the task; here it is a term beside the task's.
 
     Args:
         task: the task.
@@ -28,5 +28,5 @@ class Hints(FullPrecision):
         self.regressor = Linear(student_dim, teacher_dim)
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the features; the labels are not read."""
+        """Compare the features; labels are not used."""
         return mean_over_rows((self.regressor(student.feature) - teacher.feature).square())

@@ -10,12 +10,12 @@ from mtpkdot.losses.task import Task, output_loss
 
 
 class LogitDistillation(FullPrecision):
-    """`T^2 KL(teacher || student)` of the outputs softened by T (section 2); the mean over thresholds if ordinal.
+    """Divergence `T^2 KL(teacher || student)` of outputs softened by T (section 2); mean over thresholds if ordinal.
 
-    Values have no softened distribution. They are compared by their mean squared error, each target in the unit of the
-    standard deviation of the teacher's answers within the batch, so that the loss does not depend on the targets' unit.
-    Where the teacher's answers to a batch do not vary, be it one row, or hardly next to the student's distance from
-    them, there is no such unit, and the values are compared in their own.
+    Values have no softened distribution. They are compared by their mean squared error, each target in units of the
+    standard deviation of the teacher's predictions within the batch, so that the loss does not depend on the targets'
+    unit. A target whose predictions are constant within the batch, or nearly so compared with the student's distance
+    from them, is compared in its own unit.
 
     Args:
         task: the task.
@@ -24,7 +24,7 @@ class LogitDistillation(FullPrecision):
         temperature: T, > 0.
 
     Raises:
-        ValueError: a temperature out of range.
+        ValueError: the temperature is out of range.
     """
 
     def __init__(self, task: Task, student_dim: int, teacher_dim: int, *, temperature: float = 4.0) -> None:
@@ -33,7 +33,7 @@ class LogitDistillation(FullPrecision):
         self.temperature = temperature
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the outputs; the labels are not read."""
+        """Compare the outputs; labels are not used."""
         scale = unit(student.output, teacher.output) if self.task == "regression" else 1.0
         return output_loss(
             self.task,
@@ -46,15 +46,15 @@ class LogitDistillation(FullPrecision):
 
 
 def unit(student: Tensor, teacher: Tensor) -> Tensor:
-    """Unit in which values (N, K) are compared: the teacher's standard deviation (population) of every column, (K,).
+    """Return the unit (K,) in which values (N, K) are compared: the teacher's population standard deviation per column.
 
-    It is 1 for a column that the teacher leaves constant, to rounding or to a thousandth of the student's distance.
+    It is 1 for a column that is constant in the teacher, up to rounding or to a thousandth of the student's distance.
     """
     rows = max(len(teacher), 1)
     centre = teacher.sum(dim=0) / rows
     variance = (teacher - centre).square().sum(dim=0) / rows
     distance = (student.detach() - centre).square().sum(dim=0) / rows
-    # What rounding leaves of constants is relative to the values themselves.
+    # The rounding error of constants is relative to the size of the values.
     rounding = 64 * torch.finfo(teacher.dtype).eps ** 2 * teacher.square().sum(dim=0) / rows
     smallest = torch.maximum(rounding, 1e-6 * distance).clamp_min(torch.finfo(teacher.dtype).tiny)
     return variance.where(variance > smallest, torch.ones_like(variance)).sqrt()

@@ -14,15 +14,15 @@ from mtpkdot.losses.task import Task, concordance
 
 
 class CCCWeighted(FullPrecision):
-    """Mean cosine distance of the features, weighted by how far the teacher's answers concord with the labels.
+    """Mean cosine distance of the features, weighted by the concordance of the teacher's predictions with the labels.
 
-    The weight is the mean over targets of the teacher's CCC on the labelled rows of the batch, each clamped to [0, 1]:
-    a teacher that is wrong teaches little. It is a number of the batch, under which its unlabelled rows are compared as
-    well. It is 0 with fewer than two labelled rows. Where the sizes differ the student's feature passes a learned
-    linear map first. A zero feature has the distance 1 from every other, with zero gradient.
+    The weight is the mean over targets of the teacher's CCC on the labelled rows of the batch, each clamped to [0, 1],
+    and applies to the unlabelled rows of the batch as well. It is 0 with fewer than two labelled rows. If the sizes
+    differ, the student's feature first passes a learned linear map. A zero feature has the distance 1 from every other,
+    with zero gradient.
 
-    This follows the paper's abstract and secondary descriptions. Its text was not at hand: equations, normalisation and
-    the layer that is compared may differ.
+    This follows the paper's abstract and secondary descriptions, as its full text was not available: equations,
+    normalisation and the compared layer may differ.
 
     Args:
         task: `regression`.
@@ -30,7 +30,7 @@ class CCCWeighted(FullPrecision):
         teacher_dim: size of the teacher's feature.
 
     Raises:
-        ValueError: another task.
+        ValueError: the task is another one.
     """
 
     tasks: ClassVar[tuple[Task, ...]] = ("regression",)
@@ -40,7 +40,7 @@ class CCCWeighted(FullPrecision):
         self.adapter = adapter(student_dim, teacher_dim)
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the features; the labels of labelled rows say how much that counts."""
+        """Compare the features, weighted by the teacher's concordance on labelled rows."""
         cosine = (unit_rows(self.adapter(student.feature)) * unit_rows(teacher.feature)).sum(dim=1)
         return self._weight(teacher.output, target, labelled) * mean_over_rows(1 - cosine)
 

@@ -12,9 +12,9 @@ from mtpkdot.losses.similarity import unit_rows
 class NeuronSelectivity(FullPrecision):
     """Squared MMD of the neurons' responses with the polynomial kernel `(x.y)^2` (d = 2, c = 0).
 
-    The paper takes each channel's activations over the positions of a map for one point of the cloud. A pooled feature
-    has no map, so a neuron is its L2-normalised responses over the batch, a point in R^B: D_s points against D_t, which
-    need no map between the sizes. A neuron that is 0 on the whole batch stays 0.
+    In the paper a point is a channel's activations over the positions of a map. A pooled feature has no positions; here
+    a point in R^B is a neuron's L2-normalised responses over the batch. The D_s points of the student are compared with
+    the D_t points of the teacher, without a map between the sizes. A neuron that is 0 on the whole batch stays 0.
 
     With this kernel the discrepancy is the squared Frobenius distance of the mean outer products of the points, which
     is not negative even after rounding and needs no D x D matrix.
@@ -23,7 +23,7 @@ class NeuronSelectivity(FullPrecision):
     weight: ClassVar[float] = 50.0  # of the comparison by Tian et al. (ICLR 2020), on feature maps
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the features; the labels are not read."""
+        """Compare the features; labels are not used."""
         return (_mean_outer(student.feature) - _mean_outer(teacher.feature)).square().sum()
 
 

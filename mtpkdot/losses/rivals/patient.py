@@ -9,11 +9,11 @@ from mtpkdot.losses.task import Task
 
 
 class PatientDistillation(FullPrecision):
-    """Mean over samples of the squared distance of the features brought to unit length, `2 - 2 cos`.
+    """Mean squared distance of the features scaled to unit length, `2 - 2 cos`, over samples.
 
-    The paper compares several layers of equal width. Here it is the one feature, and where the sizes differ the
-    student's passes a learned linear map first. A zero feature has no direction: it is at distance 1 from any that has
-    one, with zero gradient, and at 0 from another zero.
+    The paper compares several layers of equal width. Here one feature is compared, and if the sizes differ, the
+    student's first passes a learned linear map. A zero feature has the distance 1 from any nonzero one, with zero
+    gradient, and 0 from another zero feature.
 
     Args:
         task: the task.
@@ -26,6 +26,6 @@ class PatientDistillation(FullPrecision):
         self.adapter = adapter(student_dim, teacher_dim)
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the features; the labels are not read."""
+        """Compare the features; labels are not used."""
         difference = unit_rows(self.adapter(student.feature)) - unit_rows(teacher.feature)
         return mean_over_rows(difference.square().sum(dim=1))

@@ -1,4 +1,4 @@
-"""Rivals compute in single precision or better, whatever precision the models run in."""
+"""Base of the rivals that compute in at least single precision, independent of the models' precision."""
 
 import torch
 import torch.nn.functional as F
@@ -8,13 +8,17 @@ from mtpkdot.losses.rivals.base import Rival, Seen
 
 
 class FullPrecision(Rival):
-    """A rival that compares in float32, or in float64 where the student does, without autocast.
+    """Rival that compares in float32, or in float64 if the student does, without autocast.
 
-    Subclasses define `compare`. It is given both models in that precision, the teacher without its graph.
+    Subclasses implement `compare`, which gets both models in that precision, the teacher detached.
     """
 
     def forward(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """See `Rival.forward`; a ValueError where both did not see the same number of rows."""
+        """Compute the loss of a batch, see `Rival.forward`.
+
+        Raises:
+            ValueError: the models have different numbers of rows.
+        """
         if len(student.feature) != len(teacher.feature):
             raise ValueError(
                 f"student and teacher must see the same samples, not {len(student.feature)} and {len(teacher.feature)}"
@@ -29,12 +33,12 @@ class FullPrecision(Rival):
             )
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """As `forward`, of one precision and without autocast."""
+        """Compute the loss as `forward`, in one precision and without autocast."""
         raise NotImplementedError
 
 
 class Linear(nn.Linear):
-    """A linear map that computes in the precision of its input, not in that of its weights."""
+    """Linear layer that computes in the precision of its input, not in that of its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_features) to (N, out_features)."""
@@ -42,10 +46,10 @@ class Linear(nn.Linear):
 
 
 def adapter(student_dim: int, teacher_dim: int) -> nn.Module:
-    """Bring the student's feature to the teacher's size: a learned linear map, or nothing where the sizes agree."""
+    """Return a learned linear map from the student's size to the teacher's, or the identity if they are equal."""
     return nn.Identity() if student_dim == teacher_dim else Linear(student_dim, teacher_dim)
 
 
 def mean_over_rows(rows: Tensor) -> Tensor:
-    """Mean of (N,) or (N, M) over all entries; 0 with zero gradient where there are none."""
+    """Return the mean over all entries of (N,) or (N, M); 0 with zero gradient if there are none."""
     return rows.sum() / max(rows.numel(), 1)

@@ -16,22 +16,22 @@ FLOOR = 1e-5
 
 
 class VariationalDistillation(FullPrecision):
-    """Gaussian negative log-likelihood of the teacher's feature given the student's, a bound of their information.
+    """Gaussian negative log-likelihood of the teacher's feature given the student's, a bound of mutual information.
 
-    `log sigma_d + (t_d - mu_d(s))^2 / (2 sigma_d^2)`, the mean over samples and dimensions, without
-    the constant. The mean is a regression on the student's feature. The variance `softplus(alpha_d)` is one learned
-    number per dimension of the teacher's feature, the same for all samples. The loss has no lower bound but that of the
-    smallest variance and may be negative.
+    The loss is the mean over samples and dimensions of `log sigma_d + (t_d - mu_d(s))^2 / (2 sigma_d^2)`, without the
+    constant. The mean mu is a regression on the student's feature. The variance `softplus(alpha_d)` is one learned
+    number per dimension of the teacher's feature, the same for all samples. The loss may be negative; only the smallest
+    allowed variance bounds it from below.
 
     Args:
         task: the task.
         student_dim: size of the student's feature.
         teacher_dim: size of the teacher's feature.
         hidden: size of the regressor's hidden layer with ReLU; None for a linear regressor.
-        variance: the variance to start with, larger than 1e-5.
+        variance: initial variance, larger than 1e-5.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: a setting is out of range.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class VariationalDistillation(FullPrecision):
         self.alpha = nn.Parameter(torch.full((teacher_dim,), start + math.log(-math.expm1(-start))))
 
     def compare(self, student: Seen, teacher: Seen, target: Tensor, labelled: Tensor) -> Tensor:
-        """Compare the features; the labels are not read."""
+        """Compare the features; labels are not used."""
         variance = F.softplus(self.alpha.to(student.feature.dtype)) + FLOOR
         error = (self.regressor(student.feature) - teacher.feature).square()
         return mean_over_rows(0.5 * (variance.log() + error / variance))

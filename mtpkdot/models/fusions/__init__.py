@@ -1,4 +1,4 @@
-"""Fusions, one file each: see `Fusion`."""
+"""Fusions, one per file, see `Fusion`."""
 
 from mtpkdot.models.fusions.base import Fusion, FusionFactory, fusion_size
 from mtpkdot.models.fusions.gated import GatedFusion

@@ -1,4 +1,4 @@
-"""Base of the fusions: one joint feature from the feature sequences of several modalities."""
+"""Base of the fusions, which make one joint feature from the feature sequences of several modalities."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,12 +13,12 @@ class Fusion(nn.Module):
 
     Args:
         dims: feature size D_m per modality, in a fixed order.
-        per_step: a joint feature per step, where all modalities have the same steps; else one per sample.
+        per_step: make a joint feature per step, all modalities having the same steps; otherwise one per sample.
         dim: size D of the joint feature.
 
     Attributes:
         modalities: names of the modalities, in order.
-        protocol: the protocol switches that are on, by name; see `use_protocol`.
+        protocol: values of the protocol switches, by name; see `use_protocol`.
 
     Example:
         >>> class Mean(Fusion):
@@ -46,28 +46,28 @@ class Fusion(nn.Module):
         self.protocol: dict[str, bool] = {}
 
     def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Fuse.
+        """Compute the joint feature of several modalities.
 
         Args:
             features: (B, T_m, D_m) per modality. Modalities may differ in length, unless `per_step`.
-            masks: (B, T_m) bool per modality, True where a step is real. Masked steps may hold anything, and any
-                modality may be absent from any sample.
+            masks: (B, T_m) bool per modality, True where a step is real. Masked steps may have any value, and any
+                modality may be absent from a sample.
 
         Returns:
-            Joint feature (N, D), finite for every row, and the mean gate of each modality (N, M), which is logged;
+            Joint feature (N, D), finite in every row, and the mean gate of each modality (N, M), which is logged;
             N = B, or B * T per step.
         """
         raise NotImplementedError
 
     def use_protocol(self, batch_attention: bool = False, frozen_projections: bool = False) -> None:
-        """Deviate from the method as the released code does.
+        """Set the protocol switches, which reproduce deviations of the released code from the method.
 
         Args:
-            batch_attention: protocol switch: attend across the batch.
-            frozen_projections: protocol switch: keep the projections random.
+            batch_attention: attend across the batch instead of over time.
+            frozen_projections: keep the projections at their random initial weights.
 
         Raises:
-            ValueError: the fusion has no such deviation.
+            ValueError: the fusion does not support a switch that is set.
         """
         wanted = {"batch_attention": batch_attention, "frozen_projections": frozen_projections}
         if on := [name for name, value in wanted.items() if value]:
@@ -81,12 +81,12 @@ def fusion_size(build: FusionFactory, modalities: list[str], per_step: bool) -> 
     """Build a fusion on small features, pass a batch through it, and return the size of its joint feature.
 
     Args:
-        build: makes the fusion.
-        modalities: their names.
-        per_step: whether every step has a joint feature.
+        build: factory of the fusion.
+        modalities: names of the modalities.
+        per_step: True for a joint feature per step.
 
     Raises:
-        ValueError: the class has another signature, or returns other shapes, than a fusion has to.
+        ValueError: the signature of the class, or the shapes that it returns, are not those of a fusion.
     """
     dims = {name: 4 + index for index, name in enumerate(modalities)}
     expected = "a fusion is built from (dims, per_step) and returns a joint feature (N, dim) and gates (N, M)"

@@ -1,4 +1,4 @@
-"""Gated cross-modal transformer: any number of modalities and time steps, any of them absent."""
+"""Gated cross-modal transformer for any number of modalities and time steps, with absent ones."""
 
 import torch
 from torch import Tensor, nn
@@ -9,22 +9,22 @@ from mtpkdot.models.fusions.base import Fusion
 
 
 class GatedFusion(Fusion):
-    """Joint feature of several modalities (the fusion transformer of MT-PKDOT, extended to M modalities).
+    """Gated cross-modal fusion (the fusion transformer of MT-PKDOT, extended to M modalities).
 
-    Per modality a projection, one self-attention block over time and one attention block to the steps of all other
-    modalities; the pooled results are mixed by a gate, `z = sum_m g_m * v_m` with `g` a softmax over the modalities
-    that are present, per feature. For two modalities this is the published `sigmoid(W[v; p])`.
+    Each modality passes a projection, a self-attention block over time and an attention block to the steps of all other
+    modalities. A gate mixes the pooled results, `z = sum_m g_m * v_m`, where `g` is a softmax over the present
+    modalities, per feature. For two modalities this is the published `sigmoid(W[v; p])`.
 
-    Every modality has a learned token. It stands in for the modality where it is absent and is read nowhere else; so
-    attention is defined where every step is masked.
+    Every modality has a learned token, which replaces it where it is absent and is used nowhere else; attention is
+    therefore defined also if every step is masked.
 
-    With `per_step` nothing is pooled: every step has a gate and a joint feature of its own (as in the joint
-    cross-attention that the Aff-Wild2 model files point to), and all modalities have the same steps. The token stands
-    in wherever a step is masked.
+    With `per_step` nothing is pooled: every step has its own gate and joint feature (as in the joint cross-attention
+    that the Aff-Wild2 model files suggest), and all modalities have the same steps. The token replaces every masked
+    step.
 
     Args:
         dims: feature size per modality, in a fixed order.
-        per_step: a joint feature per step.
+        per_step: make a joint feature per step.
         dim: size D of the joint feature.
         heads: attention heads.
         feedforward: hidden size of the attention blocks.
@@ -63,7 +63,7 @@ class GatedFusion(Fusion):
         self.gate = nn.Linear(len(dims) * dim, len(dims) * dim)
 
     def use_protocol(self, batch_attention: bool = False, frozen_projections: bool = False) -> None:
-        """Attend across the batch, or keep the projections random, as the released code does."""
+        """Set the protocol switches: attend across the batch, or keep the projections random."""
         self.protocol = {"batch_attention": batch_attention, "frozen_projections": frozen_projections}
         self.batch_attention = batch_attention
         for block in self.modules():
@@ -72,15 +72,15 @@ class GatedFusion(Fusion):
         self.project.requires_grad_(not frozen_projections)
 
     def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Fuse.
+        """Compute the joint feature of several modalities.
 
         Args:
             features: (B, T_m, dims[m]) per modality. Modalities may differ in length.
-            masks: (B, T_m) bool per modality.
+            masks: (B, T_m) bool per modality, True where a step is real.
 
         Returns:
-            Joint feature (N, D), and the mean gate of each modality (N, M); N = B, or B * T per step. A row without
-            any modality gets the mixture of the tokens alone.
+            Joint feature (N, D), and the mean gate of each modality (N, M); N = B, or B * T per step. The feature of a
+            row without any modality is a mixture of the tokens.
         """
         sequences, readable = [], []
         for index in range(len(self.modalities)):
@@ -99,18 +99,18 @@ class GatedFusion(Fusion):
         logits = self.gate(values.flatten(1)).unflatten(1, (len(self.modalities), self.dim))
         seen = present | ~present.any(dim=1, keepdim=True)
         gate = logits.masked_fill(~seen.unsqueeze(2), -torch.inf).softmax(dim=1)
-        # A token that stood in for nothing has a gradient all the same, of zero: no parameter is ever left out.
+        # Gives unused tokens a zero gradient: distributed training waits for the gradient of every parameter.
         joint = (gate * values).sum(dim=1) + 0.0 * self.tokens.sum()
         return joint, gate.mean(dim=2)
 
     def _with_token(self, index: int, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Projected steps of a modality and what of them can be read; with its token in front where one is needed."""
+        """Return the projected steps of a modality and their mask, with the token in front if one is needed."""
         name = self.modalities[index]
         mask = masks[name]
-        # Masked before the projection: an infinite value in a masked step has no finite gradient after it.
+        # Masked before the projection: an infinite value in a masked step would make its gradient NaN.
         x = self.project[index](torch.where(mask.unsqueeze(2), features[name], 0.0))
         absent = ~mask.any(dim=1, keepdim=True)
-        # An exported graph has no branch on data, and always carries the token, masked where nothing is absent.
+        # An exported graph must not branch on data: it always has the token, masked where nothing is absent.
         if not is_exporting() and not bool((~mask if self.per_step else absent).any()):
             return x, mask
         token = self.tokens[index].expand(x.shape[0], 1, -1)  # len() would fix the batch of an exported graph
@@ -122,14 +122,14 @@ class GatedFusion(Fusion):
         others = [i for i in range(len(sequences)) if i != index]
         context, mask = torch.cat([sequences[i] for i in others], 1), torch.cat([readable[i] for i in others], 1)
         if self.batch_attention and context.shape[1] != x.shape[1]:
-            # Across the batch, each step reads the mean of the other modalities.
+            # Attention across the batch needs equal lengths: each step gets the mean of the other modalities.
             context, mask = masked_mean(context, mask)[:, None].expand_as(x), mask.new_ones(x.shape[:2])
         fused: Tensor = self.across[index](x, context, mask)
         return fused
 
 
 def _steps(x: Tensor, mask: Tensor) -> Tensor:
-    """Real steps (B, T, D) of a sequence, with the token in the place of the masked ones."""
+    """Return the steps (B, T, D) of a sequence, with the token in place of masked steps."""
     if x.shape[1] == mask.shape[1]:
         return x
     return torch.where(mask[:, :, None], x[:, 1:], x[:, :1])

@@ -1,4 +1,4 @@
-"""T-Nets, one file each: see `TNet`."""
+"""T-Nets, one per file, see `TNet`."""
 
 from mtpkdot.models.tnets.base import TNet, TNetFactory, check_tnet
 from mtpkdot.models.tnets.hourglass import Hourglass

@@ -1,4 +1,4 @@
-"""Base of the T-Nets: a privileged feature is hallucinated from the prevalent one."""
+"""Base of the T-Nets, which hallucinate a privileged feature from the prevalent one."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ class TNet(nn.Module):
         self.in_dim, self.out_dim = in_dim, out_dim
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Hallucinate a privileged feature (..., out_dim) from the prevalent one (..., in_dim), step by step."""
+        """Hallucinate a privileged feature (..., out_dim) from the prevalent one (..., in_dim), for each step."""
         raise NotImplementedError
 
 
@@ -40,13 +40,13 @@ TNetFactory = Callable[[int, int], TNet]
 
 
 def check_tnet(build: TNetFactory) -> None:
-    """Build a T-Net of small features and pass a batch through it.
+    """Build a T-Net on small features and pass a batch through it.
 
     Args:
-        build: makes the T-Net.
+        build: factory of the T-Net.
 
     Raises:
-        ValueError: the class has another signature, or returns another shape, than a T-Net has to.
+        ValueError: the signature of the class, or the shape that it returns, is not that of a T-Net.
     """
     expected = "a T-Net is built from (in_dim, out_dim) and turns (B, T, in_dim) into (B, T, out_dim)"
     with tried(build, expected):

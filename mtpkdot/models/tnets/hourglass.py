@@ -1,4 +1,4 @@
-"""The papers' T-Net: an hourglass of linear layers."""
+"""T-Net of the papers: an hourglass of linear layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,8 +16,8 @@ class Hourglass(TNet):
     Args:
         in_dim: size of the prevalent feature.
         out_dim: size of the privileged feature.
-        hidden: sizes of the layers between.
-        activation: ReLU between the layers, or none.
+        hidden: sizes of the hidden layers.
+        activation: True for a ReLU between the layers.
 
     Example:
         >>> Hourglass(512, 64, hidden=[128, 32, 128])(torch.zeros(2, 10, 512)).shape

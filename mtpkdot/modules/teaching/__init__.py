@@ -1,4 +1,4 @@
-"""Who teaches the student, and how teachers are weighed, trusted, resumed and handed on."""
+"""Teachers of the student, and how they are weighed, trusted and resumed."""
 
 from mtpkdot.modules.teaching.base import Teachers, Upstream
 from mtpkdot.modules.teaching.lifecycle import Teaching

@@ -1,4 +1,4 @@
-"""Who teaches a student, and what teachers may do beside answering."""
+"""Base of the teachers of a student, with the hooks of their life cycle."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,17 +17,17 @@ from mtpkdot.modules.backbone import BackboneModule
 from mtpkdot.modules.base import load_upstream
 
 Answer = Callable[[Batch], Teacher]
-Evidence = dict[str, Any]  # plain data, which a checkpoint holds
+Evidence = dict[str, Any]  # plain data, stored in checkpoints
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where teachers come from.
+    """Earlier stages that the teachers are loaded from.
 
     Attributes:
-        checkpoints: path per earlier stage: `backbone` (the prevalent one), `teacher`, `adapted`.
-        names: names of the teachers that are used, where they are a choice.
-        prevalent: the student's modality.
+        checkpoints: path of the checkpoint per stage: `backbone` (the prevalent one), `teacher`, `adapted`.
+        names: names of the teachers to use, for methods with a choice of teachers.
+        prevalent: name of the student's modality.
         task: the task.
     """
 
@@ -37,41 +37,40 @@ class Upstream:
     task: Task
 
     def backbone(self) -> Backbone:
-        """Return the trained prevalent backbone, frozen.
+        """Load the trained prevalent backbone, frozen.
 
         Raises:
-            RunError: there is no such checkpoint.
+            RunError: the checkpoint is missing or not that of a backbone.
         """
         return load_upstream(BackboneModule, self.checkpoints["backbone"], "student.model.backbone_ckpt").backbone
 
 
 class Teachers(nn.Module):
-    """Base of those who teach a student: one or several frozen models, each a space of features and outputs.
+    """Base of the teachers of a student: one or several frozen models, each with a space of features and outputs.
 
-    Their life cycle is kept by `mtpkdot.modules.teaching.lifecycle.Teaching`: they are loaded (`load`); see the
-    training part once before it begins (`look_at`); are compared with the student once it has learned from labels
-    (`weigh_against`), where they ask for it; and use the evidence of that from then on (`use`), also after a training
-    is resumed.
+    `mtpkdot.modules.teaching.lifecycle.Teaching` runs their life cycle: they are loaded (`load`); read the training
+    part once before the training (`look_at`); are compared with the student after its warm-up (`weigh_against`), if
+    `is_weighed`; and use the resulting evidence from then on (`use`), also after the training is resumed.
 
     Attributes:
-        trust: factor of each loss term; 1 for those that are not in it.
-        evidence: what they are weighed by; None before.
+        trust: factor of each loss term; 1 for terms that are missing.
+        evidence: evidence in use; None before the teachers are weighed.
     """
 
     stages: ClassVar[tuple[str, ...]] = ()
-    """Earlier stages whose checkpoints are needed, beside the prevalent backbone."""
+    """Earlier stages whose checkpoints are needed, in addition to the prevalent backbone."""
     is_choice: ClassVar[bool] = False
-    """Whether `student.model.teachers` may name some of them."""
+    """True if `student.model.teachers` may select some of them."""
     pooled: ClassVar[bool] = False
-    """Whether all of them are one space."""
+    """True if all of them form one space."""
     needs_data: ClassVar[bool] = False
-    """Whether they look at the training part, or are weighed by the held-out part."""
+    """True if they need the training part or the held-out part of the data."""
     is_weighed: ClassVar[bool] = False
-    """Whether they teach nothing before they are weighed against the student."""
+    """True if they are weighed against the student, and teach only after that."""
     levels_output: ClassVar[bool] = False
-    """Whether the weight of the term `output` is raised until rows without a label count no less than others."""
+    """True to raise the weight of the term `output` until unlabelled rows have at least the weight of labelled ones."""
     keeps_better: ClassVar[bool] = False
-    """Whether the prevalent backbone is handed on where no epoch of the student is better on held-out people."""
+    """True to keep the prevalent backbone as the final model if no epoch is better on held-out people."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,27 +80,27 @@ class Teachers(nn.Module):
     @classmethod
     @abstractmethod
     def load(cls, upstream: Upstream) -> Self:
-        """Return the teachers, frozen.
+        """Load the teachers, frozen.
 
         Raises:
-            RunError: a checkpoint is missing or none of that stage.
+            RunError: a checkpoint is missing or not that of the stage.
         """
 
     @property
     @abstractmethod
     def space_sizes(self) -> dict[str, int]:
-        """Size of the feature of every space."""
+        """Feature size of every space."""
 
     @abstractmethod
     def frozen_encoders(self) -> dict[str, list[Backbone]]:
-        """Return the backbones that read each modality, see StageModule."""
+        """Return the frozen backbones per modality, see StageModule."""
 
     @abstractmethod
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the feature (N, D), output and validity (N,) of every space on a batch."""
+        """Return the features (N, D), outputs and validity (N,) of every space on a batch."""
 
     def look_at(self, training: Iterable[Batch]) -> None:
-        """Look at the training part, in order, before the training starts."""
+        """Read the training part, in order, before the training starts."""
 
     def weigh_against(
         self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool
@@ -109,18 +108,18 @@ class Teachers(nn.Module):
         """Compare the teachers with the student that they are to teach.
 
         Args:
-            student: returns its feature and output on a batch, as it is now.
-            held_out: the part that selects the epoch, in order.
-            training: the training part, in order; read only where it is needed.
+            student: function that returns the features and outputs of the current student on a batch.
+            held_out: batches of the part that selects the epoch, in order.
+            training: batches of the training part, in order; read only if needed.
             learned: whether the student has been trained at all.
 
         Returns:
-            The evidence to use: tensors and numbers.
+            The evidence for `use`, tensors and numbers.
         """
         return {}
 
     def use(self, evidence: Evidence) -> dict[str, float]:
-        """Teach by this evidence from now on; returns values to log."""
+        """Use evidence from now on, and return values to log."""
         self.evidence = evidence
         return {}
 
@@ -128,15 +127,15 @@ class Teachers(nn.Module):
 def compared(
     batches: Iterable[Batch], student: Answer, teachers: Callable[[Batch], dict[str, Teacher]]
 ) -> tuple[Teacher, dict[str, Teacher], Tensor, Tensor]:
-    """Collect the answers to all of the batches.
+    """Collect the features and outputs of student and teachers on all batches.
 
     Args:
-        batches: in order.
-        student: feature and output of the student.
-        teachers: those of its teachers, by name.
+        batches: batches, in order.
+        student: function that returns the features and outputs of the student on a batch.
+        teachers: function that returns those of the teachers, by name.
 
     Returns:
-        The student's answers, the teachers', the targets (N,) or (N, K), and which of them are known (N,) bool.
+        The student, the teachers by name, the targets (N,) or (N, K), and the mask (N,) of labelled rows.
     """
     own: list[Teacher] = []
     others: dict[str, list[Teacher]] = {}

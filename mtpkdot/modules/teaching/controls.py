@@ -1,6 +1,6 @@
-"""Teachers without a privileged modality: what a student gains by itself, to compare with.
+"""Controls: teachers without a privileged modality.
 
-The student that teaches itself is built as all students are: its T-Nets have been trained on privileged features.
+The student of a control is built as every student, with T-Nets that were trained on privileged features.
 """
 
 from collections.abc import Iterable
@@ -24,15 +24,15 @@ from mtpkdot.modules.teaching.base import Answer, Evidence, Teachers, Upstream, 
 
 
 class BackboneTeacher(Teachers):
-    """The prevalent backbone teaches: no privileged modality is seen.
+    """Prevalent backbone as the teacher, without a privileged modality.
 
     Args:
         backbone: the prevalent backbone, frozen.
-        prevalent: its modality.
+        prevalent: name of its modality.
         task: the task.
 
     Attributes:
-        table: (n, K) other answers than the backbone's, by the row of the data set; empty for the backbone's own.
+        table: (n, K) outputs that replace the backbone's, by the row of the data set; empty to use the backbone's own.
     """
 
     needs_data: ClassVar[bool] = True
@@ -46,12 +46,12 @@ class BackboneTeacher(Teachers):
 
     @classmethod
     def load(cls, upstream: Upstream) -> Self:
-        """Return the prevalent backbone as a teacher."""
+        """Load the prevalent backbone as the teacher."""
         return cls(upstream.backbone(), upstream.prevalent, upstream.task)
 
     @property
     def space_sizes(self) -> dict[str, int]:
-        """Size of the backbone's feature."""
+        """Feature size of the backbone."""
         return {JOINT: self.backbone.dim}
 
     def frozen_encoders(self) -> dict[str, list[Backbone]]:
@@ -59,12 +59,12 @@ class BackboneTeacher(Teachers):
         return {self.prevalent: [self.backbone]}
 
     def own(self, batch: Batch) -> Teacher:
-        """Return feature and output of the backbone."""
+        """Return the features and outputs of the backbone on a batch."""
         encoded = StageModule.encode(self.backbone, batch, self.prevalent)
         return Teacher(*self.backbone.read(*encoded), batch.present(self.prevalent))
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the backbone's feature, with its own output or that of `table`."""
+        """Return the backbone's features, with its own outputs or those of `table`."""
         space = self.own(batch)
         if not len(self.table):
             return {JOINT: space}
@@ -80,10 +80,11 @@ class OwnTeacher(BackboneTeacher):
     def weigh_against(
         self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool
     ) -> Evidence:
-        """Return the student's answers for the training part, if they are the likelier ones once both are calibrated.
+        """Compare the student with the backbone by their likelihood on held-out samples, both calibrated.
 
         Returns:
-            `answers`: (n, K) outputs by the row of the data set; empty if the backbone is to teach.
+            `answers`: (n, K) outputs of the student on the training part, by the row of the data set; empty if the
+            backbone is the better one.
         """
         if learned:
             own, backbone, *truth = compared(held_out, student, lambda batch: {JOINT: self.own(batch)})
@@ -97,21 +98,21 @@ class OwnTeacher(BackboneTeacher):
         return {"answers": _by_row(torch.cat(rows), torch.cat(outputs)).cpu()}
 
     def use(self, evidence: Evidence) -> dict[str, float]:
-        """Teach by the backbone's answers, or by the student's."""
+        """Use the outputs of the backbone, or those of the student."""
         super().use(evidence)
         self.table = evidence["answers"].to(self.table.device)
         return {"share_backbone": float(not len(self.table)), "share_student": float(len(self.table) > 0)}
 
 
 class SpreadLabels(BackboneTeacher):
-    """Label propagation: labels spread to the other samples along similarities in the prevalent backbone's space.
+    """Label propagation to unlabelled samples along similarities in the prevalent backbone's feature space.
 
     Args:
         backbone: the prevalent backbone, frozen.
-        prevalent: its modality.
+        prevalent: name of its modality.
         task: the task.
-        neighbours: of each sample in the graph.
-        alpha: how far labels spread.
+        neighbours: number of neighbours of each sample in the graph.
+        alpha: how far labels spread, in (0, 1).
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class SpreadLabels(BackboneTeacher):
             alpha=self.alpha,
         )
         outputs = self._outputs(torch.from_numpy(np.asarray(answers))).to(rows.device)
-        # A row of its own for those that have none as well: they are looked up with the others, and teach nothing.
+        # Samples without the modality get zeros: they are looked up with the others, but are not valid.
         self.table = _by_row(
             rows, outputs.new_zeros(len(rows), outputs.shape[1]).index_copy(0, seen.nonzero()[:, 0], outputs)
         )

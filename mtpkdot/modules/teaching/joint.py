@@ -1,4 +1,4 @@
-"""The papers' teachers: the multimodal one, and the adapted ones beside it."""
+"""Teachers of the papers: the multimodal teacher, alone or with the adapted backbones."""
 
 from collections.abc import Collection
 from typing import ClassVar, Self
@@ -13,7 +13,7 @@ from mtpkdot.modules.teaching.base import Teachers, Upstream
 
 
 class JointTeacher(Teachers):
-    """The multimodal teacher (PKDOT).
+    """Multimodal teacher (PKDOT).
 
     Args:
         teacher: the trained stage.
@@ -27,29 +27,29 @@ class JointTeacher(Teachers):
 
     @classmethod
     def load(cls, upstream: Upstream) -> Self:
-        """Return the multimodal teacher, frozen."""
+        """Load the multimodal teacher, frozen."""
         return cls(load_upstream(TeacherModule, upstream.checkpoints["teacher"], "student.model.teacher_ckpt"))
 
     @property
     def space_sizes(self) -> dict[str, int]:
-        """Size of the joint feature."""
+        """Size of the joint feature, by the name of its space."""
         return self.teacher.space_sizes
 
     def frozen_encoders(self) -> dict[str, list[Backbone]]:
-        """Return those of the teacher."""
+        """Return the frozen encoders of the teacher."""
         return self.teacher.frozen_encoders(fitting=False)
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the joint space."""
+        """Return the joint space on a batch."""
         return self.teacher.spaces(batch)
 
 
 class AdaptedTeachers(Teachers):
-    """The multimodal teacher and the adapted backbones (MT-PKDOT).
+    """Multimodal teacher and adapted backbones (MT-PKDOT).
 
     Args:
         adapted: the trained stage.
-        names: those of its spaces that are used; None for all.
+        names: names of the spaces to use; None for all.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("teacher", "adapted")
@@ -62,7 +62,7 @@ class AdaptedTeachers(Teachers):
 
     @classmethod
     def load(cls, upstream: Upstream) -> Self:
-        """Return the teachers of these names, frozen."""
+        """Load the teachers with the names of `upstream`, frozen."""
         adapted = load_upstream(AdaptedModule, upstream.checkpoints["adapted"], "student.model.adapted_ckpt")
         adapted.teacher_ckpt = upstream.checkpoints["teacher"]
         adapted.setup("predict")
@@ -70,18 +70,18 @@ class AdaptedTeachers(Teachers):
 
     @property
     def space_sizes(self) -> dict[str, int]:
-        """Size of the feature of every space."""
+        """Feature size of every space."""
         return {name: self.adapted.space_sizes[name] for name in self.names}
 
     def frozen_encoders(self) -> dict[str, list[Backbone]]:
-        """Return those of the teachers."""
+        """Return the frozen encoders of the teachers."""
         return self.adapted.frozen_encoders(fitting=False)
 
     def members(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the space of every teacher."""
+        """Return the space of every teacher on a batch."""
         spaces = self.adapted.spaces(batch)
         return {name: spaces[name] for name in self.names}
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the space of every teacher."""
+        """Return the spaces that teach on a batch, here those of all teachers."""
         return self.members(batch)

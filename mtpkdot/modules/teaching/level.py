@@ -1,4 +1,4 @@
-"""Weight of the teachers' answers where few recordings have a label."""
+"""Weight of the term `output` for data in which few recordings have a label."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -13,18 +13,21 @@ from mtpkdot.modules.teacher import JOINT
 def level_weights(
     weights: Mapping[Term, float], data: BaseData, prevalent: str, teachers: Collection[str]
 ) -> dict[Term, float]:
-    """Raise the weight of `output` until a row without a label counts no less in it than one with counts in `task`.
+    """Raise the weight of `output` so that unlabelled rows weigh at least as much in it as labelled rows in `task`.
 
-    A term is a mean over those rows of a batch that it speaks of: where few have a label, each would outweigh the
-    many that only teachers know. A batch without any label has no `task`, which is allowed for by the share of batches
-    that can have one. Labels that fall together leave fewer: where they are as many as batches, the expected share is
-    0.63 of it, and the weight as much higher than level.
+    A term is a mean over the rows that it applies to: if few rows have a label, each of them would outweigh the many
+    that only the teachers predict. Batches without labels have no `task` term; the weight is therefore multiplied by
+    the largest possible share of batches with a label. Several labels may fall into one batch, which makes the actual
+    share smaller and the weight higher than needed: with as many labels as batches the expected share is 0.63 of it.
 
     Args:
-        weights: of the loss terms; trust and schedules come on top of them.
-        data: what the student is trained on.
-        prevalent: its modality.
-        teachers: names of its teachers; they teach rows without a label alone.
+        weights: weights of the loss terms, before trust and schedules.
+        data: data that the student is trained on.
+        prevalent: name of the student's modality.
+        teachers: names of its teachers, which teach unlabelled rows only.
+
+    Returns:
+        The weights, with that of `output` raised if needed.
     """
     rows, samples = data.positions("train"), data.samples
     seen = samples.present(prevalent)[rows]

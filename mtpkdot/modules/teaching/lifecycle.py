@@ -1,4 +1,4 @@
-"""The life cycle of a student's teachers: loaded, weighed against the student, used, resumed, and what is handed on."""
+"""Life cycle of a student's teachers: loading, weighing against the student, use of the evidence, and resuming."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,21 +20,21 @@ Moved = Callable[[Iterable[Batch]], Iterator[Batch]]
 
 
 class Teaching:
-    """Who teaches a student, and when.
+    """Teachers of a student in the course of its training.
 
     Args:
-        name: of the method.
-        weights: the user's weights of loss terms, over the method's own.
-        warmup: share of the epochs in which the student learns from labels alone, where its teachers are weighed
-            against it.
-        upstream: where the teachers come from.
+        name: name of the method.
+        weights: the user's weights of loss terms, in place of the method's own.
+        warmup: fraction of the epochs in which the student learns from labels only, if its teachers are weighed against
+            it.
+        upstream: earlier stages that the teachers are loaded from.
 
     Attributes:
-        weights: of the loss terms.
-        kind: class of the teachers; None where only labels teach.
-        teachers: None until they are loaded.
+        weights: weights of the loss terms.
+        kind: class of the teachers; None for a method without teachers.
+        teachers: the teachers; None until they are loaded.
         logged: values on the teachers, for the log.
-        start: the prevalent backbone, where the student may not become better than that.
+        start: the prevalent backbone that the student starts from, which may remain the better model.
     """
 
     def __init__(
@@ -50,41 +50,41 @@ class Teaching:
 
     @property
     def fallback(self) -> str:
-        """Name of the space that teaches a batch without labels."""
+        """Name of the space that teaches rows without a label."""
         return JOINT if self.kind is not None and self.kind.pooled else next(iter(self.upstream.names))
 
     @property
     def teach(self) -> Teachers | None:
-        """The teachers, if they teach already."""
+        """Teachers if they already teach, otherwise None."""
         teachers = self.teachers
         if teachers is None or (teachers.is_weighed and teachers.evidence is None):
             return None
         return teachers
 
     def load(self) -> Teachers | None:
-        """Load the teachers, once; returns them, or None where only labels teach.
+        """Load the teachers at the first call, and return them; None for a method without teachers.
 
         Raises:
-            RunError: a checkpoint is missing or none of that stage.
+            RunError: a checkpoint is missing or not that of the stage.
         """
         if self.teachers is None and self.kind is not None:
             self.teachers = self.kind.load(self.upstream)
         return self.teachers
 
     def begin(self, data: BaseData | None, moved: Moved, like: Tensor, num_outputs: int) -> dict[Term, float]:
-        """Let teachers look at the data, before the training begins.
+        """Prepare teachers that need the data, before the training.
 
         Args:
-            data: the data; None where the training has no `BaseData`.
-            moved: hands batches over to the device.
-            like: a tensor of the student's, whose device and precision hold.
-            num_outputs: classes or targets.
+            data: the data; None if the datamodule is not a `BaseData`.
+            moved: function that moves batches to the device.
+            like: a tensor of the student, with the device and precision to use.
+            num_outputs: number of classes or targets.
 
         Returns:
             The weights of the loss terms.
 
         Raises:
-            ValueError: teachers need data that are not there.
+            ValueError: the teachers need data, and `data` is None.
         """
         teachers, task, prevalent = self.teachers, self.upstream.task, self.upstream.prevalent
         if teachers is None or not teachers.needs_data:
@@ -100,18 +100,23 @@ class Teaching:
         return self.weights
 
     def is_due(self, epoch: int, epochs: int) -> bool:
-        """Return whether the teachers are to be weighed before an epoch, counted from 0, of so many."""
+        """Return whether the teachers must be weighed before an epoch.
+
+        Args:
+            epoch: index of the epoch, from 0.
+            epochs: number of epochs of the training.
+        """
         warm = min(math.ceil(self.warmup * epochs), epochs - 1) if "task" in self.weights else 0
         waiting = self.teachers is not None and self.teach is None
         return waiting and epoch >= warm
 
     def weigh(self, student: Answer, data: BaseData, moved: Moved, learned: bool) -> Evidence:
-        """Weigh the teachers against the student, in eval mode; returns the evidence to `use`.
+        """Weigh the teachers against the student, in eval mode, and return the evidence for `use`.
 
         Args:
-            student: returns its feature and output on a batch.
+            student: function that returns the features and outputs of the student on a batch.
             data: the data.
-            moved: hands batches over to the device.
+            moved: function that moves batches to the device.
             learned: whether the student has been trained at all.
         """
         assert self.teachers is not None
@@ -119,24 +124,24 @@ class Teaching:
         return self.teachers.weigh_against(student, moved(held_out), moved(training), learned)
 
     def use(self, evidence: Evidence | None) -> None:
-        """Teach by this evidence from now on; None leaves all as it is."""
+        """Use evidence from now on; None changes nothing."""
         if evidence is not None and self.teachers is not None:
             self.logged = self.teachers.use(evidence)
 
     def of(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the spaces of the teachers on a batch; none before they teach."""
+        """Return the spaces of the teachers on a batch; empty before they teach."""
         return {} if self.teach is None else self.teach.spaces(batch)
 
     def trust(self, term: Term) -> float:
-        """Return the factor of a loss term."""
+        """Return the trust in the teachers, the factor of a loss term."""
         return 1.0 if self.teachers is None else self.teachers.trust.get(term, 1.0)
 
     @property
     def evidence(self) -> Evidence | None:
-        """What teachers are weighed by, for a checkpoint."""
+        """Evidence in use, for a checkpoint."""
         return None if self.teachers is None else self.teachers.evidence
 
 
 def has_unlabelled(data: BaseData) -> bool:
-    """Return whether a training recording lacks a label."""
+    """Return whether any sample or step of the training part lacks a label."""
     return not bool(data.samples.labelled[data.positions("train")].all())

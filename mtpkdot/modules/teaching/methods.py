@@ -1,4 +1,4 @@
-"""The methods a student can be trained with: each in one place, with its loss terms, their weights and its teachers."""
+"""Registry of the methods that train a student, each with its loss terms, weights and teachers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,20 +33,20 @@ MethodName = Literal[
     "m2pkd",
     "rival",
 ]
-AUTO: Final = "auto"  # chosen by the data before anything is planned
-MethodOrAuto = Literal[MethodName, "auto"]  # one Literal: errors of a union name no values
+AUTO: Final = "auto"  # replaced by a method according to the data, before the stages are planned
+MethodOrAuto = Literal[MethodName, "auto"]  # a single Literal, since errors about a union do not list the values
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a student is taught.
+    """Definition of a method: loss terms, teachers and rival.
 
     Attributes:
-        weights: of the loss terms; a term without weight is neither computed nor logged.
-        teachers: who teaches; their class has the hooks of the training. None for labels alone.
-        rival: the loss of the term `rival`; None for one of the user's own.
-        revision: raise it where the same settings train another student than before, so that those that were trained
-            earlier are not taken for it.
+        weights: weights of the loss terms; a term without weight is neither computed nor logged.
+        teachers: class of the teachers, with the hooks of their life cycle; None to learn from labels only.
+        rival: loss of the term `rival`; None if the user names it.
+        revision: number to increase if the same settings train a different student than before, so that students
+            trained earlier are not reused.
     """
 
     weights: Mapping[Term, float]
@@ -55,7 +55,7 @@ class Method:
     revision: int = 0
 
     def terms(self, weights: Mapping[Term, float] | None = None) -> dict[Term, float]:
-        """Return the weight of every term that has one, the user's `weights` in place of the method's own.
+        """Return the nonzero weights of the terms, with the user's `weights` in place of the method's own.
 
         Example:
             >>> METHODS["mtpkdot"].terms({"centroid": 0.0, "output": 1.0})
@@ -65,16 +65,16 @@ class Method:
         return {name: weight for name, weight in merged.items() if weight}
 
     def teachers_for(self, weights: Mapping[Term, float] | None = None) -> type[Teachers] | None:
-        """Return who teaches under the user's `weights`; None where only labels do."""
+        """Return the class of the teachers for the user's `weights`; None if only labels teach."""
         return self.teachers if self.terms(weights).keys() - {"task"} else None
 
 
 def _named(rival: str) -> MethodName:
-    """Return the name of a rival as that of its method; every rival is one."""
+    """Return the name of a rival, typed as the name of its method."""
     return cast(MethodName, rival)
 
 
-# The papers' weights for PKDOT and MT-PKDOT.
+# PKDOT and MT-PKDOT have the weights of the papers.
 METHODS: dict[MethodName, Method] = {
     "none": Method({"task": 1.0}, None),
     "pkdot": Method({"task": 1.0, "transport": 0.6}),

@@ -1,4 +1,4 @@
-"""The teachers of mtpkdot_plus."""
+"""Teachers of mtpkdot_plus."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -16,16 +16,17 @@ from mtpkdot.modules.teaching.joint import AdaptedTeachers
 
 
 class PooledTeachers(AdaptedTeachers):
-    """The multimodal and the adapted teachers as one, weighed by held-out evidence against the student that they teach.
+    """Pool of the multimodal and the adapted teachers, weighed by held-out evidence against the student.
 
-    They teach recordings without a label alone: of the others they have seen the labels, which the student sees too.
+    It teaches only rows without a label; labelled rows have been in the training of the teachers, and the student has
+    their labels as well.
 
     Args:
         adapted: the trained stage.
-        names: those of its spaces that are used; None for all.
+        names: names of the spaces to use; None for all.
 
     Attributes:
-        shares: what each of them counts in the pool, and how far the pool is trusted; None until they are weighed.
+        shares: weights of the teachers in the pool, and the trust in the pool; None until they are weighed.
     """
 
     pooled: ClassVar[bool] = True
@@ -38,18 +39,18 @@ class PooledTeachers(AdaptedTeachers):
 
     @property
     def space_sizes(self) -> dict[str, int]:
-        """Size of the one space: all of them side by side."""
+        """Feature size of the pool, the sum of those of the teachers."""
         return {JOINT: sum(super().space_sizes.values())}
 
     @torch.no_grad()
     def weigh_against(
         self, student: Answer, held_out: Iterable[Batch], training: Iterable[Batch], learned: bool
     ) -> Evidence:
-        """Return the evidence of the held-out part, by the names of `mtpkdot.losses.evidence.Evidence`."""
+        """Return the evidence of the held-out part, the fields of `mtpkdot.losses.evidence.Evidence`."""
         return asdict(weigh(self.adapted.task, *compared(held_out, student, self.members)))
 
     def use(self, evidence: Evidence) -> dict[str, float]:
-        """Teach by these shares and trusts."""
+        """Use the shares and the trust in the evidence."""
         super().use(evidence)
         self.shares = Shares(**evidence)
         structure, output = self.shares.structure, self.shares.output
@@ -59,7 +60,11 @@ class PooledTeachers(AdaptedTeachers):
         return {**logged, "trust_output": output, "trust_structure": structure}
 
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the one space, valid where a row has no label."""
+        """Return the space of the pool, valid on rows without a label.
+
+        Raises:
+            RuntimeError: the teachers have not been weighed.
+        """
         if self.shares is None:
             raise RuntimeError("the teachers have not been weighed: call weigh_against and use first")
         space = pool(self.adapted.task, self.shares.temperatures, self.shares.shares, self.members(batch))

@@ -1,4 +1,4 @@
-"""Settings of a method that go together, and with the data."""
+"""Checks of the settings of a method, among each other and against the data."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
@@ -19,18 +19,18 @@ def check_settings(
     queue: int = 0,
     own_rival: bool = False,
 ) -> None:
-    """Check that a method and what is set beside it go together; all are arguments of the student's module.
+    """Check that the arguments of the student's module are consistent with its method.
 
     Args:
-        name: of the method.
+        name: name of the method.
         weights: the user's weights of loss terms.
         weighting: how weights change in training.
         guarded: whether the selection of teachers has a trust of its own.
-        queue: samples of earlier batches.
-        own_rival: a rival's class is given.
+        queue: number of samples of earlier batches.
+        own_rival: whether the class of a rival is given.
 
     Raises:
-        ValueError: naming the argument that is to be changed.
+        ValueError: the arguments are inconsistent; the error names the argument to change.
     """
     method = METHODS[name]
     if unknown := set(weights or ()) - set(get_args(Term)):
@@ -59,12 +59,12 @@ def chosen_teachers(name: MethodName, teachers: Collection[str] | None, modaliti
     """Return the names of a student's teachers, the joint one first.
 
     Args:
-        name: of the method.
+        name: name of the method.
         teachers: the user's choice; None for all.
-        modalities: of the data.
+        modalities: names of the modalities of the data.
 
     Raises:
-        ValueError: the method has no choice, or there is no such teacher.
+        ValueError: the method has no choice of teachers, or a name is unknown.
     """
     known = [JOINT, *modalities]
     if teachers is None:
@@ -78,14 +78,14 @@ def chosen_teachers(name: MethodName, teachers: Collection[str] | None, modaliti
 
 
 def check_batches(section: Mapping[str, Any], data: BaseData) -> None:
-    """Stop at batches without a structure, and at a queue that is longer than the data.
+    """Check that batches are large enough to have a structure, and that the queue is shorter than the data.
 
     Args:
-        section: the student's section, with `model` and `fit`.
-        data: the data set, read.
+        section: section of the student, with `model` and `fit`.
+        data: the data set, already read.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: they are not; the error names the key.
     """
     student, method = section["model"], METHODS[section["model"]["method"]]
     if method.teachers_for(student["weights"]) is None:
@@ -104,16 +104,16 @@ def check_batches(section: Mapping[str, Any], data: BaseData) -> None:
 
 
 def check_structure(structure: StructuralLoss, data: BaseData, batch_size: int, key: str) -> None:
-    """Stop at a structural loss that needs more rows than a batch has.
+    """Check that batches have enough rows for the structural loss.
 
     Args:
-        structure: the loss.
-        data: the data set, read.
+        structure: the structural loss.
+        data: the data set, already read.
         batch_size: samples per batch.
-        key: of the loss in the config.
+        key: key of the loss in the config.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: batches are too small; the error names the key.
     """
     batch, _ = _rows(data, batch_size)
     if batch >= structure.smallest_batch:
@@ -130,7 +130,7 @@ def check_structure(structure: StructuralLoss, data: BaseData, batch_size: int, 
 
 
 def _rows(data: BaseData, batch_size: int) -> tuple[int, int]:
-    """Return the rows of a batch, and those of the training part."""
+    """Return the number of rows of a batch and of the training part."""
     samples = len(data.positions("train"))
     steps = data.samples.labelled.shape[1] if data.per_step else 1
     return min(batch_size, samples) * steps, samples * steps

@@ -1,4 +1,4 @@
-"""The backbone that a student starts from, and whether the student has become better than it."""
+"""Comparison of a student with the backbone that it starts from."""
 
 from collections.abc import Iterable
 
@@ -13,11 +13,11 @@ from mtpkdot.modules.base import StageModule
 
 
 class Start:
-    """The prevalent backbone as it was, evaluated on the part that selects the student's epoch.
+    """Prevalent backbone before the student's training, evaluated on the part that selects the epoch.
 
     Attributes:
-        scores: its metrics (`val/...`), scalars; empty before it is evaluated.
-        is_better: whether it is better than the student, or as good, where both were last compared.
+        scores: scalar metrics of the backbone (`val/...`); empty before it is evaluated.
+        is_better: whether the backbone was at least as good as the student at their last comparison.
     """
 
     def __init__(self) -> None:
@@ -26,33 +26,33 @@ class Start:
 
     @torch.no_grad()
     def evaluate(self, backbone: Backbone, modality: str, batches: Iterable[Batch], metrics: MetricCollection) -> None:
-        """Compute its metrics.
+        """Compute the metrics of the backbone.
 
         Args:
             backbone: the backbone, in eval mode.
-            modality: that it reads.
-            batches: the part that selects the epoch.
-            metrics: of the task, without any sample.
+            modality: name of the modality that it reads.
+            batches: batches of the part that selects the epoch.
+            metrics: metrics of the task, without samples.
         """
         for batch in batches:
             if bool(batch.labelled.any()):
-                # Features at hand may be those of a teacher's fine-tuned encoder where raw steps are there too.
+                # Raw steps first: features in the batch may come from a teacher's fine-tuned encoder.
                 encoded = StageModule.encode(backbone, batch, modality, raw=True)
                 metrics.update(backbone.read(*encoded)[1][batch.labelled], batch.target[batch.labelled])
         self.scores = {f"val/{metric}": value.mean() for metric, value in metrics.compute().items()}
 
     def compare(self, reached: dict[str, Tensor], monitor: str) -> None:
-        """Compare it with a student; of equals the start is preferred.
+        """Compare the backbone with a student; at equal scores the backbone is preferred.
 
         Args:
-            reached: the student's metrics, scalars by the names of `scores`.
-            monitor: the one that selects the epoch.
+            reached: scalar metrics of the student, by the names of `scores`.
+            monitor: name of the metric that selects the epoch.
         """
         gain = reached[monitor] - self.scores[monitor]
         self.is_better = not bool(gain < 0 if best_mode(monitor) == "min" else gain > 0)
 
     def best(self, monitor: str, score: float) -> float:
-        """Return the better of a student's score and its own; the student's where it has none of that name."""
+        """Return the better of the student's and the backbone's score; the student's if the backbone has none."""
         own = self.scores.get(monitor)
         if own is None:
             return score
