@@ -158,7 +158,7 @@ class BaseData(Sharing, L.LightningDataModule):
         return folds_of(self.split, self._divided, self.source)
 
     def recipe(self) -> dict[str, Any]:
-        """Return how a model's input and output are to be understood, as plain data, for its checkpoint.
+        """Return the meaning of a model's input and output as plain data, for its checkpoint.
 
         Returns:
             Task, names of classes and targets, range of the targets in the training part, unit of the results, the

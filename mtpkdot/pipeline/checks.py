@@ -26,7 +26,7 @@ from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_setup
 from mtpkdot.pipeline.training import StageCLI
 from mtpkdot.tracebacks import own_frames, place_of
 
-# Raised where a section does not fit a class, or a class is wrong.
+# Raised if a section does not fit a class, or a class has an error.
 _UNBUILT = (
     ValueError,
     TypeError,

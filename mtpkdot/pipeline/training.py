@@ -262,7 +262,7 @@ def train(
 
 
 def _check_scored(folder: Path, title: str, limit: Any) -> None:
-    """Stop where a training has ended without an epoch that was scored."""
+    """Raise an error if a training has ended without a scored epoch."""
     if (folder / "best.ckpt").is_file():
         return
     if limit is not None:

@@ -178,7 +178,7 @@ class MediaData(BaseData):
         return [{str(key): value for key, value in row.items()} for row in self.prepared.index.to_dict("records")]
 
     def recipe(self) -> dict[str, Any]:
-        """Return how a model's input is made from a raw recording, and what its output means; see `BaseData`."""
+        """Return the conversion of raw recordings to a model's input, and the meaning of its output; see `BaseData`."""
         pictures = {**asdict(self.pictures), "digests": self.pictures.plain()}
         media = {"pictures": pictures, "store": self.settings(), "frame_rate": self.frame_rate, **self.cutting()}
         return {**super().recipe(), "media": media}
