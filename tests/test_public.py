@@ -13,7 +13,7 @@ import mtpkdot
 from tests.loops import over
 from tests.test_house import ROOT, SOURCES
 
-PACKAGES = ("mtpkdot.losses", "mtpkdot.metrics", "mtpkdot.models")
+PACKAGES = ("mtpkdot.data", "mtpkdot.losses", "mtpkdot.metrics", "mtpkdot.models")
 SHOWING = [path for path in SOURCES if ">>>" in path.read_text()]
 
 
@@ -30,8 +30,11 @@ def test_every_exported_name_has_an_example(value):
 
 
 @over("path", SHOWING)
-def test_every_example_runs(path):
-    module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+def test_every_example_runs(path, tmp_path, monkeypatch):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)  # Examples may write files.
+    module = import_module(name)
     names = {"torch": torch, "mtpkdot": mtpkdot, **vars(module)}
     report, runner = [], doctest.DocTestRunner(verbose=False)
     for example in doctest.DocTestFinder().find(module, globs=names):

@@ -1,4 +1,4 @@
-"""Parsers of the verbs that know their arguments beforehand."""
+"""Parsers of the verbs whose arguments are fixed."""
 
 import argparse
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from mtpkdot.errors import ConfigError
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that are something."""
+    """Help formatter that shows defaults, except empty ones."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, []) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells a mistake as all verbs do, and takes no abbreviated options."""
+    """Parser that reports mistakes by a `ConfigError`, and takes no abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
@@ -28,10 +28,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def part_of(text: str) -> tuple[int, int]:
-    """The part of some work that `3/10` names.
+    """Return the part of a work that a text like `3/10` names.
 
     Raises:
-        ConfigError: no such part.
+        ConfigError: the text names no part.
     """
     which, _, count = text.partition("/")
     if not (which.isdecimal() and count.isdecimal() and 1 <= int(which) <= int(count)):
@@ -46,8 +46,8 @@ def next_step(command: str, purpose: str) -> None:
     """Print the command that usually comes next.
 
     Args:
-        command: as it is typed.
-        purpose: what it does.
+        command: the command line.
+        purpose: purpose of the command.
     """
     if not _silent.get():
         print(f"Next: `{command}` ({purpose})", flush=True)
@@ -55,7 +55,7 @@ def next_step(command: str, purpose: str) -> None:
 
 @contextmanager
 def within_another_verb() -> Iterator[None]:
-    """Within it, verbs leave the next step to the one that calls them."""
+    """Suppress the next step of verbs within the block, since the verb that calls them prints its own."""
     token = _silent.set(True)
     try:
         yield

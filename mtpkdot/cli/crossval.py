@@ -18,8 +18,8 @@ run again: the same command goes on after any interruption. Every other option i
 
 
 def crossval(argv: Sequence[str]) -> int | None:
-    """Run a study and print its tables; 1 if a cell failed."""
-    if answered("crossval", argv):  # of a section; otherwise it is the help of this parser
+    """Run a study and print its tables; return 1 if a cell failed."""
+    if answered("crossval", argv):  # Help on a section; otherwise it is the help of this parser.
         return None
     options, rest = _parser().parse_known_args(list(argv))
     if options.jobs < 1 or options.threads < 1:

@@ -1,4 +1,4 @@
-"""`mtpkdot data VERB ...`: make data sets ready."""
+"""`mtpkdot data VERB ...`: preparation of data sets."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -31,6 +31,6 @@ def data(argv: Sequence[str]) -> int | None:
 
 
 def usage() -> str:
-    """The help text."""
+    """Return the help text."""
     lines = [f"  {name:<10} {text}" for name, (_, text) in VERBS.items()]
     return "\n".join(["usage: mtpkdot data VERB ...", "", *lines, "", "`mtpkdot data VERB --help` tells more."])

@@ -35,7 +35,7 @@ def convert(argv: Sequence[str]) -> None:
 
 
 def _import(name: str, source: Path | None, out: Path, extra: dict[str, int]) -> None:
-    """Convert into a new folder, which appears whole or not at all."""
+    """Convert into a new folder, which appears completely or not at all."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
     out.parent.mkdir(parents=True, exist_ok=True)

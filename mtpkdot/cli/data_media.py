@@ -23,7 +23,7 @@ NAME is {names}, FOLDER the downloaded data. The keys are those of the data sect
 
 
 def check(argv: Sequence[str]) -> int | None:
-    """Report; 0 if the data set is ready to be prepared, 1 if not."""
+    """Check a data set and print the report; return 0 if it is ready to be prepared, 1 if not."""
     if _asks_for_help(argv):
         text = (
             "Walk a raw data set and decode everything in it, or read feature files whole, and divide the samples as\n"
@@ -61,7 +61,7 @@ def check(argv: Sequence[str]) -> int | None:
         return NOT_READY
     losses = f"; {report.lost} recordings left out, {len(report.fatal)} problems" if report.fatal else ""
     print(f"ready: {report.usable} recordings{losses}")
-    # As its config has it: another picture size or signal would be another store than that of `fit`.
+    # With the settings of its config: another picture size or signal would make another store than that of `fit`.
     named = _with_config([argument for argument in argv if argument not in flags])
     next_step(f"mtpkdot data prepare {shlex.join(named)}", "read them once, which `fit` does otherwise")
     return None
@@ -94,14 +94,14 @@ def prepare(argv: Sequence[str]) -> None:
 
 
 def _suggest_fit(argv: Sequence[str]) -> None:
-    """Name the experiment on the data that a command line names."""
+    """Print the command that runs an experiment on the data of a command line."""
     named = _with_config(argv)
     if any(word.partition("=")[0] == "--config" for word in named):
         next_step(f"mtpkdot fit {shlex.join(named)}", "train every stage")
 
 
 def _with_config(argv: Sequence[str]) -> list[str]:
-    """A command line on data; a data set by its name has a config of that name."""
+    """Return a command line on data in which the name of a data set is replaced by the config of that name."""
     if argv[0] not in RAW:
         return list(argv)
     return ["--config", f"configs/{argv[0]}.yaml", f"--data.root={argv[1]}", *argv[2:]]

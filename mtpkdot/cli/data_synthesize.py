@@ -25,7 +25,7 @@ def synthesize(argv: Sequence[str]) -> None:
     for name, module in TWINS.items():
         own = subparsers.add_parser(name, help=DATA_SETS[name].title)
         own.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
-        if name in argv[:1]:  # a twin is imported only where it is named
+        if name in argv[:1]:  # A twin is imported only when it is named.
             require("cv2")
             require("av")
             import_module(module).add_arguments(own)

@@ -1,4 +1,4 @@
-"""`mtpkdot demo`: the first run, from raw video to a report."""
+"""`mtpkdot demo`: a first run, from raw video to a report."""
 
 import os
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ def demo(argv: Sequence[str]) -> None:
     """Generate, train, evaluate and report.
 
     Raises:
-        ConfigError: a negative seed.
-        UserError: from the verbs that it calls.
+        ConfigError: the seed is negative.
+        UserError: a verb that it calls fails.
     """
     parser = Parser(prog="mtpkdot demo", description=_TEXT)
     parser.add_argument(
@@ -40,7 +40,7 @@ def demo(argv: Sequence[str]) -> None:
     seed = parser.parse_args(list(argv)).seed
     if seed < 0:
         raise ConfigError(f"--seed is {seed}", "Choose 0 or more.")
-    # Threads cost these tiny models more than they give; to be said before torch is imported.
+    # Threads slow these tiny models down; must be set before torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     name = "demo" if seed == 0 else f"demo-{seed}"
     place = [] if seed == 0 else [f"--data.root=data/{name}", f"--seed_everything={seed}", f"--pipeline.name={name}"]

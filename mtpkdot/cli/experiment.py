@@ -1,4 +1,4 @@
-"""The verbs that reach Lightning: fit, stage, validate, test."""
+"""The verbs that import Lightning: fit, stage, validate, test."""
 
 import shlex
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from mtpkdot.errors import ConfigError, RunError
 
 
 def fit(argv: Sequence[str]) -> None:
-    """`mtpkdot fit --config FILE [--KEY VALUE ...]`."""
+    """Run `mtpkdot fit --config FILE [--KEY VALUE ...]`."""
     if not answered("fit", argv):
         _fit("fit", argv)
 
 
 def stage(argv: Sequence[str]) -> None:
-    """`mtpkdot stage NAME --config FILE [--KEY VALUE ...]`."""
+    """Run `mtpkdot stage NAME --config FILE [--KEY VALUE ...]`."""
     if answered("stage NAME", argv):
         return
     if not argv or argv[0].startswith("-"):
@@ -25,12 +25,12 @@ def stage(argv: Sequence[str]) -> None:
 
 
 def validate(argv: Sequence[str]) -> None:
-    """`mtpkdot validate RUN`."""
+    """Run `mtpkdot validate RUN`."""
     _again("validate", argv, "validation")
 
 
 def test(argv: Sequence[str]) -> None:
-    """`mtpkdot test RUN`."""
+    """Run `mtpkdot test RUN`."""
     _again("test", argv, "test")
 
 
@@ -70,10 +70,10 @@ def _again(verb: str, argv: Sequence[str], split: str) -> None:
     from mtpkdot.pipeline.study import CELL
 
     quieten()
-    # The run may have been moved together with its root since it was trained.
+    # The run may have been moved together with its root since training.
     root = root_of(folder)
     place = [f"--pipeline.root={root}", f"--pipeline.name={folder.relative_to(root)}"]
-    # The models of a study's cell are those of its config alone: the others have cells of their own.
+    # A cell of a study evaluates only the models of its own config: the others have cells of their own.
     if not (folder / CELL).is_file():
         stages = read_record(folder / "run.json", RUN, "Call `mtpkdot fit` again.")["stages"]
         place.append(f"--pipeline.stages=[{','.join(stages)}]")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.pipeline.stages import BACKBONE, BUILT_IN
 
-# Section -> what it is about. The parser has the same ones.
+# Section -> its description. The parser has the same sections.
 SECTIONS = {
     "data": "the data set: BioVid, AffWild2, FeatureData (features of your own) or PlantedData",
     **{name: text for name, (_, text) in BUILT_IN.items()},
@@ -54,14 +54,14 @@ it is; after an interruption the same command goes on.""",
 
 
 def answered(verb: str, argv: Sequence[str]) -> bool:
-    """Print the help that a command line asks for, and return whether it did: `--help`, or `--help SECTION`.
+    """Print the help that a command line asks for (`--help`, `--help SECTION`); return whether it asks for any.
 
     Args:
         verb: the verb as in its usage line.
-        argv: its arguments.
+        argv: arguments of the verb.
 
     Raises:
-        ConfigError: neither section nor class has that name.
+        ConfigError: no section or class has that name.
     """
     word = next((word for word in argv if word in ("-h", "--help") or word.startswith("--help=")), None)
     if word is None:
@@ -86,7 +86,7 @@ def usage(verb: str) -> str:
 
 
 def _keys(name: str) -> str:
-    """Return the keys of a section or class; of a stage of one modality those of all."""
+    """Return the keys of a section or class; for a stage of one modality, those of all modalities."""
     from mtpkdot.pipeline.keys import class_help, named_classes, section_help
 
     section = name.partition(".")[0]

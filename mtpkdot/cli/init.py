@@ -1,4 +1,4 @@
-"""`mtpkdot init FOLDER`: a first config for features of one's own."""
+"""`mtpkdot init FOLDER`: a first config for the user's own features."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ printed and stands in the file; the options say what cannot be guessed, or is gu
 
 
 def init(argv: Sequence[str]) -> None:
-    """Write the config, and name the commands to go on with."""
+    """Write the config, and print the next commands."""
     options = _parser().parse_args(list(argv))
     place: Path = options.place
     from mtpkdot.data.tables.guess import Wishes, guess
@@ -20,7 +20,7 @@ def init(argv: Sequence[str]) -> None:
     from mtpkdot.pipeline.store import SHARED
 
     name = (place if place.is_dir() else place.parent).resolve().name or "mine"
-    if name in SHARED:  # of which no run can have the name
+    if name in SHARED:  # A name that no run can have.
         name = f"my_{name}"
     out: Path = options.out or Path(f"{name}.yaml")
     if out.exists():

@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("mtpkdot.cli.data:data", "check, prepare, synthesize or import a data set"),
 }
 
-# Of errors that no part of the program has told of; the other ones keep their traceback.
+# Errors of the disk that no other part of the program has reported; other errors keep their traceback.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 USER_ERROR = 2
@@ -41,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb.
 
     Args:
-        argv: the arguments after the program's name; the process's own if None.
+        argv: arguments after the name of the program; those of the process if None.
 
     Returns:
-        0 when done, 1 if something is wrong in the data, a training has diverged or a part of the work has failed,
-        2 for a mistake in the call or the config, 143 after SIGTERM and SIGUSR1.
+        0 for success; 1 if the data have an error, a training has diverged or a part of the work has failed; 2 for a
+        mistake in the call or the config; 143 after SIGTERM and SIGUSR1.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"{where}{error.strerror}. {ADVICE[error.errno]}; what is finished is not lost.")
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
-            # The Trainer has cleaned up and turned Ctrl-C into an exit code of its own.
+            # The Trainer has cleaned up and replaced Ctrl-C by an exit code of its own.
             raise KeyboardInterrupt from stop
         # --help and --print_config end this way, and so does SIGTERM.
         return stop.code if isinstance(stop.code, int) else 0
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """The help text."""
+    """Return the help text."""
     lines = [f"  {name:<9} {text}" for name, (_, text) in VERBS.items()]
     return "\n".join(
         [
@@ -103,9 +103,9 @@ def usage() -> str:
 
 
 def entry() -> None:
-    """The console script."""
-    # Classes in the user's working directory can be named in a config, as with `python -m`.
-    # After the libraries: a file queue.py that lies there is not what they import.
+    """Run the console script."""
+    # Classes in the working directory can be named in a config, as with `python -m`.
+    # Appended, so that a file queue.py in that directory does not shadow the one that libraries import.
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -127,5 +127,5 @@ def _complain(message: str, code: int = USER_ERROR) -> int:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    """End at once; a training in its steps ends after the one it is in, see `mtpkdot.pipeline.preemption`."""
+    """Exit at once; during training steps the handlers of `mtpkdot.pipeline.preemption` replace this one."""
     raise Terminated(signum)

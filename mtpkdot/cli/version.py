@@ -1,4 +1,4 @@
-"""`mtpkdot --version`: what computes here, for a report of an error."""
+"""`mtpkdot --version`: versions and devices, for a bug report."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 
 def versions() -> str:
-    """Return the versions of what decides a result, and the devices, a line each."""
+    """Return the versions of the packages that decide a result, and the devices, one per line."""
     named = {"mtpkdot": "mtpkdot", "torch": "torch", "lightning": "lightning", "pot": "POT"}
     lines = [f"{name} {version(package)}" for package, name in named.items()]
     lines.insert(1, f"Python {platform.python_version()}")

@@ -1,4 +1,4 @@
-"""Data sets: each is one DataModule, to be named in a config by its class."""
+"""Data sets: each is one DataModule, which a config names by its class."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

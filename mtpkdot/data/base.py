@@ -1,4 +1,4 @@
-"""The base of every data set: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
+"""Base of all data sets: named modalities, parts, loaders in a reproducible order, and a fingerprint."""
 
 import re
 from abc import abstractmethod
@@ -26,31 +26,38 @@ Part = Literal["train", "validation", "test", "submission"]
 
 
 class BaseData(Sharing, L.LightningDataModule):
-    """Base of the DataModules. A subclass implements `load` and `contents`.
+    """Base class of the DataModules. A subclass implements `load` and `contents`.
 
     Args:
-        prevalent: the modality that exists at test time; all others are privileged.
-        task: what is predicted: classes, classes whose order counts (ordinal), or numbers (regression).
-        split: how the data are divided.
-        labelled_subjects: whose labels of the training part are used: those of `all`, of a number of subjects, or of a
-            share of them (0.1; of the samples, where subjects are unknown), drawn anew for every fold and seed. The
-            recordings of the others are training material without labels.
+        prevalent: modality that exists at test time; all others are privileged.
+        task: `classification`, `ordinal` for classes with an order, or `regression` for numbers.
+        split: division of the data into parts.
+        labelled_subjects: training subjects whose labels are used: `all`, a number of subjects, or a share of them
+            (0.1; of the samples, if subjects are unknown), drawn anew for every fold and seed. The recordings of the
+            others are training material without labels.
         batch_size: samples per batch, on all devices together.
-        num_workers: loader processes. Not part of a stage's identity.
-        views: views per training sample that stages with frozen encoders see: 1 for the sample as it is, more for that
-            and its augmentations, drawn anew in every epoch. Only data that can be augmented have more than one. Stages
-            that train every encoder they read see a new augmentation in every epoch.
+        num_workers: number of loader processes. Not part of a stage's identity.
+        views: views per training sample for stages with frozen encoders: 1 for the sample itself, more for the sample
+            and its augmentations, of which one is drawn in every epoch. More than one requires data that can be
+            augmented. Stages that train all of their encoders see a new augmentation in every epoch.
         standardize: standardise every feature by the training part, inside the model.
         std_floor: lower bound of a feature's standard deviation, relative to its root mean square.
-        seed: seed of the order of samples and of the choice of labelled subjects; set from `seed_everything`.
+        seed: seed of the order of samples and of the choice of labelled subjects; taken from `seed_everything`.
         clip_splits: protocol switch: split by clip, not by subject.
         select_on_test: protocol switch: choose the epoch on the test part.
         train_on_all: protocol switch: train on every part (set for backbones).
         drop_last: protocol switch: validation drops its last partial batch.
+
+    Example:
+        >>> data = mtpkdot.data.PlantedData(subjects=5, samples_per_subject=4, batch_size=2)
+        >>> data.setup("test")
+            >>> batch = next(iter(data.test_dataloader()))
+        >>> batch.inputs["video"].shape
+        torch.Size([2, 4, 32])
     """
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"num_workers"})
-    # Methods whose results `contents` digests, so that their code does not decide a stage.
+    # Methods whose results `contents` digests, so that their code need not decide a stage.
     told_by_contents: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
@@ -81,11 +88,11 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @abstractmethod
     def load(self) -> Samples:
-        """Read or generate the whole data set; `DataError` for what is wrong with it."""
+        """Read or generate the whole data set; raise a `DataError` if it cannot be used."""
 
     @abstractmethod
     def contents(self) -> dict[str, str]:
-        """Digest of every file that decides a result, by role; part of a stage's identity."""
+        """Return the digest of every file that decides a result, by role; part of a stage's identity."""
 
     @property
     @abstractmethod
@@ -94,7 +101,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @property
     def source(self) -> str:
-        """The name of the data set in error messages."""
+        """Name of the data set in error messages."""
         return type(self).__name__
 
     @cached_property
@@ -104,7 +111,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @cached_property
     def samples(self) -> Samples:
-        """The data set."""
+        """The data set, with the labels that may be used."""
         if self.labelled_subjects == "all":
             return self._loaded
         seed = (self.split.seed, self.split.fold, self.seed)
@@ -112,22 +119,22 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @cached_property
     def parts(self) -> StrArray:
-        """(n,) part of every sample; the same whichever labels are hidden."""
+        """Part (n,) of every sample; independent of hidden labels."""
         return assign_parts(self.split, self._divided, self.source, self.clip_splits)
 
     @property
     def _divided(self) -> Samples:
-        """The samples that are divided into parts: those with labels can be tested."""
+        """The samples that are divided into parts: samples with labels can be tested."""
         return self._loaded
 
     @property
     def modalities(self) -> dict[str, list[int]]:
-        """Shape of one time step per modality."""
+        """Shape of one time step of each modality."""
         return {name: list(values.shape[2:]) for name, values in self.samples.features.items()}
 
     @property
     def rates(self) -> dict[str, float]:
-        """Recorded frames or samples per second, of the modalities where it is known."""
+        """Recorded frames or samples per second of the modalities for which they are known."""
         return self.samples.rates
 
     @property
@@ -142,16 +149,16 @@ class BaseData(Sharing, L.LightningDataModule):
 
     @property
     def targets(self) -> list[str]:
-        """The outputs of the model: class names (in their order, if the task is ordinal), or target names."""
+        """Outputs of the model: class names (in their order, if the task is ordinal), or target names."""
         return self.samples.class_names or self.samples.target_names
 
     @property
     def folds(self) -> list[int]:
-        """Values that `split.fold` can have; none for a split that is given once and for all."""
+        """Possible values of `split.fold`; empty for a fixed split."""
         return folds_of(self.split, self._divided, self.source)
 
     def recipe(self) -> dict[str, Any]:
-        """Return how a model's input and output are to be understood, as plain data, for its checkpoint.
+        """Return the meaning of a model's input and output as plain data, for its checkpoint.
 
         Returns:
             Task, names of classes and targets, range of the targets in the training part, unit of the results, the
@@ -177,7 +184,7 @@ class BaseData(Sharing, L.LightningDataModule):
         }
 
     def check_modalities(self) -> None:
-        """Stop at names of modalities that cannot be used, without reading a file."""
+        """Check the names of modalities, without reading a file."""
         for name in self.modality_names:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) or name in ("joint", "index"):
                 raise DataConfigError(
@@ -196,7 +203,7 @@ class BaseData(Sharing, L.LightningDataModule):
             )
 
     def check(self) -> None:
-        """Read everything once and stop at the first thing that training would stumble over."""
+        """Read everything once, and raise the errors that training would raise."""
         self.check_modalities()
         for key in ("batch_size", "views"):
             if getattr(self, key) < 1:
@@ -233,7 +240,7 @@ class BaseData(Sharing, L.LightningDataModule):
                 )
 
     def summary(self) -> str:
-        """Return one line: how many samples in which part, with how many labels of which class, and of what."""
+        """Return one line with the numbers of samples by part, of labels by class, and the modalities."""
         counts = []
         for part in PARTS:
             rows = self.parts == part
@@ -253,12 +260,12 @@ class BaseData(Sharing, L.LightningDataModule):
         return "; ".join([line, *self.remarks()])
 
     def remarks(self) -> list[str]:
-        """Return sentences on what `summary` counts, and what is not among it."""
+        """Return remarks on samples that `summary` counts or leaves out."""
         return []
 
     @property
     def unit(self) -> str:
-        """The unit that results are counted in."""
+        """Unit in which results are counted."""
         return "steps" if self.per_step else "samples"
 
     def undefined(self) -> list[str]:
@@ -276,28 +283,29 @@ class BaseData(Sharing, L.LightningDataModule):
         return found
 
     def use(self, other: Self) -> None:
-        """Take over what `load` has returned and remembered; a subclass that remembers more extends it."""
+        """Take over everything that `load` has read; a subclass that stores more extends this method."""
         self._loaded = other._loaded
 
     def setup(self, stage: str) -> None:
-        """Prepare for a Trainer."""
+        """Prepare the data for a Trainer."""
         self.attach(None, {})
 
     def attach(
         self, inputs: Sequence[str] | None, encoded: Mapping[str, Encoded], drawn_views: int | None = None
     ) -> None:
-        """Say what the loaders read from now on.
+        """Set what the loaders read from now on.
 
         Args:
             inputs: modalities whose raw steps are read; None for all.
-            encoded: features that take the place of the others.
-            drawn_views: views that a training sample's is drawn from; None for a view of its own in every epoch.
+            encoded: features that replace the other modalities.
+            drawn_views: number of views from which one is drawn for a training sample; None for a new view in every
+                epoch.
         """
         self.drawn_views = drawn_views
         self.dataset = SampleDataset(self.samples, inputs, encoded)
 
     def statistics(self, modality: str) -> tuple[Tensor, Tensor] | None:
-        """Mean and scale (each of the step shape) of a modality over the recorded steps of the training part.
+        """Return mean and scale (each of the step shape) of a modality over the recorded steps of the training part.
 
         The scale is the standard deviation, bounded below. None if `standardize` is off, and for pictures and sound.
         """
@@ -310,7 +318,7 @@ class BaseData(Sharing, L.LightningDataModule):
         return torch.from_numpy(mean).float(), torch.from_numpy(scale).float()
 
     def target_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (K,) of the regression targets over the labelled training part."""
+        """Return mean and standard deviation (K,) of the regression targets over the labelled training part."""
         train = self.positions("train", labelled_only=True)
         known = torch.from_numpy(self.samples.target[train][self.samples.labelled[train]]).double()
         mean, std = known.mean(dim=0), known.std(dim=0, unbiased=False)
@@ -318,7 +326,7 @@ class BaseData(Sharing, L.LightningDataModule):
         return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
 
     def positions(self, part: Literal["train", "validation", "test"], labelled_only: bool = False) -> IntArray:
-        """Positions of the samples of a part."""
+        """Return the positions of the samples of a part."""
         rows = self.parts == part
         if part == "train" and self.train_on_all:
             rows = np.full(len(rows), True)
@@ -327,27 +335,28 @@ class BaseData(Sharing, L.LightningDataModule):
         return np.flatnonzero(rows)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training part in an order of (seed, epoch); unlabelled samples only for a stage that can use them.
+        """Return the loader of the training part, in an order of (seed, epoch).
 
-        A training that is resumed within an epoch goes on with the batches that are left of it.
+        Unlabelled samples are included only if the stage can use them. A training that is resumed within an epoch
+        continues with the remaining batches of it.
         """
         module = self.trainer.lightning_module if self.trainer is not None else None
         positions = self.positions("train", labelled_only=not getattr(module, "uses_unlabelled", True))
         if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
-            return self._shared_loader(positions.tolist())  # the same batches in every epoch
+            return self._shared_loader(positions.tolist())  # The same batches in every epoch.
         order = EpochSampler(positions, self.seed, self.drawn_views if self.augments else 1)
         epoch, seen = _progress(self.trainer)
-        order.set_epoch(epoch)  # the Trainer does so after the loader's processes have begun to read
+        order.set_epoch(epoch)  # The Trainer sets the epoch only after the loader's processes have begun to read.
         return self._shared_loader(order, (epoch, seen))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The part that selects the epoch, in order."""
+        """Return the loader of the part that selects the epoch, in order."""
         if self.trainer is None or self.trainer.world_size == 1:
             return self.selecting_loader()
         return self._shared_loader(self._evaluated(self._selecting))
 
     def selecting_loader(self) -> DataLoader[Batch]:
-        """The part that selects the epoch, in order and whole, whatever the number of processes."""
+        """Return the loader of the whole part that selects the epoch, in order, for any number of processes."""
         return self.evaluation_loader(self._selecting)
 
     @property
@@ -355,20 +364,21 @@ class BaseData(Sharing, L.LightningDataModule):
         return "test" if self.select_on_test else "validation"
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Test part, in order, every sample once."""
+        """Return the loader of the test part, in order, every sample once."""
         return self.evaluation_loader("test")
 
     def evaluation_loader(self, part: Part, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
-        """A part in order; without its last partial batch only where it is judged, under the protocol switch.
+        """Return the loader of a part, in order.
+
+        Its last partial batch is dropped only if the part is evaluated under the protocol switch.
 
         Args:
             part: the part.
-            rank: which of several processes this is.
-            world: number of processes that share the part out: each gets every world-th of the batches that one
-                process would have.
+            rank: number of this process.
+            world: number of processes that share the part: each gets every world-th batch of a single process.
         """
         positions = self._evaluated(part)
-        # All are full but the last one, so that a plain sampler, which the Trainer knows, gives the same batches.
+        # All batches but the last are full, so a plain sampler, which the Trainer knows, gives the same batches.
         batches = range(rank * self.batch_size, len(positions), world * self.batch_size)
         own = [position for start in batches for position in positions[start : start + self.batch_size]]
         return self._loader(batch_size=self.batch_size, sampler=own)
@@ -377,39 +387,39 @@ class BaseData(Sharing, L.LightningDataModule):
         if part == "submission":
             return list(self.submitted.tolist())
         positions: list[int] = self.positions(part).tolist()
-        # Cut here, because the Trainer overrides a loader's own drop_last when it predicts. The training part is looked
-        # at whole, as it is trained on.
+        # Dropped here, because the Trainer overrides a loader's own drop_last in prediction. The training part is
+        # evaluated as a whole, as it is trained on.
         whole = len(positions) - len(positions) % self.batch_size
         return positions[:whole] if self.drop_last and whole and part != "train" else positions
 
     @property
     def submitted(self) -> IntArray:
-        """Positions of the samples whose predictions are asked for by the data set's authors, who keep the labels."""
+        """Positions of the samples whose predictions the authors of the data set ask for, who keep the labels."""
         return np.flatnonzero(self.parts == UNJUDGED)
 
     @property
     def unsubmitted(self) -> list[str]:
-        """The names of what the authors ask for and no prediction can be made of."""
+        """Names of requested recordings for which no prediction can be made."""
         return []
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame | None:
-        """The file that the authors ask for; None if any table of predictions will do.
+        """Return the file that the authors of the data set ask for; None if any table of predictions will do.
 
         Args:
             index: (m,) rows of the submitted samples.
-            output: (m, num_outputs).
+            output: (m, num_outputs) outputs of the model.
         """
         return None
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
-        """Return what the outputs of some rows are compared with.
+        """Return the rows to evaluate, with their outputs.
 
         Args:
             index: (m,) rows.
-            output: (m, num_outputs).
+            output: (m, num_outputs) outputs of the model.
 
         Returns:
-            The rows that are judged, and the output of each: the same ones, unless a data set is judged on a finer time
+            The evaluated rows and the output of each: the given ones, unless a data set is evaluated on a finer time
             scale than it is predicted on.
         """
         return self.samples.rows(index), output
@@ -425,7 +435,7 @@ class BaseData(Sharing, L.LightningDataModule):
     def _loader(self, **batches: Any) -> DataLoader[Batch]:
         return DataLoader(
             self.dataset,
-            # Features at hand are only copied: a process for that would cost more than it does.
+            # Cached features are only copied: a process for that would cost more than it saves.
             num_workers=self.num_workers if self.dataset.reads_clips else 0,
             collate_fn=_as_is,
             persistent_workers=self.num_workers > 0 and self.dataset.reads_clips,
@@ -434,7 +444,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
 
 def _progress(trainer: L.Trainer | None) -> tuple[int, int]:
-    """Epochs that are finished, and batches of the one that is not."""
+    """Return the number of finished epochs, and of finished batches of the current one."""
     if trainer is None or not trainer.training:
         return 0, 0
     epochs = trainer.fit_loop.epoch_progress.current
@@ -444,5 +454,5 @@ def _progress(trainer: L.Trainer | None) -> tuple[int, int]:
 
 
 def _as_is(batch: Any) -> Any:
-    """The dataset has cut the batch already."""
+    """Return the batch, which the dataset has cut already."""
     return batch

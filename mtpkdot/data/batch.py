@@ -1,4 +1,4 @@
-"""Batches, as a training step sees them, and the samples they are cut from."""
+"""Batches as a training step sees them, and the samples they are cut from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,28 @@ StrArray = npt.NDArray[np.str_]
 
 @dataclass
 class Batch:
-    """B samples of named modalities, with N rows of targets: one per sample, or one per step (N = B * T).
+    """Batch of B samples of named modalities, with N rows of targets: one per sample, or one per step (N = B * T).
 
     Attributes:
-        index: (N,) int64, row in the data set.
-        inputs: per modality (B, T, *step_shape), float32 or uint8 (pictures); modalities may differ in T. Masked steps
-            may hold anything. Without the modalities that are not read.
-        masks: per modality (B, T) bool, True where the step was recorded. All False: the modality is absent.
-        target: (N,) int64 class indices or (N, K) float32 values; meaningless where not labelled.
+        index: (N,) int64, rows of the data set.
+        inputs: tensors (B, T, *step_shape) by modality, float32 or uint8 (pictures); modalities may differ in T. Values
+            of masked steps are arbitrary. Modalities that are not read are absent.
+        masks: masks (B, T) bool by modality, True for recorded steps. All False: the modality is absent.
+        target: (N,) int64 class indices or (N, K) float32 values; arbitrary for unlabelled rows.
         labelled: (N,) bool.
-        encoded: per modality, features (B, T', dim) and mask (B, T') of its frozen encoder, where they are at hand.
-        per_step: whether rows are steps.
+        encoded: cached features (B, T', dim) and mask (B, T') of frozen encoders, by modality.
+        per_step: True if rows are steps.
+
+    Example:
+        >>> batch = Batch(
+        ...     index=torch.arange(2),
+        ...     inputs={"face": torch.zeros(2, 3, 16)},
+        ...     masks={"face": torch.tensor([[True, True, False], [False, False, False]])},
+        ...     target=torch.tensor([0, 1]),
+        ...     labelled=torch.tensor([True, True]),
+        ... )
+        >>> batch.present("face").tolist()
+        [True, False]
     """
 
     index: Tensor
@@ -41,11 +52,14 @@ class Batch:
     per_step: bool = False
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.index)
 
     def emptied(self) -> "Batch":
-        """No samples, of the same types and shapes: the share of a process in a batch with fewer samples than those."""
+        """Return a batch without samples, of the same types and shapes.
+
+        It is the share of a process in a batch with fewer samples than processes.
+        """
         return Batch(
             self.index[:0],
             {name: x[:0] for name, x in self.inputs.items()},
@@ -57,16 +71,16 @@ class Batch:
         )
 
     def present(self, modality: str) -> Tensor:
-        """(N,) bool: the rows that the modality has a recorded step for."""
+        """Return the rows (N,) bool for which the modality has a recorded step."""
         return self.masks[modality].flatten() if self.per_step else self.masks[modality].any(dim=1)
 
 
 class Clips(ABC):
-    """One modality of a data set that does not lie in memory.
+    """One modality of a data set that is not held in memory.
 
     Attributes:
         shape: (n, T, *step_shape).
-        media: pictures or sound, whose encoders know their range; their statistics are not taken.
+        media: True for pictures and sound, whose range is known, so that they are not standardised.
     """
 
     shape: tuple[int, ...]
@@ -74,16 +88,16 @@ class Clips(ABC):
 
     @abstractmethod
     def read(self, positions: IntArray, views: IntArray) -> Tensor:
-        """Steps (B, T, *step_shape) of the samples at `positions` (B,).
+        """Return steps (B, T, *step_shape) of the samples at `positions` (B,).
 
         Args:
-            positions: which samples.
-            views: (B,) 0 for the sample as it is, v > 0 for its v-th augmentation. Equal arguments give equal results.
+            positions: (B,) positions of the samples.
+            views: (B,) 0 for the sample itself, v > 0 for its v-th augmentation. Equal arguments give equal results.
         """
 
     @abstractmethod
     def keep(self, rows: BoolArray) -> Self:
-        """The samples where `rows` (n,) is True."""
+        """Return the samples for which `rows` (n,) is True."""
 
 
 @dataclass
@@ -93,7 +107,7 @@ class Rows:
     Attributes:
         ids: (m,) ids.
         subjects: (m,) subject ids.
-        target: (m,) or (m, K).
+        target: (m,) classes, or (m, K) values.
         labelled: (m,) bool.
     """
 
@@ -109,16 +123,30 @@ class Samples:
 
     Attributes:
         ids: (n,) unique sample ids.
-        subjects: (n,) subject ids; equal to `ids` where subjects are unknown.
-        target: (n,) int64 class indices, or (n, K) float32; (n, T, K) where every step has a target.
-        labelled: (n,) bool; (n, T) where every step has a target.
-        target_names: the target columns.
+        subjects: (n,) subject ids; equal to `ids` if subjects are unknown.
+        target: (n,) int64 class indices, or (n, K) float32; (n, T, K) if every step has a target.
+        labelled: (n,) bool; (n, T) if every step has a target.
+        target_names: names of the targets.
         class_names: names of the classes, empty for regression.
-        features: per modality (n, T, *step_shape): float32 in memory, or clips to be read.
-        masks: per modality (n, T) bool.
-        split_column: (n,) the split or fold as the data set gives it, or None.
-        knows_subjects: whether the data set says who is who.
-        rates: recorded frames or samples per second, of the modalities where it is known.
+        features: steps (n, T, *step_shape) by modality: float32 in memory, or clips to be read.
+        masks: masks (n, T) bool by modality.
+        split_column: (n,) part or fold as given by the data set, or None.
+        knows_subjects: True if the data set identifies subjects.
+        rates: recorded frames or samples per second of the modalities for which they are known.
+
+    Example:
+        >>> samples = Samples(
+        ...     ids=np.array(["clip1", "clip2"]),
+        ...     subjects=np.array(["anna", "ben"]),
+        ...     target=np.array([0, 1]),
+        ...     labelled=np.array([True, False]),
+        ...     target_names=["pain"],
+        ...     class_names=["no", "yes"],
+        ...     features={"face": np.zeros((2, 3, 16), dtype=np.float32)},
+        ...     masks={"face": np.ones((2, 3), dtype=np.bool_)},
+        ... )
+        >>> samples.keep(samples.known).ids.tolist()
+        ['clip1']
     """
 
     ids: StrArray
@@ -143,12 +171,12 @@ class Samples:
 
     @property
     def known(self) -> BoolArray:
-        """(n,) samples with a label anywhere."""
+        """Samples (n,) with at least one label."""
         known = self.labelled.any(axis=1) if self.per_step else self.labelled
         return np.asarray(known)
 
     def present(self, modality: str) -> BoolArray:
-        """(n,), or (n, T) where every step has a target: what the modality has a recorded step for."""
+        """Return the samples (n,), or the steps (n, T) if they have targets, that the modality was recorded for."""
         return self.masks[modality] if self.per_step else np.asarray(self.masks[modality].any(axis=1))
 
     def rows(self, index: IntArray) -> Rows:
@@ -161,7 +189,7 @@ class Samples:
         return Rows(ids, self.subjects[sample], self.target[sample, step], self.labelled[sample, step])
 
     def keep(self, rows: BoolArray) -> "Samples":
-        """The samples where `rows` (n,) is True."""
+        """Return the samples for which `rows` (n,) is True."""
         return replace(
             self,
             ids=self.ids[rows],
@@ -178,19 +206,19 @@ class Samples:
 
 
 class Encoded(Protocol):
-    """Features of a frozen encoder, computed ahead."""
+    """Precomputed features of a frozen encoder."""
 
     def read(self, positions: IntArray, views: IntArray) -> tuple[Tensor, Tensor]:
-        """Features (B, T', dim) and mask (B, T')."""
+        """Return features (B, T', dim) and mask (B, T')."""
 
 
 class SampleDataset(Dataset[Batch]):
-    """Cuts whole batches at once: one gather per modality instead of one per sample.
+    """Dataset that cuts whole batches at once: one gather per modality instead of one per sample.
 
     Args:
-        samples: the data set. Positions index into it.
+        samples: the data set, which positions index.
         inputs: modalities whose steps are read; None for all.
-        encoded: features at hand, per modality.
+        encoded: precomputed features by modality.
     """
 
     def __init__(
@@ -221,9 +249,9 @@ class SampleDataset(Dataset[Batch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> Batch:
-        """The batch of these positions, or (position, view) pairs (PyTorch's protocol for fetching a list at once)."""
+        """Return the batch of these positions or (position, view) pairs; PyTorch calls this to fetch a list at once."""
         if not indices:
-            return self.__getitems__([0]).emptied()  # of the right types and shapes, whoever reads them
+            return self.__getitems__([0]).emptied()  # of the right types and shapes for every reader
         pairs = np.array([(i, 0) if isinstance(i, int | np.integer) else i for i in indices], dtype=np.int64)
         where, views = pairs[:, 0], pairs[:, 1]
         rows = torch.from_numpy(where)

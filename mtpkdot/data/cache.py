@@ -6,8 +6,8 @@
                         record.json    sizes and checksums of both, and what the key was made of
 ```
 
-A folder appears by renaming, whole or not at all, and its checksums are verified when a process opens it: what is torn
-or was changed is computed again, never read.
+A folder is published by renaming, completely or not at all, and its checksums are verified when a process opens it:
+torn or changed files are computed again, never read.
 """
 
 import errno
@@ -43,10 +43,10 @@ Block = tuple[IntArray, npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 
 @dataclass
 class CachedFeatures:
-    """Features of one modality, by view; reads what is asked for and no more.
+    """Features of one modality by view, mapped from files so that only requested rows are read.
 
     Attributes:
-        folders: of view 0, 1, ...
+        folders: folders of view 0, 1, ...
     """
 
     folders: list[Path]
@@ -55,11 +55,11 @@ class CachedFeatures:
         self._open: dict[Path, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Loader processes map the files themselves: a pickled map would be a copy of all of it."""
+        """Return the folders alone, since a pickled map would be a full copy: loader processes map the files again."""
         return {"folders": self.folders, "_open": {}}
 
     def read(self, positions: IntArray, views: IntArray) -> tuple[Tensor, Tensor]:
-        """Features (B, T', dim) and mask (B, T') of the samples at `positions` in their `views`."""
+        """Return features (B, T', dim) and mask (B, T') of the samples at `positions` in their `views`."""
         if len(views) and (views == views[0]).all():
             features, mask = self._map(int(views[0]))
             return torch.from_numpy(features[positions]), torch.from_numpy(mask[positions])
@@ -79,19 +79,19 @@ class CachedFeatures:
 def cached(
     root: Path, modality: str, keys: Mapping[str, Any], size: int, compute: Callable[[], Iterable[Block]]
 ) -> Path:
-    """The folder of features with these keys, computed if it is not there or damaged.
+    """Return the folder of features with these keys; compute them if they are missing or damaged.
 
-    Several processes may ask for the same: one computes, the others wait for it.
+    If several processes request the same features, one computes them and the others wait.
 
     Args:
         root: folder of all caches.
-        modality: of the features.
+        modality: modality of the features.
         keys: everything that decides them, as plain data.
-        size: samples n of the data set.
+        size: number n of samples in the data set.
         compute: yields the features block by block; samples without a block get zeros and an empty mask.
 
     Raises:
-        TypeError: keys that are no plain data; text made of an object need not be the same in the next process.
+        TypeError: keys are not plain data; the text of an object may differ in the next process.
     """
     folder, text = _place(root, modality, keys)
     if not _whole(folder):
@@ -112,10 +112,10 @@ class Processes(Protocol):
     size: int
 
     def decided(self, decide: Callable[[], T]) -> T:
-        """Return what the first process finds, on all of them."""
+        """Return the result of the first process on all of them."""
 
     def on_any(self, mine: bool) -> bool:
-        """Return if it holds on any process; waits for all."""
+        """Return whether a value is true on any process; waits for all."""
 
 
 def cached_by_all(
@@ -127,19 +127,19 @@ def cached_by_all(
     rows: int,
     processes: Processes,
 ) -> Path:
-    """As `cached`, for processes that call it together and each compute a share.
+    """Return the folder as `cached` does, for processes that call it together and each compute a share.
 
-    Every process writes files of its own, which the first one puts together: on a shared file system no two processes
-    write to one file.
+    Every process writes files of its own, which the first one merges: on a shared file system no two processes write to
+    one file.
 
     Args:
         root: folder of all caches, the same one for all processes.
-        modality: of the features.
-        keys: as for `cached`.
-        size: samples n of the data set.
+        modality: modality of the features.
+        keys: see `cached`.
+        size: number n of samples in the data set.
         compute: yields this process's share of the features.
-        rows: samples that all shares have together.
-        processes: those that share the work.
+        rows: number of samples in all shares together.
+        processes: processes that share the work.
 
     Raises:
         DataError: a process could not compute its share, or does not see the same folder.
@@ -148,7 +148,7 @@ def cached_by_all(
     with ExitStack() as alone:
 
         def begun() -> str:
-            """A name for the shares that no process of an earlier, killed run knows; empty if nothing is missing."""
+            """Return a name for the shares that no earlier, killed run has used; empty if nothing is missing."""
             missing = not _whole(folder) and alone.enter_context(_alone(folder))
             return secrets.token_hex(4) if missing else ""
 
@@ -169,19 +169,19 @@ def cached_by_all(
 
 
 def _place(root: Path, modality: str, keys: Mapping[str, Any]) -> tuple[Path, str]:
-    """The folder of features with these keys, and the keys as text."""
+    """Return the folder of features with these keys, and the keys as text."""
     text = json.dumps({"format": FORMAT, **keys}, sort_keys=True)
     return root / modality / hashlib.sha256(text.encode()).hexdigest()[:16], text
 
 
 def _partial(folder: Path) -> Path:
-    """Where features are while they are being computed."""
+    """Return the folder of features while they are being computed."""
     return folder.with_name(f".{folder.name}.partial")
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Be the only one that computes these features; yields whether they are still missing, with an empty place then."""
+    """Lock the folder for this process; yield whether the features are still missing, with an empty folder then."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
@@ -200,7 +200,7 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _publish(folder: Path, text: str) -> None:
-    """Let the files that are written appear, whole."""
+    """Publish the files that were written, by one rename."""
     partial = _partial(folder)
     checks = {name: _checksum(partial / name) for name in _FILES}
     write_whole(partial / "record.json", json.dumps({"checks": checks, "keys": json.loads(text)}, indent=2).encode())
@@ -224,7 +224,7 @@ def _read_share(folder: Path) -> Iterable[Block]:
 
 
 def _put_together(folder: Path, text: str, size: int, rows: int, shares: Iterable[Path]) -> None:
-    """Make one of the processes' shares."""
+    """Merge the shares of the processes."""
     found = sum(len(positions) for share in shares if share.is_dir() for positions, *_ in _read_share(share))
     if found != rows:
         raise DataError(
@@ -252,7 +252,7 @@ def _write(folder: Path, size: int, blocks: Iterable[Block]) -> None:
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """A new file of an array, with its room taken: where a mapped file finds none, the process dies of SIGBUS."""
+    """Create the file of an array with its space allocated, since a process that maps a full disk dies of SIGBUS."""
     with writing(path):
         array = np.lib.format.open_memmap(path, "w+", dtype, shape)
         if hasattr(os, "posix_fallocate"):
@@ -260,7 +260,7 @@ def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDA
                 try:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
                 except OSError as error:
-                    if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of file systems that take none ahead
+                    if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems that cannot allocate
                         raise
     return array
 
@@ -269,7 +269,7 @@ _verified: set[tuple[Path, int, int]] = set()
 
 
 def _whole(folder: Path) -> bool:
-    """Return if the files are those that were written; each is verified once per process and state of the file."""
+    """Return whether the files are complete and unchanged; each is verified once per process and state of the file."""
     record = folder / "record.json"
     if not record.is_file():
         return False
@@ -288,7 +288,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _checksum(path: Path) -> list[int]:
-    """Size and CRC-32 of a file."""
+    """Return size and CRC-32 of a file."""
     size, crc = 0, 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""Names of samples, people and classes: compared in Unicode NFC, and how two of them differ that look alike."""
+"""Names of samples, people and classes: compared in Unicode NFC; differences between similar ones are explained."""
 
 import re
 import unicodedata
@@ -40,7 +40,7 @@ def _visible(text: str) -> str:
     return "".join(letter for letter in text if unicodedata.category(letter) not in ("Cf", "Cc"))
 
 
-# How two names look, and then how they are written; each from the particular to the general.
+# Differences in appearance, then in spelling, and how to remove them; each from the particular to the general.
 _LOOK: dict[str, Callable[[str], str]] = {
     "a space at the start or end": str.strip,
     "a character that is not visible": _visible,
@@ -60,7 +60,7 @@ _ALL = {**_LOOK, **_WRITING}
 
 
 def difference(one: str, other: str) -> str:
-    """Return how two names differ that stand for the same; empty if they are equal, or other names altogether.
+    """Return how two names of the same thing differ; empty if they are equal, or different names altogether.
 
     Example:
         >>> difference("clip1", "clip1.mp4")
@@ -79,7 +79,7 @@ def difference(one: str, other: str) -> str:
 
 
 def alike(some: Iterable[str], others: Iterable[str]) -> tuple[str, str, str] | None:
-    """Return the first of some names that another differs from in its writing alone, that one, and how; else None.
+    """Return the first of some names that differs from another only in spelling, that one, and how; else None.
 
     Args:
         some: names to look for.
@@ -110,7 +110,7 @@ def _folded(text: str, folds: Mapping[str, Callable[[str], str]]) -> str:
 
 
 def _odd_letters(one: str, other: str) -> str:
-    """Names the characters beyond ASCII that only one of two names has: they cannot be told by their looks."""
+    """Return the characters beyond ASCII that only one of two names has, by name, since they look alike."""
     odd = sorted(letter for letter in {*one} ^ {*other} if not (letter.isascii() and letter.isprintable()))
     told = [f"U+{ord(letter):04X} {unicodedata.name(letter, '')}".strip() for letter in odd[:3]]
     return f" ({', '.join(told)})" if told else ""

@@ -1,4 +1,4 @@
-"""Hides the labels of people, to measure what recordings without labels are worth."""
+"""Hiding of people's labels, to measure the value of recordings without labels."""
 
 from dataclasses import replace
 from typing import Literal
@@ -9,14 +9,14 @@ from mtpkdot.data.batch import BoolArray, Samples, StrArray
 from mtpkdot.errors import DataConfigError
 
 LabelledSubjects = Literal["all"] | int | float
-_MOST_CLASSES = 12  # in a line
+_MOST_CLASSES = 12  # Classes in a line.
 
 
 def check_labelled_subjects(value: LabelledSubjects) -> None:
-    """Stop at a number that is none of people and no share.
+    """Check a number or share of labelled subjects.
 
     Raises:
-        ValueError: neither `all`, nor a whole number from 1, nor a share in (0, 1].
+        ValueError: the value is neither `all`, nor a whole number from 1, nor a share in (0, 1].
     """
     if isinstance(value, str):
         valid = value == "all"
@@ -27,19 +27,19 @@ def check_labelled_subjects(value: LabelledSubjects) -> None:
 
 
 def hide_labels(samples: Samples, parts: StrArray, labelled: LabelledSubjects, seed: tuple[int, ...]) -> Samples:
-    """The data set with labels of some training subjects alone; validation and test keep theirs, for they judge.
+    """Return the data set with labels of some training subjects only; validation and test keep theirs.
 
-    Those who keep their labels with a small number are among those who keep them with a larger one, unless so few would
-    leave out a class: then people with the classes that are left out come first.
+    Choices are nested: subjects who keep their labels with a small number also keep them with a larger one, unless so
+    few would leave out a class. Then subjects with the missing classes come first.
 
     Args:
-        samples: the data set. Where subjects are unknown, every sample is one of its own.
+        samples: the data set. If subjects are unknown, every sample counts as one.
         parts: (n,) part of every sample.
         labelled: `all`, a number of subjects, or a share of them.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Raises:
-        DataError: there are fewer training subjects with labels.
+        DataError: fewer training subjects have labels.
     """
     if labelled == "all":
         return samples
@@ -65,9 +65,9 @@ def hide_labels(samples: Samples, parts: StrArray, labelled: LabelledSubjects, s
 
 
 def label_counts(samples: Samples) -> str:
-    """Return how many samples have a label and how many have none, and of which class; empty where all have numbers.
+    """Return the numbers of samples with a label, by class, and without; empty if all have numbers.
 
-    The counts of the classes add up to that of the labels. Where every step has a target, steps are counted.
+    The counts of the classes add up to that of the labels. With targets per step, steps are counted.
 
     Example:
         `20 with a label (calm: 12, pain: 8), 4 without`
@@ -87,7 +87,7 @@ def label_counts(samples: Samples) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as it stands, or in quotes where one would not see its ends."""
+    """Return a name, in quotes if its ends are invisible."""
     return name if name.isprintable() and name == name.strip() and not set(name) & set(",;:()") else repr(name)
 
 
@@ -96,7 +96,7 @@ def _classes(samples: Samples, rows: BoolArray) -> set[int]:
 
 
 def _covering(samples: Samples, rows: BoolArray, order: list[str]) -> list[str]:
-    """These people, whoever has a class that nobody before them has first."""
+    """Return people in the given order, but first those with a class that nobody before them has."""
     of_people: dict[str, set[int]] = {}
     for row in np.flatnonzero(rows):
         known = samples.target[row][samples.labelled[row]]

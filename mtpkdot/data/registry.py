@@ -1,4 +1,4 @@
-"""The data sets that come with the package, in one table. Importing it imports neither torch nor a data set."""
+"""Table of the data sets that come with the package. Importing it imports neither torch nor a data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Importer:
-    """The importer that makes manifest and feature files of a data set that others publish as tables.
+    """Importer that converts a published data set of tables to manifest and feature files.
 
     Attributes:
-        module: with a function `convert(source, out, **options)`.
-        source: what the user's folder holds; None for what comes with an installed package.
-        options: further whole numbers that `convert` takes, each with its help.
+        module: module with a function `convert(source, out, **options)`.
+        source: description of the user's folder; None for data of an installed package.
+        options: further integer arguments of `convert`, each with its help.
     """
 
     module: str
@@ -23,14 +23,14 @@ class Importer:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that comes with the package.
+    """Data set that comes with the package.
 
     Attributes:
-        title: what it is, in a line.
-        data: its DataModule, a name of `mtpkdot.data`.
-        raw: whether it is read from a folder of raw recordings.
+        title: description in one line.
+        data: name of its DataModule in `mtpkdot.data`.
+        raw: True if it is read from a folder of raw recordings.
         twin: module that writes a generated twin, with `add_arguments(parser)` and `synthesize(**arguments)`.
-        importer: what makes feature files of it.
+        importer: importer that makes feature files of it.
     """
 
     title: str
@@ -41,7 +41,7 @@ class DataSet:
 
     @property
     def data_class(self) -> Any:
-        """Its DataModule, which is imported."""
+        """DataModule of the data set, imported on demand."""
         return getattr(import_module("mtpkdot.data"), self.data)
 
 

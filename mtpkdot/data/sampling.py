@@ -1,4 +1,4 @@
-"""The order in which samples and their augmentations are seen: a function of the seed and the epoch alone."""
+"""Order of samples and augmentations: a function of the seed and the epoch alone."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,20 +11,20 @@ from mtpkdot.data.batch import IntArray
 
 
 class EpochSampler(Sampler[int | tuple[int, int]]):
-    """A shuffle that depends on nothing but the seed and the epoch, so that a resumed run sees the same order.
+    """Shuffle that depends only on the seed and the epoch, so that a resumed run sees the same order.
 
     Args:
-        positions: what to shuffle.
-        seed: the run's seed.
-        views: 1 for samples as they are; N > 1 for pairs (position, view) with a view drawn from 0..N-1 for every
-            sample and epoch; None for pairs with a view of its own in every epoch.
+        positions: positions to shuffle.
+        seed: seed of the run.
+        views: 1 for positions alone; N > 1 for pairs (position, view) with a view drawn from 0..N-1 for every sample
+            and epoch; None for pairs with a new view in every epoch.
     """
 
     def __init__(self, positions: IntArray, seed: int, views: int | None = 1) -> None:
         self.positions, self.seed, self.views, self.epoch = positions, seed, views, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before every epoch."""
+        """Set the epoch; the Trainer calls this before every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -42,17 +42,17 @@ class EpochSampler(Sampler[int | tuple[int, int]]):
 
 
 class GlobalBatches(Sampler[list[Any]]):
-    """Batches of all processes together, of which each process gets its share.
+    """Batches of all processes together, divided into one share per process.
 
-    The shares of the processes, one after the other, are the batch that a single process would see. They differ by one
+    The concatenated shares of the processes are the batch that a single process would see. They differ in size by one
     sample at most; in a last batch of fewer samples than processes some are empty. No sample is repeated.
 
     Args:
         sampler: the order of the samples.
         batch_size: samples of all processes together.
-        rank: of this process.
+        rank: rank of this process.
         world: number of processes.
-        resumed: (epoch, batches of it that have been seen): they are left out, in that epoch alone.
+        resumed: (epoch, number of its finished batches), which are left out in that epoch alone.
     """
 
     def __init__(

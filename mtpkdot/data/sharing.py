@@ -1,4 +1,4 @@
-"""Let DataModules of the same arguments read a data set once."""
+"""Sharing of a data set that was read once by DataModules of the same arguments."""
 
 import inspect
 from abc import abstractmethod
@@ -9,16 +9,16 @@ import numpy as np
 
 
 class Sharing:
-    """Base of what may take over the samples that another of the same arguments has read.
+    """Base class of DataModules that may take over the samples of another one with the same arguments.
 
-    A class of its own, since whoever reads the arguments of a DataModule takes those of a `__new__` beside its
-    `__init__` for them.
+    It is a class of its own because tools that read the arguments of a class confuse those of a `__new__` with those of
+    the `__init__` beside it.
     """
 
-    # Arguments that decide what loaders do with the samples, and not what is read.
+    # Arguments that decide how loaders use the samples, and not which data are read.
     of_loaders: ClassVar[frozenset[str]] = frozenset(
         {"batch_size", "num_workers", "labelled_subjects", "standardize", "std_floor", "views", "seed"}
-        | {"clip_splits", "drop_last", "select_on_test", "train_on_all"}  # set anew by the protocol
+        | {"clip_splits", "drop_last", "select_on_test", "train_on_all"}  # Set anew by the protocol.
     )
     clip_splits: bool
     _arguments: dict[str, Any]
@@ -32,23 +32,23 @@ class Sharing:
 
     @abstractmethod
     def use(self, other: Self) -> None:
-        """Take over what has been read; a subclass that remembers more of it extends this."""
+        """Take over what has been read; a subclass that stores more of it extends this method."""
 
     def share(self, other: Self) -> None:
-        """Take what another has read, instead of reading it again.
+        """Take over what another DataModule has read, instead of reading it again.
 
         Args:
-            other: of the same class, with the same arguments but for those that its loaders alone depend on.
+            other: DataModule of the same class and arguments, except arguments of its loaders.
 
         Raises:
-            ValueError: another class, or an argument that may decide what is read differs.
+            ValueError: the class differs, or an argument that may decide what is read.
         """
         if differing := self.differing(other):
             raise ValueError(f"{type(self).__name__} cannot take what one of another {differing[0]} has read")
         self.use(other)
 
     def differing(self, other: "Sharing") -> list[str]:
-        """Return the arguments that may decide what is read and differ from those of another; `class` if that does."""
+        """Return the names of differing arguments that may decide what is read; `class` if the classes differ."""
         if type(other) is not type(self):
             return ["class"]
         named = (self._arguments.keys() | other._arguments.keys()) - self.of_loaders
@@ -58,7 +58,7 @@ class Sharing:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Return if two arguments are the same; objects without an equality of their own are compared by what they hold."""
+    """Return whether two arguments are equal; objects without an equality of their own are compared by attributes."""
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray):

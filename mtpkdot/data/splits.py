@@ -1,4 +1,4 @@
-"""Who is trained on, who selects, who is tested: subject-disjoint splits, made or checked."""
+"""Subject-disjoint splits into training, validation and test, made or checked."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,7 +11,7 @@ from mtpkdot.errors import DataConfigError, DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-UNJUDGED = "unjudged"  # neither trained on nor scored, only predicted
+UNJUDGED = "unjudged"  # Neither trained on nor scored, only predicted.
 _SYNONYMS = {
     "train": "train",
     "training": "train",
@@ -26,20 +26,27 @@ _SYNONYMS = {
 
 @dataclass
 class Split:
-    """How samples are divided into train, validation and test.
+    """Division of samples into train, validation and test.
 
     Args:
-        scheme: `column`: the manifest's split column says train, validation or test. `fold_column`: the manifest
+        scheme: `column`: the split column of the manifest holds train, validation or test. `fold_column`: the manifest
             numbers the folds; fold `fold` is the test part. `kfold`: subject k-fold. `loso`: leave one subject out,
-            subjects in sorted order. `holdout`: `test_subjects`, or a random share of the subjects. `official`: those
-            whom the data set's authors test. Whoever has no label at all cannot be judged on, and is always trained on.
+            subjects in sorted order. `holdout`: `test_subjects`, or a random share of the subjects. `official`: the
+            test subjects of the authors of the data set. Subjects without any label cannot be evaluated, and are always
+            in the training part.
         folds: number of folds of `kfold`.
-        fold: which fold or subject (loso) is tested, from 0; for `fold_column` a number of that column.
+        fold: number of the tested fold or subject (loso), from 0; for `fold_column` a number of that column.
         validation: share of the remaining subjects that selects the epoch; disjoint from both other parts.
-        test: share of the subjects tested, at least one of them, for `holdout` without `test_subjects`.
-        test_subjects: subjects tested, for `holdout`.
+        test: share of tested subjects, at least one of them, for `holdout` without `test_subjects`.
+        test_subjects: tested subjects, for `holdout`.
         validation_subjects: subjects that select the epoch, instead of a random share.
         seed: seed of every random choice here; independent of the training seed.
+
+    Example:
+        >>> split = Split(scheme="loso", fold=1, validation=0.5)
+        >>> data = mtpkdot.data.PlantedData(subjects=3, samples_per_subject=2, split=split)
+        >>> data.parts.tolist()
+        ['validation', 'validation', 'test', 'test', 'train', 'train']
     """
 
     scheme: Literal["column", "fold_column", "kfold", "loso", "holdout", "official"] = "column"
@@ -53,19 +60,19 @@ class Split:
 
 
 def assign_parts(split: Split, samples: Samples, source: str, by_clip: bool = False) -> StrArray:
-    """Divide a data set.
+    """Return the part of every sample.
 
     Args:
-        split: the scheme.
+        split: the split.
         samples: the data set.
-        source: what to name in an error, the manifest's path.
-        by_clip: protocol switch: ignore who is who, as the released code does.
+        source: name of the data set in errors, the path of the manifest.
+        by_clip: protocol switch: ignore subjects, as the released code does.
 
     Returns:
         (n,) of `train`, `validation`, `test`.
 
     Raises:
-        DataError: unknown part, subject in two parts, empty part, fold out of range.
+        DataError: a part is unknown or empty, a subject is in two parts, or the fold is out of range.
     """
     for key in ("validation", "test"):
         if not 0 <= getattr(split, key) <= 1:
@@ -116,10 +123,10 @@ def part_named(value: str) -> str | None:
 
 
 def folds_of(split: Split, samples: Samples, source: str) -> list[int]:
-    """Values of `fold` that a split has; none for one that is given once and for all.
+    """Return the values of `fold` that a split has; empty for a fixed split.
 
     Raises:
-        DataError: a fold column whose values are no numbers.
+        DataError: a value of the fold column is not a number.
     """
     if split.scheme == "kfold":
         return list(range(split.folds))
@@ -135,7 +142,7 @@ def folds_of(split: Split, samples: Samples, source: str) -> list[int]:
 
 
 def _judged(samples: Samples, subjects: StrArray) -> StrArray:
-    """Subjects with labels; all where nobody has one, which is told of elsewhere."""
+    """Return the subjects with labels; all if nobody has one, which is reported elsewhere."""
     return np.unique(subjects[samples.known] if samples.known.any() else subjects)
 
 
@@ -152,7 +159,7 @@ def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> St
     if split.validation_subjects:
         chosen = _named(split.validation_subjects, remaining, "validation_subjects", source)
     else:
-        # Whoever is trained on without labels can select nothing.
+        # Subjects without labels can select nothing.
         remaining = np.intersect1d(remaining, subjects[(parts == "train") & samples.known])
         count = min(max(1, round(split.validation * len(remaining))), len(remaining))
         chosen = np.random.default_rng([split.seed, split.fold]).permutation(remaining)[:count]
@@ -203,7 +210,7 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
 
 
 def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray:
-    wanted, composed = as_ids(names), as_ids(known)  # names of folders may have either form
+    wanted, composed = as_ids(names), as_ids(known)  # Names of folders may have either form.
     unknown = sorted(set(wanted.tolist()) - set(composed.tolist()))
     if unknown:
         pair = alike(unknown, known.tolist())
@@ -216,7 +223,7 @@ def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray
 
 
 def _check(parts: StrArray, subjects: StrArray, samples: Samples, source: str, any_subject: bool, given: bool) -> None:
-    """Stop at parts that cannot be used; where the data give them, that is in the data, else in the config."""
+    """Raise an error for unusable parts, about the data if these give the parts, else about the config."""
     for part in PARTS:
         if not np.any(parts == part):
             error = DataError if given else DataConfigError

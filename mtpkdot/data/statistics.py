@@ -1,4 +1,4 @@
-"""Mean and scale of a modality, from arrays in memory or clips that are read piece by piece."""
+"""Mean and scale of a modality, from arrays in memory or clips that are read in pieces."""
 
 from collections.abc import Iterator
 
@@ -7,18 +7,18 @@ import numpy.typing as npt
 
 from mtpkdot.data.batch import BoolArray, Clips, FloatArray, IntArray
 
-_PIECE = 256  # clips read at a time
+_PIECE = 256  # Clips per read.
 
 
 def step_statistics(
     values: FloatArray | Clips, mask: BoolArray, positions: IntArray, std_floor: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and scale (each of the step shape) over the recorded steps of some samples; NaN does not count.
+    """Return mean and scale (each of the step shape) over the recorded steps of samples; NaN does not count.
 
     Args:
         values: (n, T, *step_shape).
         mask: (n, T) bool.
-        positions: the samples.
+        positions: positions of the samples.
         std_floor: see `floored`.
 
     Returns:
@@ -32,7 +32,7 @@ def step_statistics(
             total, count = total + np.where(known, steps, 0).sum(axis=0), count + known.sum(axis=0)
         count = np.maximum(count, 1)
         mean = total / count
-        # A second pass: a variance from sums of squares loses all digits of features far from zero.
+        # Two passes: a variance from sums of squares loses all digits of features far from zero.
         squares = np.zeros(shape)
         for steps in _pieces(values, mask, positions):
             squares += np.where(np.isfinite(steps), (steps - mean) ** 2, 0).sum(axis=0)
@@ -50,12 +50,12 @@ def _pieces(values: FloatArray | Clips, mask: BoolArray, positions: IntArray) ->
 
 
 def floored(std: npt.NDArray[np.float64], rms: npt.NDArray[np.float64], std_floor: float) -> npt.NDArray[np.float64]:
-    """Standard deviations that are safe to divide by.
+    """Return standard deviations that are safe to divide by.
 
     Bounded below by `std_floor` times the feature's own root mean square (a constant with rounding noise) and by a
     millionth of the median over the features (a null direction of low-rank features); 1 for a feature of zeros.
     """
     typical = np.median(rms[rms > 0]) if np.any(rms > 0) else 0.0
     scale = np.maximum(std, np.maximum(std_floor * rms, 1e-6 * typical))
-    # What is smaller than the smallest normal number would be 0 in single precision.
+    # Values below the smallest normal number would be 0 in single precision.
     return np.where((rms > 0) & (scale >= np.finfo(np.float32).tiny), scale, 1.0)

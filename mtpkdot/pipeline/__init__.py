@@ -1,1 +1,1 @@
-"""One command, several stages."""
+"""The pipeline: one command trains several stages one after another."""

@@ -1,4 +1,4 @@
-"""What decides the cells of a study beside their arguments: files, own code, and what this version trains."""
+"""Basis of the cells of a study: what decides them beside their arguments (files, own code, trained sources)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +15,13 @@ from mtpkdot.pipeline.study import Cell, Overrides, Study
 
 
 def founded(study: Study) -> Study:
-    """The study with the basis of its cells, so that those of another one are not taken for finished.
+    """Return the study with the basis of its cells, so that a cell of another basis does not count as finished.
 
-    A basis is that of a setting. Seeds have their own where their overrides name something outside, a file or a class;
-    variants have their own for that, and for their methods.
+    A basis belongs to a setting. A seed has a basis of its own where its overrides name a file or a class; so has a
+    variant, and also for its method.
 
     Raises:
-        UserError: a setting, or such a variant, that cannot be parsed.
+        UserError: a setting or a variant cannot be parsed.
     """
     found: dict[str, str] = {}
     policy: Policy = None
@@ -43,7 +43,7 @@ def founded(study: Study) -> Study:
 
 
 def _basis(cell: Cell) -> tuple[str, Policy]:
-    """The basis of a cell, and what it says of changed code."""
+    """Return the basis of a cell, and its policy for changed code."""
     try:
         experiment = parse("crossval", cell.arguments)
         resolve_method(experiment)
@@ -54,14 +54,14 @@ def _basis(cell: Cell) -> tuple[str, Policy]:
 
 
 def _method(own: Overrides) -> str:
-    """The method that a variant names; that of all cells is part of the upstream stages' basis."""
+    """Return the digest of the method that a variant names; a method of all cells is part of the upstream basis."""
     section = own.get(f"{STUDENT}.model")
     named = section.get("method") if isinstance(section, Mapping) else None
     return str(own.get(f"{STUDENT}.model.method", named))
 
 
 def _is_outside(overrides: Mapping[str, Any]) -> bool:
-    """Whether an override names a file or a class; a file of the data may have a name without any mark of one."""
+    """Return whether an override names a file or a class; a data file may have a name without any mark of one."""
     return any(_names(value, key.startswith("data.")) for key, value in overrides.items())
 
 

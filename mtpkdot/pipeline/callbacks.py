@@ -1,4 +1,4 @@
-"""Callbacks of every stage: reproducible random numbers, what is kept, when training has diverged, a progress bar."""
+"""Callbacks of every stage: reproducible random numbers, checkpoints, divergence, and a progress bar."""
 
 import time
 from pathlib import Path
@@ -17,18 +17,18 @@ from mtpkdot.modules import StageModule
 
 
 class Built(Callback):
-    """Prepares a module for callbacks of the user that copy it, as those do that average weights.
+    """Callback that builds a module before callbacks of the user copy it (weight averaging, for example).
 
-    It is set up before their own setup; Lightning calls the module's `setup` after theirs, which is harmless a second
-    time. And the copy of a training that goes on gets the frozen models, which are in no checkpoint.
+    Its setup runs before theirs. Lightning calls the module's own `setup` after theirs, which is harmless a second
+    time. When a training is resumed, the copy also receives the frozen models, which are in no checkpoint.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Build what only upstream models know the sizes of."""
+        """Build the layers whose sizes depend on upstream models."""
         pl_module.setup(stage)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Complete the state of an average with that of the frozen models."""
+        """Complete the state of a weight average with the state of the frozen models."""
         if "averaging_state" not in checkpoint:
             return
         frozen = {
@@ -42,19 +42,19 @@ class Built(Callback):
 
 
 class Best(ModelCheckpoint):
-    """Keeps the epoch with the best score, with the weights that were scored.
+    """Checkpoint of the epoch with the best score, with the weights that were scored.
 
-    It saves right after validation, before anything else can change the weights. Where they were swapped for the
-    validation alone, `StageModule.scored` holds those that were scored.
+    It is saved right after validation, before anything else can change the weights. Where the weights were swapped for
+    the validation alone, `StageModule.scored` holds the scored ones.
 
     Args:
         monitor: logged value that selects the epoch.
-        mode: whether it should be low or high.
+        mode: `min` or `max`: the better direction of the monitored value.
         options: see ModelCheckpoint.
     """
 
     def __init__(self, monitor: str, mode: str, **options: Any) -> None:
-        # Losses of the training part are known at the end of the epoch alone.
+        # The training loss is known only at the end of the epoch.
         late = monitor.startswith("train/")
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, save_on_train_epoch_end=late, **options
@@ -62,58 +62,58 @@ class Best(ModelCheckpoint):
 
 
 class Last(ModelCheckpoint):
-    """Keeps what it takes to go on after the last finished epoch.
+    """Checkpoint from which training can continue after the last finished epoch.
 
     Args:
         options: see ModelCheckpoint.
     """
 
     def __init__(self, **options: Any) -> None:
-        # Saved after `Best`, whose state it holds: a killed run finds both or the pair before.
+        # Saved after `Best`, whose state it contains: after a kill, either both are new or both are old.
         super().__init__(filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, **options)
 
 
 class Divergence(Callback):
-    """Stops a training that has diverged, before anything of it is kept.
+    """Callback that stops a diverged training before any of its results is kept.
 
     Losses and gradients are the same on all processes that share a batch, and so is the decision.
 
     Args:
-        stage: name of the stage, which is that of its section in the config.
+        stage: name of the stage, and of its section in the config.
     """
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Look at the loss of every step.
+        """Check the loss of every step.
 
         Raises:
-            DivergedError: it is not finite.
+            DivergedError: the loss is not finite.
         """
         if not bool(loss.isfinite()):
             self._stop(trainer, f"the loss is {float(loss.detach())}")
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        """Look at the gradients of every step, before they are clipped.
+        """Check the gradients of every step before they are clipped.
 
         Raises:
-            DivergedError: one is not finite.
+            DivergedError: a gradient is not finite.
         """
         if trainer.precision == "16-mixed":
-            return  # its scaler tries too large a scale on purpose, and leaves such a step out
+            return  # The gradient scaler tries scales that are too large on purpose, and skips such a step.
         found = [(name, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None]
         if bool(get_total_norm([gradient for _, gradient in found]).isfinite()):
             return
         for name, gradient in found:
-            if not bool(gradient.isfinite().all()):  # finite ones may have a norm that is not
+            if not bool(gradient.isfinite().all()):  # The norm of finite gradients can still overflow.
                 self._stop(trainer, f"the gradient of {name} is not finite")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the metric of every validation, which is NaN if an output is not finite.
+        """Check the metric of every validation, which is NaN if an output is not finite.
 
         Raises:
-            DivergedError: it is.
+            DivergedError: the metric is NaN.
         """
         assert isinstance(pl_module, StageModule)
         value = trainer.callback_metrics.get(pl_module.monitors(pl_module.task)[0])
@@ -130,10 +130,10 @@ class Divergence(Callback):
 
 
 class StepSeed(Callback):
-    """Seeds the random numbers of every training step from (seed, epoch, batch).
+    """Callback that seeds the random numbers of every training step from (seed, epoch, batch).
 
-    A resumed run then draws what the uninterrupted one drew, whatever happened between; restoring the generator's
-    state from a checkpoint is not enough, for validation and loaders draw from it as well.
+    A resumed run then draws the same numbers as an uninterrupted one. Restoring the state of the generator from a
+    checkpoint is not enough, because validation and loaders draw from it as well.
 
     Processes that share a batch draw differently, each for its own samples.
 
@@ -145,48 +145,48 @@ class StepSeed(Callback):
         self.seed, self.built = seed, torch.get_rng_state()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Go on from where the module was built: starting several processes seeds them anew, starting one does not."""
+        """Restore the random state after building, because starting several processes seeds them anew."""
         torch.set_rng_state(self.built)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed dropout and all else of this step."""
+        """Seed dropout and all other random numbers of this step."""
         key = [self.seed, trainer.current_epoch, batch_idx, trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that holds when a run is resumed after the epoch that stopped it."""
+    """Early stopping that also holds when a run is resumed after the epoch that stopped it."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop again, before another epoch is trained: the decision itself is in no checkpoint."""
+        """Stop again before another epoch is trained: the decision itself is in no checkpoint."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
 
 class Stopwatch(Callback):
-    """Wall time of a training, with that of the processes it was resumed from, up to their last checkpoint."""
+    """Wall time of a training, including the processes it was resumed from, up to their last checkpoint."""
 
     def __init__(self) -> None:
         self.started, self.before = time.monotonic(), 0.0
 
     @property
     def seconds(self) -> float:
-        """Up to now."""
+        """Seconds up to now."""
         return self.before + time.monotonic() - self.started
 
     def state_dict(self) -> dict[str, Any]:
-        """For the process that goes on."""
+        """Return the elapsed time, for the process that resumes the training."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on."""
+        """Restore the elapsed time."""
         self.before = state_dict["seconds"]
 
 
 class Announcement(Callback):
-    """Prints how large the model of a stage is, how much of it is trained, and where its log is.
+    """Message about the size of a stage's model, its trainable share, and the place of its log.
 
     Args:
         title: e.g. `[2/6] teacher`.
@@ -207,7 +207,7 @@ class Announcement(Callback):
 
 
 class StageProgressBar(TQDMProgressBar):
-    """Lightning's bar with the stage in front.
+    """Progress bar of Lightning, preceded by the stage.
 
     Args:
         title: e.g. `[2/6] teacher`.
@@ -218,12 +218,12 @@ class StageProgressBar(TQDMProgressBar):
         self.title = title
 
     def on_train_epoch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
-        """Say stage and epoch."""
+        """Set the description to stage and epoch."""
         super().on_train_epoch_start(trainer, *arguments)
         self.train_progress_bar.set_description(f"{self.title}, epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """No second bar: validation is short beside training, and its flicker hides the stage."""
+        """Show no second bar: validation is short beside training, and its flicker hides the stage."""
 
     def on_validation_batch_start(self, *arguments: Any, **keywords: Any) -> None:
         """See `on_validation_start`."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, wherever a process is killed while it writes one."""
+"""Checkpoints that are complete or absent, whenever a process is killed during writing."""
 
 import io
 from pathlib import Path
@@ -12,19 +12,19 @@ from mtpkdot.files import write_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file, then renames.
+    """Checkpoint writer that writes beside the file and then renames.
 
-    Lightning's own writes into the system's folder of temporary files; where that is another file system, as on most
-    clusters, what follows is a copy, and a process that is killed in it, or a full disk, leaves a torn file.
+    Lightning's own writer uses the system's temporary folder. Where that is another file system, as on most clusters,
+    the file is copied afterwards, and a killed process or a full disk leaves a torn file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
-        """Save.
+        """Save a checkpoint.
 
         Args:
-            checkpoint: what to save.
-            path: of the file; an address with a scheme (`s3://`) is Lightning's to write.
-            storage_options: none are known.
+            checkpoint: content of the checkpoint.
+            path: path of the file; Lightning itself writes to an address with a scheme (`s3://`).
+            storage_options: must be None.
 
         Raises:
             DataError: the disk is full, or the folder cannot be written.
@@ -32,7 +32,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        # In memory first: torch tells a full disk as an error of its own.
+        # In memory first, because torch reports a full disk by an error of its own.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_whole(Path(path), buffer.getbuffer())

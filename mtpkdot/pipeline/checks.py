@@ -1,4 +1,4 @@
-"""All that can be found wrong before the first stage is trained."""
+"""Checks of everything that can be wrong before the first stage is trained."""
 
 import json
 import tempfile
@@ -26,7 +26,7 @@ from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_setup
 from mtpkdot.pipeline.training import StageCLI
 from mtpkdot.tracebacks import own_frames, place_of
 
-# Raised where a section does not fit a class, or a class is wrong.
+# Raised if a section does not fit a class, or a class has an error.
 _UNBUILT = (
     ValueError,
     TypeError,
@@ -47,18 +47,18 @@ def check_config(
     ranks: Ranks,
     trains: bool = True,
 ) -> None:
-    """Stop at settings that no training would get through with.
+    """Check the settings that would make a training fail.
 
     Args:
         config: the parsed config.
-        data: the data set, read.
-        wanted: stages that are to be trained.
+        data: the data set, already read.
+        wanted: stages to train.
         protocol: the protocol.
         ranks: the processes.
-        trains: whether the stages are trained; those that only predict need no batches for all processes.
+        trains: False if the stages only predict, for which some processes may have no batch.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: a setting cannot be used; the message names its key.
     """
     check_trainer(config["trainer"])
     if ranks.size > 1 and protocol.batch_attention:
@@ -106,7 +106,7 @@ def _check_fit(
 
 
 def _check_limits(trainer: Mapping[str, Any], stage: str, batches: int, held_out: int) -> None:
-    """Stop at fractions that come to no batch at all."""
+    """Check that fractions of batches come to at least one batch."""
     counts = {
         "limit_train_batches": batches,
         "limit_val_batches": held_out,
@@ -140,23 +140,24 @@ def check_modules(
     tracking: Tracking,
     checked: set[str] | None = None,
 ) -> dict[str, StageCLI]:
-    """Build every stage that is not trained yet with its Trainer, callbacks and loggers, and try every encoder.
+    """Build every untrained stage with its Trainer, callbacks and loggers, and try every encoder.
 
-    A setting that the last stage refuses must not cost the others. No more than one stage is in memory at a time.
+    A wrong setting of the last stage must not cost the training of the others. At most one stage is in memory at a
+    time.
 
     Args:
         jobs: the stages.
         data: the data set, read.
-        features: where features of frozen encoders are kept.
+        features: cache of the features of frozen encoders.
         preemption: see `train`.
         tracking: see `train`.
-        checked: what has been built before, and need not be again; it is added to.
+        checked: stages that were built before and are skipped; updated in place.
 
     Returns:
-        By name, of those that were built here, the parsed config alone: `train` builds them again from it.
+        The parsed configs of the stages that were built here, by name; `train` builds them again from these.
 
     Raises:
-        UserError: naming the stage.
+        UserError: a stage cannot be built; the message names it.
     """
     told, checked = False, set() if checked is None else checked
     parsed: dict[str, StageCLI] = {}
@@ -207,7 +208,7 @@ def _build(job: Job, **others: Any) -> StageCLI:
 
 
 def _unbuilt(stage: str, error: Exception) -> ConfigError:
-    """Return the line for a stage that cannot be built: the trainer section, the user's own class, or its section."""
+    """Return the error for a stage that cannot be built; it names the trainer section, the class, or its section."""
     message = reason(str(error))
     if any(frame.name == "instantiate_trainer" for frame in extract_tb(error.__traceback__)):
         return ConfigError(f"the trainer section: {message}", "Correct it.")
@@ -217,7 +218,7 @@ def _unbuilt(stage: str, error: Exception) -> ConfigError:
 
 
 def _built(job: Job, data: BaseData) -> str:
-    """Return all that decides whether a stage can be built: whatever the samples are, and where earlier stages lie."""
+    """Return everything that decides whether a stage can be built, as text, without samples and upstream paths."""
     sections = {**job.sections, "model": {k: v for k, v in job.sections["model"].items() if not is_upstream(k)}}
     linked = [getattr(data, name) for name in LINKED]
     name = [job.stage.name, str(job.stage.module)]
@@ -225,7 +226,7 @@ def _built(job: Job, data: BaseData) -> str:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Return whether an error comes from a bug of this package, and not from what the config names or says."""
+    """Return whether an error comes from a bug of this package and not from the config."""
     if isinstance(error, LookupError | RuntimeError):
         return not own_frames(error)
     frames = extract_tb(error.__traceback__)

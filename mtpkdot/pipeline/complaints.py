@@ -1,4 +1,4 @@
-"""What jsonargparse objects to, in one line, with the word that was probably meant."""
+"""Error messages of jsonargparse in one line, with the word that was probably meant."""
 
 import importlib
 import inspect
@@ -32,7 +32,7 @@ _NAMED: tuple[type[Any], ...] = (
     Callback,
     Logger,
     Optimizer,
-)  # classes that a config names by their class alone
+)  # Classes that a config names by their class alone.
 
 
 # Base -> arguments that its classes take first.
@@ -45,11 +45,11 @@ _FIRST = {
 
 
 def objection(message: str, parser: ArgumentParser) -> tuple[str, str]:
-    """Return the message of a failed parsing in one line, and a guess at what was meant, which may be empty.
+    """Return the message of a failed parsing in one line, and a suggestion, which may be empty.
 
     Args:
-        message: jsonargparse's, which explains over several lines.
-        parser: whose keys are known.
+        message: message of jsonargparse, over several lines.
+        parser: the parser that failed.
     """
     of_many = "Union subtypes" in message
     told = f"{message.partition(':')[0]}: {reason(message)}" if of_many else one_line(message)
@@ -58,7 +58,7 @@ def objection(message: str, parser: ArgumentParser) -> tuple[str, str]:
 
 
 def _of_factory(told: str) -> str:
-    """Return an objection to a class that a factory makes, in words on the class; any other objection as it is."""
+    """Return an error about a class that a factory makes, reworded for the class; any other error unchanged."""
     factory = re.search(r'key "([^"]+)": Type \S*Callable\[(.*)\] expects a function or a callable class: (.*)', told)
     if factory is None:
         return told
@@ -85,7 +85,7 @@ def keys(parser: ArgumentParser) -> list[str]:
 
 
 def unknown_sections(content: Any, known: Iterable[str]) -> Iterator[str]:
-    """Yield the empty sections of a config that no key belongs to: jsonargparse passes over them.
+    """Yield the empty sections of a config that no key belongs to, which jsonargparse ignores.
 
     Args:
         content: the config, as plain data.
@@ -128,17 +128,17 @@ def _guess(message: str, known: list[str]) -> str:
 
 
 def _nearest_key(key: str, known: list[str]) -> str:
-    """Return `Did you mean ...? ` for a dotted key, by its last part first: the parts before it are alike for many."""
+    """Return `Did you mean ...? ` for a dotted key, comparing the last part first, since many keys share the others."""
     lasts = {other.rpartition(".")[2] for other in known}
     last = (get_close_matches(key.rpartition(".")[2], lasts, n=1) or [""])[0]
     found = [other for other in known if other.rpartition(".")[2] == last]
     if key.startswith("trainer.") and any(other.endswith(f".fit.{last}") for other in found):
-        return f"Did you mean <stage>.fit.{last}? "  # what Lightning has in its Trainer
+        return f"Did you mean <stage>.fit.{last}? "  # Arguments of Lightning's Trainer.
     return nearest(key, found)
 
 
 def _arguments(path: str) -> list[str]:
-    """Return the arguments of a class and of those that it hands options on to."""
+    """Return the arguments of a class and of the classes that it passes options on to."""
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module), name)
     of_bases = [inspect.signature(base.__init__).parameters for base in getattr(found, "__mro__", ())[:-1]]
@@ -146,14 +146,14 @@ def _arguments(path: str) -> list[str]:
 
 
 def kinds(base: type[Any]) -> Iterator[type[Any]]:
-    """Yield a class and all that are derived from it."""
+    """Yield a class and all classes derived from it."""
     yield base
     for kind in base.__subclasses__():
         yield from kinds(kind)
 
 
 def reason(message: str) -> str:
-    """Return what is innermost in jsonargparse's account of all that it tried; the rest says that it does not fit."""
+    """Return the innermost reason of jsonargparse's message; the rest lists the types that do not fit."""
     tried: list[str] = []
     value = ""
     for line in (line.strip() for line in message.splitlines()):
@@ -166,7 +166,7 @@ def reason(message: str) -> str:
             tried[-1] += f" {line}"
     if not tried:
         return one_line(message)
-    # What is wrong with the class that was named says more than that it is no number, and no switch.
+    # An error about the named class is more useful than one that it is no number or no switch.
     named = [text for text in tried if ("given class_path" in text or "__init__()" in text) and text[-1] != ":"]
     told = next((text for text in reversed(named or tried) if "NoneType" not in text), tried[-1])
     holders = [text for text in tried if "Parser key" in text and text != told]
@@ -176,5 +176,5 @@ def reason(message: str) -> str:
 
 
 def one_line(message: str) -> str:
-    """Return a message of several lines as one."""
+    """Return a message of several lines as one line."""
     return " ".join(line.strip() for line in message.splitlines() if line.strip())

@@ -1,4 +1,4 @@
-"""The experiment: one parser with the shared sections and one section per stage."""
+"""Parser of an experiment: the shared sections and one section per stage."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from mtpkdot.pipeline.tracking import sweep_run
 from mtpkdot.pipeline.trainer import BatchTrainer
 from mtpkdot.shipped import with_located
 
-# What the pipeline decides itself: by stage (`<stage>.fit`), or because a stage has a folder of its own.
+# Set by the pipeline itself: per stage (`<stage>.fit`), or because a stage has a folder of its own.
 _NOT_SHARED = {
     "max_epochs",
     "min_epochs",
@@ -46,33 +46,35 @@ PROTOCOL_DATA = {"clip_splits", "select_on_test", "train_on_all", "drop_last", "
 
 @dataclass
 class PipelineOptions:
-    """Where runs are kept and what of the pipeline is run.
+    """Options of the pipeline: where runs are kept, and which stages are run.
 
     Args:
         root: folder of all runs; trained stages in `<root>/stages` are shared by them.
-        name: folder of this run below root; null for the config's file name and the run's hash.
-        stages: what to train and evaluate: names of stages, with `backbone` for all of them or `backbone.<modality>`
-            for one; `upstream` for all that the students of a study share, `downstream` for the student and what
-            follows from it. The others are taken from earlier runs.
+        name: folder of this run below root; null for the name of the config file and the hash of the run.
+        stages: stages to train and evaluate: their names, with `backbone` for all of them or `backbone.<modality>` for
+            one; `upstream` for all stages that the students of a study share, `downstream` for the student and the
+            stages after it. The others are taken from earlier runs.
         extra_stages: stages of your own by name: `{class_path: my_project.MyStage, init_args: {...}, fit: {...},
             before: student}`. The class is a subclass of `mtpkdot.modules.StageModule`; it is trained before the stage
-            that is named, by default the student, or at the end for null. The stage has a section of its own like the
-            others, of which init_args and fit are the beginning: `--NAME.model.lr 1e-3`, `--NAME.fit.max_epochs 5`. An
+            that `before` names, by default the student; last for null. The stage has a section of its own like the
+            others, which init_args and fit initialise: `--NAME.model.lr 1e-3`, `--NAME.fit.max_epochs 5`. An
             argument `NAME_ckpt` of a later stage gets its checkpoint, and so does any upstream argument with the value
             NAME.
         features: precision of the pass in which frozen encoders compute features of media: bfloat16, float32, or
             `auto` for bfloat16 where the processor computes with it. They are kept in `<root>/features` and read by
             every later stage and epoch; `off` computes them in every step instead.
-        checkpoint_every: optimiser steps between checkpoints within an epoch: what a killed process loses at most; null
-            for one checkpoint per epoch. A process that is asked to go (SIGTERM, SIGUSR1) saves after its step anyway.
-        compile: compile the encoders of media with torch.compile, in training and for the cached features. Every size
-            of batch is compiled by itself, in training and in evaluation: half a minute each for a video network.
-            Results change by rounding, also between a run and a resumed one. Measure whether it pays: on
-            processors it did not.
-        code: what to do where the code has changed that a stored stage was trained with (comments and docstrings do not
-            count): `retrain` it, `warn`, or `ignore` it. null warns for changes of an installed release, and retrains
-            for those in a folder that someone works in: the user's own code, or a checkout of this package.
-        resume: false puts a run of the same name aside and starts interrupted stages anew.
+        checkpoint_every: optimiser steps between checkpoints within an epoch: the most that a killed process loses;
+            null for one checkpoint per epoch. A process that is asked to stop (SIGTERM, SIGUSR1) saves after its step
+            anyway.
+        compile: compile the encoders of media with torch.compile, in training and for the cached features. Every batch
+            size is compiled separately, in training and in evaluation: half a minute each for a video network. Results
+            change by rounding, also between a run and a resumed one. Measure whether it is faster: on processors it was
+            not.
+        code: what to do if the code of a stored stage has changed since it was trained (comments and docstrings do not
+            count): `retrain` it, `warn`, or `ignore` the change. null warns for changes of an installed release, and
+            retrains for changes in a working folder: the user's own code, or a checkout of this package.
+        resume: continue a run of the same name and its interrupted stages; false moves the run aside and starts these
+            stages anew.
     """
 
     root: str = "runs"
@@ -88,15 +90,15 @@ class PipelineOptions:
 
 @dataclass
 class Experiment:
-    """A parsed config.
+    """Parsed config of an experiment.
 
     Attributes:
-        config: everything as plain data, defaults included.
+        config: the whole config as plain data, defaults included.
         data: the DataModule, not yet read.
-        text: the config as YAML, to be run again.
+        text: the config as YAML, from which it can be run again.
         source: name of the config file without suffix, or `run`.
-        defaulted: modalities without a backbone section, which run on defaults.
-        kinds: the classes of all stages by name, those of the user's own included, in the order of training.
+        defaulted: modalities without a backbone section, which use the defaults.
+        kinds: the classes of all stages by name, those of the user included, in the order of training.
     """
 
     config: dict[str, Any]
@@ -129,14 +131,14 @@ def parse_content(verb: str, content: Mapping[str, Any], argv: Sequence[str]) ->
 
     Args:
         verb: for the usage line.
-        content: as a config file has it.
-        argv: options that hold over it.
+        content: the config, as in a file.
+        argv: options that override it.
 
     Returns:
         The experiment.
 
     Raises:
-        ConfigError: as `parse`, or a value that no config file can hold.
+        ConfigError: see `parse`; or a value cannot be written to a config file.
     """
     try:
         text = yaml.safe_dump(dict(content))
@@ -151,20 +153,20 @@ def parse_content(verb: str, content: Mapping[str, Any], argv: Sequence[str]) ->
 
 
 def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]) -> Experiment:
-    """Parse the config of a run, which somebody else may have made; see `mtpkdot.trust`.
+    """Parse the config of a run, which may come from somebody else; see `mtpkdot.trust`.
 
     Args:
         verb: for the usage line.
-        folder: of the run.
-        argv: the user's own options.
-        place: options that hold over all others.
+        folder: folder of the run.
+        argv: options of the user.
+        place: options that override all others.
 
     Returns:
         The experiment.
 
     Raises:
-        RunError: the config is gone or damaged, or names classes that are not trusted.
-        ConfigError: as `parse`.
+        RunError: the config is missing or damaged, or names classes that are not trusted.
+        ConfigError: see `parse`.
     """
     trust.grant(argv)
     path = folder / "config.yaml"
@@ -176,14 +178,14 @@ def parse_run(verb: str, folder: Path, argv: Sequence[str], place: Sequence[str]
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict) or "config" in content:
         raise RunError(f"{path} is not the config of a run", "Train the run again.")
     trust.check(content, path)
-    # Its content and not its path, in whose folder jsonargparse would look for modules.
+    # Passed by content and not by path, since jsonargparse would look for modules in the path's folder.
     return _parsed(verb, [f"--config={text}", *with_moved_options(argv), *place])
 
 
 def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None = None) -> Experiment:
-    """Parse a command line; `contents` are those of configs that it holds as text, by their names in errors."""
+    """Parse a command line; `contents` maps the name of a config in error messages to its text."""
     if sweep_run() is not None:
-        # The agent writes values in Python's words, of which YAML does not know this one.
+        # A sweep agent writes values in Python's spelling; this is the one that YAML does not know.
         argv = [f"{word[:-4]}null" if re.fullmatch(r"--[^=]+=None", word) else word for word in argv]
     words = [argument.partition("=")[0] for argument in argv]
     if "--config" not in words and not any(word.startswith(("--data", "-h", "--help")) for word in words):
@@ -200,7 +202,7 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
     data.check_modalities()
     paths = [Path(str(path)) for path in parsed.get("config") or [] if path]
     files = {str(path): yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths} | dict(contents or {})
-    # Of each file, for here the section of a second one takes the place of the first one's.
+    # Checked per file, because a section of a second file replaces the same section of the first.
     backbones = [parsed.get(BACKBONE), *(content.get(BACKBONE) for content in files.values() if content)]
     named = {str(key).split(".")[0] for section in filter(None, backbones) for key in section}
     for name in sorted(named - set(data.modality_names)):
@@ -212,7 +214,7 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
     found = in_order(extra)
     parser = _parser(verb, tuple(data.modality_names), tuple(found.items()), _others(parsed))
     begun = {name: stage.sections(found[name], data.modality_names) for name, stage in extra.items()}
-    # What the extra stages begin with; files and options go over it.
+    # First the sections of extra stages; files and options override them.
     namespace = _run(parser, [*([f"--config={yaml.safe_dump(begun)}"] if extra else []), *argv])
     known = keys(parser)
     for path, content in files.items():
@@ -222,7 +224,7 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
                 f"{nearest(key, _prefixes(known))}Run with --print_config to see all keys.",
             )
     if verb == "fit" and (trial := sweep_run()) is not None:
-        # Trials side by side share trained stages, and nothing else.
+        # Trials that run side by side share trained stages, and nothing else.
         namespace.pipeline.name = trial
     config: dict[str, Any] = namespace.clone(with_meta=False).as_dict()
     source = Path(str(parsed.config[0])).stem if parsed.get("config") and parsed.config[0] else "run"
@@ -241,10 +243,10 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
 
 
 def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
-    """The DataModule of an experiment's command line, not yet read; its other sections are only parsed.
+    """Return the DataModule of an experiment's command line, not yet read; other sections are only parsed.
 
     Raises:
-        ConfigError: as `parse`.
+        ConfigError: see `parse`.
     """
     trust.grant(argv)
     words = with_moved_options(with_located(argv))
@@ -255,7 +257,7 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
 
 
 def _others(parsed: Namespace) -> frozenset[str]:
-    """Return the keys of classes that a parsed config replaces by others than the built-in ones."""
+    """Return the keys at which a parsed config names another class than the built-in one."""
     found = set()
     for name, module in stage_classes().items():
         for key, kind in module.built_in.items():
@@ -267,7 +269,7 @@ def _others(parsed: Namespace) -> frozenset[str]:
 
 
 def _unread(argv: Sequence[str]) -> tuple[tuple[str, type[StageModule] | None], ...]:
-    """Return the stages as `_parser` takes them before the config is read: extra ones have a name and no class yet."""
+    """Return the stages for `_parser` before the config is read: extra stages have a name and no class yet."""
     return (*stage_classes().items(), *((name, None) for name in names_in(argv)))
 
 
@@ -278,13 +280,14 @@ def _parser(
     stages: tuple[tuple[str, type[StageModule] | None], ...],
     others: frozenset[str] = frozenset(),
 ) -> ArgumentParser:
-    """Return the parser. Made once: it is slow.
+    """Return the parser, which is cached because building it is slow.
 
     Args:
         verb: for the usage line.
-        modalities: names, in the data's order; None takes the section of one stage per modality as it comes.
-        stages: names and classes of all stages; None takes a section as it comes.
-        others: keys where the config names another class than the built-in one, whose defaults are not to hold for it.
+        modalities: names in the order of the data; None leaves the sections of stages per modality unparsed.
+        stages: names and classes of all stages; a class of None leaves the section unparsed.
+        others: keys at which the config names another class than the built-in one, to which the built-in defaults do
+            not apply.
     """
     parser = ArgumentParser(
         prog=f"mtpkdot {verb}",
@@ -307,11 +310,11 @@ def _parser(
 
 
 def add_section(parser: ArgumentParser, name: str) -> None:
-    """Add the keys of a section that all stages share to a parser.
+    """Add the keys of a shared section to a parser.
 
     Args:
-        parser: which gets them.
-        name: of the section.
+        parser: the parser.
+        name: name of the section.
     """
     if name == "seed_everything":
         parser.add_argument(
@@ -353,11 +356,11 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{_unreadable(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
     finally:
-        vars(parser).pop("print_config", None)  # asked for by a line that failed, it would be of the next one
+        vars(parser).pop("print_config", None)  # must not apply to the next command line
 
 
 def _unreadable(argv: Sequence[str]) -> str:
-    """The file among the arguments that is no YAML in UTF-8."""
+    """Return the file among the arguments that is not YAML in UTF-8; empty if there is none."""
     for word in argv:
         path = Path(word.rpartition("=")[2])
         try:

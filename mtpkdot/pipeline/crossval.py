@@ -1,4 +1,4 @@
-"""Runs the cells of a study in parallel processes; whatever is finished is not run again."""
+"""Cross-validation: runs the cells of a study in parallel processes and skips finished ones."""
 
 import contextlib
 import hashlib
@@ -24,16 +24,16 @@ from mtpkdot.workers import visible_cards, workers
 if TYPE_CHECKING:
     from mtpkdot.data.base import BaseData
 
-_read: "list[BaseData]" = []  # what this process has read last
+_read: "list[BaseData]" = []  # The data set that this process has read last.
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that could not be run.
+    """A cell that failed.
 
     Attributes:
-        place: of the cell.
-        reason: one line.
+        place: place of the cell.
+        reason: reason of the failure, in one line.
     """
 
     place: str
@@ -44,22 +44,22 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
     """Run every cell that is not finished.
 
     Args:
-        study: what to run.
-        jobs: processes.
+        study: the study.
+        jobs: number of processes.
         threads: threads of each.
         part: (i, n), the i-th of n parts of the study, from 1 on, see `Study.cells`.
 
     Returns:
-        What failed, and what could not be run for that. Everything else is finished.
+        The cells that failed, and those that could not be run because of them. All others are finished.
 
     Raises:
-        RunError: a process was killed. Calling again goes on.
+        RunError: a process was killed. Calling again continues.
     """
     study.write()
     cells = list(study.cells(part))
     done = {cell.place for cell in cells if study.is_finished(cell)}
     needed = {_key(cell) for cell in cells if cell.place not in done}
-    # What has been moved without its stages, or whose stages are damaged.
+    # Cells that were moved without their stages, or whose stages are damaged.
     done -= {c.place for c in cells if c.first and c.place in done and _key(c) in needed and not _has_stages(study, c)}
     failures: list[Failure] = []
     waiting: dict[tuple[str, str, int, int], list[Cell]] = {}
@@ -99,7 +99,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
 
 
 def _key(cell: Cell) -> tuple[str, str, int, int]:
-    """What a cell shares with those that wait for the same one."""
+    """Return the key that a cell shares with all cells that wait for the same one."""
     return cell.setting, cell.upstream, cell.fold, cell.seed
 
 
@@ -109,15 +109,15 @@ def _has_stages(study: Study, cell: Cell) -> bool:
 
 
 def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
-    """Run a cell in this process, its output going to `log.txt`.
+    """Run a cell in this process, with its output written to `log.txt`.
 
     Args:
-        folder: of the cell.
-        cell: what to run.
-        basis: of the cell, see `Study.basis_of`.
+        folder: folder of the cell.
+        cell: the cell.
+        basis: basis of the cell, see `Study.basis_of`.
 
     Returns:
-        None, or in one line why it could not be run; the whole account is in `failed.txt`.
+        None, or the reason of its failure in one line; the traceback is in `failed.txt`.
     """
     try:
         with writing(folder):
@@ -125,7 +125,7 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
     except UserError as error:
         return str(error)
     record = {"arguments": cell.arguments, "basis": basis}
-    for name in (CELL, FAILED):  # of an earlier study: whatever happens now, it is out of date
+    for name in (CELL, FAILED):  # Left by an earlier study, and out of date from now on.
         (folder / name).unlink(missing_ok=True)
     discard_torn(folder)
     started = time.monotonic()
@@ -145,10 +145,10 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
 
 
 def check(study: Study) -> None:
-    """Stop at a mistake in the study before anything is run: each variant once, and each setting once.
+    """Check a study before anything is run: each variant once, and each setting once.
 
     Args:
-        study: what to check; what is finished is passed over.
+        study: the study, whose finished cells are skipped.
 
     Raises:
         UserError: the first mistake.
@@ -201,7 +201,7 @@ def _fit(cell: Cell) -> None:
 
 
 def cards_for(cell: Cell) -> list[str]:
-    """Graphics cards to share out among the processes: none where the Trainer has no choice of cards, or chooses."""
+    """Return the graphics cards to distribute among processes: none if the Trainer uses no card or names its own."""
     from mtpkdot.pipeline.config import parse
 
     cards = visible_cards()
@@ -213,7 +213,7 @@ def cards_for(cell: Cell) -> list[str]:
 
 
 def by_reason(failures: Iterable[Failure]) -> dict[str, list[str]]:
-    """Failed cells by what they failed of."""
+    """Return failed cells by the reason of their failure."""
     found: dict[str, list[str]] = {}
     for failure in failures:
         found.setdefault(failure.reason, []).append(failure.place)

@@ -1,4 +1,4 @@
-"""Runs that were trained on another machine, or with other devices, and are evaluated here."""
+"""Evaluation of runs that were trained on another machine or with other devices."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from mtpkdot.pipeline.identity import Policy, changed, changed_files, trains_ane
 from mtpkdot.pipeline.jobs import Job
 from mtpkdot.pipeline.store import StoredStage
 
-_TOLD = {"trainer.precision": "32-true", "features": None, "pipeline.compile": False}  # with what an absent key means
+_TOLD = {"trainer.precision": "32-true", "features": None, "pipeline.compile": False}  # values of absent keys
 
 
 def as_trained(jobs: Mapping[str, Job], before: Mapping[str, Any], policy: Policy) -> dict[str, Job]:
@@ -16,11 +16,11 @@ def as_trained(jobs: Mapping[str, Job], before: Mapping[str, Any], policy: Polic
 
     Args:
         jobs: the stages of the run as they are on this machine, each after those it depends on.
-        before: per stage the record that `run.json` has.
-        policy: whether a stage holds where its sources have changed.
+        before: record of each stage in `run.json`.
+        policy: validity of a stage whose sources have changed.
 
     Returns:
-        The jobs. Those that differ from the record in nothing but what is the machine's are found by its hashes.
+        The jobs. A job that differs from the record only in machine settings takes the recorded hash.
     """
     trained: dict[str, Job] = {}
     for name, job in jobs.items():
@@ -35,8 +35,8 @@ def as_trained(jobs: Mapping[str, Job], before: Mapping[str, Any], policy: Polic
 
 def _holds(job: Job, record: Mapping[str, Any], policy: Policy) -> bool:
     if "chosen" not in record:
-        return False  # of an earlier version
-    # Earlier stages are compared by themselves; files of initial weights need not be here.
+        return False  # Records of an earlier version.
+    # Earlier stages are compared separately; files of initial weights need not exist here.
     keys = [*record["keys"], *job.identity.keys]
     without = {key for key in keys if key.startswith("weights")} | {f"upstream.{a}" for a in job.stage.upstream}
     files = changed_files(record["sources"], job.identity.files)
@@ -46,7 +46,7 @@ def _holds(job: Job, record: Mapping[str, Any], policy: Policy) -> bool:
 
 
 def differences(jobs: Mapping[str, Job], before: Mapping[str, Any]) -> Iterator[str]:
-    """Say in a line each what of the arithmetic is other here than it was in training."""
+    """Yield one line for each difference of the arithmetic between this machine and the training."""
     told = {
         (key, old, now)
         for name, job in jobs.items()

@@ -1,4 +1,4 @@
-"""Predictions of trained stages, on validation and test, by all processes of a run."""
+"""Predictions of trained stages on validation and test, computed by all processes of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ SPLITS: tuple[Split, ...] = ("validation", "test")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a stage predicts of a part.
+    """Predictions of a stage on a part of the data.
 
     Attributes:
         stage: the stage.
-        split: the part.
+        split: name of the part.
         index: (m,) rows of the data set, in its order.
-        outputs: per head (m, num_outputs), float32.
+        outputs: outputs (m, num_outputs) of each head, float32.
     """
 
     stage: Stage
@@ -47,9 +47,9 @@ class Prediction:
     outputs: dict[str, Tensor]
 
     def judged(self, data: BaseData) -> tuple[list[Row], list[pd.DataFrame]]:
-        """Rows of the results, and a table of predictions, of every head.
+        """Return the result rows of every head, and a table of predictions of every head.
 
-        Metrics wait for the other processes wherever there are some: call it when they are gone.
+        Metrics synchronise all processes of a distributed run: call this after the process group has ended.
         """
         rows, tables = [], []
         for head, output in self.outputs.items():
@@ -60,7 +60,7 @@ class Prediction:
         return rows, tables
 
     def submitted(self, data: BaseData) -> pd.DataFrame:
-        """The predictions of the first head in the form that the data set's authors ask for."""
+        """Return the predictions of the first head in the format that the authors of the data set ask for."""
         output = next(iter(self.outputs.values()))
         table = data.submission(self.index.numpy(), output)
         if table is None:
@@ -70,7 +70,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What predictions are made with; all processes of a run call its methods in the same order.
+    """Data, Trainer section and processes that make predictions; all processes call its methods in the same order.
 
     Attributes:
         data: the data set.
@@ -87,17 +87,18 @@ class Evaluation:
     def stage(
         self, stage: Stage, checkpoint: Path, upstream: dict[str, str], splits: Sequence[str]
     ) -> list[Prediction]:
-        """Predict some parts with every head of a stage.
+        """Predict parts of the data with every head of a stage.
 
         Args:
             stage: the stage.
-            checkpoint: its weights.
-            upstream: checkpoints of the stages it predicts with, by model argument: the folder of runs may have moved
-                since training.
-            splits: of `validation`, `test` and `submission` (the samples whose labels the data set's authors keep).
+            checkpoint: path of its weights.
+            upstream: checkpoints of the stages it depends on, by model argument, since the folder of runs may have
+                moved since training.
+            splits: parts among `validation`, `test` and `submission` (samples whose labels the authors of the data set
+                keep).
 
         Returns:
-            One per part; none on all processes but the first, and of a stage without heads.
+            One prediction per part; empty for a stage without heads, and on all processes but the first.
         """
         with without_pretrained():
             module = stage.module.load_from_checkpoint(
@@ -113,24 +114,24 @@ class Evaluation:
     def predict(self, module: StageModule, split: str, title: str) -> dict[str, Tensor] | None:
         """Compute the outputs of a module on a part.
 
-        The processes share out whole batches, those that one process would have: the rounding of a convolution depends
-        on its batch, so that the outputs are those of one process to the bit. Where there are fewer batches than
-        processes some have no work, which costs less time than one batch takes.
+        The processes share whole batches, the same ones that a single process would see: the rounding of a convolution
+        depends on its batch, so the outputs equal those of a single process bit for bit. With fewer batches than
+        processes some have no work, which costs less time than one batch.
 
         Args:
             module: the module.
-            split: the part.
-            title: of the progress bar.
+            split: name of the part.
+            title: title of the progress bar.
 
         Returns:
-            In the order of the data `index` (m,) and per head (m, num_outputs), in float32; None on all processes but
-            the first.
+            `index` (m,) and the outputs (m, num_outputs) of each head in float32, in the order of the data; None on all
+            processes but the first.
         """
         device, part = self.ranks.device, cast(Part, split)
         module.setup("predict")
         self.features.attach(module, self.data, False, device)
         loader: Any = self.data.evaluation_loader(part, self.ranks.rank, self.ranks.size)
-        # Each process predicts alone: no batch of one waits for a batch of another.
+        # Each process predicts alone: no process waits for the batch of another.
         runner = L.Trainer(
             accelerator=self.trainer["accelerator"],
             devices=[device.index] if device.type == "cuda" else 1,
@@ -146,7 +147,7 @@ class Evaluation:
         )
 
         def share() -> list[dict[str, Tensor]]:
-            """This process's batches: indices and outputs alone."""
+            """Return the batches of this process: indices and outputs."""
             with whole_batches():
                 batches: Any = runner.predict(module, loader) if len(loader) else []
             names = ("index", *module.heads)
@@ -155,7 +156,7 @@ class Evaluation:
         shares = self.ranks.gathered(share)
         if shares is None:
             return None
-        # Of each process its first batch, then of each its second one, and so on.
+        # The first batch of each process, then the second of each, and so on.
         batches = [batch for batch in chain.from_iterable(zip_longest(*shares)) if batch is not None]
         assert batches
         return {name: torch.cat([batch[name] for batch in batches]) for name in ("index", *module.heads)}
@@ -166,11 +167,11 @@ class Evaluation:
 
 
 class _Progress(Callback):
-    """Shows how far a prediction has come, and how long it will still take.
+    """Progress bar of a prediction, with the remaining time.
 
     Args:
-        title: what is predicted.
-        loader: this process's batches.
+        title: title of the bar.
+        loader: batches of this process.
     """
 
     def __init__(self, title: str, loader: DataLoader[Batch]) -> None:
@@ -178,7 +179,7 @@ class _Progress(Callback):
         self.bar: tqdm[Any] | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin."""
+        """Start the clock."""
         self.bar = progress(self.left, 0, self.title, "sample", leave=False)
 
     def on_predict_batch_end(
@@ -190,7 +191,7 @@ class _Progress(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Go one batch on."""
+        """Advance by one batch."""
         assert self.bar is not None
         seen = min(self.batch_size, self.left)
         self.left -= seen

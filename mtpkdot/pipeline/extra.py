@@ -1,4 +1,4 @@
-"""Stages of the user's own, which a config names under `pipeline.extra_stages`."""
+"""Stages of the user, which a config names under `pipeline.extra_stages`."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +26,13 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class ExtraStage:
-    """A stage of the user's own.
+    """Stage of the user.
 
     Attributes:
-        class_path: of its class.
+        class_path: path of its class.
         before: name of the stage before which it is trained; None for the end.
-        begun: what `pipeline.extra_stages` sets of its section, `model` and `fit`; the section itself goes over it.
+        begun: values for `model` and `fit` of its section from `pipeline.extra_stages`; the section itself overrides
+            them.
     """
 
     class_path: str
@@ -39,19 +40,19 @@ class ExtraStage:
     begun: dict[str, Any]
 
     def sections(self, kind: type[StageModule], modalities: Sequence[str]) -> dict[str, Any]:
-        """Return the beginning of its section, that of each modality where there is one per modality.
+        """Return the initial values of its section, or of one section per modality.
 
         Args:
             kind: its class.
-            modalities: names, in the data's order.
+            modalities: names in the order of the data.
         """
         return dict.fromkeys(modalities, self.begun) if kind.per_modality else self.begun
 
 
 def names_in(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of extra stages on a command line and in its config files, each once.
+    """Return the names of extra stages on a command line and in its config files, without repetition.
 
-    Their sections have to be known before the command line can be parsed; whatever is wrong with it is told then.
+    Their sections must be known before the command line can be parsed; errors are reported by the parser.
 
     Args:
         argv: `--config FILE` and dotted overrides.
@@ -72,12 +73,12 @@ def names_in(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_free(name: str) -> bool:
-    """Return whether a stage may have this name."""
+    """Return whether a name is free for a stage."""
     return bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)) and name not in _TAKEN and name not in stage_classes()
 
 
 def _loaded(text: str) -> Any:
-    """Return the content of a file or of a text in YAML; None where it is neither."""
+    """Return the content of a YAML file or text; None if it is neither."""
     try:
         return yaml.safe_load(Path(text).read_text(encoding="utf-8") if _is_file(text) else text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -96,13 +97,13 @@ def _mapping(value: Any) -> Mapping[Any, Any]:
 
 
 def extra_stages(options: Mapping[str, Mapping[str, Any]]) -> dict[str, ExtraStage]:
-    """Return the extra stages by name, as `pipeline.extra_stages` has them.
+    """Return the extra stages by name.
 
     Args:
-        options: the value of that key.
+        options: value of `pipeline.extra_stages`.
 
     Raises:
-        ConfigError: a name that is taken or cannot be a section, an unknown key, or no class_path.
+        ConfigError: a name is taken or cannot be a section, a key is unknown, or class_path is missing.
     """
     found: dict[str, ExtraStage] = {}
     for name, given in options.items():
@@ -131,7 +132,7 @@ def in_order(extra: Mapping[str, ExtraStage]) -> dict[str, type[StageModule]]:
     """Return the classes of all stages by name, in the order of training.
 
     Args:
-        extra: the extra stages; each may stand before a built-in one, or before one that is named earlier.
+        extra: the extra stages; each may precede a built-in stage or an earlier extra stage.
 
     Raises:
         ConfigError: a class that is no stage, or an unknown `before`.
@@ -150,7 +151,7 @@ def in_order(extra: Mapping[str, ExtraStage]) -> dict[str, type[StageModule]]:
 
 
 def _class(name: str, path: str) -> type[StageModule]:
-    """Import the class of an extra stage, and see that the pipeline can build it."""
+    """Import the class of an extra stage and check that the pipeline can build it."""
     module, _, last = path.rpartition(".")
     where = f"{_KEY}.{name}.class_path {path}"
     try:

@@ -1,4 +1,4 @@
-"""Hands the features of frozen encoders to the loaders: computed once per view, read from the cache afterwards."""
+"""Features of frozen encoders for the loaders: computed once per view, then read from the cache."""
 
 import copy
 import hashlib
@@ -24,21 +24,21 @@ from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.progress import progress
 
 Precision = Literal["auto", "float32", "bfloat16", "off"]
-_PASSING = ("training", "_is_full_backward_hook")  # states of every torch module, no settings
+_PASSING = ("training", "_is_full_backward_hook")  # State of every torch module, not settings.
 _PLAIN = (bool, int, float, str, type(None), Steps)
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Where features are kept, and what decides them beside the encoder's weights.
+    """Cache of encoder features, with everything that decides them beside the weights of the encoder.
 
     Attributes:
         root: folder of the caches.
-        precision: of the encoder pass: bfloat16, float32, `auto` for bfloat16 where the processor computes with it, or
-            `off` for no cache at all.
-        keys: data section and contents, and the code that reads them, as plain data; see `identity.data_keys`.
-        encoders: per modality, configuration and code of its encoder; see `identity.encoder_keys`.
-        compiled: encoders of media are compiled, here and in training.
+        precision: precision of the encoder pass: bfloat16, float32, `auto` for bfloat16 where the processor computes
+            with it, or `off` for no cache at all.
+        keys: data section, contents of the data, and the code that reads them, as plain data; see `identity.data_keys`.
+        encoders: configuration and code of the encoder of each modality; see `identity.encoder_keys`.
+        compiled: True if encoders of media are compiled, here and in training.
         ranks: the processes of the run, which attach features together and share the work.
     """
 
@@ -50,15 +50,15 @@ class FeatureCache:
     ranks: Ranks | None = None
 
     def attach(self, module: StageModule, data: BaseData, fitting: bool, device: torch.device) -> None:
-        """Let the loaders of `data` read features instead of raw steps wherever `module` keeps an encoder frozen.
+        """Let the loaders of `data` read features instead of raw steps for every frozen encoder of `module`.
 
-        Data that lie in memory are left as they are: their encoders are small.
+        Data in memory are left unchanged, because their encoders are small.
 
         Args:
             module: the stage, set up.
             data: the data set, set up.
-            fitting: the stage is about to be trained; otherwise it predicts.
-            device: where encoders run.
+            fitting: True before training, False before prediction.
+            device: device of the encoders.
         """
         if self.compiled:
             forget_compiled()
@@ -67,12 +67,12 @@ class FeatureCache:
         frozen = {name: backbones for name, backbones in module.frozen_encoders(fitting).items() if name in clips}
         views = data.views if fitting else 1
         for name, backbones in frozen.items() if self.precision != "off" else ():
-            # Stages that read one modality with different encoders (a fine-tuned one) encode for themselves.
+            # Stages that read one modality with several encoders (one of them fine-tuned) compute features themselves.
             if len({_digest(backbone) for backbone in backbones}) == 1:
                 folders = [self._view(backbones[0], data, name=name, view=view, device=device) for view in range(views)]
                 at_hand[name] = CachedFeatures(folders)
         raw = [name for name in module.modalities if name not in at_hand]
-        # Whether features are kept or computed in every step must not decide what the stage sees.
+        # The stage must see the same values whether features are cached or computed in every step.
         data.attach([*raw, *module.raw_modalities(fitting)], at_hand, views if frozen else None)
         if self.compiled and compile_encoders(module):
             check_compiler(device)
@@ -97,9 +97,9 @@ class FeatureCache:
         rank, processes = (together.rank, together.size) if together is not None else (0, 1)
 
         def compute() -> Iterable[Block]:
-            """This process's share."""
+            """Compute the share of this process."""
             title = f"features of {name}" + (f", view {view + 1}/{data.views}" if data.views > 1 else "")
-            # Whole batches, as one process would have them: a convolution's rounding depends on its batch.
+            # Whole batches, the same as with a single process: the rounding of a convolution depends on its batch.
             batch = np.arange(len(positions)) // data.batch_size
             own = positions[batch % processes == rank]
             return encode(
@@ -133,17 +133,17 @@ def encode(
     title: str,
     compiled: bool = False,
 ) -> Iterable[Block]:
-    """Features (B, T', dim) and masks (B, T') of some samples in one view, block by block, in eval mode.
+    """Yield features (B, T', dim) and masks (B, T') of samples in one view, block by block, in evaluation mode.
 
     Args:
-        backbone: whose features are wanted, whatever its precision and device.
+        backbone: backbone that computes them, in any precision and on any device.
         data: the data set.
-        modality: that the encoder reads.
-        positions: of the samples.
+        modality: modality of the encoder.
+        positions: positions of the samples.
         view: number of the view.
-        device: where to compute.
-        dtype: of the pass, float32 or bfloat16.
-        title: of the progress bar; empty for none.
+        device: device of the computation.
+        dtype: float32 or bfloat16.
+        title: title of the progress bar; empty for none.
         compiled: compile the encoder.
     """
     dataset = SampleDataset(data.samples, [modality])
@@ -155,7 +155,7 @@ def encode(
         num_workers=data.num_workers,
         collate_fn=_as_is,
     )
-    # A copy: the Trainer may keep the original in another precision and on another device.
+    # A copy, because the Trainer may keep the original in another precision and on another device.
     encoder = copy.deepcopy(backbone).float().eval().to(device)
     if compiled and compile_encoders(encoder):
         check_compiler(device)
@@ -173,7 +173,7 @@ def encode(
 
 
 class FeaturesAtHand(Callback):
-    """Attaches cached features before the loaders of a fit are made.
+    """Callback that attaches cached features before the loaders of a fit are made.
 
     Args:
         cache: the cache.
@@ -183,7 +183,7 @@ class FeaturesAtHand(Callback):
         self.cache = cache
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After set-up and restoring, before any loader."""
+        """Attach features after set-up and restoring, before any loader is made."""
         data = getattr(trainer, "datamodule", None)
         assert isinstance(pl_module, StageModule)
         assert isinstance(data, BaseData)
@@ -197,16 +197,16 @@ def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16; emulated, it is far slower than float32."""
+    """Return whether the device has instructions for bfloat16; emulated, it is far slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # PyTorch has no public question for processors yet.
+    # PyTorch has no public test for processors yet.
     asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device.type == "cpu" and asked is not None and bool(asked())
 
 
 def _digest(backbone: Backbone) -> str:
-    """Digest of what computes the features: structure, plain settings, and weights; without the head."""
+    """Return a digest of what computes the features: structure, plain settings and weights, without the head."""
     digest = hashlib.sha256(str(backbone).encode())
     for name, module in backbone.named_modules():
         kept = {key: value for key, value in vars(module).items() if key not in _PASSING}
@@ -215,7 +215,7 @@ def _digest(backbone: Backbone) -> str:
     for key, value in sorted(backbone.state_dict().items()):
         if not key.startswith("head."):
             value = value.detach().cpu()
-            # In a Trainer of another precision the same weights have another type, which numpy may not know.
+            # A Trainer of another precision casts the weights to a type that numpy may not have.
             value = value.float() if value.is_floating_point() else value
             digest.update(key.encode() + value.numpy().tobytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""An experiment, trained from Python."""
+"""Training of an experiment from Python."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from mtpkdot.trust import one_call, without_flags
 def fit(config: str | Path | Mapping[str, Any], *overrides: str) -> Path:
     """Train every stage of an experiment and evaluate them, as `mtpkdot fit --config CONFIG` does.
 
-    What is trained already is not trained again, and what was interrupted goes on.
+    Trained stages are not trained again, and interrupted ones continue.
 
     Args:
-        config: the path of a config, or its content as nested mappings.
+        config: path of a config, or its content as nested mappings.
         overrides: options of the command line, e.g. `"--student.fit.max_epochs=5"`.
 
     Returns:
@@ -25,7 +25,7 @@ def fit(config: str | Path | Mapping[str, Any], *overrides: str) -> Path:
         student.
 
     Raises:
-        UserError: a mistake in the config, something wrong in the data, or a training that has diverged; in one line.
+        UserError: the config or the data have an error, or a training has diverged; the message is one line.
 
     Example:
         >>> run = mtpkdot.fit("configs/planted.yaml", "--pipeline.root=runs")  # doctest: +SKIP

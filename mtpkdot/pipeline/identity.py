@@ -1,8 +1,8 @@
-"""What decides a stage's result, as flat keys with resolved values, and whether a stored result still holds for them.
+"""Identity of a stage: everything that decides its result, as flat keys with resolved values.
 
-A stage is found by the values that differ from their defaults, so that a new option costs nobody a stage. All values
-are recorded: one that differs although neither run has chosen it is a default that has changed, and the stage is
-trained anew. So it is where the code that it depends on has changed, unless `pipeline.code` says otherwise.
+A stage is found by the values that differ from their defaults, so that a new option does not invalidate stored stages.
+All values are recorded: if a value differs although neither run has chosen it, a default has changed, and the stage is
+trained anew. The same holds if the code that the stage depends on has changed, unless `pipeline.code` says otherwise.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ from mtpkdot.pipeline.store import digest, flatten
 from mtpkdot.sources import Sources, is_released, sources
 
 Policy = Literal["retrain", "warn", "ignore"] | None
-Parameters = dict[str, tuple[Any, Any]]  # type hint and default by name
+Parameters = dict[str, tuple[Any, Any]]  # Type hint and default by name.
 
-# Settings of the Trainer that do not change what is learnt.
+# Settings of the Trainer that do not change the result.
 NEUTRAL = {
     "accelerator",
     "strategy",
@@ -48,11 +48,11 @@ NEUTRAL = {
     "inference_mode",
     "num_sanity_val_steps",
 }
-# Keys that belong to the machine, not to the model: an evaluation elsewhere may have others.
+# Keys of the machine, not of the model: an evaluation on another machine may have other values.
 MACHINE = {"trainer.precision", "trainer.plugins", "features", "pipeline.compile"}
-# Tables of all methods; of them a student depends on its own method's entry alone, which is looked up.
+# Tables of all methods: a student depends only on the entry of its own method, which is looked up.
 _TABLES = {"mtpkdot.losses.rivals.RIVALS", "mtpkdot.modules.teaching.methods.METHODS"}
-# What of the pipeline decides a training; by itself, since all else that it imports starts, tells or stores one.
+# Parts of the pipeline that decide a training; listed because its other imports only start, report or store one.
 _TRAINING = [
     ("mtpkdot.pipeline.training", "StageCLI"),
     ("mtpkdot.pipeline.training", "train"),
@@ -76,9 +76,9 @@ class Identity:
     """Everything that decides a stage's result.
 
     Attributes:
-        keys: resolved values, flat.
-        chosen: the keys whose values are not their defaults, or that have none.
-        files: digest per source file that the stage depends on, see `mtpkdot.sources`.
+        keys: resolved values by dotted key.
+        chosen: keys whose values differ from their defaults, or that have no default.
+        files: digest of each source file that the stage depends on, see `mtpkdot.sources`.
     """
 
     keys: dict[str, Any]
@@ -87,29 +87,29 @@ class Identity:
 
     @cached_property
     def hash(self) -> str:
-        """Digest of what is chosen: 12 hexadecimal digits."""
+        """Digest of the chosen keys: 12 hexadecimal digits."""
         return digest({key: self.keys[key] for key in self.chosen})[:12]
 
     @cached_property
     def name(self) -> str:
-        """The hash, and a digest of all values and sources: the folder of a stage that is trained now."""
+        """Hash and digest of all values and sources: folder of a stage that is trained now."""
         return f"{self.hash}-{digest({'keys': self.keys, 'files': self.files})[:8]}"
 
     @property
     def record(self) -> dict[str, Any]:
-        """As plain data, for `stage.json` and `run.json`."""
+        """Plain data for `stage.json` and `run.json`."""
         return {"keys": self.keys, "chosen": sorted(self.chosen), "sources": self.files}
 
 
 @dataclass(frozen=True)
 class Change:
-    """A key whose value differs.
+    """A key whose value differs between two records.
 
     Attributes:
-        key: its name.
-        before: its earlier value.
-        now: its value.
-        by_default: nobody has chosen either value.
+        key: name of the key.
+        before: earlier value.
+        now: present value.
+        by_default: True if neither value was chosen.
     """
 
     key: str
@@ -118,7 +118,7 @@ class Change:
     by_default: bool
 
     def __str__(self) -> str:
-        """In words."""
+        """Return the change in words."""
         default = " by default" if self.by_default else ""
         return f"{self.key} was {self.before!r}{default} and is {self.now!r}"
 
@@ -128,13 +128,13 @@ def changed(
 ) -> Change | None:
     """Return the first key whose value differs between two records.
 
-    A key that only one of them knows differs where that one has chosen its value.
+    A key that only one of them has counts as different if its value was chosen.
 
     Args:
-        old: an earlier `Identity.record`.
-        new: a later one; its order is that of the search.
-        machine: false leaves out what is the machine's: precision, and how features are computed.
-        without: further keys to leave out.
+        old: earlier `Identity.record`.
+        new: later one, whose order decides which key is first.
+        machine: False ignores the keys of the machine: precision, and how features are computed.
+        without: further keys to ignore.
     """
     chosen, left_out = {*old["chosen"], *new["chosen"]}, {*without, *(() if machine else MACHINE)}
     before, now = old["keys"], new["keys"]
@@ -151,9 +151,9 @@ def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def trains_anew(policy: Policy, files: Collection[str]) -> bool:
-    """Whether a stage is trained anew for such changes of its sources.
+    """Return whether a stage is trained anew for such changes of its sources.
 
-    By default it is where one of them lies in a folder that someone works in, and not for those of a release.
+    By default it is if one of the files lies in a working folder, and not for changes of a release.
     """
     if policy is None:
         return any(not is_released(file) for file in files)
@@ -161,7 +161,7 @@ def trains_anew(policy: Policy, files: Collection[str]) -> bool:
 
 
 def told_files(files: Collection[str]) -> str:
-    """Say in a few words which source files have changed."""
+    """Return a short phrase that names the changed source files."""
     first, more = sorted(files)[:3], len(files) - 3
     return f"{', '.join(first)}{f' and {more} more files' if more > 0 else ''} changed"
 
@@ -173,14 +173,14 @@ def identify(
     arguments: Mapping[str, Any],
     upstream: Mapping[str, str],
 ) -> Identity:
-    """Collect what decides a stage's result.
+    """Collect everything that decides a stage's result.
 
     Args:
         experiment: the parsed config.
         stage: the stage.
-        model: arguments of its module, upstream checkpoints left out.
+        model: arguments of its module without upstream checkpoints.
         arguments: arguments of the data.
-        upstream: hash of the stage or file behind every upstream argument.
+        upstream: hash of the stage or file of every upstream argument.
     """
     config = experiment.config
     trainer = {key: value for key, value in config["trainer"].items() if key not in NEUTRAL}
@@ -211,7 +211,7 @@ def identify(
 
 
 def data_keys(experiment: Experiment) -> dict[str, Any]:
-    """Return what decides the data that an encoder reads, whatever the stage, as plain data."""
+    """Return everything that decides the data an encoder reads, for any stage, as plain data."""
     passed = {"batch_size", "num_workers", "views", "split", "seed"}
     arguments = experiment.config["data"].get("init_args", {})
     keys = _Keys()
@@ -221,7 +221,7 @@ def data_keys(experiment: Experiment) -> dict[str, Any]:
 
 
 def encoder_keys(experiment: Experiment) -> dict[str, Any]:
-    """Return what decides the encoder of every modality beside its weights, as plain data."""
+    """Return everything that decides the encoder of each modality beside its weights, as plain data."""
     found: dict[str, Any] = {}
     for name, section in experiment.config[BACKBONE].items():
         keys = _Keys()
@@ -232,7 +232,7 @@ def encoder_keys(experiment: Experiment) -> dict[str, Any]:
 
 
 def method_digest(method: str, policy: Policy) -> str:
-    """Digest of what a student's method has of its own; empty for no method of this package."""
+    """Return a digest of the code and settings of a student's method; empty for a method outside this package."""
     name = next((known for known in METHODS if known == method), None)
     if name is None:
         return ""
@@ -241,22 +241,22 @@ def method_digest(method: str, policy: Policy) -> str:
 
 
 def _of_method(name: MethodName) -> dict[str, Any]:
-    """Return what a method is made of, as plain data."""
+    """Return the components of a method as plain data."""
     method = METHODS[name]
     teachers = None if method.teachers is None else method.teachers.__name__
     return {"weights": dict(method.weights), "teachers": teachers, "revision": method.revision}
 
 
 def _parts_of(name: MethodName) -> list[type]:
-    """Return the classes that a method has of its own."""
+    """Return the classes that belong to a method alone."""
     return [part for part in (METHODS[name].teachers, METHODS[name].rival) if part is not None]
 
 
 def digest_file(path: str, key: str) -> str:
-    """Digest of a file that a key of the config names.
+    """Return the digest of a file that a key of the config names.
 
     Raises:
-        ConfigError: it does not exist.
+        ConfigError: the file does not exist.
     """
     if not Path(path).is_file():
         raise ConfigError(f"{key} names {path}, which does not exist", "Correct the path.")
@@ -265,9 +265,9 @@ def digest_file(path: str, key: str) -> str:
 
 
 def parameters(called: Any) -> Parameters:
-    """Return type hint and default of every argument of a class or function, those of its base classes too.
+    """Return type hint and default of every argument of a class or function, base classes included.
 
-    The default of an argument that has none is `MISSING`.
+    An argument without default has `MISSING`.
     """
     if is_dataclass(called) and isinstance(called, type):
         hints = _hints(called)
@@ -289,27 +289,27 @@ def parameters(called: Any) -> Parameters:
 
 
 class _Keys:
-    """Flat keys in the making."""
+    """Builder of the flat keys of an identity."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.chosen: set[str] = set()
 
     def section(self, prefix: str, section: Mapping[str, Any], known: Parameters, default: Any = None) -> None:
-        """Enter arguments of a class or function.
+        """Add arguments of a class or function.
 
         Args:
-            prefix: of their keys.
-            section: the arguments.
-            known: those that it has.
-            default: a mapping that holds in place of their own defaults.
+            prefix: prefix of their keys.
+            section: values of the arguments.
+            known: parameters of the class or function.
+            default: mapping that replaces their own defaults.
         """
         for name, value in section.items():
             hint, own = known.get(name, (Any, MISSING))
             self.enter(f"{prefix}.{name}", value, default.get(name, own) if isinstance(default, Mapping) else own, hint)
 
     def enter(self, key: str, value: Any, default: Any = MISSING, hint: Any = Any) -> None:
-        """Enter a value; a nested one by its parts."""
+        """Add a value; a nested one by its parts."""
         default = asdict(default) if is_dataclass(default) and not isinstance(default, type) else default
         if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
             self._leaf(f"{key}.class_path", _known_as(value["class_path"]), MISSING)
@@ -320,7 +320,7 @@ class _Keys:
                     self.enter(f"{key}.{name}", item)
         elif isinstance(value, Mapping) and (kind := _dataclass(hint)) is not None:
             if not isinstance(default, Mapping):
-                self._leaf(key, kind.__name__, MISSING)  # an object in the place of null
+                self._leaf(key, kind.__name__, MISSING)  # an object where the default is null
             self.section(key, value, parameters(kind), default)
         elif isinstance(value, Mapping) and value:
             inner = next((get_args(part)[1] for part in _parts(hint) if len(get_args(part)) == 2), Any)
@@ -360,7 +360,7 @@ def _sources(
 
 
 def _classes(section: Any) -> Iterator[str]:
-    """Every class that a section names."""
+    """Yield every class that a section names."""
     if isinstance(section, Mapping):
         if isinstance(section.get("class_path"), str):
             yield section["class_path"]
@@ -370,7 +370,7 @@ def _classes(section: Any) -> Iterator[str]:
 
 
 def _weight_files(section: Any) -> dict[str, str]:
-    """Digest of every local file that a `weights` argument names: its path alone does not decide."""
+    """Return the digest of every local file that a `weights` argument names, since the path alone does not decide."""
     found: dict[str, str] = {}
     for key, value in section.items() if isinstance(section, Mapping) else ():
         if key == "weights" and isinstance(value, str) and Path(value).is_file():
@@ -380,14 +380,14 @@ def _weight_files(section: Any) -> dict[str, str]:
 
 
 def _known_as(class_path: str) -> str:
-    """Return the path that decides: a class is the same whether it is named by its package or by `mtpkdot` itself."""
+    """Return the canonical path of a class, the same whether it is named by its package or by `mtpkdot` itself."""
     package, _, name = class_path.rpartition(".")
     home = HOMES.get(name) if package == "mtpkdot" else None
     return f"{package}.{home}.{name}" if home else class_path
 
 
 def _imported(path: str) -> Any:
-    """The object behind a dotted class_path."""
+    """Import the object at a dotted class_path."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name)
@@ -398,7 +398,7 @@ def _imported(path: str) -> Any:
 
 
 def _callables(called: Any) -> Iterator[Any]:
-    """What takes the arguments of a class, its own `__init__` first; a function takes its own."""
+    """Yield the callables that take the arguments of a class, its own `__init__` first; a function yields itself."""
     if not isinstance(called, type):
         yield called
         return
@@ -411,11 +411,11 @@ def _hints(called: Any) -> dict[str, Any]:
     try:
         return get_type_hints(called, include_extras=True)
     except (NameError, TypeError):
-        return {}  # names that only type checkers import: their annotations are no dataclasses that a config builds
+        return {}  # Names imported for type checkers only: their annotations are no dataclasses that a config builds.
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """The members of a union, or the hint itself."""
+    """Yield the members of a union, or the hint itself."""
     origin = get_origin(hint)
     if origin in (Union, UnionType, Annotated):
         for part in get_args(hint):

@@ -1,4 +1,4 @@
-"""From an experiment to its stages: what each is trained with, and its place in the store."""
+"""Jobs of an experiment: the training of each stage, and its place in the store."""
 
 import copy
 from collections.abc import Mapping
@@ -27,16 +27,16 @@ from mtpkdot.pipeline.trainer import of_stage
 
 @dataclass(frozen=True)
 class Job:
-    """A stage of a run.
+    """One stage of a run, with everything needed to train it.
 
     Attributes:
         stage: the stage, with the upstream stages of this run.
         stored: its place in the store.
         identity: everything that decides its result.
-        note: what has changed since the stored stage, or the nearest one that does not hold, was trained.
+        note: change since the stored stage, or the nearest outdated one, was trained.
         sections: stock config of its training: seed_everything, trainer, model, data.
         fit: fields of StageFit.
-        upstream: checkpoint per upstream argument (`key` or `key.modality`), of this run's stages or the user's own.
+        upstream: checkpoint of each upstream argument (`key` or `key.modality`), of a stage of this run or of the user.
     """
 
     stage: Stage
@@ -49,16 +49,16 @@ class Job:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Hash and identity of the stage: as it was trained, or will be."""
+        """Hash and identity of the stage, as trained or to be trained."""
         record = self.stored.record() if self.stored.exists() else self.identity.record
         return {"hash": self.stored.hash, **{key: record[key] for key in self.identity.record}}
 
 
 def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[list[Stage], list[Stage]]:
-    """The stages that `pipeline.stages` names (or all), and these with all they depend on.
+    """Return the stages that `pipeline.stages` names (or all), and these with all stages they depend on.
 
     Raises:
-        ConfigError: a name that is no stage.
+        ConfigError: a name is not that of a stage.
     """
     config, data = experiment.config, experiment.data
     stages = plan(data.modality_names, data.prevalent, config, experiment.kinds)
@@ -73,12 +73,12 @@ def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[lis
 
 
 def make_jobs(experiment: Experiment, stages: list[Stage], kept: Mapping[str, str] | None = None) -> dict[str, Job]:
-    """The jobs of these stages, by name, in order.
+    """Return the jobs of stages by name, in order.
 
     Args:
         experiment: the parsed config.
-        stages: each after those it depends on.
-        kept: hash per stage that the run has named so far.
+        stages: stages, each after those it depends on.
+        kept: hash of each stage that the run has used so far.
     """
     protocol = expand(experiment.config["protocol"])
     jobs: dict[str, Job] = {}
@@ -120,7 +120,7 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
         "model": model | nested(upstream),
         "data": {"class_path": config["data"]["class_path"], "init_args": arguments},
     }
-    # A copy: Lightning's parser turns the nested mappings it is given into objects of its own, in place.
+    # A copy: Lightning's parser replaces nested mappings in place.
     sections = copy.deepcopy(sections)
     stored, note = _found(
         Path(config["pipeline"]["root"]), stage.name, identity=identity, policy=config["pipeline"]["code"], kept=kept
@@ -129,17 +129,17 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
 
 
 def _found(root: Path, name: str, identity: Identity, policy: Policy, kept: str | None) -> tuple[StoredStage, str]:
-    """The stored stage that still holds, or the place of one to be trained.
+    """Return the stored stage that is still valid, or the place of one to be trained.
 
     Args:
         root: folder of all runs.
-        name: of the stage.
-        identity: what decides its result.
-        policy: whether it holds where its sources have changed.
-        kept: hash of the stage that the run has named so far; it is preferred to others that hold as well.
+        name: name of the stage.
+        identity: everything that decides its result.
+        policy: validity of a stage whose sources have changed.
+        kept: hash of the stage that the run has used so far, which is preferred to other valid ones.
 
     Returns:
-        The place, and what has changed since it or the nearest other was trained; empty for nothing.
+        The place, and the change since that stage or the nearest other one was trained; empty for none.
     """
     holding: list[tuple[bool, int, bool, str, list[str]]] = []
     notes: list[str] = []
@@ -163,7 +163,7 @@ def _found(root: Path, name: str, identity: Identity, policy: Policy, kept: str 
 
 
 def _given(config: dict[str, Any], stage: Stage) -> dict[str, str]:
-    """Return the paths of upstream checkpoints that the user gives in place of a stage, by argument."""
+    """Return the paths of upstream checkpoints that the user gives instead of a stage, by argument."""
     values = {k: v for k, v in stage.section(config)["model"].items() if is_upstream(k) and v}
     given = {argument: str(path) for argument, path in flatten(values).items() if path} if values else {}
     for argument in given:

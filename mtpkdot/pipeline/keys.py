@@ -1,4 +1,4 @@
-"""What keys there are, as help: those of a section of the config, and those of a class that it names."""
+"""Help texts on the keys of a config section, and of a class that it names."""
 
 from jsonargparse import ArgumentParser
 
@@ -14,7 +14,7 @@ from mtpkdot.pipeline.config import PROTOCOL_DATA, add_section
 from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, STUDENT, add_stage, stage_classes
 
-# Base -> where its classes stand in a config, and what of theirs is not set there.
+# Base -> where its classes stand in a config, and which of their arguments are not set there.
 _PLACES: dict[type, tuple[str, set[str]]] = {
     BaseData: ("data", PROTOCOL_DATA),
     Encoder: (f"{BACKBONE}.MODALITY.model.encoder", {"steps"}),
@@ -27,7 +27,7 @@ _PLACES: dict[type, tuple[str, set[str]]] = {
 
 
 def section_help(name: str) -> str:
-    """Return the keys of a section with their meaning, type and default; of `backbone` those of one modality."""
+    """Return the keys of a section with their meaning, type and default; for `backbone`, those of one modality."""
     parser = _parser()
     if name == "data":
         own = ", ".join(f"`mtpkdot fit --help {kind.__name__}`" for kind in kinds(BaseData) if not _abstract(kind))
@@ -43,7 +43,7 @@ def section_help(name: str) -> str:
 
 
 def named_classes() -> dict[str, type]:
-    """Return the classes of which `class_help` tells the keys, by name."""
+    """Return the classes that `class_help` explains, by name."""
     return {kind.__name__: kind for base in _PLACES for kind in kinds(base) if not _abstract(kind)}
 
 

@@ -1,4 +1,4 @@
-"""Trained models, loaded by the folder of a run or the path of a checkpoint."""
+"""Loading of trained models from the folder of a run or the path of a checkpoint."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,16 +18,16 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
     """Load a trained model in evaluation mode, without gradients, on the processor.
 
     Args:
-        path: the folder of a run, whose student is loaded; the folder of a trained stage; or a checkpoint, which is
-            taken for a student's where no `stage.json` beside it names another stage.
-        trust: packages or classes, beside those of mtpkdot, torch and lightning, that may be imported. To import one
-            runs its code: name only what you trust.
+        path: folder of a run, whose student is loaded; folder of a trained stage; or a checkpoint, which counts as that
+            of a student unless a `stage.json` beside it names another stage.
+        trust: packages or classes, beside those of mtpkdot, torch and lightning, that may be imported. Importing runs
+            their code: name only what you trust.
 
     Returns:
         The stage's module; a student is called with raw steps (B, T, *shape) and a mask (B, T).
 
     Raises:
-        RunError: there is no such model, or it names a class that is not trusted.
+        RunError: the model does not exist, or names a class that is not trusted.
 
     Example:
         >>> student = mtpkdot.load("runs/demo")  # doctest: +SKIP
@@ -51,7 +51,7 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
 
 
 def _own_kind(class_path: str, beside: Path) -> type[StageModule]:
-    """Import the class of an additional stage, if it is trusted."""
+    """Import the class of an extra stage if it is trusted."""
     check({"class_path": class_path}, beside)
     module, _, name = class_path.rpartition(".")
     try:

@@ -1,4 +1,4 @@
-"""The method that `auto` stands for, by the data."""
+"""Resolution of the method `auto` by the data."""
 
 import yaml
 
@@ -7,18 +7,18 @@ from mtpkdot.pipeline.config import Experiment
 
 
 def resolve_method(experiment: Experiment) -> str:
-    """Put a method in the place of `auto`: `mtpkdot_plus` where training recordings lack labels, else `none`.
+    """Replace the method `auto`: by `mtpkdot_plus` if training recordings lack labels, else by `none`.
 
-    It is the one that is identified, trained and written down; reads the data where the method is `auto`.
+    The resolved method is the one that is identified, trained and recorded. The data are read only for `auto`.
 
     Args:
-        experiment: is changed, its text as well.
+        experiment: the experiment, updated in place together with its text.
 
     Returns:
-        A sentence on the choice, empty where the method was named.
+        A sentence on the choice; empty if the method was named.
 
     Raises:
-        DataError: from reading the data.
+        DataError: the data cannot be read.
     """
     sections = {name: experiment.config[name] for name in experiment.kinds}
     open_ = [name for name, kind in experiment.kinds.items() if kind.method_of(sections[name].get("model", {})) == AUTO]

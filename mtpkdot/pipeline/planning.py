@@ -1,4 +1,4 @@
-"""From a command line or an ablation's file to the study it asks for."""
+"""Plans of studies, from a command line or the file of an ablation."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,21 +20,21 @@ from mtpkdot.pipeline.study import BASE, Overrides, Study, option
 from mtpkdot.shipped import located
 
 _METHODS = ("none", "pkdot", "mtpkdot")
-_OF_CELLS = ("pipeline.name", "pipeline.stages")  # of every cell its own
+_OF_CELLS = ("pipeline.name", "pipeline.stages")  # Set by every cell itself.
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a user asks for; what is None or empty is taken from the ablation's file, or the default.
+    """Request for a study; None or empty values are taken from the ablation's file, or are defaults.
 
     Attributes:
-        config: experiment file.
+        config: file of the experiment.
         ablation: file of settings and variants.
-        methods: the students, instead of the ablation's variants.
+        methods: methods of the students, instead of the variants of the ablation.
         folds: see `folds_of`.
-        seeds: number of seeds, from the config's own on.
-        labelled: values of `labelled_subjects`.
-        protocols: names of protocols, or of a switch.
+        seeds: number of seeds, starting at the config's own.
+        labelled: values of `data.labelled_subjects`.
+        protocols: names of protocols or switches.
         name: folder of the study.
         overrides: options of `mtpkdot fit` for all cells.
     """
@@ -50,10 +50,10 @@ class Plan:
     overrides: Sequence[str]
 
     def study(self) -> Study:
-        """The study, with its basis.
+        """Return the study, with its basis.
 
         Raises:
-            UserError: anything in the command, the files or the data that cannot be used.
+            UserError: the command, the files or the data cannot be used.
         """
         file: dict[str, Any] = {} if self.ablation is None else read_study_file(self.ablation)
         config = self.config or file.get("config")
@@ -96,11 +96,11 @@ class Plan:
 
 
 def _check_collisions(said: Mapping[str, str], own: Sequence[tuple[str, Overrides]]) -> None:
-    """Stop where the command line says what a setting, a variant or the study has a value of its own for.
+    """Raise an error if the command line sets a key that a setting, a variant or the study sets itself.
 
     Args:
-        said: key per word of the command line.
-        own: who has which overrides.
+        said: key of each word of the command line.
+        own: overrides by their owner.
     """
     for word, key in said.items():
         key = _plain(key)
@@ -115,7 +115,7 @@ def _plain(key: str) -> str:
 
 
 def _combined(first: dict[str, Overrides], second: dict[str, Overrides]) -> dict[str, Overrides]:
-    """Every combination of settings; a name that says nothing is left out."""
+    """Return every combination of settings; names without meaning are left out."""
     combined: dict[str, Overrides] = {}
     for name, overrides in first.items():
         for other, more in second.items():
@@ -125,13 +125,13 @@ def _combined(first: dict[str, Overrides], second: dict[str, Overrides]) -> dict
 
 
 def read_study_file(path: Path) -> dict[str, Any]:
-    """The file of an ablation, checked.
+    """Read and check the file of an ablation.
 
     Keys: `config` (relative to the file), `settings` and `variants` (name -> overrides), `set` (overrides of all
     cells), `folds`, `seeds`, `resample`.
 
     Raises:
-        ConfigError: missing file, unknown key, or a name that cannot be a folder.
+        ConfigError: the file is missing, a key is unknown, or a name cannot be that of a folder.
     """
     file = Path(located(str(path)))
     if not file.is_file():
@@ -162,13 +162,13 @@ def read_study_file(path: Path) -> dict[str, Any]:
     if content.get("resample", "subject") not in ("subject", "seed"):
         raise ConfigError(f"{path}: resample is {content['resample']!r}", "Choose subject or seed.")
     if isinstance(content.get("config"), str):
-        # Beside the name that the user gave, not beside a shipped file: where that lies is no part of a study.
+        # Beside the name that the user gave, not beside a shipped file, whose place is no part of a study.
         content["config"] = str(path.parent / content["config"])
     return content
 
 
 def check_name(name: str, where: str) -> None:
-    """Stop at a name that cannot be a folder of the study."""
+    """Raise an error if a name cannot be that of a folder of the study."""
     if name in SHARED:
         raise ConfigError(f"{where}: {name} is the folder of {SHARED[name]}", "Name it otherwise.")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name) or name.startswith(UPSTREAM):
@@ -178,10 +178,10 @@ def check_name(name: str, where: str) -> None:
 
 
 def settings_of(labelled: Sequence[str], protocols: Sequence[str]) -> dict[str, Overrides]:
-    """Settings of every combination of labelled subjects and protocols; one without overrides if there are none.
+    """Return the settings for all combinations of labelled subjects and protocols; one without overrides if none.
 
     Raises:
-        ConfigError: labelled subjects that are neither `all` nor a number, or no such protocol.
+        ConfigError: labelled subjects are neither `all` nor a number, or a protocol is unknown.
     """
     for count in labelled:
         if count != "all" and not re.fullmatch(r"\d+|\d*\.\d+", count):
@@ -200,14 +200,15 @@ def settings_of(labelled: Sequence[str], protocols: Sequence[str]) -> dict[str, 
 
 
 def folds_of(folds: str, data: BaseData) -> tuple[Overrides, ...]:
-    """Overrides per fold.
+    """Return the overrides of each fold.
 
     Args:
-        folds: a number for subject k-fold, `loso` for every subject, `given` for those of the config's own split.
-        data: the data set, read where its subjects have to be counted.
+        folds: a number for subject k-fold, `loso` for leave-one-subject-out, `given` for the folds of the config's own
+            split.
+        data: the data set, which is read only if its subjects have to be counted.
 
     Raises:
-        ConfigError: none of these.
+        ConfigError: `folds` is none of these.
     """
     if folds == "given":
         return tuple({"data.split.fold": fold} for fold in data.folds) or ({},)

@@ -1,4 +1,4 @@
-"""A run that is asked to go ends after its step, with a checkpoint, and goes on from there bit for bit."""
+"""Preemption: a run that is asked to stop saves a checkpoint after its step, and resumes from there bit for bit."""
 
 import contextlib
 import signal
@@ -14,28 +14,28 @@ from mtpkdot.errors import Terminated
 from mtpkdot.pipeline.ranks import Ranks
 
 LAST = "last.ckpt"
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm sends either before it takes a node away, as a job asks it to
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm sends one of them before it takes a node away, as the job asks.
 
 
 class Preemption(Callback):
-    """Saves within epochs, and stops training when a signal asks for it.
+    """Callback that saves within epochs, and stops training when a signal asks for it.
 
-    It saves after an optimiser step only (gradients that are still being accumulated are in no checkpoint), and not
-    where validation follows (its end has a checkpoint of its own): a signal there is answered after it.
+    It saves only after an optimiser step (gradients that are still being accumulated are in no checkpoint) and not
+    where validation follows (its end has a checkpoint of its own): a signal there takes effect after the validation.
 
     Args:
-        every: optimiser steps between checkpoints, all that a killed process loses; None for one per epoch.
+        every: optimiser steps between checkpoints, the most that a killed process loses; None for one per epoch.
         ranks: the processes, which stop together.
     """
 
     def __init__(self, every: int | None, ranks: Ranks) -> None:
         self.every, self.ranks = every, ranks
-        self.signum: int | None = None  # that has asked this process to stop
+        self.signum: int | None = None  # The signal that has asked this process to stop.
         self.steps_saved = 0
 
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
-        """Within it, what is asked by a signal is done at the next occasion and not at once."""
+        """Defer signals within the block: they take effect at the next opportunity and not at once."""
         before = {signum: signal.getsignal(signum) for signum in SIGNALS}
         try:
             yield
@@ -44,33 +44,33 @@ class Preemption(Callback):
                 signal.signal(signum, handler)
 
     def stop_if_asked(self) -> None:
-        """End the program if a signal has asked any of its processes to.
+        """Exit the program if any of its processes was asked to stop by a signal.
 
         Raises:
-            Terminated: with the signal, if this process has received it.
+            Terminated: a process has received a signal; the error holds that of this process.
         """
         if self.ranks.on_any(self.signum is not None):
             raise Terminated(self.signum)
 
     def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen; the Trainer's own handlers, set just before, would end the step."""
+        """Install the signal handlers; the Trainer's own ones, set just before, would end the step."""
         for signum in SIGNALS:
             signal.signal(signum, self._ask)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen, and count steps from here."""
+        """Install the signal handlers, and count steps from here."""
         self.on_sanity_check_start(trainer, pl_module)
         self.steps_saved = trainer.global_step
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go before the epoch; the one before it has been saved."""
+        """Stop before the epoch if asked to; the previous one has been saved."""
         self.stop_if_asked()
         self.steps_saved = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due, and go where it was asked for."""
+        """Save if a checkpoint is due, and stop if asked to."""
         done = batch_idx + 1
         validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
         if done == trainer.num_training_batches or done % trainer.accumulate_grad_batches or validates:

@@ -1,4 +1,4 @@
-"""The clean protocol, and the released one with the faults of the papers' code, one switch each."""
+"""Evaluation protocols: the clean one, and the released one with the faults of the papers' code as switches."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +9,7 @@ ProtocolName = Literal["clean", "released"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which faults of the released code are reproduced; none by default.
+    """Faults of the released code that are reproduced; none by default.
 
     Args:
         clip_splits: fault 1: splits are made by clip, so that a person is in training and test.
@@ -29,7 +29,7 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """`clean`, `released`, or the faults that are switched on."""
+        """Name of the protocol: `clean`, `released`, or the faults that are switched on."""
         on = [name for name, value in asdict(self).items() if value]
         if not on:
             return "clean"
@@ -59,7 +59,7 @@ class Protocol:
 
 
 def expand(protocol: "ProtocolName | Protocol") -> Protocol:
-    """The switches behind a name."""
+    """Return the switches that a name stands for."""
     if isinstance(protocol, Protocol):
         return protocol
     return Protocol(**{field.name: protocol == "released" for field in fields(Protocol)})

@@ -1,4 +1,4 @@
-"""The processes of a run: one trains with its rank's share of every batch, the first decides, writes and tells."""
+"""Processes of a run: each trains on its share of every batch; the first one decides, writes and prints."""
 
 import contextlib
 import os
@@ -21,24 +21,24 @@ from mtpkdot.errors import ConfigError, DivergedError, UserError
 T = TypeVar("T")
 # Processes wait for the first one while another run trains the stage that they need.
 _PATIENCE = timedelta(days=7)
-_PLACED = {"NODE_RANK", "GROUP_RANK", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"}  # one of which every launcher sets
+_PLACED = {"NODE_RANK", "GROUP_RANK", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"}  # Every launcher sets one of them.
 _PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 class Ranks:
-    """The processes that share the devices of a run, started by Lightning, torchrun or srun.
+    """Processes that share the devices of a run, started by Lightning, torchrun or srun.
 
     Args:
-        trainer: the shared Trainer section, of which accelerator, devices, num_nodes and strategy are read.
+        trainer: the shared Trainer section, whose accelerator, devices, num_nodes and strategy are used.
 
     Attributes:
         size: number of the processes.
-        rank: which of them this is.
-        started: `devices` and `num_nodes` as torchrun has started processes for them, where the section has the
-            defaults; empty otherwise.
+        rank: number of this process.
+        started: `devices` and `num_nodes` by the processes that torchrun has started, if the section has the defaults;
+            else empty.
 
     Raises:
-        ConfigError: devices that are not there, or a strategy other than `auto` and those of DDP.
+        ConfigError: devices are not available, or the strategy is neither `auto` nor one of DDP.
     """
 
     def __init__(self, trainer: Mapping[str, Any]) -> None:
@@ -72,13 +72,13 @@ class Ranks:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """Device of this process."""
         device: torch.device = self._strategy.root_device
         return device
 
     @property
     def devices(self) -> str:
-        """What all processes together compute on, for a reader."""
+        """Description of the devices of all processes."""
         kind = self.device.type
         if kind == "cuda":
             kind = torch.cuda.get_device_name(self.device)
@@ -88,13 +88,13 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that decides, writes and tells."""
+        """True for the process that decides, writes and prints."""
         return self.rank == 0
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Start the other processes where nobody has, and be one group with them; they print nothing."""
-        # A job of Slurm that holds several runs of one process each numbers them, which is nobody's rank.
+        """Start the other processes if no launcher has, and join them in one group; they print nothing."""
+        # A Slurm job that holds several runs of one process each numbers these processes, which is not a rank.
         rank_zero_only.rank = self.rank  # type: ignore[attr-defined]
         if self.size == 1:
             yield
@@ -104,7 +104,7 @@ class Ranks:
         try:
             with self.ending():
                 launcher.launch(self._join)
-        except ValueError as error:  # of a number of processes that is not that of the devices
+        except ValueError as error:  # started with a number of processes that differs from that of the devices
             raise ConfigError(
                 " ".join(str(error).split()), "Set --trainer.devices to the processes of a node."
             ) from error
@@ -112,14 +112,14 @@ class Ranks:
             print(f"torchrun has started {self.size} processes, which share the work", flush=True)
         with contextlib.ExitStack() as stack:
             if not self.first:
-                nothing = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - no path of anybody's
+                nothing = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - not a path of the user
                 stack.enter_context(contextlib.redirect_stdout(nothing))
             try:
                 yield
                 dist.barrier(self._group)
             except (UserError, SystemExit) as end:
                 if not self.first and (end is self._told or isinstance(end, SystemExit | DivergedError)):
-                    sys.exit(0)  # the first process tells it; the one that has started the others would be killed
+                    sys.exit(0)  # reported by the first process; the one that has started the others would be killed
                 raise
             finally:
                 dist.destroy_process_group()
@@ -129,7 +129,7 @@ class Ranks:
             process.wait()
 
     def decided(self, decide: Callable[[], T]) -> T:
-        """What the first process finds, on all of them; its errors too."""
+        """Return the result of the first process on all of them; its errors are raised on all of them too."""
         if self.size == 1:
             return decide()
         told: list[Any] = [None, None]
@@ -146,9 +146,9 @@ class Ranks:
         return found
 
     def gathered(self, make: Callable[[], T]) -> list[T] | None:
-        """What every process makes, in the order of their ranks, on the first one; None on the others.
+        """Return the results of all processes in the order of their ranks on the first one, None on the others.
 
-        An error of one is raised on all of them.
+        An error of one process is raised on all of them.
         """
         if self.size == 1:
             return [make()]
@@ -169,7 +169,7 @@ class Ranks:
         return [made for made, _ in found] if self.first else None
 
     def on_any(self, mine: bool) -> bool:
-        """Whether it holds on any process."""
+        """Return whether a value is true on any process."""
         if self.size == 1:
             return mine
         found = torch.tensor(int(mine))
@@ -183,7 +183,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def ending(self) -> Iterator[None]:
-        """Within it, a signal that ends the first process ends those it has started: they would wait for it."""
+        """Forward signals that end the first process to the processes it has started, which would wait for it."""
         try:
             yield
         except SystemExit:
@@ -199,7 +199,7 @@ class Ranks:
 
 
 def _started(trainer: Mapping[str, Any]) -> dict[str, int]:
-    """Devices and nodes that torchrun has started processes for, where the section does not count them."""
+    """Return devices and nodes that torchrun has started processes for, if the section does not set them."""
     if not TorchElasticEnvironment.detect() or str(trainer["devices"]) not in ("1", "-1", "auto"):
         return {}
     world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])

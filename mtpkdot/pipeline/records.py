@@ -1,4 +1,4 @@
-"""Records that runs and studies leave, read by their form: a file of another form is told in one line."""
+"""Records of runs and studies, checked on reading: a file of another form is reported in one line."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +9,8 @@ from mtpkdot.pipeline.store import read_json
 
 NUMBER = int | float
 ANY = {...: object}
-# What every run.json has, and what those have that a report can be made of.
-_OF_STAGE = {"hash": str, "chosen?": [str], "sources?": ANY, "shared?": bool}  # the first alone in the earliest ones
+# Keys that every run.json has, and keys that a report needs.
+_OF_STAGE = {"hash": str, "chosen?": [str], "sources?": ANY, "shared?": bool}  # the earliest versions: only the first
 RUN: dict[Any, Any] = {"stages": {...: {**_OF_STAGE, "keys": ANY}}, ...: object}
 _PARTS = {"train": int, "validation": int, "test": int, ...: int}
 REPORTED: dict[Any, Any] = {
@@ -37,14 +37,14 @@ def read_record(path: Path, form: Any, step: str) -> Any:
     Args:
         path: the file.
         form: a type or union of types; a set of values; `[form]` for a list of any length; or a mapping of keys to
-            forms, where `"key?"` may be absent and `...` stands for all keys that are not named.
-        step: what to do about a file that is damaged or has another form.
+            forms, where `"key?"` is optional and `...` stands for all other keys.
+        step: advice for a file that is damaged or has another form.
 
     Returns:
         Its content.
 
     Raises:
-        RunError: the file is not there, damaged, or of another form.
+        RunError: the file is missing, damaged, or of another form.
     """
     content = read_json(path, step)
     if problem := misfit(content, form):
@@ -53,7 +53,7 @@ def read_record(path: Path, form: Any, step: str) -> Any:
 
 
 def misfit(value: Any, form: Any, place: str = "it") -> str:
-    """Return what is wrong with a value of this form, see `read_record`; nothing where it fits."""
+    """Return how a value differs from a form, see `read_record`; empty if it does not."""
     if isinstance(form, Mapping):
         return _of_mapping(value, form, place)
     if isinstance(form, list):

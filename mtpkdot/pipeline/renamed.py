@@ -1,4 +1,4 @@
-"""Keys of version 0.2 that stand elsewhere now: each is moved, and one line says where to. To be removed in 0.4."""
+"""Renamed keys of version 0.2: each is moved, and one line names the new place. To be removed in 0.4."""
 
 import re
 import sys
@@ -26,11 +26,11 @@ _MOVED: dict[str, dict[str, str]] = {
     },
 }
 _RULES = ("batch", "sample", "soft")
-_MODE = "mtpkdot"  # name of the loader
+_MODE = "mtpkdot"  # Name of the YAML loader.
 
 
 def with_moved_options(arguments: Sequence[str]) -> list[str]:
-    """Return a command line in which options of moved keys have their new names.
+    """Return a command line in which moved keys have their new names.
 
     Example:
         >>> with_moved_options(["--student.model.fusion.dim=64", "--student.fit.max_epochs", "3"])
@@ -53,14 +53,14 @@ def with_moved_options(arguments: Sequence[str]) -> list[str]:
 
 
 def moving_loader() -> str:
-    """Return the name of a loader of YAML for jsonargparse, which moves old keys of a config."""
+    """Return the name of a YAML loader for jsonargparse that moves old keys of a config."""
     load: Callable[[str], Any] = get_loader("yaml")
     set_loader(_MODE, lambda text: _in_config(load(text)), exceptions=(yaml.YAMLError,))
     return _MODE
 
 
 def _in_config(content: Any) -> Any:
-    """Return a config with its old keys moved; anything else as it is."""
+    """Return a config with its old keys moved; any other value unchanged."""
     if not isinstance(content, dict):
         return content
     sections = {name: content[name] for name in _MOVED if isinstance(content.get(name), dict)}
@@ -85,13 +85,13 @@ def _moved(section: str, model: Any) -> Any:
 
 
 def _is_old(section: str, key: str, value: Any) -> bool:
-    """Return whether a key has moved; `selection` has only where it names a rule."""
+    """Return whether a key has moved; `selection` has only if it names a rule."""
     return key in _MOVED[section] and (key != "selection" or value in _RULES)
 
 
 @cache
 def _announced(section: str, key: str) -> str:
-    """Return the place of a moved key below `model`, and say so once."""
+    """Return the new place of a moved key below `model`, and print it once."""
     new = _MOVED[section][key]
     print(f"{section}.model.{key} is {section}.model.{new} now (UPGRADING.md)", file=sys.stderr)
     return new

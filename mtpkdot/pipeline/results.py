@@ -1,4 +1,4 @@
-"""The results of a run: rows, predictions, and the table that is printed."""
+"""Results of a run: rows, predictions, and the printed table."""
 
 import contextlib
 import io
@@ -39,13 +39,13 @@ class Row:
 
     Attributes:
         stage: name of the stage, without a modality.
-        modality: what the model saw, `+` between several.
+        modality: modalities of the model, joined by `+`.
         split: validation or test.
         metric: one of `metrics.collections.metric_names`.
         target: the target's name; `mean` over the targets of a regression.
-        value: the metric.
-        n: samples it was computed on.
-        note: what is to be known of the model; results.json has it where there is one.
+        value: value of the metric.
+        n: number of samples.
+        note: remark on the model, written to results.json; empty for none.
     """
 
     stage: str
@@ -58,12 +58,12 @@ class Row:
     note: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """Return the row of results.json."""
+        """Return the row as written to results.json."""
         return {key: value for key, value in asdict(self).items() if key != "note" or value}
 
 
 def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, output: Tensor) -> list[Row]:
-    """Rows of one model on one part; samples without target do not count."""
+    """Return the result rows of one model on one part; samples without target do not count."""
     judged, output = data.judge(index.numpy(), output)
     labelled, target = torch.from_numpy(judged.labelled), torch.from_numpy(judged.target)
     rows = score_rows(data.task, data.samples.target_names, output[labelled], target[labelled])
@@ -74,10 +74,10 @@ def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, 
 
 
 def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, output: Tensor) -> pd.DataFrame:
-    """Predictions of one model on one part, a row per judged row (sample, step or frame) and target.
+    """Return the predictions of one model on one part, a row per evaluated row (sample, step or frame) and target.
 
     Columns: id, subject, split, stage, target, truth, prediction, and p_<class> for classes, ordered or not. Truth is
-    empty for samples without target, a predicted class where an output is not finite.
+        empty for samples without target; a predicted class is empty where an output is not finite.
     """
     samples = data.samples
     judged, output = data.judge(index.numpy(), output)
@@ -116,9 +116,9 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
 
 
 def table(rows: Iterable[Row]) -> pd.DataFrame:
-    """One line per model, one column per part and metric; for several targets their mean.
+    """Return one line per model and one column per part and metric; the mean over several targets.
 
-    The lower bound and the student carry these names, because they are what is compared.
+    The lower bound and the student are named so, because they are what is compared.
     """
     rows = list(rows)
     last = {row.metric: row.target for row in rows}
@@ -132,22 +132,22 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
 def markdown(
     rows: list[Row], prevalent: str, protocol: str, title: str, notes: Sequence[str] = (), unit: str = "samples"
 ) -> str:
-    """Return the table as Markdown, with the gap that distillation has to close.
+    """Return the table as Markdown, with the gap between lower bound and teacher that distillation has to close.
 
     Args:
-        rows: of the results.
+        rows: rows of the results.
         prevalent: the student's modality.
         protocol: name of the protocol.
         title: heading.
         notes: sentences to add.
-        unit: what is counted.
+        unit: unit of the counts.
     """
     frame = table(rows)
     counts = {row.split: row.n for row in rows}
     cells = [["model", *map(str, frame.columns)]]
     known = {(f"{row.stage} ({row.modality})", f"{row.split} {row.metric}") for row in rows}
     for model in frame.index:
-        # A metric that is not a number was computed all the same.
+        # A metric that is NaN was computed all the same.
         values = {column: f"{value:.4f}" for column, value in frame.loc[model].items() if (model, column) in known}
         cells.append([str(model), *(values.get(column, "") for column in frame.columns)])
     size = ", ".join(f"{n} labelled {unit} in {split}" for split, n in counts.items())
@@ -156,7 +156,7 @@ def markdown(
 
 
 def _gaps(rows: list[Row], prevalent: str) -> list[str]:
-    """Sentences on lower bound, teacher and student, per part, in the primary metric."""
+    """Return sentences on lower bound, teacher and student in the primary metric, one per part."""
     sentences = []
     for split in dict.fromkeys(row.split for row in rows):
         values = _primary(rows, prevalent, split)
@@ -170,7 +170,7 @@ def _gaps(rows: list[Row], prevalent: str) -> list[str]:
 
 
 def _primary(rows: Iterable[Row], prevalent: str, split: str) -> dict[str, float]:
-    """Return the primary metric per stage on a part; that of the prevalent backbone is the `lower bound`."""
+    """Return the primary metric of each stage on a part; that of the prevalent backbone is the `lower bound`."""
     rows = list(rows)
     values: dict[str, float] = {}
     for row in rows:
@@ -180,12 +180,12 @@ def _primary(rows: Iterable[Row], prevalent: str, split: str) -> dict[str, float
 
 
 def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
-    """Return a sentence with what to try if the student is below its lower bound on a part.
+    """Return a sentence of advice for each part on which the student is below its lower bound.
 
     Args:
-        rows: of the results.
+        rows: rows of the results.
         prevalent: the student's modality.
-        method: the student's.
+        method: method of the student.
     """
     rows, below = list(rows), []
     for split in dict.fromkeys(row.split for row in rows):
@@ -208,7 +208,7 @@ def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
 
 
 def write_results(folder: Path, rows: list[Row], predictions: pd.DataFrame, text: str) -> None:
-    """Write results.json, results.md and predictions.parquet; each file is whole or the one before."""
+    """Write results.json, results.md and predictions.parquet, each by one atomic replacement."""
     write_json(folder / "results.json", [row.plain() for row in rows])
     write_text(folder / "results.md", text)
     buffer = io.BytesIO()
@@ -217,7 +217,7 @@ def write_results(folder: Path, rows: list[Row], predictions: pd.DataFrame, text
 
 
 def discard_torn(folder: Path) -> None:
-    """Remove what cannot be read of an earlier evaluation, where all of it is made again."""
+    """Remove unreadable files of an earlier evaluation if all results are computed again."""
     with contextlib.suppress(FileNotFoundError):
         try:
             pq.read_metadata(folder / PREDICTIONS)
@@ -231,7 +231,7 @@ def discard_torn(folder: Path) -> None:
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:
-    """The predictions of an earlier evaluation.
+    """Return the predictions of an earlier evaluation.
 
     Raises:
         RunError: the file is not there or damaged.
@@ -248,16 +248,16 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 
 
 def check_predictions(table: pd.DataFrame, task: Task, targets: Sequence[str], folder: Path) -> None:
-    """Stop at predictions of something else than their run says.
+    """Check that predictions belong to the task and targets of their run.
 
     Args:
-        table: of `read_predictions`.
+        table: result of `read_predictions`.
         task: the run's task.
         targets: its class names or target names.
         folder: the run's folder.
 
     Raises:
-        RunError: a class, target or column that the run does not have.
+        RunError: the table has a class, target or column that the run does not have.
     """
     if task == "regression":
         named = table["target"]
@@ -273,10 +273,10 @@ def check_predictions(table: pd.DataFrame, task: Task, targets: Sequence[str], f
 
 
 def read_rows(folder: Path, stages: Collection[str] | None = None) -> list[Row]:
-    """Return the rows of an earlier evaluation, or none.
+    """Return the rows of an earlier evaluation, or an empty list.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         stages: names of the run's stages, without modalities; None takes any.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Runs an experiment: check, train what is not in the store, evaluate."""
+"""Runner of an experiment: checks it, trains stages that are not in the store, and evaluates."""
 
 import json
 import shutil
@@ -49,11 +49,11 @@ class Run:
 
     Args:
         experiment: the parsed config.
-        trains: false where the run is only evaluated.
-        read: a data set that has been read: its samples are taken if its arguments are the same; None to read them.
+        trains: False if the run is only evaluated.
+        read: data set that was read before; its samples are reused if its arguments are the same. None reads them.
 
     Raises:
-        UserError: from the data or the config, before anything is trained or written.
+        UserError: the data or the config have an error; raised before anything is trained or written.
     """
 
     def __init__(self, experiment: Experiment, trains: bool = True, read: BaseData | None = None) -> None:
@@ -67,7 +67,7 @@ class Run:
         self.data.check()
         self.resolved = resolve_method(experiment)
         self.wanted, stages = wanted_stages(experiment)
-        self.parsed: dict[str, StageCLI] = {}  # of stages that have been checked, by name
+        self.parsed: dict[str, StageCLI] = {}  # Configs of checked stages, by name.
         self.trains = trains
         self.ranks = Ranks(self.config["trainer"])
         self.config["trainer"] |= self.ranks.started
@@ -94,14 +94,14 @@ class Run:
             self.folder = Path(options["root"]) / f"{experiment.source}-{digest(hashes)[:8]}"
 
     def fit(self, everything: bool = True) -> None:
-        """Train what is missing, evaluate, and print the table.
+        """Train missing stages, evaluate, and print the table.
 
         Args:
-            everything: evaluate the stages that were taken from earlier runs as well.
+            everything: also evaluate stages that were taken from earlier runs.
         """
         with ExitStack() as tracked:
             with self.ranks.together():
-                # What is in the store may have changed since the first process looked.
+                # The store may have changed since the first process looked.
                 self.jobs = self.ranks.decided(lambda: self.jobs)
                 self.ranks.decided(self._prepare)
                 if self.ranks.first:
@@ -130,13 +130,13 @@ class Run:
             print(f"{sentence}.", flush=True)
 
     def check(self, checked: set[str] | None = None) -> None:
-        """Stop at what `fit` would stop at before it trains anything.
+        """Raise the errors that `fit` would raise before it trains anything.
 
         Args:
             checked: see `check_modules`.
 
         Raises:
-            UserError: a module that cannot be built, or a folder that holds a run of another configuration.
+            UserError: a module cannot be built, or the folder holds a run of another configuration.
         """
         self._check_modules(checked)
         found = self._changed(self._before())
@@ -144,9 +144,9 @@ class Run:
             raise found[0]
 
     def evaluate_again(self, splits: tuple[str, ...]) -> None:
-        """Evaluate a finished run, if its configuration and data are those it was trained with.
+        """Evaluate a finished run if its configuration and data are those of its training.
 
-        Devices, precision and paths are those of this machine, whatever it was trained on.
+        Devices, precision and paths are those of this machine, which may differ from those of the training.
         """
         with self.ranks.together():
             before = self.ranks.decided(self._before)
@@ -157,7 +157,7 @@ class Run:
             self._write(found)
 
     def _compare(self, before: dict[str, Any]) -> None:
-        """Stop at another configuration than that of the training, and say what this machine does otherwise."""
+        """Raise an error if the configuration is not that of the training, and print differences of this machine."""
         found = self._changed(before)
         if found is not None:
             raise found[0]
@@ -165,9 +165,9 @@ class Run:
             print(line, flush=True)
 
     def _predictions(self, splits: tuple[str, ...], stages: set[str] | None = None) -> list[Prediction]:
-        """Predict some parts, and what is to be submitted with the test part, with stages of the run, or all.
+        """Predict parts, and the submission with the test part, with the given stages or all of them.
 
-        All processes call it together and share out the samples; the first one gets the predictions.
+        All processes call it together and share the samples; the first one gets the predictions.
         """
         jobs = [job for name, job in self.jobs.items() if stages is None or name in stages]
         self.ranks.decided(lambda: self._check_trained(jobs))
@@ -188,7 +188,7 @@ class Run:
                 raise self._untrained(job.stage.name)
 
     def _write(self, predictions: list[Prediction]) -> None:
-        """Write and print the results; rows of other stages and parts stay as they are."""
+        """Write and print the results; rows of other stages and parts stay unchanged."""
         rows: list[Row] = []
         tables: list[pd.DataFrame] = []
         notes = {name: job.stored.notes() for name, job in self.jobs.items()}
@@ -209,7 +209,7 @@ class Run:
                 if key not in made:
                     tables.append(table)
         else:
-            kept = []  # no number without its predictions
+            kept = []  # A number must not exist without its predictions.
         order = [*self.experiment.kinds, *(row.stage for row in kept)]
         rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), order.index(row.stage)))
         told = [f"{name} {note}." for name, found in notes.items() for note in found]
@@ -234,7 +234,7 @@ class Run:
                 self._submit(prediction)
 
     def _submit(self, prediction: Prediction) -> None:
-        """Write what the data set's authors ask for, as the student predicts it, or a student of the user's own."""
+        """Write the submission of the student, or of a student of the user."""
         table, name = prediction.submitted(self.data), prediction.stage.name
         path = self.folder / ("submission.csv" if name == STUDENT else f"submission-{name}.csv")
         write_text(path, table.to_csv(index=False))
@@ -295,12 +295,12 @@ class Run:
         self.preemption.stop_if_asked()
 
     def _must_train(self, job: Job, title: str, alone: ExitStack) -> bool:
-        """Whether the stage is missing; then nobody else trains it until `alone` is left."""
+        """Return whether the stage is missing; if so, no other process trains it until `alone` is closed."""
         stored = job.stored
         alone.enter_context(stored.exclusively(f"{title}: another process trains it, waiting for the result"))
         if stored.exists():
             since = f", though {job.note} since it was trained" if job.note else ""
-            # A logger sees nothing of what is not trained.
+            # A logger records nothing of a stage that is not trained.
             asked = self.config["trainer"]["logger"] not in (None, True, False)
             curves = f"; its curves are in {stored.folder / 'logs'} alone" if asked else ""
             print(f"{title}: taken from {stored.folder}{since}{curves}", flush=True)
@@ -313,7 +313,7 @@ class Run:
         return True
 
     def _check_upstream(self, stage: Stage, coming: Collection[str] = ()) -> None:
-        """Stop where a stage that this one needs is neither trained nor about to be."""
+        """Raise an error if a stage that this one needs is neither trained nor about to be."""
         for name in stage.upstream.values():
             if name not in coming and not self.jobs[name].stored.exists():
                 raise self._untrained(name)
@@ -327,7 +327,7 @@ class Run:
         found = self._changed(before)
         if found is not None:
             error, by_user = found
-            # What nobody has asked for is no reason to refuse a run.
+            # A stage that was not asked for is no reason to refuse a run.
             if self.resume and by_user:
                 raise error
             names = (f"{self.folder.name}.before-{digest(before)[:8]}{suffix}" for suffix in _suffixes())
@@ -336,7 +336,7 @@ class Run:
             print(f"The earlier run of this name is kept in {aside}", flush=True)
             before = {}
         now = {name: {**job.record, "shared": job.stage.shared} for name, job in self.jobs.items()}
-        # A stage called alone may come with other settings of the stages it does not touch.
+        # A stage that is called alone may have other settings for stages it does not use.
         stages, kept = (
             wanted_stages(self.experiment, everything=True)[1],
             {n: entry["hash"] for n, entry in now.items()},
@@ -360,20 +360,20 @@ class Run:
         )
 
     def _before(self) -> dict[str, Any]:
-        """The stages that the folder's run names, with their hashes and keys."""
+        """Return the stages that the folder's run names, with their hashes and keys."""
         path = self.folder / "run.json"
         record = read_record(path, RUN, f"Remove {self.folder} to make the run anew.") if path.is_file() else {}
         stages: dict[str, Any] = record.get("stages", {})
         return stages
 
     def _kept(self) -> dict[str, str]:
-        """Hash per stage that the folder's run names."""
+        """Return the hash of each stage that the folder's run names."""
         return {name: entry["hash"] for name, entry in self._before().items()}
 
     def _changed(self, before: dict[str, Any]) -> tuple[OtherRunError, bool] | None:
-        """What to say if a stage of the folder's run cannot be taken, and whether config or data are the reason.
+        """Return the error for a stage of the run that cannot be reused, and whether config or data are the reason.
 
-        Otherwise it is the code, or a default.
+        Otherwise the reason is the code, or a changed default.
         """
         for name, job in self.jobs.items():
             if name not in before or before[name]["hash"] == job.stored.hash:
@@ -382,7 +382,7 @@ class Run:
             if "chosen" not in old:
                 step = "Use another --pipeline.name, or put the run aside with --pipeline.resume false."
                 return OtherRunError(f"{self.folder} holds a run of an earlier version of mtpkdot", step), True
-            # Earlier stages of the run tell themselves what has changed.
+            # Earlier stages of the run report their changes themselves.
             change = changed(old, new, without={f"upstream.{argument}" for argument in job.stage.upstream})
             if change is not None:
                 return self._refused(change), not change.by_default
@@ -420,7 +420,7 @@ class Run:
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """The config as JSON knows it."""
+    """Return the config as JSON represents it."""
     plain: dict[str, Any] = json.loads(
         json.dumps(config, default=lambda x: asdict(x) if isinstance(x, Protocol) else str(x))
     )

@@ -1,7 +1,7 @@
-"""The stages: their names, in the order of training, and what each takes from earlier ones.
+"""Stages: their names in the order of training, and what each takes from earlier ones.
 
-Whatever else a stage needs it declares itself, see `mtpkdot.modules.declaration`. Only this file and the stages' own
-classes know their names. Importing it does not import torch.
+Everything else that a stage needs is declared by its class, see `mtpkdot.modules.declaration`. Only this file and the
+classes of the stages know their names. Importing it does not import torch.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mtpkdot.modules import StageModule
 
-# Name and section -> its class, and what the help says of it.
+# Name and section -> its class, and its line of the help.
 BUILT_IN = {
     "backbone": (
         "mtpkdot.modules.backbone:BackboneModule",
@@ -38,7 +38,7 @@ BUILT_IN = {
     ),
 }
 BACKBONE, TEACHER, ADAPTED, HALLUCINATOR, STUDENT = BUILT_IN
-# Groups that `pipeline.stages` may name: what the students of a study share, and what each of them has of its own.
+# Groups that `pipeline.stages` may name: stages that the students of a study share, and those that each of them owns.
 UPSTREAM, DOWNSTREAM = "upstream", "downstream"
 
 Kinds = Mapping[str, "type[StageModule]"]
@@ -56,16 +56,16 @@ def stage_classes() -> dict[str, "type[StageModule]"]:
 
 @dataclass
 class StageFit:
-    """How long a stage trains and which epoch it keeps.
+    """Length of a stage's training, and the choice of its epoch.
 
     Args:
         max_epochs: passes over the training part.
-        batch_size: samples per batch of this stage; null for the data section's.
-        monitor: logged value that selects the epoch; null for the task's metric (hallucinator: the loss).
-        mode: whether the monitored value should be low or high; null for the metric's own direction.
+        batch_size: samples per batch of this stage; null for that of the data section.
+        monitor: logged value that selects the epoch; null for the metric of the task (hallucinator: the loss).
+        mode: `min` or `max`: the better direction of the monitored value; null for that of the metric.
         patience: stop after this many epochs without improvement; null for never.
         gradient_clip_val: largest gradient norm; null for no clipping.
-        accumulate_grad_batches: batches per optimiser step. It does not enlarge the batch that the transport sees.
+        accumulate_grad_batches: batches per optimiser step. The transport is still computed within each batch.
     """
 
     max_epochs: int = 20
@@ -83,7 +83,7 @@ def add_stage(
     """Add the keys of a stage's section to a parser: `SECTION.model` and `SECTION.fit`.
 
     Args:
-        parser: which gets them.
+        parser: the parser.
         module: class of the stage.
         section: name of the section, with the modality where there is one per modality.
         others: keys of classes without a default.
@@ -101,11 +101,12 @@ class Stage:
     """One training of the pipeline.
 
     Attributes:
-        name: that of its section, with the modality where there is one per modality: `backbone.<modality>`, `teacher`.
-        kind: the section of the config it belongs to.
-        module: the LightningModule.
-        upstream: model argument -> earlier stage whose checkpoint it names; `key.modality` for a dict argument.
-        shared: the students of a study share it: it is declared so, and depends on no stage that is not.
+        name: name of its section, followed by the modality if there is one stage per modality: `backbone.<modality>`,
+            `teacher`.
+        kind: section of the config that it belongs to.
+        module: class of the LightningModule.
+        upstream: earlier stage whose checkpoint each model argument takes; `key.modality` for a dict argument.
+        shared: True if the students of a study share the stage: it is declared so, and so are all stages it depends on.
     """
 
     name: str
@@ -116,7 +117,7 @@ class Stage:
 
     @property
     def modality(self) -> str | None:
-        """The modality of a stage that there is one of per modality."""
+        """Modality of a stage that exists once per modality; None for others."""
         return self.name.partition(".")[2] or None
 
     def section(self, config: Mapping[str, Any]) -> Any:
@@ -125,7 +126,7 @@ class Stage:
         return section if self.modality is None else section.get(self.modality, {})
 
     def is_named(self, names: Sequence[str]) -> bool:
-        """Return whether one of some words names it: its name, its section's, or the group it belongs to."""
+        """Return whether one of some words names the stage: its name, its section, or its group."""
         return bool({self.name, self.kind, UPSTREAM if self.shared else DOWNSTREAM} & {*names})
 
 
@@ -135,17 +136,17 @@ def plan(
     """Return all stages in the order of training.
 
     Args:
-        modalities: names, in the data's order.
-        prevalent: the student's modality.
-        sections: config sections by kind, for a stage's settings decide which others it needs. An upstream argument
-            that names a checkpoint needs no stage; one that names a stage of the run takes that stage's.
+        modalities: names in the order of the data.
+        prevalent: modality of the student.
+        sections: config sections by kind, since the settings of a stage decide which others it needs. An upstream
+            argument that names a checkpoint needs no stage; one that names a stage of the run takes its checkpoint.
         found: classes by kind, in the order of training; None for the built-in ones.
 
     Returns:
         Every stage, each after those it depends on.
 
     Raises:
-        ConfigError: a stage needs one that there is not, or that is trained after it.
+        ConfigError: a stage needs one that does not exist or is trained after it.
     """
     found = stage_classes() if found is None else found
     stages: dict[str, Stage] = {}
@@ -177,7 +178,7 @@ def plan(
 def _taken(
     argument: str, value: Any, kind: str, modality: str, modalities: Sequence[str], found: Kinds
 ) -> dict[str, str]:
-    """Return the stages that an upstream argument of a stage takes, by argument."""
+    """Return the stages that the upstream arguments of a stage take, by argument."""
     source, _, ending = argument.rpartition("_")
     names = {name for k, module in found.items() for name in module.sections(k, modalities)}
     if ending == "ckpt":
@@ -200,7 +201,7 @@ def _name(source: str, argument: str, kind: str, modality: str, found: Kinds) ->
 
 
 def needed(wanted: list[Stage], everything: list[Stage]) -> list[Stage]:
-    """Return the wanted stages and all that they depend on, in order."""
+    """Return the wanted stages and all stages they depend on, in order."""
     by_name = {stage.name: stage for stage in everything}
     names: set[str] = set()
     queue = [stage.name for stage in wanted]
@@ -213,7 +214,7 @@ def needed(wanted: list[Stage], everything: list[Stage]) -> list[Stage]:
 
 
 def is_model_name(name: str, found: Kinds | None = None) -> bool:
-    """Return whether the tables of a study give a name to a model that its students share.
+    """Return whether the tables of a study use a name for a model that its students share.
 
     Args:
         name: the name.

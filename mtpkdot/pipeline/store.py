@@ -1,4 +1,4 @@
-"""Trained stages, kept by content: `<root>/stages/<stage>/<hash>/`, see `mtpkdot.pipeline.identity`.
+"""Store of trained stages, addressed by content: `<root>/stages/<stage>/<hash>/`, see `mtpkdot.pipeline.identity`.
 
 A stage trains in the sibling `.<hash>.partial` and is published by one rename, so that a folder without a leading dot
 is always whole. A lock (released by the system when its process dies) keeps two runs from training the same stage; the
@@ -22,12 +22,12 @@ from mtpkdot.files import write_whole
 
 CHECKPOINT = "model.ckpt"
 RECORD = "stage.json"
-# Folders beside the runs, whose names no run can have -> what they hold.
+# Folders beside the runs, whose names no run can have -> their content.
 SHARED = {"stages": "all trained stages", "features": "features of frozen encoders"}
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys; a list counts as one value."""
+    """Return nested mappings as one with dotted keys; a list counts as one value."""
     if isinstance(value, Mapping) and value:
         flat: dict[str, Any] = {}
         for key, item in value.items():
@@ -37,13 +37,13 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def digest(keys: Mapping[str, Any]) -> str:
-    """Hash of some keys and their values: 16 hexadecimal digits."""
+    """Return the hash of some keys and their values: 16 hexadecimal digits."""
     text = json.dumps(keys, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def root_of(folder: Path) -> Path:
-    """Folder of the runs that a run belongs to: the nearest above with trained stages."""
+    """Return the folder of runs that a run belongs to: the nearest one above with trained stages."""
     return next((above for above in folder.parents if (above / "stages").is_dir()), folder.parent)
 
 
@@ -53,8 +53,8 @@ class StoredStage:
 
     Attributes:
         root: folder of all runs.
-        name: the stage.
-        hash: digest of what decides it.
+        name: name of the stage.
+        hash: digest of everything that decides it.
     """
 
     root: Path
@@ -63,36 +63,36 @@ class StoredStage:
 
     @property
     def folder(self) -> Path:
-        """Where the finished stage lies."""
+        """Folder of the finished stage."""
         return self.root / "stages" / self.name / self.hash
 
     @property
     def partial(self) -> Path:
-        """Where it is being trained."""
+        """Folder in which the stage is being trained."""
         return self.folder.with_name(f".{self.hash}.partial")
 
     @property
     def checkpoint(self) -> Path:
-        """The finished stage's weights."""
+        """Weights of the finished stage."""
         return self.folder / CHECKPOINT
 
     def exists(self) -> bool:
-        """Whether it has been trained, and its weights are whole."""
+        """Return whether the stage has been trained and its weights are complete."""
         return (self.folder / RECORD).is_file() and self.checkpoint.is_file() and is_zipfile(self.checkpoint)
 
     def record(self) -> dict[str, Any]:
-        """The finished stage's `stage.json`."""
+        """Return the `stage.json` of the finished stage."""
         found: dict[str, Any] = read_json(self.folder / RECORD, f"Remove {self.folder} to train it again.")
         return found
 
     def notes(self) -> list[str]:
-        """Return what is to be known of the finished stage; nothing if it is not finished."""
+        """Return remarks on the finished stage; empty if it is not finished."""
         found: list[str] = self.record().get("notes", []) if self.exists() else []
         return found
 
     @contextmanager
     def exclusively(self, announce: str) -> Iterator[None]:
-        """Be the only process that trains this stage; waits for another one, saying so."""
+        """Lock the stage so that only this process trains it; waits for another process and calls `announce` then."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder.with_name(f".{self.hash}.lock"))
         try:
@@ -102,14 +102,14 @@ class StoredStage:
             lock.acquire()
         try:
             yield
-            # Whoever still waits for this lock finds the stage trained, so a second lock file does no harm.
+            # A process that still waits for this lock finds the stage trained, so a second lock file does no harm.
             if self.exists():
                 Path(lock.lock_file).unlink(missing_ok=True)
         finally:
             lock.release()
 
     def publish(self, record: Mapping[str, Any]) -> None:
-        """Make the trained stage visible, whole."""
+        """Publish the trained stage by one rename."""
         write_json(self.partial / RECORD, record)
         if self.folder.exists():
             # Left by a store that was damaged by hand: `exists` found it incomplete.
@@ -118,10 +118,10 @@ class StoredStage:
 
 
 def read_json(path: Path, step: str) -> Any:
-    """What `write_json` has written.
+    """Return the content of a file that `write_json` has written.
 
     Raises:
-        RunError: the file is not there or damaged; `step` says what to do.
+        RunError: the file is missing or damaged; the message ends with the advice `step`.
     """
     try:
         return json.loads(path.read_text())
@@ -130,10 +130,10 @@ def read_json(path: Path, step: str) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is whole or absent."""
+    """Write a JSON file that is either complete or absent."""
     write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that is whole or absent."""
+    """Write a text file that is either complete or absent."""
     write_whole(path, text.encode())

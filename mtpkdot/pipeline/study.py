@@ -1,4 +1,4 @@
-"""A study: students compared in settings, on the same folds, seeds and upstream stages; divided into cells to run."""
+"""Studies: students compared in several settings on the same folds, seeds and upstream stages, divided into cells."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from mtpkdot.pipeline.store import write_json
 Overrides = dict[str, Any]
 Resample = Literal["subject", "seed"]
 
-BASE = "base"  # name that the tables give to the lower bound
+BASE = "base"  # Name of the lower bound in the tables.
 RECORD, CELL, FAILED = "study.json", "cell.json", "failed.txt"
 _CELL = {"arguments?": [str], "basis?": str, ...: object}
 _STUDY = {
@@ -37,15 +37,15 @@ _OF_STUDENT = f"{STUDENT}."
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of a student, or of all that is upstream of some.
+    """One training of a student, or of the stages upstream of several students.
 
     Attributes:
-        setting: what the data are.
-        variant: which student; `upstream`, or `upstream-<variant>` for one with upstream stages of its own.
+        setting: name of the setting of the data.
+        variant: name of the student; `upstream`, or `upstream-<variant>` for one with upstream stages of its own.
         fold: number of the fold.
         seed: `seed_everything`.
         arguments: command line of `mtpkdot fit`.
-        upstream: variant of the cell that has to be run before; its own for that cell itself.
+        upstream: variant of the cell that must be run before; its own for that cell itself.
     """
 
     setting: str
@@ -57,31 +57,31 @@ class Cell:
 
     @property
     def place(self) -> str:
-        """Folder below that of the study."""
+        """Folder of the cell below that of the study."""
         return f"{self.setting}/{self.variant}/fold{self.fold}-seed{self.seed}"
 
     @property
     def first(self) -> bool:
-        """Whether others wait for it."""
+        """True if other cells wait for this one."""
         return self.variant == self.upstream
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared.
+    """A comparison of students.
 
     Attributes:
         name: folder of the study below the folder of runs.
         arguments: command line of `mtpkdot fit` that all cells share, the experiment file first.
-        settings: overrides per setting. Each has upstream stages of its own.
-        variants: overrides per student.
-        folds: overrides per fold.
+        settings: overrides of each setting, which has upstream stages of its own.
+        variants: overrides of each student.
+        folds: overrides of each fold.
         seeds: values of `seed_everything`.
         root: folder of runs.
-        resample: what intervals are about: `subject`, other people of the test parts; `seed`, other seeds, for data
-            that are generated anew for each.
-        shared: overrides of all cells. In these and all others `{seed}` stands for the seed.
-        basis: per setting/variant, or setting/variant/seed, what decides its cells beside their arguments; see
+        resample: unit of resampling for intervals: `subject` for other people in the test parts; `seed` for data that
+            are generated anew for each seed.
+        shared: overrides of all cells. In all overrides `{seed}` stands for the seed.
+        basis: everything that decides the cells beside their arguments, by setting/variant or setting/variant/seed; see
             `mtpkdot.pipeline.basis`.
     """
 
@@ -98,11 +98,11 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Where everything of the study lies."""
+        """Folder of the study."""
         return Path(self.root) / self.name
 
     def cells(self, part: tuple[int, int] = (1, 1)) -> Iterator[Cell]:
-        """All cells, or those of a part; those that others wait for come before them.
+        """Yield all cells, or those of a part; cells that others wait for come first.
 
         Args:
             part: (i, n), the i-th of n parts, from 1 on. Cells that wait for the same one are in the same part, so that
@@ -120,15 +120,15 @@ class Study:
 
     @property
     def others(self) -> list[str]:
-        """`setting/variant` of the students that earlier calls have run and this study does not name."""
+        """Students that earlier calls have run and this study does not name, as `setting/variant`."""
         places = (path.parent.parent for path in self.folder.glob(f"*/*/*/{CELL}"))
         found = {f"{place.parent.name}/{place.name}" for place in places if not place.name.startswith(UPSTREAM)}
         return sorted(found - {f"{setting}/{variant}" for setting, variant in product(self.settings, self.variants)})
 
     def upstream(self, variant: str) -> str:
-        """Name of the upstream stages that a student is trained on."""
+        """Return the name of the upstream stages of a student."""
         own = {key: value for key, value in self.variants[variant].items() if not key.startswith(_OF_STUDENT)}
-        # The first with the same upstream stages gives them its name.
+        # The first student with the same upstream stages gives them its name.
         for name, overrides in self.variants.items():
             if {key: value for key, value in overrides.items() if not key.startswith(_OF_STUDENT)} == own:
                 return UPSTREAM if not own else f"{UPSTREAM}-{name}"
@@ -150,26 +150,26 @@ class Study:
             tuple(option(key, value, seed) for key, value in overrides.items())
             for overrides in ({k: v for k, v in self.shared.items() if k not in own}, {**own, **place})
         )
-        # What is said last holds: the command line over what a file sets for all cells.
+        # The last override wins: the command line over the settings of a file.
         config, said = self.arguments[:1], self.arguments[1:]
         return Cell(
             setting, variant, fold=fold, seed=seed, arguments=(*config, *shared, *said, *given), upstream=upstream
         )
 
     def basis_of(self, cell: Cell) -> str:
-        """What decides a cell beside its arguments: its own, or that of its upstream stages."""
+        """Return everything that decides a cell beside its arguments: its own basis, or that of its upstream stages."""
         places = [f"{cell.setting}/{variant}" for variant in (cell.variant, cell.upstream)]
         keys = [key for place in places for key in (f"{place}/{cell.seed}", place)]
         return next((self.basis[key] for key in keys if key in self.basis), "")
 
     def is_finished(self, cell: Cell) -> bool:
-        """Whether a cell has been run with these arguments on this basis, wherever the study has been moved to."""
+        """Return whether a cell has been run with these arguments on this basis, even if the study has been moved."""
         folder = self.folder / cell.place
         try:
             written = read_record(folder / CELL, _CELL, "Run it again.")
             pq.read_metadata(folder / "predictions.parquet")
         except (RunError, OSError, ValueError):
-            return False  # not there, damaged, or another's: it is run again
+            return False  # Missing, damaged, or of another cell: it is run again.
         if not written.get("finished"):
             return False
         same = _lasting(written.get("arguments", [])) == _lasting(cell.arguments)
@@ -179,7 +179,7 @@ class Study:
         """Write `study.json`, by which a report finds the cells.
 
         Raises:
-            RunError: the folder is that of a single run, whose results it would write over.
+            RunError: the folder belongs to a single run, whose results would be overwritten.
         """
         if (self.folder / "run.json").is_file():
             raise RunError(f"{self.folder} holds a run", "Name the study otherwise with --name.")
@@ -187,10 +187,10 @@ class Study:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The study of a folder, wherever that has been moved to.
+        """Return the study of a folder, even if that has been moved.
 
         Raises:
-            RunError: there is none.
+            RunError: the folder has no study.
         """
         path = folder / RECORD
         if not path.is_file():
@@ -202,12 +202,12 @@ class Study:
 
 
 def _lasting(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments that hold after the folder has moved; which stages are the cell's follows from its name."""
+    """Return the arguments that stay valid after the folder has moved; the stages of a cell follow from its name."""
     passing = ("--pipeline.root=", "--pipeline.name=", "--pipeline.stages=")
     return [argument for argument in arguments if not argument.startswith(passing)]
 
 
 def option(key: str, value: Any, seed: int) -> str:
-    """An override as an argument: `--key=value`."""
+    """Return an override as an argument: `--key=value`."""
     text = value if isinstance(value, str) else json.dumps(value)
     return f"--{key}={text.replace('{seed}', str(seed))}"

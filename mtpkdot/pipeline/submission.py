@@ -1,4 +1,4 @@
-"""Hands the parts of a study to Slurm."""
+"""Submission of the parts of a study to Slurm."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ Run = Callable[[Sequence[str]], int | None]
 
 @dataclass(frozen=True)
 class Part:
-    """One job: a part of a study, run where Slurm puts it.
+    """One Slurm job: a part of a study.
 
     Attributes:
-        run: the verb `crossval` itself: the program's entry answers signals, and here submitit does.
+        run: the verb `crossval`; not the program's entry, because submitit handles the signals here.
         arguments: its arguments.
     """
 
@@ -25,16 +25,16 @@ class Part:
     arguments: tuple[str, ...]
 
     def __call__(self) -> None:
-        """Run it.
+        """Run the part.
 
         Raises:
-            RunError: a cell of the part failed; the job's log names it.
+            RunError: a cell of the part failed; the log of the job names it.
         """
         if self.run(self.arguments):
             raise RunError("cells of this part of the study failed", "See the lines above.")
 
     def checkpoint(self) -> Any:
-        """What Slurm is to start again when the job is pre-empted or runs out of time: the same, which then goes on."""
+        """Return the job that Slurm starts after a pre-emption or a time-out: the same one, which continues."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -45,16 +45,16 @@ def submit(run: Run, arguments: Sequence[str], parts: int, folder: Path, options
 
     Args:
         run: see `Part`.
-        arguments: those of `mtpkdot crossval`, without the part.
+        arguments: arguments of `mtpkdot crossval` without the part.
         parts: number of jobs.
-        folder: receives their logs.
+        folder: folder of their logs.
         options: parameters of submitit's AutoExecutor, such as `timeout_min` or `slurm_partition`.
 
     Returns:
         The ids of the jobs.
 
     Raises:
-        ConfigError: submitit or Slurm is missing, or there is no such option.
+        ConfigError: submitit or Slurm is missing, or an option is unknown.
     """
     if shutil.which("sbatch") is None:
         raise ConfigError("--submit needs Slurm, and there is no sbatch here", "Call it where jobs are submitted.")

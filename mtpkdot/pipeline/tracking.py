@@ -1,6 +1,6 @@
-"""Weights & Biases: one run per fit, the stages' values under their names, and one per report.
+"""Weights & Biases: one run per fit with the values of all stages, and one per report.
 
-Offline wherever online is not possible.
+Offline where online is not possible.
 """
 
 import contextlib
@@ -22,27 +22,27 @@ from mtpkdot.pipeline.results import Row
 from mtpkdot.pipeline.store import write_text
 
 _LOGGER = "WandbLogger"
-_WAIT = 30.0  # seconds for the server's answer
-# Arguments of WandbLogger that are not handed to wandb.init.
+_WAIT = 30.0  # Seconds to wait for the server's answer.
+# Arguments of WandbLogger that are not passed to wandb.init.
 _OWN = {"save_dir", "version", "offline", "dir", "id", "log_model", "experiment", "prefix", "checkpoint_name"}
 _OWN |= {"add_file_policy", "anonymous"}
 
 
 class StageLogger(WandbLogger):
-    """Logs one stage into the fit's run, `teacher/val/accuracy`; the run has the config already."""
+    """Logger of one stage into the fit's run, as `teacher/val/accuracy`."""
 
     LOGGER_JOIN_CHAR = "/"
 
     def log_hyperparams(self, params: Any) -> None:
-        """Nothing: the whole config is logged once."""
+        """Log nothing, since the whole config is logged once."""
 
 
 class Tracking:
-    """The W&B run of a fit or a report, if a WandbLogger is named; nothing otherwise.
+    """The W&B run of a fit or a report if the section names a WandbLogger; otherwise does nothing.
 
     Args:
         section: `trainer.logger`, or the like, as plain data.
-        report: the run is that of a report, with an id of its own.
+        report: True for the run of a report, which has an id of its own.
     """
 
     def __init__(self, section: Any, report: bool = False) -> None:
@@ -56,12 +56,12 @@ class Tracking:
 
     @contextlib.contextmanager
     def opened(self, folder: Path, config: Mapping[str, Any]) -> Iterator[None]:
-        """Within it, the run is there.
+        """Open the run within the block.
 
         Args:
-            folder: of the fit: its name is the run's, unless the config has one. The run's id is kept in it, so that
-                a fit that goes on goes on in the same run.
-            config: everything, nested.
+            folder: folder of the fit; its name is that of the run, unless the config has one. It keeps the id of the
+                run, so that a resumed fit continues the same run.
+            config: the whole config, nested.
         """
         if self.settings is None:
             yield
@@ -83,22 +83,22 @@ class Tracking:
             self.run = None
 
     def loggers(self, stage: str, chosen: Iterable[Logger]) -> list[Logger]:
-        """The loggers of a stage, with one into the fit's run in the place of a WandbLogger of its own."""
+        """Return the loggers of a stage, with one into the fit's run in place of its WandbLogger."""
         kept = [logger for logger in chosen if not isinstance(logger, WandbLogger)]
         return kept if self.run is None else [*kept, StageLogger(experiment=self.run, prefix=stage)]
 
     def stage(self, name: str, checkpoint: Path) -> None:
-        """Keep a trained stage's weights with the run, if the config's `log_model` says so."""
+        """Upload the weights of a trained stage to the run if `log_model` of the config says so."""
         if self.run is not None and self.settings is not None and self.settings.get("log_model"):
             self.run.log_artifact(str(checkpoint), name=f"{self.run.id}-{name}", type="model")
 
     def results(self, rows: Iterable[Row], folder: Path, apart: Collection[str] = ()) -> None:
-        """Log the results: each number in the run's summary, the table beside them, the files as an artifact.
+        """Log the results: each number in the summary of the run, the table, and the files as an artifact.
 
         Args:
-            rows: of the results.
-            folder: of the run.
-            apart: stages of several models, which are told apart by what they see.
+            rows: rows of the results.
+            folder: folder of the run.
+            apart: stages of several models, which are distinguished by their modalities.
         """
         if self.run is None:
             return
@@ -107,7 +107,7 @@ class Tracking:
         rows = list(rows)
         for row in rows:
             model = f"{row.stage}.{row.modality}" if row.stage in apart else row.stage
-            # Regression tells every target, and their mean last.
+            # Regression has a row for every target, and the mean last.
             self.run.summary[f"{row.split}/{model}/{row.metric}/{row.target}"] = row.value
             self.run.summary[f"{row.split}/{model}/{row.metric}"] = row.value
         table = pd.DataFrame([asdict(row) for row in rows])
@@ -118,7 +118,7 @@ class Tracking:
         self.run.log_artifact(artifact)
 
     def report(self, files: Sequence[Path], figures: Mapping[str, str], table: pd.DataFrame) -> None:
-        """A report: the page and the table to look at, its files and figures (SVG, by name) as an artifact."""
+        """Log a report: the page and the table to view, its files and figures (SVG, by name) as an artifact."""
         if self.run is None:
             return
         import wandb
@@ -162,24 +162,24 @@ class Tracking:
             try:
                 return init(None)
             except wandb.errors.Error as error:
-                wandb.teardown()  # it holds the run's id
+                wandb.teardown()  # wandb keeps the id of the run until then.
                 reason = f"the server cannot be reached ({' '.join(str(error).split())})"
         print(f"W&B runs offline, for {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
         return init("offline")
 
 
 def sweep_run() -> str | None:
-    """Id of the trial, if this process runs one of a W&B sweep."""
+    """Return the id of the trial if this process runs one of a W&B sweep; else None."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
 def _ended_by_its_sweep(stop: Terminated) -> bool:
-    """Return whether the agent of a sweep has ended this trial, which is to stay ended and not to be queued again.
+    """Return whether the agent of a sweep has ended this trial, which must not be queued again then.
 
     An agent ends a trial by SIGTERM, whether the sweep stops it early or a user does. Slurm sends SIGTERM as well,
-    before it takes a node away, and an agent that forwards signals hands it on. Within Slurm a trial cannot tell
-    the two apart and is taken for pre-empted: a stopped trial that comes back costs time, a pre-empted one that
-    does not is lost. SIGUSR1 means pre-empted everywhere, for no agent sends it by itself.
+    before it takes a node away, and an agent that forwards signals passes it on. Within Slurm a trial cannot
+    distinguish the two and counts as pre-empted: a stopped trial that comes back costs time, a pre-empted one that does
+    not is lost. SIGUSR1 means pre-empted everywhere, for no agent sends it by itself.
     """
     return sweep_run() is not None and stop.signum == signal.SIGTERM and "SLURM_JOB_ID" not in os.environ
 

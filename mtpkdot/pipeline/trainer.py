@@ -1,4 +1,4 @@
-"""The trainer section: where each key acts, and which callbacks and loggers of the user's can serve all stages."""
+"""The trainer section: where each key acts, and which callbacks and loggers of the user can serve all stages."""
 
 import copy
 import importlib
@@ -31,15 +31,15 @@ from mtpkdot.modules import StageModule
 
 
 class BatchTrainer(Trainer):
-    """Lightning's Trainer, with limits that are whole numbers where they can be: 1 is one batch, 1.0 is all of them.
+    """Trainer of Lightning whose limits are whole numbers where possible: 1 is one batch, 1.0 is all of them.
 
-    Its own signature names `float` first, and a parser then takes 1 for all batches.
+    Lightning's own signature names `float` first, so a parser takes 1 for all batches.
 
     Args:
         limit_train_batches: batches of an epoch, or a share of them.
         limit_val_batches: batches of the validation, or a share of them.
-        limit_test_batches: not heeded here, and refused.
-        limit_predict_batches: not heeded here, and refused.
+        limit_test_batches: must keep its default, since it would have no effect.
+        limit_predict_batches: must keep its default, since it would have no effect.
         arguments: see Lightning's Trainer.
         options: see Lightning's Trainer.
     """
@@ -65,7 +65,7 @@ class BatchTrainer(Trainer):
 
 Use = Literal["training", "everywhere", "refused"]
 
-# Where each key acts: in training, also where a stage predicts, or nowhere; then any value but the default is refused.
+# Where each key acts: in training, in training and prediction, or nowhere, where only the default is accepted.
 KEYS: dict[str, Use] = {
     "accelerator": "everywhere",
     "strategy": "everywhere",
@@ -105,7 +105,7 @@ _REFUSED = {
     "model_registry": (None, "nothing is uploaded to a registry"),
 }
 
-# Callbacks of Lightning that would make the record wrong, and what to do instead.
+# Callbacks of Lightning that would invalidate the record, and the alternative to each.
 _UNFIT: dict[type[Callback], tuple[str, str]] = {
     StochasticWeightAveraging: (
         "averages weights after the last epoch, so that no score has chosen what it would hand on",
@@ -130,10 +130,10 @@ _UNUSED_HOOKS = ("test", "predict")
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
-    """Stop at keys of the trainer section that would not be heeded.
+    """Check that every key of the trainer section has an effect.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: a key would have no effect; the message names it.
     """
     for key, (unset, reason) in _REFUSED.items():
         value = trainer[key]
@@ -149,13 +149,13 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
 
 
 def check_loggers(section: Any) -> None:
-    """Stop at loggers that would delete what was logged before, or that lack their package.
+    """Check that loggers keep earlier logs and that their packages are installed.
 
     Args:
         section: `trainer.logger`, as plain data.
 
     Raises:
-        ConfigError: a CSVLogger with a version of its own, or a TensorBoardLogger without TensorBoard.
+        ConfigError: a CSVLogger has a version of its own, or TensorBoard is missing for a TensorBoardLogger.
     """
     for logger in section if isinstance(section, list) else [section]:
         if not isinstance(logger, Mapping):
@@ -174,13 +174,13 @@ def check_loggers(section: Any) -> None:
 
 
 def check_plugins(plugins: Any) -> None:
-    """Stop at plugins that would act on training alone, as the evaluation has a Trainer of its own.
+    """Check that plugins do not act on training alone, as the evaluation has a Trainer of its own.
 
     Args:
         plugins: `trainer.plugins`, instantiated.
 
     Raises:
-        ConfigError: one that is no CheckpointIO.
+        ConfigError: a plugin is not a CheckpointIO.
     """
     for plugin in plugins if isinstance(plugins, list) else [plugins] if plugins is not None else []:
         if not isinstance(plugin, CheckpointIO):
@@ -192,19 +192,19 @@ def check_plugins(plugins: Any) -> None:
 
 
 def check_callbacks(callbacks: Iterable[Callback], module: StageModule, stage: str, accumulated: int) -> None:
-    """Stop at callbacks that a stage cannot serve, or that would make its record wrong.
+    """Check that callbacks suit a stage and leave its record valid.
 
     Args:
-        callbacks: the user's.
-        module: of the stage.
+        callbacks: callbacks of the user.
+        module: module of the stage.
         stage: name of the stage.
         accumulated: its `fit.accumulate_grad_batches`.
 
     Raises:
-        ConfigError: naming callback and stage.
+        ConfigError: a callback cannot be used; the message names callback and stage.
     """
     callbacks, known = list(callbacks), module.monitors(module.task)
-    # What a class of the user's own logs is not known before it runs.
+    # The values that a class of the user logs are unknown before it runs.
     own = any(not type(callback).__module__.startswith("lightning.") for callback in callbacks)
     for callback in callbacks:
         name = type(callback).__name__
@@ -232,19 +232,19 @@ def check_callbacks(callbacks: Iterable[Callback], module: StageModule, stage: s
 
 
 def check_setup(callbacks: Iterable[Callback], trainer: Trainer, module: StageModule) -> None:
-    """Let callbacks of Lightning look for what they need, as they do when a training starts.
+    """Call the setup of Lightning's callbacks, in which they look for what they need, as at the start of a training.
 
     Args:
-        callbacks: the user's; classes of his own are left alone.
-        trainer: of the stage.
-        module: of the stage.
+        callbacks: callbacks of the user; only classes of Lightning are set up.
+        trainer: Trainer of the stage.
+        module: module of the stage.
 
     Raises:
-        ConfigError: a package is missing, or the Trainer has not what a callback needs.
+        ConfigError: a package is missing, or the Trainer lacks what a callback needs.
     """
     for callback in callbacks:
         if isinstance(callback, WeightAveraging | Checkpoint) or not type(callback).__module__.startswith("lightning."):
-            continue  # the one copies all weights, the others make folders
+            continue  # The first copies all weights, the others make folders.
         try:
             callback.setup(trainer, module, "fit")
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
@@ -253,7 +253,7 @@ def check_setup(callbacks: Iterable[Callback], trainer: Trainer, module: StageMo
 
 
 def _is_unused(callback: Callback) -> bool:
-    """Whether a callback has hooks of testing and predicting alone."""
+    """Return whether a callback has only hooks of testing and predicting."""
     hooks = [name for name in dir(Callback) if not name.startswith("_") and callable(getattr(Callback, name))]
     own = [name for name in hooks if getattr(type(callback), name, None) is not getattr(Callback, name)]
     acting = [name for name in own if name not in ("setup", "teardown", "state_dict", "load_state_dict")]
@@ -266,9 +266,9 @@ def limited(callbacks: Iterable[Callback]) -> bool:
 
 
 def of_stage(logger: Any, stage: str) -> Any:
-    """Return `trainer.logger` with the stage's name in every logger's path, or else in its prefix.
+    """Return `trainer.logger` with the stage's name in the path of every logger, or else in its prefix.
 
-    A logger that every stage opened in one place would write over the logs of the stages before.
+    Loggers of all stages in one place would overwrite each other's logs.
 
     Args:
         logger: the section, as plain data: a logger or a list, each a `class_path` with `init_args`; or a switch.

@@ -1,4 +1,4 @@
-"""Training one stage with a stock LightningCLI."""
+"""Training of one stage with a stock LightningCLI."""
 
 import sys
 import warnings
@@ -45,19 +45,19 @@ from mtpkdot.pipeline.trainer import BatchTrainer
 class StageCLI(LightningCLI):
     """Stock command line of one stage: `data`, `model`, `trainer`, `seed_everything`.
 
-    What belongs to this one training (its folder, callbacks and logger) is handed to the Trainer and not to the
-    config, which must not name a folder that will be renamed.
+    Folder, callbacks and logger of this training are passed to the Trainer and not to the config, which must not name a
+    folder that will be renamed.
 
-    The config is parsed once: what has been built from it to be checked is let go (`release`) and built again to be
-    trained (`rebuild`), from the same seed, so that no more than one stage lies in memory.
+    The config is parsed once. Objects that were built from it for the checks are released (`release`) and built again
+    for training (`rebuild`) from the same seed, so that at most one stage lies in memory.
 
     Args:
         module: class of the stage.
         config: the stage's sections as plain data.
         fit: the fields of StageFit.
-        folder: where the stage trains, below a folder named after it.
-        title: of the progress bar.
-        features: where features of frozen encoders are kept.
+        folder: folder of the training, below a folder named after the stage.
+        title: title of the progress bar.
+        features: cache of the features of frozen encoders.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
         read: the data set, read already, which the stage's own takes its samples from; None to read them.
@@ -79,7 +79,7 @@ class StageCLI(LightningCLI):
         self.stage, self.read = module, read
         self._place(folder, title)
         with _weights_of(module), warnings.catch_warnings():
-            # The process has a command line of its own, which this config was made from.
+            # The command line of the process is another one, from which this config was made.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().__init__(
                 module,
@@ -98,7 +98,7 @@ class StageCLI(LightningCLI):
         self.stopwatch = Stopwatch()
 
     def release(self) -> None:
-        """Let go of everything but the parsed config; `rebuild` makes it anew."""
+        """Release everything but the parsed config; `rebuild` builds it again."""
         for name in ("config_init", "datamodule", "model", "trainer", "best", "chosen"):
             delattr(self, name)
 
@@ -106,8 +106,8 @@ class StageCLI(LightningCLI):
         """Build data, model and Trainer as the constructor does, from the same seed.
 
         Args:
-            folder: where the stage trains, below a folder named after it.
-            title: of the progress bar.
+            folder: folder of the training, below a folder named after the stage.
+            title: title of the progress bar.
         """
         self._place(folder, title)
         with _weights_of(self.stage):
@@ -115,23 +115,23 @@ class StageCLI(LightningCLI):
             self.instantiate_classes()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What the data know, the model is told."""
+        """Link model arguments to properties of the data."""
         for name in LINKED:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
-        """Let the data take what has been read; in the place of what notes arguments for data that save them."""
+        """Reuse data that were read before; overrides the hook that records arguments for data that save them."""
         self.parser.add_instantiator(self._data, BaseData)
 
     def _data(self, kind: type[BaseData], *args: Any, **kwargs: Any) -> BaseData:
-        """Build the data; before the model, which is told their targets and shapes."""
+        """Build the data; before the model, whose arguments depend on their targets and shapes."""
         data = kind(*args, **kwargs)
         if self.read is not None:
             data.share(self.read)
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The Trainer of this stage."""
+        """Return the Trainer of this stage."""
         monitor = self.fit_options["monitor"] or self.model.monitors(self.model.task)[0]
         mode = self.fit_options["mode"] or best_mode(monitor)
         common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
@@ -157,7 +157,7 @@ class StageCLI(LightningCLI):
         callbacks += self.chosen
         logger = self.config_init.trainer.logger
         named = logger if isinstance(logger, list) else [logger] if isinstance(logger, Logger) else []
-        # Of its own always: stages are shared, and whoever finds one trained looks for its curves there.
+        # Always its own logger: stages are shared, and the curves of a stage are looked up here.
         log = CSVLogger(self.folder, name="logs")
         callbacks.append(Announcement(self.title, Path(log.log_dir) / ExperimentWriter.NAME_METRICS_FILE))
         loggers = [log, *self.tracking.loggers(self.name, named)]
@@ -166,30 +166,30 @@ class StageCLI(LightningCLI):
             callbacks=callbacks,
             logger=loggers,
             enable_progress_bar=bar,
-            use_distributed_sampler=False,  # the data module cuts each batch into the processes' shares
+            use_distributed_sampler=False,  # The data module divides each batch among the processes.
             **kwargs,
         )
-        # A plugin of the user's own (`trainer.plugins`) stays; one that wraps another cannot be given ours to wrap.
+        # A plugin of the user (`trainer.plugins`) stays; one that wraps another cannot wrap ours.
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         return trainer
 
 
 def _weights_of(module: type[StageModule]) -> AbstractContextManager[None]:
-    """Leave pretrained weights out where a stage's encoders get those of the backbones."""
+    """Skip the loading of pretrained weights if the encoders of a stage get those of the backbones."""
     return without_pretrained() if module.takes else nullcontext()
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What is worth recording of a training.
+    """Record of a training.
 
     Attributes:
-        monitor: the value that selected the epoch.
-        score: its best value.
-        epochs: epochs trained.
-        seconds: wall time, that of processes it was resumed from included.
-        notes: sentences on what a user would not expect: a training cut short, another model handed on.
+        monitor: name of the value that selected the epoch.
+        score: best value of it.
+        epochs: number of trained epochs.
+        seconds: wall time, including the processes it was resumed from.
+        notes: sentences on unexpected events: a training that was cut short, or another model that is passed on.
     """
 
     monitor: str
@@ -211,26 +211,26 @@ def train(
     parsed: StageCLI | None = None,
     read: BaseData | None = None,
 ) -> Trained:
-    """Train a stage in its folder, or go on where a killed process left it.
+    """Train a stage in its folder, or resume it where a killed process left it.
 
     Args:
         module: class of the stage.
         config: stock sections `seed_everything`, `trainer`, `model`, `data`.
         fit: the fields of StageFit.
         folder: receives `config.yaml`, `model.ckpt` (best epoch) and `logs/`.
-        title: of the progress bar.
-        features: where features of frozen encoders are kept.
+        title: title of the progress bar.
+        features: cache of the features of frozen encoders.
         preemption: saves within epochs and stops when asked to.
         tracking: the fit's W&B run.
-        parsed: from the same arguments, and released; None parses them.
+        parsed: command line of the same arguments, released; None parses them.
         read: see StageCLI.
 
     Returns:
-        The record. The folder then holds the weights of the best epoch and nothing of the way there.
+        The record. The folder then holds the weights of the best epoch and no intermediate checkpoint.
 
     Raises:
         RunError: no epoch was finished.
-        SystemExit: a signal has stopped it; the folder holds what it takes to go on.
+        SystemExit: a signal has stopped the training; the folder holds the checkpoint to resume from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     others: dict[str, Any] = {"features": features, "preemption": preemption, "tracking": tracking, "read": read}
@@ -249,7 +249,7 @@ def train(
     notes = [*_cut_short(cli, fit["max_epochs"], config["trainer"]["max_time"]), *module.notes(folder / "best.ckpt")]
     cli.trainer.strategy.barrier()
     if first:
-        last.unlink(missing_ok=True)  # first: a process killed between these lines only trains again
+        last.unlink(missing_ok=True)  # Written first: a process that is killed between these lines only trains again.
         (folder / "best.ckpt").replace(folder / CHECKPOINT)
     score = cli.best.best_model_score
     return Trained(
@@ -262,7 +262,7 @@ def train(
 
 
 def _check_scored(folder: Path, title: str, limit: Any) -> None:
-    """Stop where a training has ended without an epoch that was scored."""
+    """Raise an error if a training has ended without a scored epoch."""
     if (folder / "best.ckpt").is_file():
         return
     if limit is not None:
@@ -271,7 +271,7 @@ def _check_scored(folder: Path, title: str, limit: Any) -> None:
 
 
 def _cut_short(cli: StageCLI, epochs: int, limit: Any) -> list[str]:
-    """Return a sentence if something else than patience has ended a training before its last epoch."""
+    """Return a sentence if a training ended before its last epoch for another reason than patience."""
     trainer = cli.trainer
     stops = [stop for stop in trainer.early_stopping_callbacks if isinstance(stop, EarlyStopping)]
     patience = any(stop.stopping_reason is not EarlyStoppingReason.NOT_STOPPED for stop in stops)
@@ -282,5 +282,5 @@ def _cut_short(cli: StageCLI, epochs: int, limit: Any) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed a result."""
+    """Return the versions of the packages that computed a result."""
     return {name: version(name) for name in ("mtpkdot", "torch", "lightning", "numpy")}

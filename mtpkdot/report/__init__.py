@@ -1,1 +1,1 @@
-"""What runs and studies show: statistics, tables, figures."""
+"""Reports on runs and studies: statistics, tables, figures."""

@@ -1,4 +1,4 @@
-"""Builds a report: reads the runs, writes report.html, report.md and results.csv."""
+"""Building of a report: reads the runs, writes report.html, report.md and results.csv."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,20 +19,20 @@ from mtpkdot.report.sections.training import Trainings, learnt, trainings
 from mtpkdot.report.sources import Source, sources
 from mtpkdot.report.summary import REFERENCES, note, side_by_side
 
-_OURS = ("mtpkdot_plus", "mtpkdot", "pkdot")  # what is shown first
-_DRAWN = 4  # settings of a study that are drawn in full
+_OURS = ("mtpkdot_plus", "mtpkdot", "pkdot")  # Students that come first.
+_DRAWN = 4  # Settings of a study that are drawn in full.
 
 
 def build(runs: Sequence[Path], out: Path) -> list[Path]:
-    """Write the report of runs and studies into the folder `out`: `compose` and `write` in one."""
+    """Write the report on runs and studies into the folder `out`: `compose` and `write` in one."""
     return write(*compose(runs), out)
 
 
 def compose(runs: Sequence[Path]) -> tuple[Page, pd.DataFrame]:
-    """The report of runs and studies, not yet written.
+    """Return the report on runs and studies, not yet written.
 
     Args:
-        runs: their folders.
+        runs: folders of the runs and studies.
 
     Returns:
         The page, and the table of all values and differences.
@@ -53,7 +53,7 @@ def compose(runs: Sequence[Path]) -> tuple[Page, pd.DataFrame]:
 
 
 def write(page: Page, whole: pd.DataFrame, out: Path) -> list[Path]:
-    """Write what `compose` has made into the folder `out`; returns the files."""
+    """Write the result of `compose` into the folder `out`; return the files."""
     files = {"report.html": page.html(), "report.md": page.markdown(), "results.csv": whole.to_csv(index=False)}
     for name, text in files.items():
         write_text(out / name, text)
@@ -105,13 +105,13 @@ def _of_setting(block: Block, setting: str) -> Block:
 
 
 def _in_order(comparison: Comparison) -> list[str]:
-    """Students with results, the project's own first."""
+    """Return the students with results, those of this project first."""
     known = [student for student in comparison.students if student in comparison.tallies]
     return sorted(known, key=lambda name: _OURS.index(name) if name in _OURS else len(_OURS))
 
 
 def _table(found: dict[str, Found]) -> pd.DataFrame:
-    """Values, and below them differences, which have a reference."""
+    """Return a table of values followed by differences, which have a reference."""
     values: list[Value] = [value for of, _ in found.values() for value in of]
     differences: list[Difference] = [difference for _, of in found.values() for difference in of]
     first = pd.DataFrame([asdict(value) for value in values]).assign(reference="")

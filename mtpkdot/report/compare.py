@@ -1,4 +1,4 @@
-"""Compares the methods of a study: values with intervals, paired differences, share of the teacher's gap."""
+"""Comparison of the methods of a study: values with intervals, paired differences, share of the teacher's gap."""
 
 import math
 from collections.abc import Sequence
@@ -33,19 +33,19 @@ _NAN = (float("nan"),) * 3
 
 @dataclass(frozen=True)
 class Value:
-    """A metric of a method.
+    """Metric of a method, with its interval.
 
     Attributes:
         setting: the setting.
         method: the method.
         metric: the metric.
         target: the target; empty for classes.
-        value: mean over seeds, each on all folds together.
+        value: mean over seeds of the metric on all folds together.
         low: lower end of the interval.
         high: upper end.
         sd: standard deviation over cells (fold and seed).
-        cells: their number.
-        subjects: people it was tested on.
+        cells: number of cells.
+        subjects: number of people in the test parts.
     """
 
     setting: str
@@ -62,20 +62,20 @@ class Value:
 
 @dataclass(frozen=True)
 class Difference:
-    """A method against another in the primary metric, on the cells (folds and seeds) that both have.
+    """Paired difference of a method and a reference in the primary metric, on the folds and seeds that both have.
 
     Attributes:
         setting: the setting.
         method: the method.
-        reference: what it is compared with; `base` is that of the method's own upstream models, see Comparison.
+        reference: name of the other method; `base` is that of the method's own upstream models, see Comparison.
         value: difference of the values.
         low: lower end of the interval of paired differences.
         high: upper end.
-        p_bootstrap: two-sided, by the bootstrap over subjects, corrected (Holm); NaN if seeds are resampled.
-        p_t: two-sided, by the corrected resampled t-test over folds, or by the t-test over seeds if those are
+        p_bootstrap: two-sided p value of the bootstrap over subjects, corrected (Holm); NaN if seeds are resampled.
+        p_t: two-sided p value of the corrected resampled t-test over folds, or of the t-test over seeds if those are
             resampled, corrected (Holm); NaN for a single fold.
-        seeds_low: lower end of Student's interval over seeds, whose test parts are the same: other weights, orders and
-            labelled people. NaN for a single seed, and if seeds are resampled, where it is `low`.
+        seeds_low: lower end of Student's t interval over seeds, which share the test parts and differ in weights, order
+            and labelled people. NaN for a single seed, and if seeds are resampled, where `low` is this end.
         seeds_high: upper end.
         gap_closed: share of the gap between base and teacher; NaN for another reference, or without a clear gap.
         gap_low: lower end of its interval.
@@ -98,18 +98,18 @@ class Difference:
 
 
 class Comparison:
-    """All methods of one setting, and the lower bound `base`.
+    """Methods of one setting, with the lower bound `base`.
 
-    `base` is in every cell the better one, on the validation part, of the prevalent backbone and the student without
-    teachers. Each set of upstream models with such a student has its own; students of another set are compared with
-    that of the same prevalent backbone. Without any, the lower bound is the backbone, by its own name, and no gap is
-    closed.
+    In every cell, `base` is the better one, on the validation part, of the prevalent backbone and the student without
+    teachers. Each set of upstream models with such a student has its own base; students of another set are compared
+    with the base of the same prevalent backbone. Without any base, the lower bound is the backbone under its own name,
+    and the share of the gap is not computed.
 
     Args:
-        gathered: what was found.
+        gathered: gathered results.
         setting: the setting.
         resample: see Study.
-        split: the part that all is told of: `test`, or `validation` to choose by.
+        split: part of the data that is reported: `test`, or `validation` for model selection.
     """
 
     def __init__(self, gathered: Gathered, setting: str, resample: Resample = "subject", split: Split = "test") -> None:
@@ -121,7 +121,7 @@ class Comparison:
         for (of, method, *cell), parts in gathered.tallies.items():
             if of == setting:
                 self.tallies.setdefault(method, {})[cell[0], cell[1]] = parts[split]
-        self.origins: dict[str, dict[tuple[int, int], str]] = {}  # what the base is, per cell
+        self.origins: dict[str, dict[tuple[int, int], str]] = {}  # Model that is the base, by cell.
         alone = [v for v in self.students if (setting, v) in gathered.alone and v in self.tallies]
         for student in alone:
             self._add_base(student)
@@ -134,13 +134,14 @@ class Comparison:
         self._replicates: dict[tuple[str, Cells], dict[Metric, Array]] = {}
 
     def values(self) -> list[Value]:
-        """Every metric of every method."""
+        """Return every metric of every method."""
         return [value for method in self.methods for value in self._values(method)]
 
     def differences(self, references: Sequence[str]) -> list[Difference]:
-        """Every student against every reference that is there; p corrected for their number, reference by reference.
+        """Return the difference of every student and every available reference.
 
-        Where `base` is asked for, students without one are compared with their backbone.
+        The p values are corrected for the number of differences of each reference. If `base` is among the references,
+        students without one are compared with their backbone.
         """
         found = []
         for reference in dict.fromkeys([*references, *(self.backbones if BASE in references else ())]):
@@ -162,33 +163,33 @@ class Comparison:
 
     @property
     def backbones(self) -> list[str]:
-        """Lower bounds of students for which there is no `base`."""
+        """Lower bounds of students without a `base`."""
         return list(dict.fromkeys(base for base in self.bases.values() if base not in self.origins))
 
     def models(self, method: str) -> list[Model]:
-        """The models behind a method, one per fold and seed."""
+        """Return the models of a method, one per fold and seed."""
         origin = self.origins.get(method, {})
         cells = self.cells(method)
         return [self.gathered.models[self.setting, origin.get(cell, method), *cell] for cell in cells]
 
     def cells(self, method: str) -> Cells:
-        """Folds and seeds of a method."""
+        """Return the folds and seeds of a method."""
         return tuple(sorted(self.tallies[method]))
 
     def common(self, *methods: str) -> Cells:
-        """Folds and seeds that all of these have."""
+        """Return the folds and seeds that all of these methods have."""
         return tuple(sorted(set.intersection(*(set(self.tallies[method]) for method in methods))))
 
     def teacher(self, student: str) -> str:
-        """Name of the multimodal teacher of a student's upstream models."""
+        """Return the name of the multimodal teacher among a student's upstream models."""
         return self.gathered.upstream[self.setting, student].get(TEACHER, "")
 
     def total(self, method: str) -> Array:
-        """(n,) sums over all cells of a method."""
+        """Return the sums (n,) of the tallies over all cells of a method."""
         return np.asarray(sum(tally.sums.sum(axis=0) for tally in self.tallies[method].values()))
 
     def per_subject(self, method: str, cells: Cells | None = None) -> Array:
-        """(S,) primary metric of every subject alone, mean over seeds; NaN where it was not tested."""
+        """Return the primary metric (S,) of each subject, averaged over seeds; NaN for untested subjects."""
         rows = []
         for sums in self._sums(method, self.cells(method) if cells is None else cells):
             rows.append(np.where(sums.any(axis=1), self._of(sums)[self.primary], np.nan))
@@ -232,10 +233,10 @@ class Comparison:
         return mean_interval(self._both(method, reference, self.common(method, reference))[0])
 
     def _both(self, method: str, reference: str, cells: Cells) -> tuple[Array, Array]:
-        """Differences of the primary metric, (seeds,) and resampled."""
+        """Return the differences of the primary metric, (seeds,) and resampled."""
         points = self._points(method, cells)[self.primary] - self._points(reference, cells)[self.primary]
         resampled = self._resampled(method, cells)[self.primary] - self._resampled(reference, cells)[self.primary]
-        # What differs by rounding is a tie.
+        # Differences within rounding are ties.
         return _tied(points), _tied(resampled)
 
     def _tests(self, method: str, reference: str) -> tuple[float, float]:
@@ -243,7 +244,7 @@ class Comparison:
         points, resampled = self._both(method, reference, cells)
         if self.resample == "seed":
             return float("nan"), corrected_t(points, 0.0)
-        # Seeds of a fold share its test part: they are no repetitions of the experiment, and are averaged first.
+        # Seeds of a fold share its test part and are no independent repetitions, so they are averaged first.
         of_folds: dict[int, list[float]] = {}
         for cell in cells:
             of_folds.setdefault(cell[0], []).append(self._cell(method, cell) - self._cell(reference, cell))
@@ -264,19 +265,19 @@ class Comparison:
         return (float(gain.mean() / gap.mean()), *interval(gains, gaps))
 
     def _points(self, method: str, cells: Cells) -> dict[Metric, Array]:
-        """(seeds,) per metric, each on all folds together."""
+        """Return the values (seeds,) of each metric, on all folds together."""
         of_seeds = [self._of(sums.sum(axis=0)) for sums in self._sums(method, cells)]
         return {metric: np.array([found[metric] for found in of_seeds]) for metric in of_seeds[0]}
 
     def _resampled(self, method: str, cells: Cells) -> dict[Metric, Array]:
-        """(R,) replicates of the bootstrap over subjects, means over seeds; or one value per seed.
+        """Return the bootstrap replicates (R,) over subjects, averaged over seeds; or one value per seed.
 
-        The subjects are those that were tested in these cells; of one alone nothing is known, and all is NaN.
+        The subjects are those that were tested in these cells. A single subject has no spread, so everything is NaN.
         """
         if self.resample == "seed":
             return self._points(method, cells)
         if (method, cells) not in self._replicates:
-            # The same ones for every method, so that differences are paired.
+            # The same draws for every method, so that differences are paired.
             tested = [of[cell].subjects for of in self.tallies.values() for cell in cells if cell in of]
             people = np.unique(np.concatenate(tested))
             if len(people) not in self._draws:
@@ -293,7 +294,7 @@ class Comparison:
         return percentile_interval(resampled)
 
     def _base(self, student: str, alone: Sequence[str]) -> str:
-        """Name of a student's lower bound."""
+        """Return the name of a student's lower bound."""
         own = self._base_of(student)
         if own in self.origins:
             return own
@@ -301,14 +302,14 @@ class Comparison:
         return next((self._base_of(other) for other in alone if self._backbone(other) == backbone), backbone)
 
     def _base_of(self, student: str) -> str:
-        # The hallucinator is trained on the backbones: whoever shares it shares these too.
+        # The hallucinator is trained on the backbones: students that share it share these too.
         return BASE + self.gathered.upstream[self.setting, student].get(HALLUCINATOR, "").removeprefix(HALLUCINATOR)
 
     def _backbone(self, student: str) -> str:
         return self.gathered.upstream[self.setting, student].get(f"{BACKBONE}.{self.gathered.prevalent}", "")
 
     def _add_base(self, student: str) -> None:
-        """Add the lower bound of the upstream models of a student without teachers to the methods."""
+        """Add the lower bound of a student without teachers to the methods."""
         base, options = self._base_of(student), [m for m in (self._backbone(student), student) if m in self.tallies]
         if base in self.tallies:
             return
@@ -318,16 +319,16 @@ class Comparison:
             self.tallies[base][cell], self.origins[base][cell] = self.tallies[best][cell], best
 
     def _cell(self, method: str, cell: tuple[int, int]) -> float:
-        """Primary metric of a cell."""
+        """Return the primary metric of a cell."""
         return float(self._of(self.tallies[method][cell].sums.sum(axis=0))[self.primary])
 
     def _on_validation(self, method: str, cell: tuple[int, int]) -> float:
         tally = self.gathered.tallies[self.setting, method, *cell]["validation"]
         value = float(self._of(tally.sums.sum(axis=0))[self.primary])
-        return -math.inf if math.isnan(value) else value  # never the better one
+        return -math.inf if math.isnan(value) else value  # NaN is never the better one.
 
     def _sums(self, method: str, cells: Cells, subjects: StrArray | None = None) -> list[Array]:
-        """(S, n) per seed, over its folds, of these subjects or all."""
+        """Return the sums (S, n) of each seed over its folds, for these subjects or all."""
         tallies, people = self.tallies[method], self.subjects if subjects is None else subjects
         return [
             np.asarray(sum(tallies[cell].aligned(people) for cell in cells if cell[1] == seed))
@@ -339,5 +340,5 @@ class Comparison:
 
 
 def _tied(differences: Array) -> Array:
-    """Without those that are of rounding alone."""
+    """Set differences within rounding to 0."""
     return np.asarray(np.where(np.abs(differences) < ROUNDING, 0.0, differences))

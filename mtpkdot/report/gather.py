@@ -1,4 +1,4 @@
-"""Gathers what runs have predicted: into tallies, and the cells of a study into one file."""
+"""Gathering of predictions: into tallies, and the cells of a study into one file."""
 
 import os
 import secrets
@@ -26,17 +26,17 @@ Key = tuple[str, str, int, int]  # setting, method, fold, seed
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder that holds results, or is to hold some.
+    """Folder with the results of a cell or run, which may still be missing.
 
     Attributes:
-        setting: what the data are.
-        variant: name of its student; empty if it holds upstream models alone.
-        group: name of its upstream models; empty for those that need none, being the only ones or the first.
+        setting: name of the setting of the data.
+        variant: name of its student; empty for upstream models alone.
+        group: name of its upstream models; empty for the only or the first ones.
         fold: number of the fold.
         seed: `seed_everything`.
-        folder: with run.json and predictions.parquet.
+        folder: folder of run.json and predictions.parquet.
         root: folder of runs, with the trained stages.
-        finished: whether the results are there.
+        finished: True if the results exist.
     """
 
     setting: str
@@ -50,19 +50,19 @@ class Entry:
 
     @property
     def place(self) -> str:
-        """The folder below that of the runs."""
+        """Folder of the entry below that of the runs."""
         return str(self.folder.relative_to(self.root))
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model that predicts.
+    """Trained model with predictions.
 
     Attributes:
         stage: its name in predictions.parquet, e.g. `adapted.<modality>`.
-        entry: where its predictions are.
-        record: that folder's run.json.
-        upstream: hash per stage of the same run, and of those that it shares its upstream models with.
+        entry: entry of its predictions.
+        record: run.json of the entry.
+        upstream: hash of each stage of the same run, and of the runs that share its upstream models.
     """
 
     stage: str
@@ -73,19 +73,19 @@ class Model:
 
 @dataclass
 class Gathered:
-    """What runs have found.
+    """Results of all runs.
 
     Attributes:
         task: the task.
         targets: class names or target names.
         prevalent: the student's modality.
         centre: (K,) values about which the moments of all tallies are taken; None for classes.
-        tallies: per (setting, method, fold, seed), by part.
-        models: the same keys.
-        upstream: per (setting, variant), the names of its upstream models by stage.
+        tallies: tallies of each (setting, method, fold, seed), by part.
+        models: models by the same keys.
+        upstream: names of the upstream models of each (setting, variant), by stage.
         alone: (setting, variant) of the students that are trained without teachers.
-        to_train: per setting and part, mean size of the part over that of the training part.
-        missing: places without results.
+        to_train: mean size of a part over that of the training part, by setting and part.
+        missing: places of entries without results.
     """
 
     task: Task
@@ -101,12 +101,12 @@ class Gathered:
 
     @property
     def settings(self) -> list[str]:
-        """Those with results, in order of appearance."""
+        """Settings with results, in order of appearance."""
         return list(dict.fromkeys(key[0] for key in self.tallies))
 
 
 def of_study(study: Study) -> list[Entry]:
-    """The cells of a study; what was run with other arguments, or on another basis, than it now has is not finished."""
+    """Return the cells of a study; a cell counts as finished only with its present arguments and basis."""
     return [
         Entry(
             cell.setting,
@@ -123,7 +123,7 @@ def of_study(study: Study) -> list[Entry]:
 
 
 def reason_of(entry: Entry) -> str:
-    """Return why an entry has no results, in one line; one that diverged begins with `diverged`."""
+    """Return why an entry has no results, in one line; that of a diverged run begins with `diverged`."""
     told = entry.folder / FAILED
     account = told.read_text().strip().splitlines() if told.is_file() else []
     waited_for = "-".join([UPSTREAM, *([entry.group] if entry.group else [])])
@@ -133,15 +133,15 @@ def reason_of(entry: Entry) -> str:
 
 
 def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | None:
-    """Read all finished entries; None if there is none.
+    """Read all finished entries; return None if there is none.
 
     Args:
-        entries: what to read.
-        into: put all predictions into this file: setting, method, stage, fold, seed, split, id, subject, target, truth,
+        entries: the entries.
+        into: file to write all predictions to: setting, method, stage, fold, seed, split, id, subject, target, truth,
             prediction, p_<class>.
 
     Raises:
-        RunError: they predict different things, or a file is damaged or has no predictions of a part.
+        RunError: tasks or targets of the entries differ, or a file is damaged or lacks the predictions of a part.
     """
     if into is None:
         return _gather(entries, None)
@@ -151,7 +151,7 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
 
 def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
     found: Gathered | None = None
-    names: dict[tuple[str, int, int, str, str], str] = {}  # of upstream models, by what identifies them
+    names: dict[tuple[str, int, int, str, str], str] = {}  # Names of upstream models, by their identity.
     groups: dict[tuple[str, str], dict[str, str]] = {}
     of_groups: dict[tuple[str, str], str] = {}
     of_cells: dict[Key, dict[str, str]] = {}
@@ -177,7 +177,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
         hashes = shared | {stage: job["hash"] for stage, job in record["stages"].items()}
         for stage, job in record["stages"].items():
             if is_shared(stage, job):
-                # The same trained model has one name, whichever groups it belongs to.
+                # A trained model has one name, whichever groups it belongs to.
                 key = (entry.setting, entry.fold, entry.seed, stage, job["hash"])
                 of_entry[stage] = names.setdefault(key, f"{stage}{suffix}")
         samples = record["samples"]
@@ -228,11 +228,11 @@ def _parts(table: pd.DataFrame, folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def is_shared(stage: str, job: Mapping[str, Any]) -> bool:
-    """Return whether the students of a study share a stage, as a run's record says; earlier versions did not say it.
+    """Return whether the students of a study share a stage, by the record of a run; earlier versions did not record it.
 
     Args:
-        stage: its name.
-        job: what run.json has of it.
+        stage: name of the stage.
+        job: record of the stage in run.json.
     """
     return bool(job.get("shared", stage != STUDENT))
 
@@ -240,7 +240,7 @@ def is_shared(stage: str, job: Mapping[str, Any]) -> bool:
 def _name(stage: str, names: dict[str, str], variant: str) -> str:
     """Return the name of a model: that of its stage, with the head in between (`adapted.<modality>`).
 
-    One that is not shared has the name of its student before it.
+    The name of a model that is not shared is preceded by that of its student.
     """
     kind = stage if stage in names else stage.partition(".")[0]
     if kind not in names:
@@ -249,16 +249,16 @@ def _name(stage: str, names: dict[str, str], variant: str) -> str:
 
 
 class _Whole:
-    """One file of all predictions: whole, or the one before.
+    """File of all predictions, written completely or not at all.
 
     Args:
-        path: the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.writer: Any = None
-        # Of its own: the same command may run at the same time.
+        # A temporary file of its own: the same command may run at the same time.
         self.beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
 
     def __enter__(self) -> Self:
@@ -284,6 +284,6 @@ class _Whole:
 
 
 def stages_of(entry: Entry, record: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Stages of an entry's run and the folders that they are kept in."""
+    """Yield the stages of an entry's run and the folders that they are kept in."""
     for name, job in record["stages"].items():
         yield name, entry.root / "stages" / name / job["hash"]

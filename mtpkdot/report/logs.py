@@ -1,4 +1,4 @@
-"""What was logged while stages were trained."""
+"""Logs of the training of stages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ _STAGE = {
 
 @dataclass(frozen=True)
 class Training:
-    """A stage's training.
+    """Training of a stage: its record and its log.
 
     Attributes:
-        record: its stage.json; empty if that is gone.
-        log: (epoch, logged value); None if it is gone.
+        record: stage.json of the stage; empty if missing.
+        log: logged values by epoch; None if missing.
     """
 
     record: dict[str, Any]
@@ -37,13 +37,13 @@ def training(folder: Path) -> Training:
     tables = [pd.read_csv(file) for file in files if file.stat().st_size]
     if not tables:
         return Training(record, None)
-    # Training and validation are logged on lines of their own; an epoch that was repeated counts as it was last.
+    # Training and validation are logged in separate rows; of a repeated epoch the last values count.
     log = pd.concat(tables, ignore_index=True).drop(columns="step", errors="ignore").groupby("epoch").last()
     return Training(record, log)
 
 
 def summary(logs: Sequence[pd.DataFrame], prefix: str = "") -> pd.DataFrame:
-    """Mean, lowest and highest value per epoch over trainings of one model; columns (value, mean|low|high)."""
+    """Return mean, lowest and highest value per epoch over trainings of one model; columns (value, mean|low|high)."""
     whole = pd.concat([log.filter(regex=f"^{prefix}") for log in logs])
     if whole.columns.empty:
         return pd.DataFrame()

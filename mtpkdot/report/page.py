@@ -1,4 +1,4 @@
-"""A report as blocks, and the two ways of writing it: one self-contained HTML file, and Markdown."""
+"""Page of a report as blocks, written as one self-contained HTML file and as Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mtpkdot.markdown import escaped, listing, table
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of level 2 or 3; it is in the table of contents."""
+    """Heading of level 2 or 3, listed in the table of contents."""
 
     text: str
     level: int = 2
@@ -18,14 +18,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """Paragraph."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first row is the header. Columns of numbers are set right."""
+    """Table whose first row is the header. Columns of numbers are right-aligned."""
 
     rows: Sequence[Sequence[str]]
     caption: str
@@ -33,7 +33,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: an `<svg>` element, what it shows for those who do not see it, and its caption."""
+    """Figure: an `<svg>` element, its alternative text, and its caption."""
 
     svg: str
     alt: str
@@ -42,7 +42,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Listing:
-    """Text in full, folded away."""
+    """Text in full, folded by default."""
 
     title: str
     text: str
@@ -53,11 +53,11 @@ Block = Heading | Text | Table | Figure | Listing
 
 @dataclass
 class Page:
-    """A report.
+    """Report as a sequence of blocks.
 
     Attributes:
         title: heading of level 1.
-        blocks: in order.
+        blocks: blocks in order.
     """
 
     title: str
@@ -65,13 +65,13 @@ class Page:
 
     @property
     def figures(self) -> dict[str, str]:
-        """Each figure as an SVG document, by its number and the first words of its caption."""
+        """SVG document of each figure, by its number and the first words of its caption."""
         found = [block for block in self.blocks if isinstance(block, Figure)]
         names = [re.sub(r"[^a-z0-9]+", "-", figure.caption[:40].lower()).strip("-") for figure in found]
         return {f"{n:02d}-{name}": f.svg for n, (name, f) in enumerate(zip(names, found, strict=True), start=1)}
 
     def html(self) -> str:
-        """One file that loads nothing."""
+        """Return the report as one HTML file that loads nothing."""
         contents, body, used = [], [], 0
         for index, block in enumerate(self.blocks):
             if isinstance(block, Heading):
@@ -92,7 +92,7 @@ class Page:
         return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><main>\n{main}\n</main></body></html>\n'
 
     def markdown(self) -> str:
-        """The same without pictures, whose captions are kept."""
+        """Return the report as Markdown, with captions in place of figures."""
         parts, figures = [f"# {escaped(self.title)}"], 0
         for block in self.blocks:
             if isinstance(block, Heading):
@@ -123,7 +123,7 @@ def _block(block: Text | Table | Listing) -> str:
         cells = "".join(f"<td{style}>{escape(cell)}</td>" for cell, style in zip(rest, styles[1:], strict=True))
         lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
     caption = f"<caption>{escape(block.caption)}</caption>"
-    # Wide tables scroll by themselves, also from the keyboard.
+    # Wide tables scroll by themselves, also by keyboard.
     label = escape(block.caption, quote=True)
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{label}"><table>{caption}'

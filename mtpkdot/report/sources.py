@@ -1,4 +1,4 @@
-"""What a report is made of: studies, and single runs that are put together where their data agree."""
+"""Sources of a report: studies, and single runs that are combined if their data agree."""
 
 import json
 from collections import Counter
@@ -22,8 +22,8 @@ class Source:
     """Runs that are compared with each other.
 
     Attributes:
-        name: heading; the folder's name, or its path where two have the same.
-        folder: of the study, or of the first run.
+        name: heading; the name of the folder, or its path if two have the same name.
+        folder: folder of the study, or of the first run.
         entries: the runs.
         resample: see Study.
     """
@@ -35,10 +35,10 @@ class Source:
 
 
 def sources(folders: Sequence[Path]) -> list[Source]:
-    """Studies one by one, and single runs by their data.
+    """Return studies one by one, and single runs grouped by their data.
 
     Raises:
-        RunError: a folder is neither.
+        RunError: a folder is neither a study nor a run.
     """
     found: list[Source] = []
     runs: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
@@ -62,7 +62,7 @@ def sources(folders: Sequence[Path]) -> list[Source]:
 
 
 def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
-    """Single runs on the same data: those of equal students are one method, on several folds or seeds."""
+    """Return single runs on the same data as one source; equal students are one method on several folds or seeds."""
     names: dict[str, str] = {}
     groups: dict[str, str] = {}
     taken: dict[tuple[str, str, int, int], int] = {}
@@ -105,14 +105,14 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
 
 
 def _unlike(name: str, taken: Collection[str]) -> str:
-    """A name that no other model has: this one, or with a mark or a number."""
+    """Return a name that no other model has: the given one, if necessary with a prefix or a number."""
     if name == BASE or is_model_name(name):
         name = f"run-{name}"
     return next(free for free in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3))) if free not in taken)
 
 
 def _upstream(record: dict[str, Any]) -> dict[str, Any]:
-    """What a run's upstream models are made of, whatever people and labels they are trained on."""
+    """Return the settings of a run's upstream models, without people and labels."""
     free = ("split.fold", "init_args.seed", "labelled_subjects", "num_workers", "seed_everything")
     own = [job["hash"] for job in record["stages"].values()]
     return {
@@ -123,7 +123,7 @@ def _upstream(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys(record: dict[str, Any]) -> dict[str, Any]:
-    """Everything that decides the run's stages, flat."""
+    """Return everything that decides the run's stages as flat keys."""
     keys: dict[str, Any] = {}
     for job in record["stages"].values():
         keys |= job["keys"]
@@ -131,14 +131,14 @@ def _keys(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data(record: dict[str, Any]) -> dict[str, Any]:
-    """What two runs have to agree on to be compared."""
+    """Return the settings that two runs must share to be compared."""
     free = ("split.fold", "init_args.seed", "labelled_subjects", "batch_size", "num_workers", "views")
     keys = {key: value for key, value in _keys(record).items() if key.startswith("data.") and not key.endswith(free)}
     return keys | {key: record[key] for key in ("protocol", "task", "targets", "prevalent")}
 
 
 def labelled_of(record: dict[str, Any]) -> tuple[str, str]:
-    """Labelled people of a run's training part as configured, and a digest of all else that its settings decide."""
+    """Return the labelled people of a run's training part as configured, and a digest of all other settings."""
     rest: dict[str, Any] = {"protocol": record["protocol"]}
     labelled = "all"
     for stage, job in record["stages"].items():

@@ -24,22 +24,22 @@ from mtpkdot.pipeline.store import StoredStage
 from mtpkdot.report.gather import Entry, Model
 from mtpkdot.report.tallies import Array
 
-ROWS = 240  # samples that are shown: enough to see a structure, few enough to draw
+ROWS = 240  # Samples that are shown: enough to see a structure, few enough to draw.
 Loaded = TypeVar("Loaded", bound=StageModule)
 
 
 @dataclass
 class Spaces:
-    """Features of the same samples, sorted by class or value.
+    """Features of the same samples in several spaces, sorted by class or value.
 
     Attributes:
         labels: (n,) classes, or values of the first target.
-        before: (n, D) per modality, the teacher's backbones.
-        after: (n, D) per space of the adapted teachers, the joint one last.
-        students: (n, D) per student.
-        plan: (n, n) mass between the rows of the joint teacher's and the student's structure; None where no student
-            is compared with that teacher.
-        planned: the student of the plan.
+        before: features (n, D) of the teacher's backbones, by modality.
+        after: features (n, D) of the adapted teachers by space, the joint one last.
+        students: features (n, D) of the students, by name.
+        plan: (n, n) mass between the rows of the joint teacher's and the student's structure; None if no student is
+            compared with that teacher.
+        planned: name of the student of the plan.
     """
 
     labels: Array
@@ -51,20 +51,20 @@ class Spaces:
 
     @property
     def bounds(self) -> list[int]:
-        """First sample of every class but the first, if these are classes."""
+        """First sample of every class but the first; empty for values."""
         return (np.flatnonzero(np.diff(self.labels)) + 1).tolist() if self.labels.dtype.kind == "i" else []
 
 
 def spaces(students: Mapping[str, Model], first: str) -> Spaces:
-    """Features of one fold and seed.
+    """Return the features of one fold and seed.
 
     Args:
-        students: per name, trained on the same upstream models.
-        first: the one whose run is read. The plan is that of the first whose loss compares its structure with the
-            joint teacher's, which that of pooled teachers is not.
+        students: students by name, trained on the same upstream models.
+        first: name of the student whose run is read. The plan belongs to the first student whose loss compares its
+            structure with that of the joint teacher; the loss of pooled teachers does not.
 
     Raises:
-        UserError: data or checkpoints are no longer at hand, or have changed.
+        UserError: data or checkpoints are missing or have changed.
     """
     run = _run(students[first].entry, students[first].record)
     adapted = _load(AdaptedModule, students[first], ADAPTED, run.jobs[ADAPTED].upstream)
@@ -80,7 +80,7 @@ def spaces(students: Mapping[str, Model], first: str) -> Spaces:
     known_rows = torch.nonzero(known).flatten()
     if len(known_rows) < 3:
         raise RunError("fewer than three test samples have all modalities and a label", "There is nothing to draw.")
-    # Per step, a sample brings many rows.
+    # With targets per step, a sample has many rows.
     known_rows = known_rows[:: max(1, -(-len(known_rows) // ROWS))]
     order = known_rows[torch.argsort(target[known_rows], stable=True)]
     found = Spaces(
@@ -102,10 +102,10 @@ def spaces(students: Mapping[str, Model], first: str) -> Spaces:
 
 
 def transport_plan(structure: StructuralTransport, student: Tensor, teacher: Tensor) -> Array:
-    """Mass (n, n) that the structural loss moves from each row of the teacher's structure to each of the student's.
+    """Compute the mass (n, n) that the structural loss moves from each row of the teacher's structure to the student's.
 
     Args:
-        structure: the loss.
+        structure: the structural loss.
         student: (n, D_s) features.
         teacher: (n, D_t) features of the same samples.
     """
@@ -123,19 +123,22 @@ def transport_plan(structure: StructuralTransport, student: Tensor, teacher: Ten
 
 
 def tsne(features: Array, seed: int = 0) -> Array:
-    """Map (n, 2) of features (n, D) by t-SNE on standardised features (van der Maaten & Hinton, JMLR 9, 2008)."""
-    # A second to import, which only reports pay.
+    """Compute a map (n, 2) of features (n, D) by t-SNE on standardised features.
+
+    Source: van der Maaten & Hinton, JMLR 9, 2008.
+    """
+    # Imported here: it takes a second.
     from sklearn.manifold import TSNE
 
     scale = features.std(axis=0)
     standard = (features - features.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
     perplexity = min(30.0, (len(features) - 1) / 3)
-    # Started from random places: features that are all alike have no principal components.
+    # Random initialisation, because equal features have no principal components.
     return np.asarray(TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(standard), float)
 
 
 def _run(entry: Entry, record: dict[str, Any]) -> Run:
-    """The run of an entry, its data read; all of its stages are those that it was trained with."""
+    """Return the run of an entry with its data read, if all of its stages are those that it was trained with."""
     stages = f"--pipeline.stages=[{UPSTREAM},{DOWNSTREAM}]"
     place = [f"--pipeline.root={entry.root}", f"--pipeline.name={entry.place}", stages]
     if not (entry.folder / "config.yaml").is_file():
@@ -150,7 +153,7 @@ def _run(entry: Entry, record: dict[str, Any]) -> Run:
 
 
 def _load(kind: type[Loaded], model: Model, stage: str, upstream: Mapping[str, Any] | None = None) -> Loaded:
-    """A stage of the model's run; the folder of runs may have moved since it was trained on its `upstream`."""
+    """Load a stage of the model's run with its `upstream`; the folder of runs may have moved since training."""
     stored = StoredStage(model.entry.root, stage, model.upstream[stage])
     if not stored.exists():
         raise RunError(f"{stored.folder} is gone", "Train the stage again.")
@@ -162,7 +165,7 @@ def _load(kind: type[Loaded], model: Model, stage: str, upstream: Mapping[str, A
 
 
 def _positions(data: BaseData) -> IntArray:
-    """Labelled samples of the test part, evenly over it, sorted."""
+    """Return the positions of labelled test samples, sorted and evenly spaced over the test part."""
     everyone = data.positions("test", labelled_only=True)
     most = ROWS if not data.per_step else max(1, 4 * ROWS // data.samples.labelled.shape[1])
     return everyone[:: max(1, -(-len(everyone) // most))]

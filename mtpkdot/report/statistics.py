@@ -9,18 +9,18 @@ from scipy import stats
 from mtpkdot.report.tallies import Array
 
 LEVEL = 0.95
-ROUNDING = 1e-12  # of differences
+ROUNDING = 1e-12  # Tolerance of differences.
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-_ROWS = 100  # replicates multiplied at a time: with one cluster per sample, all of them would fill the memory
+_ROWS = 100  # Replicates multiplied at a time: with one cluster per sample, all of them would fill the memory.
 
 
 class Draws:
-    """How often each cluster is drawn with replacement; one and the same for all that is compared.
+    """Bootstrap draws of clusters with replacement; the same for everything that is compared.
 
     Args:
-        clusters: their number.
+        clusters: number of clusters.
         replicates: number of replicates.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     def __init__(self, clusters: int, replicates: int, seed: int = 0) -> None:
@@ -33,22 +33,22 @@ class Draws:
         self.counts: npt.NDArray[np.uint16] = np.concatenate(counts)
 
     def sums(self, of_clusters: Array) -> Array:
-        """(R, n) sums over the drawn clusters, from those of each cluster (clusters, n)."""
+        """Return the sums (R, n) over the drawn clusters, from the sums (clusters, n) of each cluster."""
         rows = range(0, len(self.counts), _ROWS)
         return np.concatenate([self.counts[start : start + _ROWS].astype(np.float64) @ of_clusters for start in rows])
 
 
 def percentile_interval(values: Array) -> tuple[float, float]:
-    """Of the replicates (R,) of a bootstrap."""
+    """Return the percentile interval of bootstrap replicates (R,)."""
     low, high = np.quantile(values, _TAILS)
     return float(low), float(high)
 
 
 def ratio_percentile_interval(numerator: Array, denominator: Array) -> tuple[float, float]:
-    """Of the ratio of two statistics, from the replicates (R,) of both.
+    """Return the percentile interval of the ratio of two statistics, from the bootstrap replicates (R,) of both.
 
-    A replicate whose denominator is not positive says nothing for the ratio and counts as beyond its end. The interval
-    is finite where the denominator's own percentile interval is positive.
+    A replicate whose denominator is not positive has no meaningful ratio and counts as beyond the end of the interval.
+    The interval is finite if the percentile interval of the denominator is positive.
     """
     positive = denominator > 0
     ratio = np.where(positive, numerator / np.where(positive, denominator, 1.0), np.copysign(np.inf, numerator))
@@ -57,9 +57,10 @@ def ratio_percentile_interval(numerator: Array, denominator: Array) -> tuple[flo
 
 
 def ratio_mean_interval(numerator: Array, denominator: Array) -> tuple[float, float]:
-    """Of the ratio of the means of paired values (J,), by Fieller's theorem (J. R. Stat. Soc. B 16, 1954).
+    """Return the interval of the ratio of the means of paired values (J,), by Fieller's theorem.
 
-    NaN for fewer than two values, or where the denominator's own interval holds 0.
+    NaN for fewer than two values, or if the interval of the denominator contains 0.
+    Source: Fieller, J. R. Stat. Soc. B 16, 1954.
     """
     count = len(numerator)
     if count < 2:
@@ -75,16 +76,17 @@ def ratio_mean_interval(numerator: Array, denominator: Array) -> tuple[float, fl
 
 
 def bootstrap_p(differences: Array, clusters: int) -> float:
-    """Two-sided p value of no difference, from the replicates (R,) of a difference; at least 2 / (R + 1).
+    """Return the two-sided p value of no difference, from bootstrap replicates (R,) of a difference.
 
-    Nor is it below 2^(1 - clusters), what an exact test by the signs of so many clusters could show.
+    It is at least 2 / (R + 1), and at least 2^(1 - clusters), the smallest p value of an exact sign test on so many
+    clusters.
     """
     below, above = (differences <= 0).sum(), (differences >= 0).sum()
     return float(min(1.0, max(2 * (min(below, above) + 1) / (len(differences) + 1), 2.0 ** (1 - clusters))))
 
 
 def mean_interval(values: Array) -> tuple[float, float]:
-    """Student's interval of the mean of independent values (J,); NaN for fewer than two."""
+    """Return Student's t interval of the mean of independent values (J,); NaN for fewer than two."""
     if len(values) < 2:
         return float("nan"), float("nan")
     half = stats.t.ppf(_TAILS[1], len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
@@ -92,16 +94,18 @@ def mean_interval(values: Array) -> tuple[float, float]:
 
 
 def corrected_t(differences: Array, test_to_train: float) -> float:
-    """Two-sided p value of the corrected resampled t-test (Nadeau & Bengio, Machine Learning 52, 2003).
+    """Return the two-sided p value of the corrected resampled t-test.
+
+    Source: Nadeau & Bengio, Machine Learning 52, 2003.
 
     Args:
-        differences: (J,) of two methods, one per fold.
+        differences: (J,) differences of two methods, one per fold.
         test_to_train: size of the test part over that of the training part. It widens the variance, because training
             parts overlap; 0 for independent data, which is the paired t-test.
 
     Returns:
-        p; 1 where all differences are 0. NaN for fewer than two values, and where they are otherwise all the same:
-        nothing is known of their spread.
+        The p value; 1 if all differences are 0. NaN for fewer than two values, and for equal values other than 0, whose
+        spread is unknown.
     """
     count = len(differences)
     if count < 2:
@@ -113,7 +117,7 @@ def corrected_t(differences: Array, test_to_train: float) -> float:
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:
-    """Correct p values for the number of comparisons (Holm, 1979); NaN stays and does not count."""
+    """Return p values corrected for the number of comparisons (Holm, 1979); NaN stays NaN and does not count."""
     known = sorted((p, name) for name, p in values.items() if not np.isnan(p))
     corrected, largest = dict(values), 0.0
     for rank, (p, name) in enumerate(known):

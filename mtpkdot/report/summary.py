@@ -1,4 +1,4 @@
-"""The tables of a study, as text and as a file of numbers."""
+"""Tables of a study, as text and as a file of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mtpkdot.report.gather import gather, of_study, reason_of
 from mtpkdot.report.tallies import constant_targets
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
-FEW = 10  # subjects
+FEW = 10  # Number of subjects.
 CHOOSING = (
     "Of the validation parts, to choose by. They have selected the epochs, so that values lie high; base, the better "
     "of two on these very parts, lies higher still, and so does mtpkdot_plus, which is weighed by them and may fall "
@@ -29,18 +29,18 @@ ON_TEST = (
 
 
 def summarise(folder: Path, split: Split = "test") -> str:
-    """Gather a study; write `summary.md`, which is returned, and all numbers as csv into its folder.
+    """Gather a study, write `summary.md` and all numbers as CSV into its folder, and return the text.
 
     Args:
-        folder: of the study.
-        split: the part that the tables are of. Those of validation are `summary.validation.md` and so on, and leave
-            the others as they are.
+        folder: folder of the study.
+        split: part of the data in the tables. Those of validation are written to `summary.validation.md` and so on,
+            beside the others.
 
     Raises:
         RunError: the folder holds no study.
     """
     study = Study.read(folder)
-    # Tables of both parts beside each other follow from the same file.
+    # Tables of both parts follow from the same file.
     entries = of_study(study)
     gathered = gather(entries, folder / "predictions.parquet" if split == "test" else None)
     if gathered is None:
@@ -88,7 +88,7 @@ def summarise(folder: Path, split: Split = "test") -> str:
 
 
 def bases(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """Which model is the base: setting, base, fold, seed, method."""
+    """Return the model that is the base of each cell: setting, base, fold, seed, method."""
     chosen = [
         (comparison.setting, base, *cell, method)
         for comparison in comparisons
@@ -99,7 +99,7 @@ def bases(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[Difference]) -> list[list[str]]:
-    """The primary metric of every method, with its comparisons; the first row is the header."""
+    """Return the primary metric of every method with its comparisons; the first row is the header."""
     metric = comparison.primary[0]
     primary = {v.method: v for v in values if (v.metric, v.target) == comparison.primary}
     references = list(dict.fromkeys(d.reference for d in differences))
@@ -116,9 +116,9 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
 
 
 def side_by_side(values: Sequence[Value], metric: tuple[str, str]) -> tuple[list[list[str]], str]:
-    """One metric (and target) of every method in every setting, with its difference from the first, and the caption.
+    """Return one metric (and target) of every method and setting, with its difference from the first, and a caption.
 
-    The first row is the header. Of settings and methods the more numerous go down, for tables are read on pages.
+    The first row is the header. The more numerous of settings and methods are the rows, since tables are read on pages.
     """
     values = [value for value in values if (value.metric, value.target) == metric]
     of = {(value.setting, value.method): value.value for value in values}
@@ -142,7 +142,7 @@ def side_by_side(values: Sequence[Value], metric: tuple[str, str]) -> tuple[list
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What to beware of in a setting, each followed by an empty line."""
+    """Return warnings about a setting, each followed by an empty line."""
     found = []
     if comparison.resample == "subject" and len(comparison.subjects) < FEW:
         found.append(
@@ -174,7 +174,7 @@ def _against(difference: Difference | None, resample: Resample) -> str:
 
 
 def share(difference: Difference | None) -> str:
-    """Share of the gap closed, with its interval; nothing where there is none."""
+    """Return the share of the gap that is closed, with its interval; empty if there is none."""
     if difference is None or math.isnan(difference.gap_closed):
         return ""
     ends = "" if math.isnan(difference.gap_low) else f" [{difference.gap_low:.0%}, {difference.gap_high:.0%}]"
@@ -182,17 +182,17 @@ def share(difference: Difference | None) -> str:
 
 
 def number(value: float) -> str:
-    """Four decimals; nothing for NaN."""
+    """Return a number with four decimals; empty for NaN."""
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def interval(low: float, high: float) -> str:
-    """Both ends; nothing for NaN."""
+    """Return both ends of an interval; empty for NaN."""
     return "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
 def note(resample: Resample, folds: int, seeds: int) -> str:
-    """How the numbers were made."""
+    """Return a sentence on how the numbers were computed."""
     about = (
         "Intervals: bootstrap over subjects, paired between methods, the seeds (weights, orders, labelled people) "
         "being what they are; p: the same / the corrected resampled t-test over folds (- for a single one), both "
@@ -210,7 +210,7 @@ def note(resample: Resample, folds: int, seeds: int) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """The first of many names, and how many more there are."""
+    """Return the first of many names, and how many more there are."""
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 

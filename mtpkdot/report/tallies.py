@@ -18,12 +18,12 @@ from mtpkdot.metrics.definitions import BINS, METRICS, class_metrics, value_metr
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 _ROUNDING = 64 * np.finfo(np.float64).eps
-MOST_CONFUSED = 30  # classes of which all pairs are counted: beyond, a matrix says nothing to the eye, and costs memory
+MOST_CONFUSED = 30  # Classes whose pairs are all counted: a larger matrix is unreadable, and costs memory.
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums per subject.
+    """Sums of each subject.
 
     Attributes:
         subjects: (S,) names, sorted.
@@ -34,7 +34,7 @@ class Tally:
     sums: Array
 
     def aligned(self, subjects: npt.NDArray[np.str_]) -> Array:
-        """(len(subjects), n) sums of these subjects, zero for those not in the tally."""
+        """Return the sums (len(subjects), n) of these subjects, zero for those that are not in the tally."""
         out = np.zeros((len(subjects), self.sums.shape[1]))
         out[np.searchsorted(subjects, self.subjects)] = self.sums
         return out
@@ -47,9 +47,9 @@ def centre_of(predictions: pd.DataFrame, targets: Sequence[str]) -> Array:
 
 
 def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre: Array | None = None) -> Tally:
-    """Sum up predictions of one model.
+    """Sum up the predictions of one model by subject.
 
-    Sums of a subject with a prediction that is not finite are NaN, and so are all metrics that they enter.
+    The sums of a subject with a prediction that is not finite are NaN, and so are all metrics that include the subject.
 
     Args:
         predictions: columns subject, target, truth, prediction, and p_<class> for classes; rows without truth do not
@@ -57,8 +57,8 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre:
         task: the task.
         targets: class names in order, or target names.
         centre: (K,) values about which the moments of a regression are taken; the mean truths of these predictions if
-            None. Tallies are only to be added where it is the same: moments about 0 lose the spread of values whose
-            mean is far from it.
+            None. Only tallies of the same centre can be added. Moments about 0 would lose the spread of values whose
+            mean is far from 0.
     """
     # Arrays at once: frames that are filtered and typed anew for every model would cost most of a report's time.
     truths = predictions["truth"].to_numpy()
@@ -92,10 +92,10 @@ def tally(predictions: pd.DataFrame, task: Task, targets: Sequence[str], centre:
 
 
 def _counts(subjects: int, classes: int, place: IntArray, truth: IntArray, answer: IntArray) -> Array:
-    """Return confusion matrices (subjects, classes^2), or where classes are many what metrics need of them.
+    """Return confusion matrices (subjects, classes^2), or, for many classes, only the counts that metrics need.
 
-    That is per class how often it is answered rightly, is the truth and is answered, then the sums of the distances
-    between truth and answer and of their squares: (subjects, 3 classes + 2).
+    These are, per class, the numbers of correct predictions, of truths and of predictions, followed by the sums of the
+    distances between truth and prediction and of their squares: (subjects, 3 classes + 2).
     """
     if classes <= MOST_CONFUSED:
         counts = np.zeros((subjects, classes, classes))
@@ -110,17 +110,20 @@ def _counts(subjects: int, classes: int, place: IntArray, truth: IntArray, answe
 
 
 def confusion(sums: Array, classes: int) -> Array:
-    """(..., classes, classes) counts of summed tallies; rows are truths, columns answers. Not of too many classes."""
+    """Return counts (..., classes, classes) from summed tallies; rows are truths, columns predictions.
+
+    Not available for many classes.
+    """
     return sums[..., : classes**2].reshape(*sums.shape[:-1], classes, classes)
 
 
 def calibration(sums: Array, classes: int) -> Array:
-    """(..., BINS, 3) of summed tallies: answers whose confidence lies in the bin, right ones, sum of confidences."""
+    """Return sums (..., BINS, 3) from summed tallies: predictions in the bin, correct ones, sum of confidences."""
     return sums[..., -3 * BINS :].reshape(*sums.shape[:-1], BINS, 3)
 
 
 def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, str], Array]:
-    """Metrics of summed tallies.
+    """Compute the metrics of summed tallies.
 
     Args:
         sums: (..., n), sums over subjects.
@@ -128,7 +131,8 @@ def metrics(sums: Array, task: Task, targets: Sequence[str]) -> dict[tuple[str, 
         targets: class names in order, or target names.
 
     Returns:
-        (...,) per (metric, target); the target is empty for classes, and `mean` over the targets of a regression.
+        Values (...,) by (metric, target); the target is empty for classes, and `mean` for the mean over the targets of
+        a regression.
     """
     if task == "regression":
         return _of_values(sums.reshape(*sums.shape[:-1], len(targets), 7), targets)
@@ -150,9 +154,9 @@ def _margins(sums: Array, classes: int) -> tuple[Array, Array]:
 
 
 def constant_targets(sums: Array, targets: Sequence[str]) -> list[str]:
-    """Return the targets of a regression whose truths are one value, from the summed tallies (n,).
+    """Return the targets of a regression whose truths are constant, from summed tallies (n,).
 
-    Their concordance is 0 whatever is predicted.
+    Their concordance is 0 for any prediction.
     """
     moments = sums.reshape(len(targets), 7)
     n = _some(moments[:, 0])
@@ -180,7 +184,7 @@ def _of_values(moments: Array, targets: Sequence[str]) -> dict[tuple[str, str], 
 
 
 def _variance(square: Array, mean: Array) -> Array:
-    """Return the variance from the mean square and the mean; 0 where it is no more than their rounding."""
+    """Return the variance from the mean square and the mean; 0 if it is within their rounding."""
     variance = square - mean**2
     return np.asarray(np.where(variance <= _ROUNDING * square, 0.0, variance))
 

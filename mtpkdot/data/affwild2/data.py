@@ -25,14 +25,14 @@ from mtpkdot.errors import DataError
 
 AUDIO = "audio"
 _FINE = "Nothing, if so meant."
-_FEW_CROPS, _SHARE_OF_CROPS = 3, 0.05  # crops that may come after the last row: so many, or a share
-_FEWEST_CROPS = 0.5  # share of a recording's frames; below it, its crops are worth a word
-_SOUND_SLACK = 0.5  # seconds by which sound may end before the pictures without a word
+_FEW_CROPS, _SHARE_OF_CROPS = 3, 0.05  # Crops that may follow the last row of annotation: a number, or a share.
+_FEWEST_CROPS = 0.5  # Share of a recording's frames with a crop; a lower one is noted.
+_SOUND_SLACK = 0.5  # Seconds by which sound may end before the pictures without a note.
 
 
 @dataclass(frozen=True)
 class _Converter:
-    """Decodes one recording; sent to other processes."""
+    """Decoder of one recording, sent to worker processes."""
 
     pictures: PictureSettings
     sound_rate: int
@@ -48,7 +48,7 @@ class _Converter:
             large["sound"] = sound
         crops = len(pictures.times)
         truth = read_annotation(files["table"]) if "table" in files else None
-        # Rows and crops belong together by number. Crops end with the last face that was found, rows with the video.
+        # Rows and crops correspond by number. Crops end with the last face that was found, rows with the video.
         numbered = crops if truth is None else len(truth)
         aligned = align(numbered, truth is not None, video)
         if aligned.remark is not None:
@@ -79,7 +79,7 @@ class _Converter:
     def _raw_video(
         self, path: Path, problems: list[Problem]
     ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.int16] | None]:
-        """Times of the frames in seconds and sound of a raw video, each None where it cannot be read or is absent."""
+        """Return times of the frames in seconds and sound of a raw video, each None if unreadable or absent."""
         from mtpkdot.data.media.decode import frame_times, read_sound, video_info
 
         times = None
@@ -106,12 +106,21 @@ class AffWild2(ContinuousData):
 
     Args:
         sound_seconds: length of the sound around the middle of each clip.
-        sound_rate: its samples per second.
+        sound_rate: samples per second of the sound.
         unlabelled: training material without labels: `invalid` (frames annotated with -5 in training videos) and `test`
             (transductive: the videos of the test list).
-        split: how the training videos are divided; null for the official sets. Every other scheme divides all labelled
-            videos and leaves the test list aside.
+        split: division of the training videos; null for the official sets. Every other scheme divides all labelled
+            videos and ignores the test list.
         options: see ContinuousData.
+
+    Example:
+        >>> from mtpkdot.data.affwild2.twin import synthesize
+        >>> lines = synthesize(Path("Aff-Wild2"), videos=5, frames=(20, 24))
+        >>> data = AffWild2(root="Aff-Wild2", frames=2, clips=4, prepare_workers=1)
+        >>> data.modalities
+        {'video': [2, 3, 112, 112], 'audio': [16000]}
+        >>> data.targets
+        ['valence', 'arousal']
     """
 
     page: ClassVar[str | None] = "https://sites.google.com/view/dimitrioskollias/databases/aff-wild2"
@@ -138,15 +147,15 @@ class AffWild2(ContinuousData):
         return {AUDIO: SoundTrack(self.sound_seconds, self.sound_rate)}
 
     def inventory(self) -> Inventory:
-        """Find the recordings."""
+        """Return the recordings."""
         return find(self.raw_folder)
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the store beside the pictures."""
+        """Return everything that decides the store beside the pictures."""
         return {"sound_rate": self.sound_rate}
 
     def converter(self) -> _Converter:
-        """Return what decodes one recording."""
+        """Return the decoder of one recording."""
         return _Converter(self.pictures, self.sound_rate)
 
     def load(self) -> Samples:
@@ -154,15 +163,15 @@ class AffWild2(ContinuousData):
         samples = self.cut()
         sets, labelled, masks = self.fact("set"), samples.labelled, samples.masks
         if "invalid" not in self.unlabelled:
-            # Unlabelled steps of training videos teach nothing then, not even as context.
+            # Unlabelled steps of training videos are then unused, even as context.
             hidden = (sets == "train")[:, None] & ~labelled
             masks = {name: mask & ~hidden for name, mask in masks.items()}
         parts = np.select([sets == "validation", sets == "test"], ["test", UNJUDGED], "train").astype(np.str_)
         if "test" in self.unlabelled:
             parts[sets == "test"] = "train"
         listed = sets == "test"
-        # Every frame of the test list is predicted, also where no face is seen. A split of the training videos has no
-        # place for the list, unless it is training material.
+        # Every frame of the test list is predicted, even without a face. A split of the training videos has no part
+        # for the list, unless it is training material.
         kept = listed & (("test" in self.unlabelled) | (self.split.scheme == "official"))
         useful = np.asarray(kept | (~listed & (labelled.any(axis=1) | masks[VIDEO].any(axis=1))))
         return self.keep(replace(samples, masks=masks, split_column=parts), useful)
@@ -189,10 +198,12 @@ class AffWild2(ContinuousData):
         return np.flatnonzero(sets[self.places[0]] == "test")
 
     def submission(self, index: IntArray, output: Tensor) -> pd.DataFrame:
-        """The challenge's file: image_location, valence, arousal, one row per frame of the test list, in its order.
+        """Return the file for the challenge, one row per frame of the test list, in its order.
 
-        Frames that are listed and lie beyond the end of a recording are predicted as its last one. Values outside
-        [-1, 1] are set to the nearer end, and how many is printed.
+        Columns: image_location, valence, arousal.
+
+        A listed frame beyond the end of a recording gets the prediction of its last frame. Values outside [-1, 1] are
+        clipped, and their number is printed.
         """
         place, source = self.frames_of(index)
         once, means = mean_of_each(place, output.numpy()[source])
@@ -216,7 +227,7 @@ class AffWild2(ContinuousData):
 
 
 def _unused(table: Path, rows: int, crops: int, count: int, video: bool) -> list[Problem]:
-    """Return which rows and crops of a recording are not used; many crops without a row mean a cut annotation."""
+    """Return notes on the unused rows and crops of a recording; many crops without a row mean a cut annotation."""
     found = []
     if count < rows:
         more = "which the raw video does not have either" if video else "and no raw video says more"

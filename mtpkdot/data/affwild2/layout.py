@@ -1,8 +1,8 @@
-"""Aff-Wild2, the valence-arousal track (Kollias and Zafeiriou): finds recordings and reads their text files.
+"""Layout of Aff-Wild2, valence-arousal track (Kollias and Zafeiriou): finds recordings and reads their text files.
 
 `VA_Estimation_Challenge/{Train_Set,Validation_Set}/<name>.txt`, `cropped_aligned/<name>/00001.jpg`, a list of test
-videos, and raw videos in `batch1/`, `batch2/`, each wherever it was unpacked below one root. Of a video with two people
-the raw file is called `<name>` and the rest `<name>_left` or `<name>_right`.
+videos, and raw videos in `batch1/`, `batch2/`, each unpacked anywhere below one root. For a
+video with two people, the raw file is called `<name>` and the other files `<name>_left` or `<name>_right`.
 """
 
 import itertools
@@ -33,9 +33,9 @@ TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
 _ANNOTATIONS = "VA_Estimation_Challenge"
 _CROPS = "cropped_aligned"
 _SETS = {"train": "Train_Set", "validation": "Validation_Set"}
-# From memory of the challenge's papers: a difference is no error.
+# Quoted from memory of the challenge's papers: a difference is no error.
 _EXPECTED = {"train": 356, "validation": 76}
-_RELEASED = (".mp4", ".avi")  # suffixes of raw videos
+_RELEASED = (".mp4", ".avi")  # Suffixes of raw videos.
 _SIDES = ("_left", "_right")
 _DEPTH = 4
 _FINE = "Nothing, if so meant."
@@ -44,7 +44,7 @@ _RESTORE = "Take it from the data set again."
 
 @dataclass
 class _Places:
-    """Where things lie, each in the order of the search."""
+    """Places of files, each in the order of the search."""
 
     annotations: list[Path] = field(default_factory=list)
     lists: list[Path] = field(default_factory=list)
@@ -55,23 +55,22 @@ class _Places:
 def find(
     root: Path, annotations: Path | None = None, crops: Path | None = None, videos: Path | None = None
 ) -> Inventory:
-    """Find the recordings below a folder; annotations are read, and no media decoded.
+    """Return the recordings below a folder; annotations are read, and no media decoded.
 
     Args:
-        root: searched four folders deep for whatever is not given.
+        root: folder that is searched four levels deep for everything that is not given.
         annotations: the folder that holds `Train_Set` or `Validation_Set`, or a folder around it.
         crops: the folder that holds a folder of crops for each name.
         videos: the folder of the raw videos, or a folder around them.
 
     Returns:
-        Recordings with the facts `set` (train, validation or test) and `video` (the raw video, which two people may
-        share, whether it is there or not). The file `pictures` is a folder of crops, without which (a problem) a
-        recording cannot be used; `sound` the raw video, if it is there (else a note); `table` the annotations (not of
-        test). Recordings whose annotations
-        cannot be read, or that are in two sets, are problems and left out. What is asked for is the test list.
+        Recordings with the facts `set` (train, validation or test) and `video` (name of the raw video, which two people
+        may share, present or not). The file `pictures` is a folder of crops; a recording without it is a problem and
+        cannot be used. `sound` is the raw video; its absence is a note. `table` holds the annotations (not for test).
+        Recordings with unreadable annotations, or in two sets, are problems and left out. `asked` is the test list.
 
     Raises:
-        DataError: there are no annotations, or several.
+        DataError: annotations are missing, or exist in several places.
     """
     places = _survey(root, annotations, crops, videos)
     problems: list[Problem] = []
@@ -80,10 +79,10 @@ def find(
     sets, twice = _sets(tables, asked, problems)
     crop_folders = _crop_folders(places.crops, problems)
     empty = [path for path in places.videos if path.stat().st_size == 0]
-    # Of two copies of one name, the one that was released comes first.
+    # Of two copies of one name, the released one comes first.
     whole = sorted((path for path in places.videos if path not in set(empty)), key=_is_other)
     raw = _first(whole, MEDIA, problems)
-    # An empty video still tells whose it is.
+    # An empty video still shows which recordings it belongs to.
     known = raw.keys() | {without_suffix(path.name, MEDIA) for path in empty}
     frames, valid, unreadable = _count_frames(tables, sets, problems)
     recordings = []
@@ -115,7 +114,7 @@ def find(
 def _sets(
     tables: dict[str, dict[str, Path]], asked: list[Span], problems: list[Problem]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the set of every recording that is in one, by name, and the names that are in several: problems."""
+    """Return the set of every recording, by name, and the names that are in several sets, which are problems."""
     members = [(name, group) for group, files in tables.items() for name in files]
     members += [(name, "test") for name in dict.fromkeys(span.id for span in asked)]
     times = Counter(name for name, _ in members)
@@ -130,7 +129,7 @@ def _sets(
 def _count_frames(
     tables: dict[str, dict[str, Path]], sets: dict[str, str], problems: list[Problem]
 ) -> tuple[int, Counter[str], list[str]]:
-    """Return the annotated frames, the valid ones of each set, and the recordings whose annotations cannot be read."""
+    """Return the annotated frames, the valid ones of each set, and the recordings with unreadable annotations."""
     frames, valid, unreadable = 0, Counter[str](), []
     for name, group in sets.items():
         if group not in tables:
@@ -147,7 +146,7 @@ def _count_frames(
 
 
 def _unexpected(raw: dict[str, Path], used: set[str], spare: list[Path]) -> list[Problem]:
-    """Return notes on raw videos of another kind than was released, and on crops and videos that belong to nothing."""
+    """Return notes on raw videos of another format than the released one, and on unused crops and videos."""
     other = sorted(path for name, path in raw.items() if name in used and _is_other(path))
     what = f"is no {' or '.join(_RELEASED)}, as which the data set comes; another copy may have other frames"
     spare = [*spare, *(path for name, path in raw.items() if name not in used)]
@@ -159,7 +158,7 @@ def _unexpected(raw: dict[str, Path], used: set[str], spare: list[Path]) -> list
 
 
 def _survey(root: Path, annotations: Path | None, crops: Path | None, videos: Path | None) -> _Places:
-    """Search the root for what is not given, and the given folders for the rest."""
+    """Search the root for everything that is not given, and the given folders for the rest."""
     found = _search(root)
     if annotations is not None:
         given = _search(annotations)
@@ -168,7 +167,7 @@ def _survey(root: Path, annotations: Path | None, crops: Path | None, videos: Pa
         found.lists = given.lists + ([beside] if beside.is_file() else []) + found.lists
     if crops is not None:
         inner = crops / _CROPS
-        entries(crops)  # tells the user where there is no such folder
+        entries(crops)  # raises the error for a missing folder
         found.crops = [inner if inner.is_dir() else crops]
     if videos is not None:
         found.videos = _search(videos).videos
@@ -189,13 +188,13 @@ def _search(root: Path) -> _Places:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Folders with their sub-folders and files, the nearest first; annotations and frames are not looked at."""
+    """Yield folders with their sub-folders and files, the nearest first; annotations and frames are not entered."""
     level = [root]
     for _ in range(_DEPTH + 1):
         below = []
         for folder in level:
             if folder.name == _CROPS and (folder / _CROPS).is_dir():
-                folders = [_CROPS]  # unpacked into a folder of its own name
+                folders = [_CROPS]  # Unpacked into a folder of its own name.
             elif folder.name == _CROPS:
                 folders = []
                 yield folder, [], []
@@ -209,7 +208,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def _holds_frames(folder: Path, look_at: int | None = None) -> bool:
-    """Return if one of the first files of a folder (it may have 100,000) is a frame; None looks at all until one is."""
+    """Return whether one of the first files of a folder (it may have 100,000) is a frame; None searches all files."""
     try:
         with os.scandir(folder) as scan:
             names = (entry.name for entry in scan if not is_litter(entry.name))
@@ -229,7 +228,7 @@ def _annotation_folder(start: Path, places: _Places) -> Path:
 
 
 def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]:
-    """Set -> name -> annotations."""
+    """Return the annotations by set and name."""
     tables: dict[str, dict[str, Path]] = {}
     for group, name in _SETS.items():
         if not (folder / name).is_dir():
@@ -244,7 +243,7 @@ def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]
 
 
 def _asked(root: Path, lists: Sequence[Path], problems: list[Problem]) -> list[Span]:
-    """The test list."""
+    """Return the test list."""
     if not lists:
         problems.append(Problem(root, f"holds no test list {TEST_LIST}", "Nothing, if there is no test.", fatal=False))
         return []
@@ -260,12 +259,12 @@ def _asked(root: Path, lists: Sequence[Path], problems: list[Problem]) -> list[S
 
 
 def _crop_folders(places: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
-    """Name -> folder of crops."""
+    """Return the folder of crops of each name."""
     return _first([folder / name for folder in places for name in entries(folder)[0]], ("",), problems)
 
 
 def _first(paths: Sequence[Path], suffixes: Sequence[str], problems: list[Problem]) -> dict[str, Path]:
-    """Name without suffix -> path; a second path of a name is noted."""
+    """Return paths by name without suffix; a second path of a name is noted."""
     found: dict[str, Path] = {}
     for path in paths:
         kept = found.setdefault(without_suffix(path.name, suffixes), path)
@@ -279,9 +278,9 @@ def _is_other(video: Path) -> bool:
 
 
 def _video_of(name: str, raw: Collection[str]) -> str:
-    """The raw video that a recording is part of. A side is taken off unless a raw video is called so.
+    """Return the raw video that a recording is part of: its name without the side, unless a raw video has that name.
 
-    Without any raw video as well: both people of one video must stay together in every split.
+    The same holds without raw videos: both people of one video must stay together in every split.
     """
     if name in raw:
         return name

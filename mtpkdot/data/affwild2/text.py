@@ -1,4 +1,4 @@
-"""The small text files of Aff-Wild2, and which frames a folder of crops holds."""
+"""Text files of Aff-Wild2, and the frames that a folder of crops contains."""
 
 import os
 import re
@@ -31,13 +31,14 @@ def read_annotation(path: Path) -> NDArray[np.float32]:
     """Read the annotations of a recording.
 
     Args:
-        path: a text file with the header `valence,arousal` and a row for each frame of the raw video.
+        path: text file with the header `valence,arousal` and a row for each frame of the raw video.
 
     Returns:
         (n, 2) valence and arousal in [-1, 1]; both NaN where either is -5, the sign of an invalid frame.
 
     Raises:
-        DataError: the file is damaged, or a value is out of range. It names the first such lines and their number.
+        DataError: the file is damaged, or a value is out of range. The message has the number of such lines and names
+            the first.
     """
     table = read_numbers(path, ",", ["valence", "arousal"], _OUT_OF_RANGE)
     if len(table.columns) != 2:
@@ -49,23 +50,23 @@ def read_annotation(path: Path) -> NDArray[np.float32]:
 
 
 def _outside(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(n,) whether a value of a row is out of range, and the row is not marked as invalid."""
+    """Return the rows (n,) with a value out of range that are not marked as invalid."""
     return np.asarray((np.abs(values) > 1).any(axis=1) & ~(values == _INVALID).any(axis=1))
 
 
 def read_test_list(path: Path) -> list[Span]:
-    """Read which recordings, or which of their frames, are to be predicted.
+    """Read the recordings, or their frames, that are to be predicted.
 
     Args:
-        path: a text file with a name (`video59_right`) or a frame (`video59_right/00001.jpg`) in each line. A header
+        path: text file with a name (`video59_right`) or a frame (`video59_right/00001.jpg`) in each line. A header
             as in submissions, and further cells after a comma, are accepted.
 
     Returns:
-        What is listed, in the order of the file: recordings as a whole, or frames, as few spans as that order allows.
+        The spans in the order of the file: whole recordings, or frames, with consecutive frames merged.
 
     Raises:
-        DataError: the file is empty, names something twice, or a recording as a whole and by frames. It names the
-            first such lines and their number.
+        DataError: the file is empty, or names something twice, or a recording as a whole and by frames. The message has
+            the number of such lines and names the first.
     """
     found: list[Span] = []
     by_frames: dict[str, bool] = {}
@@ -101,16 +102,16 @@ def read_test_list(path: Path) -> list[Span]:
 
 
 def frame_numbers(folder: Path) -> NDArray[np.int64]:
-    """Which frames have a crop.
+    """Return the frames that have a crop.
 
     Args:
-        folder: holds `00001.jpg` and so on; other files are ignored, and frames without a face are absent.
+        folder: folder of `00001.jpg` and so on; other files are ignored, and frames without a face are absent.
 
     Returns:
         (n,) positions counted from 0 (`00001.jpg` is 0), ascending.
 
     Raises:
-        DataError: no such folder, or a frame 00000.jpg.
+        DataError: the folder does not exist, or has a frame 00000.jpg.
     """
     try:
         with os.scandir(folder) as scan:
@@ -124,6 +125,6 @@ def frame_numbers(folder: Path) -> NDArray[np.int64]:
 
 
 def without_suffix(name: str, suffixes: Sequence[str]) -> str:
-    """A file name without its suffix, if it is one of these (in lower case); dots may be part of a name."""
+    """Return a file name without its suffix, if it is one of these (in lower case); names may contain dots."""
     suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(suffix)]

@@ -1,4 +1,4 @@
-"""A generated twin of Aff-Wild2's valence-arousal track: its folders, file names, formats and oddities.
+"""Generated twin of Aff-Wild2's valence-arousal track: its folders, file names, formats and irregularities.
 
 Frames without a face have no crop, some rows of annotation are -5, annotation, video and crops differ by a few frames,
 frame rates vary between and inside videos, and some videos hold two people. The face shows valence; arousal is heard.
@@ -30,8 +30,8 @@ from mtpkdot.errors import DataConfigError
 ANNOTATIONS = "VA_Estimation_Challenge"
 TEST_LIST = "Valence_Arousal_Estimation_Challenge_test_set_release.txt"
 SETS = {"train": "Train_Set", "validation": "Validation_Set"}
-_FEWEST = 5  # videos, for each oddity to be there
-_MOST_FRAMES = 99_999  # 5-digit names
+_FEWEST = 5  # Videos that are needed for every irregularity to occur.
+_MOST_FRAMES = 99_999  # Names have five digits.
 # About the shares of the original: 356 train, 76 validation, 162 test.
 _PARTS = ("train", "train", "validation", "test", "train", "train", "test", "train")
 _RATES = (Fraction(30), Fraction(25), Fraction(30000, 1001), Fraction(15), Fraction(24))
@@ -40,11 +40,11 @@ _SIZES = ((256, 320), (240, 288), (288, 352))
 
 @dataclass(frozen=True)
 class Person:
-    """One side of a video.
+    """One person in a video.
 
     Attributes:
-        name: of annotation and crops: the video's, with `_left` or `_right` where there are two people.
-        annotated: whether the data set tells of this person at all.
+        name: name of annotation and crops: that of the video, with `_left` or `_right` for two people.
+        annotated: True if the data set has annotation and crops of this person.
     """
 
     name: str
@@ -53,19 +53,19 @@ class Person:
 
 @dataclass(frozen=True)
 class Video:
-    """The plan of one raw video.
+    """Plan of one raw video.
 
     Attributes:
-        name: of the file, without a suffix.
+        name: name of the file, without suffix.
         part: `train`, `validation` or `test`.
         people: one, or two from left to right.
         suffix: `.mp4` or `.avi`.
         batch: folder of the raw video.
-        rate: frames a second on the average.
+        rate: average frames per second.
         size: height and width of one person's half of the picture.
-        sound: codec and samples a second.
-        frames: of the course; annotation, video and crops may lack a few at the end.
-        seed: of everything.
+        sound: codec and samples per second.
+        frames: number of frames; annotation, video and crops may lack a few at the end.
+        seed: seed of everything.
     """
 
     name: str
@@ -82,14 +82,14 @@ class Video:
 
 @dataclass(frozen=True)
 class Performance:
-    """The behaviour of a person in a video.
+    """Behaviour of a person in a video.
 
     Attributes:
-        look: how the person looks.
+        look: appearance of the person.
         valence: [frames], -1 to 1.
         arousal: [frames], -1 to 1.
-        expression: of the face, [frames].
-        pose: of the head, [frames].
+        expression: expression of the face, [frames].
+        pose: pose of the head, [frames].
     """
 
     look: faces.Look
@@ -106,7 +106,7 @@ class _Job:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of `synthesize`, beside the folder, seed and workers, to those of a command line."""
+    """Add the arguments of `synthesize`, except folder, seed and workers, to those of a command line."""
     parser.add_argument("--videos", type=int, default=12, help="raw videos; 594 in the original")
     length = parser.add_argument("--frames", type=int, nargs=2, default=(200, 400), help="frames of a video")
     length.metavar = ("MIN", "MAX")
@@ -123,15 +123,15 @@ def synthesize(
     """Write a twin of Aff-Wild2.
 
     Args:
-        out: a new or empty folder.
-        videos: raw videos, 5 or more; 594 in the original.
-        frames: fewest and most frames of a video.
-        seed: the same arguments and seed give the same pixels, sounds and bytes of annotation.
-        workers: processes.
+        out: new or empty folder.
+        videos: number of raw videos, 5 or more; 594 in the original.
+        frames: lowest and highest number of frames of a video.
+        seed: seed; equal arguments and seeds give the same pixels, sounds and bytes of annotation.
+        workers: number of processes.
         progress: called with (videos done, all videos).
 
     Returns:
-        Lines that tell the user what was made.
+        Lines that describe the twin.
 
     Raises:
         DataError: `out` is not empty, or an argument is out of range.
@@ -164,7 +164,7 @@ def synthesize(
 
 
 def plan(index: int, frames: tuple[int, int], seed: int) -> Video:
-    """Decide what a video is like; the first five videos show every oddity."""
+    """Return the plan of a video; the first five videos show every irregularity."""
     random = random_for(seed, "plan", str(index))
     avi = index % 3 == 2
     rate, size = _RATES[index % len(_RATES)], _SIZES[index % len(_SIZES)]
@@ -190,13 +190,13 @@ def plan(index: int, frames: tuple[int, int], seed: int) -> Video:
 
 
 def frame_times(video: Video) -> NDArray[np.float64]:
-    """Seconds at which each frame is shown: even in `.avi`, with stretches at half the rate in `.mp4`."""
+    """Return the second at which each frame is shown: evenly in `.avi`, with stretches at half the rate in `.mp4`."""
     step = float(1 / video.rate)
     if video.suffix == ".avi":
         return np.arange(video.frames, dtype=np.float64) * step
     random = random_for(video.seed, video.name, "times")
     slow = wander(video.frames, float(video.rate), 2.0, random) > 1.0
-    # Also where chance gives none: one stretch, so that each .mp4 has two rates.
+    # One stretch even if chance gives none, so that each .mp4 has two rates.
     start = int(random.integers(video.frames // 2))
     slow[start : start + max(video.frames // 10, 2)] = True
     steps = np.where(slow, 2 * step, step)
@@ -204,15 +204,15 @@ def frame_times(video: Video) -> NDArray[np.float64]:
 
 
 def perform(video: Video, side: int) -> Performance:
-    """Decide what a person feels and does in a video.
+    """Return what a person feels and does in a video.
 
     Args:
         video: the video.
-        side: which of its people.
+        side: number of the person.
     """
     random = random_for(video.seed, video.people[side].name, str(side))
     times, rate = frame_times(video), float(video.rate)
-    # Courses live on an even grid, and are looked at when a frame is shown.
+    # Courses are drawn on an even grid and interpolated at the times of the frames.
     count = int(times[-1] * rate) + 2
     grid = np.arange(count) / rate
 
@@ -257,7 +257,7 @@ def _write(job: _Job) -> None:
 
 
 def _with_face(count: int, random: np.random.Generator) -> set[int]:
-    """Which of the first `count` frames have a crop: most, but for some stretches."""
+    """Return which of the first `count` frames have a crop: all but some stretches."""
     lost: set[int] = set()
     for _ in range(1 + count // 150):
         start = int(random.integers(count))
@@ -277,7 +277,7 @@ def _write_annotation(path: Path, valence: Course, arousal: Course, random: np.r
 def _pictures(
     video: Video, acts: list[Performance], known: list[set[int]], shown: int, crops: Path
 ) -> Iterator[NDArray[np.uint8]]:
-    """Frames of the raw video, some at a time; writes the crops on the way."""
+    """Yield frames of the raw video in blocks; writes the crops on the way."""
     halves = [
         faces.render_blocks(
             act.look,
@@ -303,7 +303,7 @@ def _pictures(
 def _sound(
     video: Video, acts: list[Performance], times: NDArray[np.float64], shown: int
 ) -> Iterator[NDArray[np.float32]]:
-    """All voices of a video; the second person is further away."""
+    """Yield the sum of all voices of a video; the second person is further away."""
     seconds = float(times[shown - 1]) + float(1 / video.rate)
     voices = [
         signals.voice(

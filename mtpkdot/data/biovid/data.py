@@ -26,23 +26,29 @@ PainClass = Literal["BL1", "PA1", "PA2", "PA3", "PA4"]
 Part = Literal["PartA", "PartB"]
 
 VIDEO = "video"
-FRAME_RATE = 25.0  # of all videos
-SIGNAL_RATE = 512.0  # of all signals
-_OF_PART_B = {"emg_corrugator", "emg_zygomaticus"}  # signals of the face
-LENGTH = 5.5  # of all clips, in seconds
-_TOLERANCE = 0.1  # seconds of video that may be missing at either end of what is asked of it
-_SLACK = 2  # samples of signals by which the rounding of time stamps may miss
+FRAME_RATE = 25.0  # Frames per second of all videos.
+SIGNAL_RATE = 512.0  # Samples per second of all signals.
+_OF_PART_B = {"emg_corrugator", "emg_zygomaticus"}  # Signals of the face.
+LENGTH = 5.5  # Length of all clips, in seconds.
+_TOLERANCE = 0.1  # Seconds of video that may be missing at either end of the window.
+_SLACK = 2  # Samples of signals that the rounding of time stamps may cost.
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A modality made of physiological signals.
+    """Modality made of physiological signals.
 
     Args:
-        columns: of the signal files: gsr, ecg, emg_trapezius; in Part B also emg_corrugator and emg_zygomaticus.
+        columns: columns of the signal files: gsr, ecg, emg_trapezius; in Part B also emg_corrugator and
+            emg_zygomaticus.
         highpass: lower edge of a zero-phase Butterworth filter, in Hz.
-        lowpass: its upper edge, in Hz.
+        lowpass: upper edge of the filter, in Hz.
         notch: frequency to remove, in Hz, such as that of the mains.
+
+    Example:
+        >>> heart = Signal(["ecg"], highpass=0.5, lowpass=40.0, notch=50.0)
+        >>> BioVid(root="BioVid", signals={"heart": heart}).modality_names
+        ['video', 'heart']
     """
 
     columns: list[str]
@@ -53,7 +59,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class _Converter:
-    """Decodes one clip; sent to other processes."""
+    """Decoder of one clip, sent to worker processes."""
 
     pictures: PictureSettings
     signals: dict[str, Signal] = field(default_factory=dict)
@@ -89,7 +95,7 @@ class _Converter:
         return content
 
     def _read_signals(self, path: Path) -> Signals:
-        """The signals of a clip, at the rate of the data set and with all columns that are asked for."""
+        """Return the signals of a clip, at the rate of the data set and with all requested columns."""
         read = read_signals(path)
         if not 0.99 * SIGNAL_RATE < read.rate < 1.01 * SIGNAL_RATE:
             what = f"{path}: {read.rate:.1f} samples per second, not {SIGNAL_RATE:.0f}"
@@ -104,26 +110,35 @@ class _Converter:
 
 
 class BioVid(MediaData):
-    """BioVid Heat Pain, Part A or B, in the official layout or re-arranged into folders of frames.
+    """BioVid Heat Pain, Part A or B, in the official layout or rearranged into folders of frames.
 
-    A sample is a clip of 5.5 s: `frames` pictures, evenly spaced from `start` to `stop`, and the signals between, by
-    the time stamps of either.
+    A sample is a clip of 5.5 s: `frames` pictures, evenly spaced from `start` to `stop`, and the signals between these
+    times, both by their own time stamps.
 
     Args:
         classes: the classes of the task, in order. BL1 and PA4 are the usual ones.
-        unlabelled: classes whose clips are training material without a label; disjoint from `classes`.
+        unlabelled: classes whose clips are training material without labels; disjoint from `classes`.
         signals: privileged modalities by name; null for one named physiology of gsr, ecg and emg_trapezius.
-        frames: pictures of a clip.
-        start: beginning of the part of the clip that is used, in seconds.
-        stop: its end.
-        use_lists: in the layout of frames, take the frames that the list files name, instead of `start` to `stop`.
+        frames: pictures per clip.
+        start: beginning of the used part of the clip, in seconds.
+        stop: end of that part, in seconds.
+        use_lists: in the layout of frames, use the frames of the list files instead of `start` to `stop`.
         subjects: `all`, or `reactive` without the 20 people who hardly react (LOSO-67); the list is second-hand.
-        part: which part lies below `root`, where both do.
-        biosignals: which files of the official layout.
-        prevalent: the modality of the student.
-        split: how the subjects are divided; null for 5 folds. `scheme: official` tests the 26 people of the database
+        part: part of the data set, if both lie below `root`.
+        biosignals: `filtered` or `raw` files of the official layout.
+        prevalent: modality of the student.
+        split: division of the subjects; null for 5 folds. `scheme: official` tests the 26 people of the database
             authors' hold-out, a second-hand list.
         options: see MediaData.
+
+    Example:
+        >>> from mtpkdot.data.biovid.twin import synthesize
+        >>> lines = synthesize(Path("BioVid"), subjects=2, clips=1, size=64, classes=["BL1", "PA4"])
+        >>> data = BioVid(root="BioVid", frames=4, prepare_workers=1)
+        >>> data.modalities
+        {'video': [3, 112, 112], 'physiology': [3]}
+        >>> data.targets
+        ['BL1', 'PA4']
     """
 
     frame_rate: ClassVar[float] = FRAME_RATE
@@ -161,15 +176,15 @@ class BioVid(MediaData):
 
     @property
     def modality_names(self) -> list[str]:
-        """The video, and the signals as they are named."""
+        """Names of the video and of the signals."""
         return [VIDEO, *self.signals]
 
     def inventory(self) -> Inventory:
-        """Find the clips."""
+        """Return the clips."""
         return find(self.raw_folder, self.part, self.biosignals)
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the store: part, files and filters."""
+        """Return everything that decides the store: part, files and filters."""
         return {
             "part": self.part,
             "biosignals": self.biosignals,
@@ -177,11 +192,11 @@ class BioVid(MediaData):
         }
 
     def converter(self) -> _Converter:
-        """Decodes one clip."""
+        """Return the decoder of one clip."""
         return _Converter(self.pictures, self.signals)
 
     def examiner(self) -> "_Window":
-        """Compares a clip with the window from `start` to `stop`."""
+        """Return the comparison of a clip with the window from `start` to `stop`."""
         return _Window(self.excerpt, self.use_lists, self.signals)
 
     def cutting(self) -> dict[str, Any]:
@@ -228,13 +243,13 @@ class BioVid(MediaData):
         )
 
     def remarks(self) -> list[str]:
-        """How many recordings of the store are no samples, beside those that cannot be read."""
+        """Return how many recordings of the store are no samples, beside those that cannot be read."""
         others = len(self.prepared.index) - len(self.samples)
         other = [f"{others} more recordings are of other classes or people, or too short"] if others else []
         return [*other, *super().remarks()]
 
     def _frames(self, index: pd.DataFrame) -> tuple["np.ndarray[Any, np.dtype[np.int32]]", BoolArray]:
-        """Frames (n, frames) of every clip, and their mask."""
+        """Return the frames (n, frames) of every clip, and their mask."""
         chosen = []
         for times, offsets, first, last in zip(
             index["times"], index["offsets"], index["first"], index["last"], strict=True
@@ -245,13 +260,13 @@ class BioVid(MediaData):
         return frames, frames >= 0
 
     def _starts(self, index: pd.DataFrame, name: str, signal: Signal) -> tuple[IntArray, int]:
-        """First sample of every clip's signals, -1 where it has none; and their number."""
+        """Return the first sample of every clip's signals, -1 if it has none, and the number of samples."""
         begin, rate = _column(index, "signal_start", 0.0), _column(index, "signal_rate", SIGNAL_RATE)
         available = _column(index, f"length.signal.{name}.{signal.columns[0]}", 0.0)
         return self.excerpt.starts(SIGNAL_RATE, begin, rate, available), self.excerpt.samples(SIGNAL_RATE)
 
     def _complete(self, index: pd.DataFrame) -> pd.DataFrame:
-        """The clips that last from `start` until `stop`; others are an error, or left out and reported."""
+        """Return the clips that last from `start` to `stop`; others are an error, or left out and reported."""
         window = self.examiner()
         found = [window.shortfalls(row) for row in index.to_dict("records")]
         whole = np.array([not each for each in found])
@@ -270,10 +285,10 @@ class BioVid(MediaData):
 
 @dataclass(frozen=True)
 class _Shortfall:
-    """Why a modality of a clip does not cover the window that is used."""
+    """Modality of a clip that does not cover the window."""
 
     modality: str
-    key: str  # start or stop, as the config names the end of the window; none where nothing lies between
+    key: str  # `start` or `stop` for the end of the window; `none` if no frame lies within.
     second: float
 
     @property
@@ -293,13 +308,13 @@ class _Shortfall:
         )
 
     def of(self, clip: str) -> str:
-        """Return the fault with the clip it is about, for an error about all clips."""
+        """Return the fault with the name of its clip, for an error about all clips."""
         return f"{self.modality} of {clip} {self.happens}"
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Compares a clip with the window that is used of it; sent to other processes."""
+    """Comparison of a clip with the window that is used of it; sent to worker processes."""
 
     excerpt: Excerpt
     use_lists: bool
@@ -319,7 +334,7 @@ class _Window:
     def shortfalls(self, row: Mapping[Any, Any]) -> list[_Shortfall]:
         """Return the modalities of a clip, by its row of the index, that do not cover the window."""
         found = []
-        if not (self.use_lists and row["first"] > 0):  # the frames of lists are counted, not timed
+        if not (self.use_lists and row["first"] > 0):  # The frames of lists are counted, not timed.
             lacks = shortfall(np.asarray(row["times"]), self.excerpt.start, self.excerpt.stop, _TOLERANCE)
             found += [] if lacks is None else [_Shortfall(VIDEO, *lacks)]
         begin, rate = _number(row.get("signal_start"), 0.0), _number(row.get("signal_rate"), SIGNAL_RATE)
@@ -331,24 +346,24 @@ class _Window:
 
 
 def _short(path: Path, end: float) -> Problem:
-    """A note; whether so much is needed depends on what is trained."""
+    """Return a note on an early end, which matters only if the stage uses the modality."""
     step = "Nothing, if data.init_args.stop comes earlier."
     return Problem(path, f"ends after {end:.2f} s of {LENGTH:g} s", step, fatal=False)
 
 
 def _late(path: Path, begin: float) -> Problem:
-    """A note, likewise."""
+    """Return a note on a late beginning, which matters only if the stage uses the modality."""
     step = "Nothing, if data.init_args.start comes later."
     return Problem(path, f"begins at {begin:.2f} s of {LENGTH:g} s", step, fatal=False)
 
 
 def _number(value: Any, default: float) -> float:
-    """A number of the index, or the default where it is absent."""
+    """Return a number of the index, or the default if it is absent."""
     return default if value is None or np.isnan(value) else float(value)
 
 
 def _column(index: pd.DataFrame, name: str, default: float) -> npt.NDArray[np.float64]:
-    """(n,) a number of every clip, or the default where it has none."""
+    """Return a number (n,) of every clip, or the default if absent."""
     values = index[name].fillna(default) if name in index else np.full(len(index), default)
     return np.asarray(values, dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""The text files of BioVid about its clips: their names, the index `samples.csv`, and list files of frame ranges."""
+"""Text files of BioVid about its clips: their names, the index `samples.csv`, and list files of frame ranges."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _INDEX_CELLS = 6
 
 
 class ClipName(NamedTuple):
-    """The parts of the name of a clip."""
+    """Parts of the name of a clip."""
 
     subject: str
     sex: str
@@ -47,17 +47,17 @@ class ClipName(NamedTuple):
 
     @property
     def level(self) -> int:
-        """0 for the baseline, 1 to 4 for pain."""
+        """Level of pain: 0 for the baseline, 1 to 4 for pain."""
         return CLASSES.index(self.class_name)
 
 
 class Index(NamedTuple):
-    """The index of a part.
+    """Index of a part.
 
     Attributes:
         path: the file.
-        clips: the names that it lists, in its order, each once.
-        problems: rows that are none or contradict themselves; their clips are left out.
+        clips: listed names in their order, without repetition.
+        problems: malformed or contradictory rows; their clips are left out.
         dropped: the names of these clips.
     """
 
@@ -68,13 +68,12 @@ class Index(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """The contents of list files.
+    """Contents of list files.
 
     Attributes:
-        ranges: `<level>/<clip>` -> numbers of its first and last frame, counted from 1, both included; None without
-            any list file.
-        problems: lines that are none or contradict themselves or each other (their clips are left out), and files that
-            are no lists.
+        ranges: numbers of the first and last frame of each `<level>/<clip>`, counted from 1, both included; None
+            without list files.
+        problems: malformed or contradictory lines (their clips are left out), and files that are no lists.
         dropped: `<level>/<clip>` of the clips that are left out.
     """
 
@@ -84,10 +83,10 @@ class Lists(NamedTuple):
 
 
 def parse_id(text: str) -> ClipName:
-    """Take apart the name of a clip, `<MMDDhh>_<m|w>_<age>-<CLASS>-<NNN>`.
+    """Parse the name of a clip, `<MMDDhh>_<m|w>_<age>-<CLASS>-<NNN>`.
 
     Raises:
-        ValueError: another kind of name.
+        ValueError: the text has another form.
     """
     match = _CLIP.fullmatch(text)
     if not match:
@@ -99,7 +98,7 @@ def parse_id(text: str) -> ClipName:
 
 
 def index_path(part: Path) -> Path | None:
-    """Where the index of a part lies: below its folder, or beside it; None where there is none."""
+    """Return the path of the index of a part: below its folder, or beside it; None if there is none."""
     return next((folder / _INDEX for folder in (part, part.parent) if (folder / _INDEX).exists()), None)
 
 
@@ -107,7 +106,7 @@ def read_index(path: Path) -> Index:
     """Read the index of a part.
 
     Raises:
-        DataError: the file is empty, or not one line has six cells separated by tabs.
+        DataError: the file is empty, or no line has six cells separated by tabs.
     """
     clips: dict[str, int] = {}
     dropped: set[str] = set()
@@ -128,7 +127,7 @@ def read_index(path: Path) -> Index:
         if not reason:
             clips[cells[5]] = number
         else:
-            # A clip that is listed twice is there once, and can be used.
+            # A clip that is listed twice is kept once, and can be used.
             if _is_clip(cells[5]):
                 dropped.add(cells[5])
             step = "Correct the line, or take the file from the data set again."
@@ -140,11 +139,11 @@ def read_lists(paths: Sequence[Path], given: bool) -> Lists:
     """Read list files with lines `<level>/<clip> <first frame> <last frame> <label>`.
 
     Args:
-        paths: the files.
-        given: whether the user named them; otherwise a text file without such lines is noted and left aside.
+        paths: paths of the files.
+        given: True if the user named them; otherwise a text file without such lines is noted and ignored.
 
     Raises:
-        DataError: a file that the user named cannot be read or holds no such line.
+        DataError: a file that the user named cannot be read or has no such line.
     """
     ranges: dict[str, tuple[int, int]] = {}
     dropped: set[str] = set()
@@ -201,7 +200,7 @@ def _is_clip(name: str) -> bool:
 
 
 def _contradiction(cells: Sequence[str]) -> str | None:
-    """Return what is wrong with a row of the index, or None."""
+    """Return the error in a row of the index, or None."""
     _, subject, level, class_name, _, name = cells
     try:
         clip = parse_id(name)

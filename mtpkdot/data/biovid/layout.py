@@ -1,7 +1,7 @@
-"""BioVid Heat Pain (Walter et al., 2013): finds clips and reads signals, in two layouts.
+"""Layouts of BioVid Heat Pain (Walter et al., 2013): finds clips and reads signals, in two layouts.
 
 Official: `<part>/video/<subject>/<clip>.mp4` and `<part>/biosignals_filtered/<subject>/<clip>_bio.csv`, where a clip is
-called `<subject>-<CLASS>-<NNN>`. Re-arranged into frames, as for the code of the PKDOT paper:
+called `<subject>-<CLASS>-<NNN>`. Rearranged into frames, as for the code of the PKDOT paper:
 `<level>/<clip>/img_00001.jpg`, `physio/<level>/<clip>_bio.csv`, and list files.
 """
 
@@ -49,23 +49,23 @@ def find(
     signals: Literal["filtered", "raw"] = "filtered",
     lists: Sequence[Path] | None = None,
 ) -> Inventory:
-    """Find the clips below a folder; no media are decoded and no signals read.
+    """Return the clips below a folder; no media are decoded and no signals read.
 
     Args:
-        root: the folder of the data set, of one of its parts, or of the re-arranged frames.
-        part: which part, where both lie there.
-        signals: which of the two sets of signals of the official layout.
+        root: the folder of the data set, of one of its parts, or of the rearranged frames.
+        part: the part, if both lie there.
+        signals: `filtered` or `raw` signals of the official layout.
         lists: list files of the frames layout; None for every `*.txt` in `root`. Only listed clips are used; without
-            any list, all are.
+            list files, all are.
 
     Returns:
-        Recordings with the facts `subject`, `sex`, `age`, `level` (0-4), `class`, `sample` (the number in the name)
-        and `first`, `last` (numbers of frames from 1, both included; -1 without a list). The file `pictures` is a video
-        or a folder of frames; `table` holds signals, if it is there (else a note). Clips without pictures are problems
-        and left out.
+        Recordings with the facts `subject`, `sex`, `age`, `level` (0-4), `class`, `sample` (the number in the name) and
+        `first`, `last` (numbers of frames from 1, both included; -1 without a list). The file `pictures` is a video or
+        a folder of frames; `table` holds the signals; its absence is a note. Clips without pictures are problems and
+        left out.
 
     Raises:
-        DataError: neither layout is there, or more than one, or `lists` cannot be read.
+        DataError: neither layout exists, or more than one, or `lists` cannot be read.
     """
     folders, files = entries(root)
     official = _part_folder(root, folders, part)
@@ -88,7 +88,7 @@ def find(
     if signals != "filtered":
         what = f"{root} holds frames by class, whose physio/ has only one set of signals"
         raise DataConfigError(what, "Leave `signals` out, or give the official layout.")
-    # A folder of that name is told when it is read.
+    # A folder of that name is reported when it is read.
     names = [name for name in (*files, *folders) if name.lower().endswith(".txt")]
     texts = [root / name for name in names] if lists is None else list(lists)
     inventory = _find_frames(root, folders, texts, given=lists is not None)
@@ -97,12 +97,12 @@ def find(
 
 
 def check_counts(inventory: Inventory, subjects: int | None, per_subject: int | None) -> None:
-    """Set what is there against what should be, in `inventory.counts` and as notes.
+    """Compare the found numbers of subjects and recordings with the expected ones, in `inventory.counts` and notes.
 
     Args:
-        inventory: receives `subjects` and `recordings`, and a note for each subject with fewer than `per_subject`.
-        subjects: how many there should be, or None.
-        per_subject: how many recordings each should have, or None.
+        inventory: updated with `subjects` and `recordings`, and a note for each subject with fewer than `per_subject`.
+        subjects: expected number of subjects, or None.
+        per_subject: expected number of recordings per subject, or None.
     """
     found = Counter(str(recording.facts["subject"]) for recording in inventory.recordings)
     expected = None if subjects is None or per_subject is None else subjects * per_subject
@@ -122,7 +122,7 @@ def check_counts(inventory: Inventory, subjects: int | None, per_subject: int | 
 
 
 def _part_folder(root: Path, folders: Sequence[str], part: Part | None) -> Path | None:
-    """The folder of the part in the official layout, or None where there is no such layout."""
+    """Return the folder of the part in the official layout, or None if there is no such layout."""
     name = root.absolute().name
     present = [name for name in _PARTS if name in folders]
     itself = "video" in folders or any(name.startswith("biosignals_") for name in folders)
@@ -159,7 +159,7 @@ def _find_official(part: Path, signals: str) -> Inventory:
         problems += index.problems
         expected = set(index.clips) | index.dropped
         if any(problem.fatal for problem in index.problems):
-            expected |= videos.keys() | signal_files.keys()  # which of them a damaged line meant cannot be known
+            expected |= videos.keys() | signal_files.keys()  # The clip that a damaged line refers to cannot be known.
         known = set(index.clips)
         extra = [path for name, path in (signal_files | videos).items() if name not in known]
         step = "Correct the index, or nothing, if so meant."
@@ -210,7 +210,7 @@ def _find_frames(root: Path, folders: Sequence[str], texts: Sequence[Path], give
 
 
 def _signal_files(folder: Path, group: Callable[[ClipName], str]) -> tuple[dict[str, Path], list[Problem], set[str]]:
-    """The signal files below a folder; see `_clips`."""
+    """Return the signal files below a folder; see `_clips`."""
     if folder.is_dir():
         return _clips(folder, entries(folder)[0], "_bio.csv", group, fatal=False)
     other = folder.with_name({"biosignals_filtered": "biosignals_raw"}.get(folder.name, "biosignals_filtered"))
@@ -223,17 +223,17 @@ def _signal_files(folder: Path, group: Callable[[ClipName], str]) -> tuple[dict[
 def _clips(
     folder: Path, inner: Iterable[str], tail: str, group: Callable[[ClipName], str], fatal: bool
 ) -> tuple[dict[str, Path], list[Problem], set[str]]:
-    """Files of clips, or folders of clips, two levels below a folder.
+    """Return files of clips, or folders of clips, two levels below a folder.
 
     Args:
-        folder: holds the folders `inner`.
-        inner: where clips may lie.
-        tail: how their file names go on after the name of the clip; empty for folders.
-        group: the inner folder that a clip belongs to.
-        fatal: whether a file in a place or with a name of its own is more than a note. An empty file always is.
+        folder: folder that contains the folders `inner`.
+        inner: names of the folders that contain clips.
+        tail: rest of the file names after the name of the clip; empty for folders.
+        group: function that returns the inner folder of a clip.
+        fatal: True if an unexpected place or name is a fatal problem and not a note. An empty file is always fatal.
 
     Returns:
-        Clip name -> path, what is wrong with the others, and the names of those that are clips' names.
+        Paths by clip name, the problems of the others, and those of their names that are names of clips.
     """
     found: dict[str, Path] = {}
     nameless, astray, empty, double, folded = [], [], [], [], []
@@ -268,7 +268,7 @@ def _clips(
 
 
 def _last_frame(folder: Path) -> int:
-    """The highest number of a frame in a folder, or 0."""
+    """Return the highest frame number in a folder, or 0."""
     with os.scandir(folder) as scan:
         return max((int(match[1]) for entry in scan if (match := _FRAME.fullmatch(entry.name))), default=0)
 
@@ -282,7 +282,7 @@ def _inventory(
     counts: dict[str, tuple[int, int | None]],
     expected: set[str],
 ) -> Inventory:
-    """Recordings with these names, a note for those without signals, and what of the `expected` names is lost."""
+    """Return recordings with these names, notes for those without signals, and the `expected` names that are lost."""
     recordings = []
     for name in names:
         clip = parse_id(name)

@@ -1,4 +1,4 @@
-"""The signals of a clip of BioVid: a text file over time."""
+"""Signals of a clip of BioVid: a text file over time."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ _PLAUSIBLE_RATES = (1.0, 100_000.0)
 
 @dataclass(frozen=True)
 class Signals:
-    """The signals of one clip.
+    """Signals of one clip.
 
     Attributes:
-        columns: name -> (n,) float64, in the unit of the file; columns that the file lacks are absent.
+        columns: signals (n,) float64 by name, in the unit of the file; columns that the file lacks are absent.
         rate: samples per second.
         times: (n,) float64, seconds.
     """
@@ -31,14 +31,14 @@ class Signals:
 
 
 def read_signals(path: Path) -> Signals:
-    """Read the signals of a clip: tab-separated, a column `time` in microseconds, then one column a signal.
+    """Read the signals of a clip: tab-separated, a column `time` in microseconds, then one column per signal.
 
     Args:
-        path: `<clip>_bio.csv`.
+        path: path of `<clip>_bio.csv`.
 
     Raises:
-        DataError: the file is damaged, its time does not increase, or its rate is not constant within 1 %. It names
-            the first such lines and their number.
+        DataError: the file is damaged, its time does not increase, or its rate is not constant within 1 %. The message
+            has the number of such lines and names the first.
     """
     table = read_numbers(path, "\t", ["time"])
     if len(table.columns) < 2 or len(table) < 2:

@@ -1,7 +1,7 @@
-"""A generated twin of the BioVid Heat Pain database: its folders, file names and formats, with invented people.
+"""Generated twin of the BioVid Heat Pain database: its folders, file names and formats, with invented people.
 
-The signals tell the pain plainly, skin conductance above all. The face is a weak witness: some people show little, some
-nothing, everybody moves for other reasons too, and every face rests differently.
+The signals show the pain clearly, skin conductance above all. The face shows it weakly: some people show little, some
+nothing, everybody also moves for other reasons, and every resting face differs.
 """
 
 from argparse import ArgumentParser
@@ -28,21 +28,21 @@ _LEVELS = dict(zip(CLASSES, (0.0, 0.25, 0.45, 0.7, 1.0), strict=True))
 # Clips of a person are numbered through the classes in this order, as in the original.
 _NUMBERED = ("PA1", "PA2", "PA3", "PA4", "BL1")
 _MOST_CLIPS = 999 // len(CLASSES)
-# First and last frame of the part of a clip that the lists of the re-arranged layout name.
+# First and last frame of the part of a clip that the lists of the rearranged layout name.
 _WINDOW = (50, 70)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The plan of one clip.
+    """Plan of one clip.
 
     Attributes:
-        subject: the person's id.
+        subject: id of the person.
         class_name: one of `CLASSES`.
-        number: of the clip among those of the person.
+        number: number of the clip among those of the person.
         part: `PartA`, or `PartB` with signals of the face's muscles.
-        expression: how plainly faces show pain.
-        seed: of everything.
+        expression: strength of pain in faces.
+        seed: seed of everything.
     """
 
     subject: str
@@ -54,20 +54,20 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """The clip's name, without a suffix."""
+        """Name of the clip, without suffix."""
         return f"{self.subject}-{self.class_name}-{self.number:03d}"
 
 
 @dataclass(frozen=True)
 class Performance:
-    """The behaviour of a person in one clip.
+    """Behaviour of a person in one clip.
 
     Attributes:
-        look: the person.
-        expression: of the face, [138 frames].
-        pose: of the head, [138 frames].
-        filtered: name -> [2816 samples], in the order of the columns.
-        raw: the same, unfiltered.
+        look: appearance of the person.
+        expression: expression of the face, [138 frames].
+        pose: pose of the head, [138 frames].
+        filtered: signals [2816 samples] by name, in the order of the columns.
+        raw: unfiltered signals [2816 samples] by name.
     """
 
     look: faces.Look
@@ -86,7 +86,7 @@ class _Job:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of `synthesize`, beside the folder, seed and workers, to those of a command line."""
+    """Add the arguments of `synthesize`, except folder, seed and workers, to those of a command line."""
     parser.add_argument("--subjects", type=int, default=8, help="people; 87 in the original")
     parser.add_argument("--clips", type=int, default=20, help="of each person and class; 20 in the original")
     parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="which of them")
@@ -115,21 +115,21 @@ def synthesize(
     """Write a twin of BioVid.
 
     Args:
-        out: a new or empty folder.
-        subjects: people; 87 as in the original.
-        clips: of each person and class; 20 in the original.
-        classes: which of BL1, PA1, PA2, PA3, PA4.
+        out: new or empty folder.
+        subjects: number of people; 87 in the original.
+        clips: number of clips per person and class; 20 in the original.
+        classes: classes among BL1, PA1, PA2, PA3, PA4.
         size: side of the square frames in pixels, even.
         part: `PartA`, or `PartB` with the corrugator and zygomaticus muscles.
-        layout: `official` as distributed; `frames` as the method's authors re-arranged it, with JPEG frames and lists.
-        seed: the same arguments and seed give the same pixels and the same bytes of signals.
-        workers: processes.
-        expression: how plainly faces show pain; 0 not at all.
-        people: `reactive` makes none of those who hardly react, of whom the original has 20 among 87.
+        layout: `official` as distributed; `frames` as rearranged by the method's authors, with JPEG frames and lists.
+        seed: seed; equal arguments and seeds give the same pixels and the same bytes of signals.
+        workers: number of processes.
+        expression: strength of pain in faces; 0 for none.
+        people: `reactive` leaves out people who hardly react, 20 of 87 in the original.
         progress: called with (clips done, all clips).
 
     Returns:
-        Lines that tell the user what was made.
+        Lines that describe the twin.
 
     Raises:
         DataError: `out` is not empty, or an argument is out of range.
@@ -163,7 +163,7 @@ def subject_ids(count: int, people: People = "all") -> list[str]:
     """Return the ids of the first `count` people, sorted: some of the hold-out, others, and some who hardly react.
 
     Args:
-        count: of people.
+        count: number of people.
         people: `reactive` leaves out those who hardly react.
     """
     others = ["071309_w_21", "073109_w_28"]
@@ -183,7 +183,7 @@ def subject_ids(count: int, people: People = "all") -> list[str]:
 
 
 def perform(clip: Clip) -> Performance:
-    """Decide what happens in a clip: pain, what the body does, and what of it the face shows."""
+    """Return the events of a clip: pain, the reaction of the body, and the part of it that the face shows."""
     person = random_for(clip.seed, clip.subject)
     look, rest = faces.random_look(person), trait(FRAMES, person, 0.25)
     reacts = clip.subject not in LOW_REACTION
@@ -204,10 +204,10 @@ def perform(clip: Clip) -> Performance:
         * np.clip(1 + 0.1 * wander(SAMPLES, SAMPLE_RATE, 0.7, random), 0, 1)
     )
     frame_times = np.arange(FRAMES) / FRAME_RATE
-    # A face answers late, and not every time.
+    # A face reacts late, and not every time.
     shown = min(shows * random.gamma(2.0, 0.5), 1.0) * np.interp(frame_times - 0.3, time, pain) ** 1.2
     expression = of_pain(shown, style).plus(idle(FRAMES, FRAME_RATE, random, liveliness))
-    # Shoulders move for other reasons too.
+    # Shoulders also move for other reasons.
     shrug = 4 * random.gamma(0.6) * np.exp(-(((time - random.uniform(0, 5.5)) / random.uniform(0.3, 1.5)) ** 2))
     filtered = {
         "gsr": signals.skin_conductance(pain, SAMPLE_RATE, random=random, tonic=tonic, gain=sweats),
@@ -247,7 +247,7 @@ def _check(subjects: int, clips: int, classes: Sequence[str], size: int, part: s
 
 
 def _folders(tree: Path, clip: Clip, layout: str) -> list[Path]:
-    """Where a clip's pictures and signals go."""
+    """Return the folders of a clip's pictures and signals."""
     if layout == "official":
         base = tree / clip.part
         return [base / kind / clip.subject for kind in ("video", "biosignals_filtered", "biosignals_raw")]

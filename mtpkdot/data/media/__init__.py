@@ -1,1 +1,1 @@
-"""Raw recordings: decoded once into a store, read from it clip by clip."""
+"""Raw recordings: decoded once into a store, then read clip by clip."""

@@ -1,4 +1,4 @@
-"""Data sets of raw recordings: found, prepared into a store once, and read from it."""
+"""Base of data sets of raw recordings, which are prepared once into a store and read from it."""
 
 import hashlib
 import json
@@ -24,32 +24,44 @@ from mtpkdot.errors import DataConfigError
 
 
 class MediaData(BaseData):
-    """Base of data sets that come as video, sound and signal files.
+    """Base class of data sets that consist of video, sound and signal files.
 
-    The raw files are read once, into a store (see `mtpkdot.data.media.store`) that is brought up to date whenever they,
-    the settings or the code of the converter change; training reads the store alone. A subclass finds the recordings
-    (`inventory`), says how one is decoded (`converter`, `settings`) and cuts samples from the store (`load`).
+    The raw files are decoded once into a store (see `mtpkdot.data.media.store`), which is updated whenever they, the
+    settings or the code of the converter change; training reads the store alone. A subclass finds the recordings
+    (`inventory`), decodes one (`converter`, `settings`) and cuts samples from the store (`load`).
 
     Args:
         root: folder of the raw files; null to use a finished store alone.
-        store: folder of the store; null for a folder named `<root>.store`. Every way of preparing has a folder of its
-            own below it.
-        pictures: how frames are cut and stored.
-        missing_frames: what a frame is that does not exist: the one before it, or a masked step.
-        on_error: what to do with a file that cannot be read: stop, or do without it, say so and count it. Without a
-            damaged frame, sound track or table of signals a recording is still used, without its video it is left out.
-        prepare_workers: processes that prepare; 0 for all cores.
-        augment: what varies between the views of a training sample; null for nothing.
+        store: folder of the store; null for a folder named `<root>.store`. Each set of settings has a folder of its own
+            below it.
+        pictures: settings of how frames are cut and stored.
+        missing_frames: replacement of absent frames: the frame before, or a masked step.
+        on_error: handling of unreadable files: `raise`, or `skip` to leave them out and report their number. A
+            recording with a damaged frame, sound track or table of signals is still used; without its video it is left
+            out.
+        prepare_workers: number of processes that prepare; 0 for all cores.
+        augment: augmentation of training samples; null for none.
         options: see BaseData.
+
+    Example:
+        >>> from mtpkdot.data.biovid.twin import synthesize
+        >>> lines = synthesize(Path("BioVid"), subjects=2, clips=1, size=64, classes=["BL1", "PA4"])
+        >>> data = mtpkdot.data.BioVid(root="BioVid", prepare_workers=1)
+        >>> len(data.inventory().recordings)
+        4
+        >>> data.prepared.index["class"].unique().tolist()
+        ['BL1', 'PA4']
+        >>> data.samples.features["video"].shape
+        (4, 10, 3, 112, 112)
     """
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}
     told_by_contents: ClassVar[frozenset[str]] = frozenset(
         {"inventory", "settings", "converter", "examiner", "preparation", "prepared", "prepare_part"}
     )
-    frame_rate: ClassVar[float] = USUAL_RATE  # of pictures whose times are unknown
-    page: ClassVar[str | None] = None  # where the data are applied for
-    twin: str | None = None  # arguments of `mtpkdot data synthesize` that make a twin of them
+    frame_rate: ClassVar[float] = USUAL_RATE  # Rate of pictures without times.
+    page: ClassVar[str | None] = None  # Address at which access to the data is requested.
+    twin: str | None = None  # Arguments of `mtpkdot data synthesize` that make a twin of the data set.
 
     def __init__(
         self,
@@ -72,23 +84,23 @@ class MediaData(BaseData):
 
     @abstractmethod
     def inventory(self) -> Inventory:
-        """Find the recordings below `root`."""
+        """Return the recordings below `root`."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what the store holds, as plain data."""
+        """Return everything that decides the content of the store, as plain data."""
 
     @abstractmethod
     def converter(self) -> Convert:
-        """A picklable function that decodes one recording."""
+        """Return a picklable function that decodes one recording."""
 
     def examiner(self) -> Examine | None:
-        """A picklable function that compares a decoded recording with what is used of it; None where all of it is."""
+        """Return a picklable function that compares a decoded recording with its used part; None if all is used."""
         return None
 
     @property
     def source(self) -> str:
-        """The folder of the raw files, or of the store."""
+        """Folder of the raw files, or of the store."""
         return str(self.root or self.store)
 
     @property
@@ -98,7 +110,7 @@ class MediaData(BaseData):
 
     @property
     def raw_folder(self) -> Path:
-        """The folder of the raw files, which must exist."""
+        """Folder of the raw files, which must exist."""
         if self.root is None:
             raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         if not self.root.is_dir():
@@ -109,7 +121,7 @@ class MediaData(BaseData):
 
     @property
     def _advice(self) -> str:
-        """The advice where the raw files are not there."""
+        """Advice for missing raw files."""
         own = "Set data.init_args.root to the downloaded data, or to null to use a finished store alone."
         if self.page is None or self.twin is None:
             return own
@@ -118,10 +130,10 @@ class MediaData(BaseData):
 
     @property
     def preparation(self) -> Preparation:
-        """The plan of the store: what it is made from and with."""
+        """Plan of the store: its sources and settings."""
         settings = {"data": type(self).__name__, "pictures": self.pictures.plain(), **self.settings()}
         text = json.dumps(settings, sort_keys=True)
-        # "." and ".." have no name that a folder beside them could bear.
+        # The names "." and ".." allow no folder beside them.
         beside = self.root if self.root is None or self.root.name.strip(".") else self.root.resolve()
         above = Path(self.store) if self.store is not None else Path(f"{beside}.store")
         workers = self.prepare_workers or len(os.sched_getaffinity(0))
@@ -137,7 +149,7 @@ class MediaData(BaseData):
 
     @cached_property
     def prepared(self) -> Store:
-        """The store, up to date with the raw files if they are there."""
+        """The store, up to date with the raw files if they exist."""
         preparation = self.preparation
         if self.root is not None:
             return prepare(self.inventory(), preparation)
@@ -148,25 +160,25 @@ class MediaData(BaseData):
                 "Set data.init_args.root to the raw files to prepare it, or use the settings it was prepared with.",
             )
         code = preparation.code
-        # Stores of earlier versions do not know theirs.
+        # Stores of earlier versions do not record it.
         if files := sorted(store.record.get("code", code).items() ^ code.items()):
             name = files[0][0]
             print(f"{store.folder} was prepared by other code ({name}), and there are no raw files to do it anew")
         return store
 
     def prepare_part(self, which: int, count: int) -> tuple[int, int]:
-        """Store one of several parts of the recordings and leave the rest to others, see `prepare.prepare_part`."""
+        """Store one of several parts of the recordings; see `prepare.prepare_part`."""
         if self.root is None:
             raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         return prepare_part(self.inventory(), self.preparation, which, count)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The store's index, row by row."""
+        """Rows of the store's index."""
         return [{str(key): value for key, value in row.items()} for row in self.prepared.index.to_dict("records")]
 
     def recipe(self) -> dict[str, Any]:
-        """Return how a model's input is made from a raw recording, and what its output means; see `BaseData`."""
+        """Return the conversion of raw recordings to a model's input, and the meaning of its output; see `BaseData`."""
         pictures = {**asdict(self.pictures), "digests": self.pictures.plain()}
         media = {"pictures": pictures, "store": self.settings(), "frame_rate": self.frame_rate, **self.cutting()}
         return {**super().recipe(), "media": media}
@@ -176,7 +188,7 @@ class MediaData(BaseData):
         return {}
 
     def contents(self) -> dict[str, str]:
-        """Digest of every recording in the store."""
+        """Return the digest of every recording in the store."""
         return {"store": self.prepared.contents}
 
     def use(self, other: Self) -> None:
@@ -185,10 +197,10 @@ class MediaData(BaseData):
         super().use(other)
 
     def remarks(self) -> list[str]:
-        """How many recordings are left out for how many problems."""
+        """Return the number of recordings that are left out, and of their problems."""
         return [self.prepared.losses] if self.prepared.losses else []
 
     def offsets(self) -> dict[str, IntArray]:
-        """Per recording, where its frames lie."""
+        """Return the offsets of the frames of each recording."""
         index = self.prepared.index
         return {id: np.asarray(offsets) for id, offsets in zip(index["id"], index["offsets"], strict=True)}

@@ -1,4 +1,4 @@
-"""Rectangles in pictures: what one is, and the user's own file of them."""
+"""Boxes in pictures, and the user's own file of boxes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ _COLUMNS = ["left", "top", "width", "height"]
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in a picture, in pixels; it may reach beyond the picture.
+    """Box in a picture, in pixels; it may reach beyond the picture.
 
     Attributes:
-        left: x of its left edge.
-        top: y of its upper edge.
-        width: along x.
-        height: along y.
-        roll: degrees by which the face in it is tilted, clockwise as one sees it; 0 where nobody knows.
+        left: x of the left edge.
+        top: y of the upper edge.
+        width: size along x.
+        height: size along y.
+        roll: tilt of the face in degrees, clockwise as seen; 0 if unknown.
     """
 
     left: float
@@ -42,19 +42,19 @@ class Box:
 
 
 def read_boxes(path: Path) -> dict[str, Boxes]:
-    """Return the user's own face boxes in a file; `box_at` looks one up.
+    """Return the user's face boxes of a file; `box_at` looks one up.
 
     Args:
         path: CSV or Parquet with the columns recording, frame, left, top, width, height. `frame` counts from 0; empty
-            or -1 stands for the whole recording. A row with four empty numbers says that there is no face.
+            or -1 stands for the whole recording. A row with four empty numbers stands for no face.
 
     Returns:
-        Recording -> (k, 5): frame, left, top, width, height, by frame; -1 as the only frame for the whole recording,
-        NaN for no face.
+        Boxes (k, 5) by recording: frame, left, top, width, height, sorted by frame; -1 as the only frame for the whole
+        recording, NaN for no face.
 
     Raises:
-        DataError: no such file, a column is missing, a number is wrong, or rows contradict each other; names file and
-            line.
+        DataError: the file or a column is missing, a number is wrong, or rows contradict each other; the message names
+            file and line.
     """
     table = read_table(path, ["recording"])
     header = "recording,frame,left,top,width,height"
@@ -95,11 +95,11 @@ def box_at(rows: Boxes, frame: int) -> Box | None:
     """Return the user's box in a frame of a recording.
 
     Args:
-        rows: (k, 5) as `read_boxes` gives them.
-        frame: number, from 0.
+        rows: (k, 5) boxes of `read_boxes`.
+        frame: number of the frame, from 0.
 
     Returns:
-        The box, linear between rows; None before the first and after the last, and next to a row without a face.
+        The box, interpolated between rows; None before the first and after the last, and next to a row without a face.
     """
     after = 0 if rows[0, 0] == -1 else int(np.searchsorted(rows[:, 0], frame))
     if after == len(rows):

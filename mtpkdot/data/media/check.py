@@ -1,4 +1,4 @@
-"""Check a raw data set before anything is trained on it: files, what is in them, and the split they are to have."""
+"""Check of a raw data set before training: files, their contents, and the intended split."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -14,22 +14,22 @@ from mtpkdot.data.media.store import Store
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.workers import completed
 
-if TYPE_CHECKING:  # processes that decode need no Lightning
+if TYPE_CHECKING:  # Processes that decode need no Lightning.
     from mtpkdot.data.media.base import MediaData
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a check.
+    """Result of a check.
 
     Attributes:
-        inventory: counts and everything that was found wrong, files that cannot be decoded included.
-        decoded: recordings that were decoded, or tried.
-        usable: recordings that can be used, some of them without a damaged file.
-        lost: recordings that cannot.
-        summary: samples by part, with their labels; empty where they were not made.
-        error: what training would stop at although every recording that is left can be used, such as a split into
-            more folds than there are people; None where it would not, or where that was not tried.
+        inventory: counts and all problems, including files that cannot be decoded.
+        decoded: number of recordings whose decoding was tried.
+        usable: number of recordings that can be used, some of them without a damaged file.
+        lost: number of recordings that cannot be used.
+        summary: samples by part, with their labels; empty if they were not made.
+        error: error of training that no single recording causes, such as a split into more folds than people; None if
+            there is none, or if samples were not made.
     """
 
     inventory: Inventory
@@ -45,7 +45,7 @@ class Report:
         return [problem for problem in self.inventory.problems if problem.fatal]
 
     def lines(self, most: int = 40) -> Iterator[str]:
-        """The report, as text; at most so many problems and so many notes."""
+        """Yield the lines of the report, with at most `most` problems and as many notes."""
         width = max((len(name) for name in self.inventory.counts), default=0)
         for name, (found, expected) in self.inventory.counts.items():
             of = "" if expected is None else f" of {expected}" + ("" if found == expected else "  <- differs")
@@ -64,18 +64,18 @@ class Report:
 
 
 def check(data: "MediaData", decode: bool = True) -> Report:
-    """Walk a data set and decode everything in it, as preparing it would.
+    """Decode everything in a data set, as its preparation would, and report the problems.
 
     Args:
         data: the data set.
-        decode: false only looks at names, counts and text files.
+        decode: False checks only names, counts and text files.
 
     Returns:
-        The report. A recording that cannot be used is reported with the first file that is to blame. Samples and parts
+        The report. A recording that cannot be used is reported with the first file that causes it. Samples and parts
         are made from the recordings that training would use.
 
     Raises:
-        DataConfigError: settings that no recording can be converted with.
+        DataConfigError: no recording can be converted with these settings.
     """
     inventory = data.inventory()
     usable = [recording for recording in inventory.recordings if recording.usable]
@@ -102,7 +102,7 @@ def check(data: "MediaData", decode: bool = True) -> Report:
 
 
 class _Result(NamedTuple):
-    """The row of the index of a recording that can be used, else None, and what is wrong with it."""
+    """Row of the index of a usable recording, else None, and its problems."""
 
     row: dict[str, Any] | None
     problems: list[Problem]
@@ -123,7 +123,7 @@ def _decoded(recordings: list[Recording], data: "MediaData") -> list[_Result]:
 def _try(convert: Convert, examine: Examine | None, recording: Recording) -> _Result:
     try:
         content = convert(recording)
-    except DataConfigError:  # no file of the recording is to blame
+    except DataConfigError:  # caused by no file of the recording
         raise
     except DataError as error:
         return _Result(None, [Problem.of(error, *recording.files.values())])

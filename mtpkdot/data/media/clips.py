@@ -1,4 +1,4 @@
-"""Modalities that are read from a prepared store, sample by sample, at the moment they are needed."""
+"""Modalities that are read from a prepared store, sample by sample, on demand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,18 +15,18 @@ from mtpkdot.data.media.store import Store, recording_path
 from mtpkdot.data.media.transforms import Augment
 from mtpkdot.extras import require
 
-SOUND_SCALE = 32767.0  # int16 of a full swing
+SOUND_SCALE = 32767.0  # int16 at full scale
 
 
 @dataclass
 class _StoredClips(Clips):
-    """Samples of a store.
+    """Base of modalities in a store.
 
     Attributes:
         store: the store.
         recordings: (n,) recording of each sample.
         samples: (n,) ids of the samples.
-        augment: what varies between views; None for nothing.
+        augment: augmentation of the views; None for none.
     """
 
     store: Store
@@ -41,7 +41,7 @@ class PictureClips(_StoredClips):
 
     Attributes:
         frames: (n, T) or (n, T, F) int32, frame of the recording; -1 for a black frame.
-        offsets: per recording, where its JPEG files begin, and the end.
+        offsets: offsets of the JPEG files of each recording, and the end.
         size: side of a frame in pixels.
     """
 
@@ -51,15 +51,18 @@ class PictureClips(_StoredClips):
     media = True
 
     def __post_init__(self) -> None:
-        require("cv2")  # now, and not when the first batch is read
+        require("cv2")  # imported now, and not at the first batch
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override] # computed
-        """(n, T, *step_shape)."""
+        """Shape (n, T, *step_shape)."""
         return (*self.frames.shape, 3, self.size, self.size)
 
     def read(self, positions: IntArray, views: IntArray) -> Tensor:
-        """See `Clips`. Channels last in memory, as frames are decoded: turning them would take as long as decoding."""
+        """Return the frames, see `Clips`.
+
+        Channels are last in memory, as in decoded frames: transposing them would take as long as decoding.
+        """
         frames = torch.zeros(len(positions), *self.frames.shape[1:], self.size, self.size, 3, dtype=torch.uint8)
         for into, position, view in zip(frames, positions.tolist(), views.tolist(), strict=True):
             self._fill(into.view(-1, self.size, self.size, 3), position, view)
@@ -89,18 +92,18 @@ class PictureClips(_StoredClips):
         return decode_jpegs(jpegs, str(recording_path(self.store.folder, recording)))
 
     def keep(self, rows: BoolArray) -> Self:
-        """The samples where `rows` is True."""
+        """Return the samples for which `rows` is True."""
         return replace(self, recordings=self.recordings[rows], samples=self.samples[rows], frames=self.frames[rows])
 
 
 @dataclass
 class SignalClips(_StoredClips):
-    """Signals, float32: T samples (T, C) as steps, or steps (T, L, C) that are pieces of L samples.
+    """Signals, float32: T samples (T, C) as steps, or steps (T, L, C) of L samples each.
 
     Attributes:
         starts: (n,) int64, first sample; or (n, T), first sample of each step. -1 for none: zeros.
         length: T, or L.
-        columns: the C channels.
+        columns: names of the C channels.
     """
 
     starts: IntArray
@@ -110,11 +113,11 @@ class SignalClips(_StoredClips):
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override] # computed
-        """(n, T, C) or (n, T, L, C)."""
+        """Shape (n, T, C) or (n, T, L, C)."""
         return (*self.starts.shape, self.length, len(self.columns))
 
     def read(self, positions: IntArray, views: IntArray) -> Tensor:
-        """See `Clips`."""
+        """Return the signals, see `Clips`."""
         return _one_by_one(self._read_one, positions, views, self.shape)
 
     def _read_one(self, position: int, view: int) -> Tensor:
@@ -130,13 +133,13 @@ class SignalClips(_StoredClips):
             values[real, :, channel] = self.store.read(recording, f"signal.{column}", first, last)[within]
         signal = torch.from_numpy(values)
         if view and self.augment is not None:
-            # The noise of one modality must not be that of another.
+            # Modalities must not share their noise.
             key = f"{self.samples[position]}/{self.columns[0]}"
             signal[real] = self.augment.signal(signal[real], key, view)
         return signal.view(self.shape[1:])
 
     def keep(self, rows: BoolArray) -> Self:
-        """The samples where `rows` is True."""
+        """Return the samples for which `rows` is True."""
         return replace(self, recordings=self.recordings[rows], samples=self.samples[rows], starts=self.starts[rows])
 
 
@@ -145,8 +148,8 @@ class SoundClips(_StoredClips):
     """Mono sound in [-1, 1], float32 (T, L): L samples around each step; silence beyond the ends of the recording.
 
     Attributes:
-        starts: (n, T) int64, first sample of each step; may lie before the beginning.
-        lengths: per recording, its samples; 0 where it has no sound.
+        starts: (n, T) int64, first sample of each step; may be negative.
+        lengths: number of samples of each recording; 0 without sound.
         length: L.
     """
 
@@ -157,15 +160,15 @@ class SoundClips(_StoredClips):
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override] # computed
-        """(n, T, L)."""
+        """Shape (n, T, L)."""
         return (*self.starts.shape, self.length)
 
     def read(self, positions: IntArray, views: IntArray) -> Tensor:
-        """See `Clips`."""
+        """Return the sound, see `Clips`."""
         return _one_by_one(self._read_one, positions, views, self.shape)
 
     def _read_one(self, position: int, view: int) -> Tensor:
-        """The sound of every step of one sample, from one piece of the recording."""
+        """Return the sound of every step of one sample, read as one piece of the recording."""
         recording, starts = str(self.recordings[position]), self.starts[position]
         sound = np.zeros((len(starts), self.length), dtype=np.float32)
         total = self.lengths[recording]
@@ -182,7 +185,7 @@ class SoundClips(_StoredClips):
         return values
 
     def keep(self, rows: BoolArray) -> Self:
-        """The samples where `rows` is True."""
+        """Return the samples for which `rows` is True."""
         return replace(self, recordings=self.recordings[rows], samples=self.samples[rows], starts=self.starts[rows])
 
 

@@ -1,4 +1,4 @@
-"""Open media files with PyAV: which streams are read, on which time line, and when a file counts as damaged.
+"""Opening of media files with PyAV: choice of streams, their common time line, and detection of damage.
 
 Times of pictures and sound share one time line, in seconds. Its zero is the file's own zero; formats that count from an
 arbitrary clock (MPEG program and transport streams) begin at 0 with their earliest stream.
@@ -18,18 +18,18 @@ from av.container import InputContainer
 from mtpkdot.errors import DecodeError
 from mtpkdot.limits import MAX_PIXELS, check_pixels, most_pixels
 
-# A file may end this much before its header says before it counts as cut off: seconds, and share of its length.
+# A file counts as cut off if it ends earlier than its header says by more than this: seconds, and share of its length.
 _SLACK, _SLACK_SHARE = 0.5, 0.01
 # Formats whose duration counts from the zero of the time line, not from the first time stamp.
 _FROM_ZERO = frozenset({"matroska,webm", "asf", "nut", "flv"})
-# A format whose duration FFmpeg guesses from the first bytes.
+# A format whose duration FFmpeg estimates from the first bytes.
 _GUESSED = frozenset({"aac"})
-# Frames that an AVI file declares which was written into a pipe, so that the true number could not be put there.
+# Number of frames in the header of an AVI file that was written to a pipe, which cannot be corrected afterwards.
 _UNKNOWN_FRAMES = 1 << 30
-# Time stamps that go back by more (s) than this belong to another recording that was joined without new ones.
+# Time stamps that go back by more (s) belong to another recording that was appended with its old stamps.
 _LONGEST_STEP_BACK = 0.5
-# FFmpeg completes damaged pictures unless it is asked to stop at what cannot be in a whole file. Its H.264 decoder
-# marks them anyway, and would also stop at references that a cut has removed.
+# FFmpeg completes damaged pictures unless it is asked to stop at errors that whole files cannot have. Its H.264 decoder
+# marks such pictures anyway, and would also stop at references that a cut has removed.
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 _MARKS_DAMAGE = frozenset({"h264"})
 
@@ -37,8 +37,8 @@ Packet: TypeAlias = "av.Packet[av.stream.Stream]"
 _Stream = TypeVar("_Stream", av.VideoStream, av.AudioStream)
 
 
-class CutOff(Exception):  # noqa: N818 # turned into a DecodeError by the reader that knows how far it got
-    """The file ends early, lacks a part or is damaged."""
+class CutOff(Exception):  # noqa: N818 # turned into a DecodeError by the reader, which knows its position
+    """Early end, gap or damage of a file."""
 
 
 @contextmanager
@@ -46,14 +46,14 @@ def opened(path: Path) -> Iterator[InputContainer]:
     """Open a media file.
 
     Raises:
-        DecodeError: no such file, empty, or not a media file.
+        DecodeError: the file is missing, empty, or not a media file.
     """
     if not path.is_file():
         raise DecodeError(f"{path} is no file", "Correct the path.")
     if path.stat().st_size == 0:
         raise DecodeError(f"{path} is empty (0 bytes)", "Copy or download the file again.")
     try:
-        # `file:` keeps a colon in the name from being read as a protocol; a play list must not fetch from elsewhere.
+        # `file:` keeps a colon in the name from being read as a protocol; a play list must not fetch remote files.
         # FFmpeg decodes while it opens.
         options = {"protocol_whitelist": "file", "max_pixels": str(most_pixels())}
         container = av.open(f"file:{path}", metadata_errors="replace", options=options)
@@ -67,12 +67,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """Return the video that is read: the default one, else the largest, of those that can be decoded.
+    """Return the video to read: the default one, else the largest, among those that can be decoded.
 
     Raises:
-        DecodeError: there is none, its codec is unknown, or its pictures are above the limit.
+        DecodeError: the file has no video, its codec is unknown, or its pictures are above the limit.
     """
-    # The cover picture of a song is kept as a video of one frame.
+    # The cover picture of a song is stored as a video of one frame.
     cover = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     stream = _preferred(container, path, streams, lambda s: s.codec_context.width * s.codec_context.height)
@@ -91,7 +91,7 @@ def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
 
 
 def sound_stream(container: InputContainer, path: Path) -> av.AudioStream | None:
-    """Return the sound that is read: the default track, else that of most channels, of those that can be decoded.
+    """Return the sound to read: the default track, else that of most channels, among those that can be decoded.
 
     Returns:
         The stream; None where the file has no sound.
@@ -116,7 +116,7 @@ def _preferred(
 
 
 def _codec(container: InputContainer, index: int) -> str:
-    """Return what FFmpeg prints of the codec of a stream that it has no decoder for."""
+    """Return FFmpeg's description of the codec of a stream for which it has no decoder."""
     level = av.logging.get_level()
     av.logging.set_level(av.logging.INFO)
     try:
@@ -128,12 +128,12 @@ def _codec(container: InputContainer, index: int) -> str:
 
 
 def declared_frames(stream: av.VideoStream) -> int | None:
-    """Return the number of frames by the header, None where it keeps none."""
+    """Return the number of frames in the header, None if it has none."""
     return stream.frames if 0 < stream.frames < _UNKNOWN_FRAMES else None
 
 
 def declared_duration(container: InputContainer) -> float | None:
-    """Return the seconds that a file lasts by its header, None where it does not say."""
+    """Return the duration in the header in seconds, None if it has none."""
     unknown = any(stream.frames >= _UNKNOWN_FRAMES for stream in container.streams.video)
     if container.duration is None or container.format.name in _GUESSED or unknown:
         return None
@@ -141,14 +141,14 @@ def declared_duration(container: InputContainer) -> float | None:
 
 
 def check_step_back(seconds: float, second: float) -> None:
-    """Stop where time stamps go back further than those of one recording do.
+    """Check that time stamps do not go back further than within one recording.
 
     Args:
-        seconds: by which they go back.
-        second: where.
+        seconds: seconds by which they go back.
+        second: place on the time line in seconds.
 
     Raises:
-        CutOff: they do.
+        CutOff: they go back further.
     """
     if seconds > _LONGEST_STEP_BACK:
         raise CutOff(f"at {second:.2f} s its time stamps go back by {seconds:.2f} s, as in files joined byte for byte")
@@ -161,19 +161,19 @@ def time_origin(container: InputContainer) -> float:
 
 
 def packets(container: InputContainer) -> Iterator[Packet]:
-    """Return the packets of all streams in the order of the file, and at last an empty one of each, which ends it.
+    """Yield the packets of all streams in the order of the file, and finally an empty one of each, which ends it.
 
-    Others that are empty stand for a picture that does not change: a decoder would take them for the end.
+    Other empty packets stand for an unchanged picture and are left out: a decoder would take them for the end.
 
     Raises:
-        CutOff: the file was cut off or lacks a part, of which FFmpeg itself says nothing.
+        CutOff: the file was cut off or lacks a part, which FFmpeg itself does not report.
     """
     start = (container.start_time or 0) / av.time_base
     expected = declared_duration(container) or 0.0
     if container.format.name not in _FROM_ZERO:
         expected += start
     if container.format.name == "avi":
-        # Its duration is corrected by the size of the file, its number of frames is not.
+        # The duration is corrected by the size of the file, the number of frames is not.
         frames = [(declared_frames(s) or 0) / float(s.average_rate or 25) for s in container.streams.video]
         expected = max(expected, *frames, 0.0)
     end = start
@@ -202,26 +202,26 @@ class Clock:
         self._origin = time_origin(container)
         self._step = 1 / float(stream.average_rate or 25)
         self._previous: float | None = None
-        # AVI stores no times of presentation, and those that FFmpeg guesses are late or uneven: the n-th picture is
-        # shown at the n-th time of decoding.
+        # AVI stores no presentation times, and FFmpeg's estimates are late or uneven: the n-th picture is shown at the
+        # n-th decoding time.
         self._order: deque[int] | None = deque() if container.format.name == "avi" else None
 
     def note(self, packet: Packet, shown: bool) -> None:
-        """Take note of a packet, in the order of the file; one that is not shown comes before all that are."""
+        """Record a packet, in the order of the file; one that is not shown precedes all that are."""
         if self._order is not None and packet.size and packet.dts is not None:
             self._order.append(packet.dts)
             if not shown:
                 self._order.popleft()
 
     def time(self, pts: int | None, time_base: Fraction | None) -> float:
-        """Return the time of the next frame in seconds; it is later than that of the last one.
+        """Return the time of the next frame in seconds, later than that of the last one.
 
         Args:
-            pts: time stamp of the frame; None where it has none, and the rate decides.
-            time_base: seconds of a tick.
+            pts: time stamp of the frame; None if it has none, so that the rate decides.
+            time_base: seconds per tick.
 
         Raises:
-            CutOff: it would be much earlier.
+            CutOff: the time would be much earlier.
         """
         if self._order is not None:
             pts = self._order.popleft() if self._order else None
@@ -231,25 +231,25 @@ class Clock:
             time = float(pts * time_base) - self._origin
             if self._previous is not None:
                 check_step_back(self._previous - time, self._previous)
-            # Stamps that stand still or go back would break every search by time.
+            # Equal or decreasing stamps would break every search by time.
             time = time if self._previous is None else max(time, self._previous + self._step / 100)
         self._previous = time
         return time
 
 
 def decodable(container: InputContainer, stream: av.VideoStream, clock: Clock) -> Iterator[Packet]:
-    """Return the packets of a video from its first key picture on, and at last the empty one that ends it.
+    """Yield the packets of a video from its first key picture on, and finally the empty one that ends it.
 
-    A recording that was cut without encoding it again may begin with pictures that refer to others before the cut.
-    They are left out: those before the first key picture, and those shown before it.
+    A recording that was cut without re-encoding may begin with pictures that refer to others before the cut. Those
+    before the first key picture, and those shown before it, are left out.
 
     Args:
         container: the file.
         stream: its video.
-        clock: takes note of the packets.
+        clock: clock that records the packets.
 
     Raises:
-        CutOff: as `packets`.
+        CutOff: see `packets`.
     """
     begun, first = False, None
     for packet in packets(container):
@@ -271,5 +271,5 @@ def broken(path: Path, what: str) -> DecodeError:
 
 
 def reason(error: av.FFmpegError | CutOff) -> str:
-    """Return why reading a file broke off, in a few words."""
+    """Return the reason why reading a file failed, in a few words."""
     return str(error.strerror if isinstance(error, av.FFmpegError) else error)

@@ -1,4 +1,4 @@
-"""Data sets with annotations over time: every frame of a recording has values, which are predicted step by step."""
+"""Data sets with annotations over time: every frame of a recording has values, which are predicted per step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ Common = tuple[Store, StrArray, StrArray, Augment | None]
 
 @dataclass(frozen=True)
 class Track(ABC):
-    """A modality beside the pictures, of which every step has a piece around its middle.
+    """Modality beside the pictures, with a piece around the middle of every step.
 
     Its sample i lies at i / rate seconds on the time line of the pictures.
 
     Args:
-        seconds: length of the piece.
+        seconds: length of a piece in seconds.
         rate: samples per second.
     """
 
@@ -40,85 +40,86 @@ class Track(ABC):
 
     @property
     def length(self) -> int:
-        """Samples of a piece."""
+        """Number of samples of a piece."""
         return round(self.seconds * self.rate)
 
     @abstractmethod
     def samples(self, row: Mapping[str, Any]) -> int:
-        """Return the samples of a recording, by its row of the index; 0 where it has none."""
+        """Return the number of samples of a recording, by its row of the index; 0 if it has none."""
 
     @abstractmethod
     def starts(self, cut: Cut, samples: int) -> IntArray:
-        """Return the first sample (W, C) of the pieces of a recording of so many samples."""
+        """Return the first sample (W, C) of the pieces of a recording with `samples` samples."""
 
     @abstractmethod
     def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
-        """Return what reads the pieces.
+        """Return the reader of the pieces.
 
         Args:
             common: store, recordings, ids and augmentation of the samples.
             starts: (n, C) first samples.
-            samples: per recording.
+            samples: number of samples of each recording.
         """
 
 
 @dataclass(frozen=True)
 class SoundTrack(Track):
-    """The sound of a recording, `sound` in the store; silence lies beyond its ends."""
+    """Sound of a recording, `sound` in the store; silence lies beyond its ends."""
 
     def samples(self, row: Mapping[str, Any]) -> int:
-        """See `Track`."""
+        """Return the number of samples, see `Track`."""
         return _length(row, "sound")
 
     def starts(self, cut: Cut, samples: int) -> IntArray:
-        """See `Track`."""
+        """Return the first samples, see `Track`."""
         return cut.starts(self.seconds, self.rate)
 
     def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
-        """See `Track`; steps (L,)."""
+        """Return the reader of the pieces, see `Track`; steps (L,)."""
         return SoundClips(*common, starts, samples, self.length)
 
 
 @dataclass(frozen=True)
 class SignalTrack(Track):
-    """Signals of a recording, `signal.<column>` in the store; a piece at an end is moved within.
+    """Signals of a recording, `signal.<column>` in the store; a piece that crosses an end is shifted inside.
 
     Args:
-        columns: the channels.
+        columns: names of the channels.
     """
 
     columns: tuple[str, ...]
 
     def samples(self, row: Mapping[str, Any]) -> int:
-        """See `Track`; a recording that is shorter than a piece has none."""
+        """Return the number of samples, see `Track`; 0 for a recording that is shorter than a piece."""
         samples = _length(row, f"signal.{self.columns[0]}")
         return samples if samples >= self.length else 0
 
     def starts(self, cut: Cut, samples: int) -> IntArray:
-        """See `Track`; -1 for a step whose middle lies beyond the signals."""
+        """Return the first samples, see `Track`; -1 for a step whose middle lies beyond the signals."""
         start = np.clip(cut.starts(self.seconds, self.rate), 0, max(samples - self.length, 0))
         return np.where(cut.covered(samples, self.rate), start, -1)
 
     def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
-        """See `Track`; steps (L, channels)."""
+        """Return the reader of the pieces, see `Track`; steps (L, channels)."""
         return SignalClips(*common, starts, self.length, list(self.columns))
 
 
 class ContinuousData(MediaData):
-    """Base of data sets whose recordings are annotated over time.
+    """Base class of data sets whose recordings are annotated over time.
 
-    A step is a clip of `frames` pictures with the sound and signals around it, and a sample a window of `clips` steps.
-    A step's target is the mean over its annotated frames. Results are those of frames: every annotated frame is
-    compared with the prediction of its step (the mean over all windows that hold it), over all recordings of a part.
+    A step is a clip of `frames` pictures with the sound and signals around it, and a sample is a window of `clips`
+    steps. The target of a step is the mean over its annotated frames. Results are computed on frames: every annotated
+    frame is compared with the prediction of its step (the mean over all windows that contain it), over all recordings
+    of a part.
 
     A subclass names the `annotations` and the `tracks`, finds the recordings (`inventory`) and decodes them
-    (`converter`) into a `Content` with the facts `subject` and, where the parts are given, `part` (train, validation,
-    test); in `small` the `times` of the frames in seconds, `offsets` of their pictures, and an array (frames,) per
-    annotation, NaN where there is none; in `large` what `pictures` and tracks read.
+    (`converter`) into a `Content`. Its facts are `subject` and, for given parts, `part` (train, validation, test).
+    `small` has the `times` of the frames in seconds, the `offsets` of their pictures, and an array (frames,) per
+    annotation, NaN where absent. `large` has what `pictures` and tracks read.
 
     Args:
-        prevalent: the modality of the student.
-        task: values are predicted.
+        prevalent: modality of the student.
+        task: `regression`.
         frames: pictures of a clip.
         frame_step: frames from one picture to the next; a clip covers `frames * frame_step` frames.
         clips: clips of a window.
@@ -145,15 +146,15 @@ class ContinuousData(MediaData):
     @property
     @abstractmethod
     def tracks(self) -> dict[str, Track]:
-        """The modalities beside the pictures, known without reading any file."""
+        """Modalities beside the pictures, known without reading any file."""
 
     @property
     def modality_names(self) -> list[str]:
-        """The pictures, and the tracks as they are named."""
+        """Names of the pictures and of the tracks."""
         return [VIDEO, *self.tracks]
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the store beside the pictures: the rates of the tracks."""
+        """Return everything that decides the store beside the pictures: the rates of the tracks."""
         return {f"{name}_rate": track.rate for name, track in self.tracks.items()}
 
     def cutting(self) -> dict[str, Any]:
@@ -161,12 +162,12 @@ class ContinuousData(MediaData):
         return {"windows": asdict(self.windows), "tracks": {name: asdict(track) for name, track in self.tracks.items()}}
 
     def load(self) -> Samples:
-        """Cut all windows from the store and keep those that hold a label or a picture."""
+        """Cut all windows from the store and keep those with a label or a picture."""
         samples = self.cut()
         return self.keep(samples, samples.known | samples.masks[VIDEO].any(axis=1))
 
     def cut(self) -> Samples:
-        """Return the windows of all recordings, as the store has them."""
+        """Return the windows of all recordings, in the order of the store."""
         pieces = [self._cut(row) for row in self.rows]
         sizes = [len(piece["target"]) for piece in pieces]
         joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
@@ -196,15 +197,15 @@ class ContinuousData(MediaData):
         )
 
     def keep(self, samples: Samples, rows: BoolArray) -> Samples:
-        """Return the windows of `cut` where `rows` (n,) is True, and remember where they lie."""
+        """Return the windows of `cut` for which `rows` (n,) is True, and store their places."""
         row, first_step = self._places
         self._places = row[rows], first_step[rows]
         return samples if rows.all() else samples.keep(rows)
 
     @property
     def places(self) -> tuple[IntArray, IntArray]:
-        """The position (n,) of each sample's recording among `rows`, and the first step (n,) of its window."""
-        self._loaded  # noqa: B018 # which remembers them
+        """Position (n,) of each sample's recording among `rows`, and first step (n,) of its window."""
+        self._loaded  # noqa: B018 # computes them
         return self._places
 
     def fact(self, name: str) -> StrArray:
@@ -212,7 +213,7 @@ class ContinuousData(MediaData):
         return self.prepared.index[name].to_numpy(dtype=np.str_)[self._places[0]]
 
     def remarks(self) -> list[str]:
-        """Return what a sample is, and what cannot be read."""
+        """Return the definition of a sample, and the number of unreadable recordings."""
         frames = int(self._begins[-1])
         absent = frames - sum(int(read_present(offsets).sum()) for offsets in self.offsets().values())
         become = "repeat the one before" if self.missing_frames == "repeat" else "are masked"
@@ -224,7 +225,7 @@ class ContinuousData(MediaData):
 
     @property
     def unit(self) -> str:
-        """Frames are compared, whatever the clips."""
+        """Unit of the results: frames, not clips."""
         return "frames"
 
     def use(self, other: Self) -> None:
@@ -233,7 +234,7 @@ class ContinuousData(MediaData):
         self._places = other._places
 
     def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
-        """Return every frame of the steps `index` (m,), and the prediction (n, K) for it from those (m, K) of steps."""
+        """Return all frames of the steps `index` (m,), and their predictions (n, K) from the outputs (m, K)."""
         place, source = self.frames_of(index)
         first, means = mean_of_each(place, output.numpy()[source])
         place, source = place[first], source[first]
@@ -246,10 +247,10 @@ class ContinuousData(MediaData):
         return Rows(ids, subjects, truth, known), torch.from_numpy(means)
 
     def frames_of(self, index: IntArray) -> tuple[IntArray, IntArray]:
-        """Find the frames of the steps `index` (m,), row `i * clips + t` being step t of window i.
+        """Return the frames of the steps `index` (m,), where row `i * clips + t` is step t of window i.
 
         Returns:
-            The frames (n,), counted over all recordings end to end, and for each the position (n,) of its step in
+            The frames (n,), counted over all concatenated recordings, and for each the position (n,) of its step in
             `index`.
         """
         recording, first_step = self.places
@@ -267,12 +268,12 @@ class ContinuousData(MediaData):
         for name, track in self.tracks.items():
             samples = track.samples(row)
             found[f"starts.{name}"] = track.starts(cut, samples)
-            # A step whose middle lies beyond a track has none of it.
+            # A step whose middle lies beyond a track has no piece of it.
             found[f"mask.{name}"] = cut.covered(samples, track.rate)
         return found
 
     def _values(self, row: dict[str, Any]) -> npt.NDArray[np.float64]:
-        """Return the annotations (frames, K) of a recording; NaN where there is none."""
+        """Return the annotations (frames, K) of a recording; NaN where absent."""
         if any(row.get(name) is None or not np.ndim(row[name]) for name in self.annotations):
             return np.full((len(row["times"]), len(self.annotations)), np.nan)
         return np.stack([row[name] for name in self.annotations], axis=1).astype(np.float64)
@@ -284,16 +285,16 @@ class ContinuousData(MediaData):
 
     @cached_property
     def _begins(self) -> IntArray:
-        """Where the frames of every recording begin when all are laid end to end, and the end."""
+        """First frame of every recording among all concatenated frames, and the end."""
         return np.concatenate([[0], np.cumsum([len(row["times"]) for row in self.rows])]).astype(np.int64)
 
     @cached_property
     def _truth(self) -> FloatArray:
-        """Annotations of all frames of all recordings, end to end; NaN where there is none."""
+        """Annotations of all frames of all recordings, concatenated; NaN where absent."""
         return np.concatenate([self._values(row) for row in self.rows]).astype(np.float32)
 
 
 def _length(row: Mapping[str, Any], name: str) -> int:
-    """Return the length of an array of a recording in the store, 0 where it has none."""
+    """Return the length of an array of a recording in the store, 0 if it has none."""
     length = row.get(f"length.{name}")
     return 0 if length is None or np.isnan(length) else int(length)

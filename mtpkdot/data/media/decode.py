@@ -1,4 +1,4 @@
-"""Decode video: pictures in the order of presentation, and their times. Importing it imports PyAV."""
+"""Decoding of video: pictures in the order of presentation, and their times. Importing it imports PyAV."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,21 +43,21 @@ __all__ = [
 # Containers and codecs in which every packet is one picture with a time of presentation.
 _STAMPED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 _ONE_PICTURE = frozenset({"h264", "hevc", "av1", "libdav1d", "vp9"})
-_COMPARED = 3  # pictures that are decoded to see that it is so
+_COMPARED = 3  # Pictures that are decoded to verify it.
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """The properties that a video file declares.
+    """Properties that a video file declares.
 
     Attributes:
-        frames: number of frames by the header, which may be wrong; None where the format keeps none.
-        average_rate: frames per second, None where unknown.
-        width: of the pictures as `iter_frames` gives them, in pixels.
-        height: likewise.
-        duration: seconds by the header, None where unknown.
-        has_sound: whether there is a sound stream, be it one that FFmpeg has no decoder for.
-        sound_rate: samples per second of the sound that `read_sound` reads, None where it reads none.
+        frames: number of frames in the header, which may be wrong; None if the format has none.
+        average_rate: frames per second, None if unknown.
+        width: width of the pictures of `iter_frames`, in pixels.
+        height: height of these pictures, in pixels.
+        duration: seconds in the header, None if unknown.
+        has_sound: True if the file has a sound stream, even one without a decoder.
+        sound_rate: samples per second of the sound that `read_sound` reads, None if it reads none.
     """
 
     frames: int | None
@@ -71,15 +71,15 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class LazyFrame:
-    """A decoded frame whose picture is converted when it is asked for.
+    """Decoded frame whose picture is converted on demand.
 
     Attributes:
-        time: in seconds.
+        time: time in seconds.
     """
 
     time: float
     _frame: av.VideoFrame
-    _convert: VideoReformatter  # one for all frames: a frame's own starts threads for every picture
+    _convert: VideoReformatter  # One converter for all frames: the one of a frame starts threads for every picture.
     _matrix: NDArray[np.int32] | None
 
     def rgb(self) -> NDArray[np.uint8]:
@@ -94,10 +94,10 @@ def _display_matrix(frame: av.VideoFrame) -> NDArray[np.int32] | None:
 
 
 def upright(picture: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Return a picture as its display matrix shows it, one of the eight rotations and mirrorings.
+    """Return a picture transformed by its display matrix, one of the eight rotations and reflections.
 
     Args:
-        picture: (H, W, 3), as it is stored.
+        picture: (H, W, 3), as stored.
         matrix: (9,) the matrix of ISO/IEC 14496-12, (a, b, u, c, d, v, x, y, w), which moves a stored point (p, q) to
             (a p + c q, b p + d q); any other angle counts as the nearest quarter turn.
     """
@@ -110,10 +110,10 @@ def upright(picture: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np
 
 
 def video_info(path: Path) -> VideoInfo:
-    """Return what a video file declares; its first frame is decoded for the size.
+    """Return the properties that a video file declares; its first frame is decoded for the size.
 
     Raises:
-        DecodeError: as `iter_frames`.
+        DecodeError: see `iter_frames`.
     """
     with opened(path) as container:
         stream = video_stream(container, path)
@@ -135,52 +135,52 @@ def video_info(path: Path) -> VideoInfo:
 
 
 def iter_frames(path: Path, threads: int = 1) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Return every frame of a video in the order of presentation; the memory needed does not depend on its length.
+    """Yield every frame of a video in the order of presentation; memory does not depend on its length.
 
     Args:
-        path: a video file. Of several videos in it the default one is read, else the largest.
-        threads: of the decoder; 0 takes all cores. One is right where many files are read in parallel.
+        path: a video file. If it has several videos, the default one is read, else the largest.
+        threads: threads of the decoder; 0 for all cores. Use one if many files are read in parallel.
 
     Yields:
         Time in seconds, strictly increasing, and the picture (H, W, 3), uint8, RGB, turned and mirrored as the file's
-        display matrix says. Missing times follow from the average rate. Pixels that are not square stay as they are
-        stored. Pictures at the beginning that refer to others before a cut cannot be decoded and are left out.
+        display matrix says. Missing times follow from the average rate. Pixels that are not square are not rescaled.
+        Pictures at the beginning that refer to others before a cut cannot be decoded and are left out.
 
     Raises:
-        DecodeError: no such file, empty, not a media file, no video in it, no decoder for it, damaged, or shorter than
-            its header says (an MPEG program or transport stream has no such header: cut at a packet's end it is just
-            shorter).
+        DecodeError: the file is missing, empty, not a media file, without video or a decoder for it, damaged, or
+            shorter than its header says (an MPEG program or transport stream has no such header, so a cut at the end of
+            a packet is not detected).
     """
     for frame in iter_lazy_frames(path, threads):
         yield frame.time, np.ascontiguousarray(frame.rgb())
 
 
 def iter_lazy_frames(path: Path, threads: int = 1) -> Iterator[LazyFrame]:
-    """Return every frame of a video as `iter_frames` does, converted only where its picture is asked for.
+    """Yield every frame of a video as `iter_frames` does, converted only if its picture is requested.
 
     Args:
         path: see `iter_frames`.
-        threads: likewise.
+        threads: see `iter_frames`.
 
     Raises:
-        DecodeError: as `iter_frames`.
+        DecodeError: see `iter_frames`.
     """
     convert = VideoReformatter()
     rotation, matrix = None, None
     for time, frame in _decoded(path, threads):
-        # Who asks a frame for its side data ties it to itself in a circle, and it stays in memory for long.
+        # Reading the side data of a frame creates a reference cycle, which keeps it in memory for long.
         if frame.rotation != rotation:
             rotation, matrix = frame.rotation, _display_matrix(frame)
         yield LazyFrame(time, frame, convert, matrix)
 
 
 def frame_times(path: Path) -> NDArray[np.float64]:
-    """Return the time of every frame of a video in seconds, (F,), as `iter_frames` does.
+    """Return the time (F,) of every frame of a video in seconds, as `iter_frames` does.
 
-    Pictures are decoded only where the packets of the file do not give the same times.
+    Pictures are decoded only if the packets of the file do not give the same times.
 
     Raises:
-        DecodeError: as `iter_frames`; damage inside pictures may go unseen.
+        DecodeError: see `iter_frames`; damage inside pictures may go undetected.
     """
     times = _stamped_times(path)
     return np.array([time for time, _ in _decoded(path, 1)]) if times is None else times
@@ -208,7 +208,7 @@ def _decoded(path: Path, threads: int) -> Iterator[tuple[float, av.VideoFrame]]:
 
 
 def _stamped_times(path: Path) -> NDArray[np.float64] | None:
-    """Return the times (F,) by the packets alone; None where that is not known to be right."""
+    """Return the times (F,) from the packets alone; None if they are not known to be right."""
     stamps: list[int] = []
     base: Fraction | None = None
     with opened(path) as container:
@@ -221,14 +221,14 @@ def _stamped_times(path: Path) -> NDArray[np.float64] | None:
                 if packet.stream.index != stream.index or not packet.size:
                     continue
                 whole = bool(stamps) or packet.is_keyframe
-                # An edit list may begin a video later than its packets, which are then decoded and not shown.
+                # An edit list may start a video later than its packets, which are then decoded and not shown.
                 if packet.pts is None or packet.is_discard or not whole:
                     return None
                 stamps.append(packet.pts)
                 base = packet.time_base
         except (av.FFmpegError, CutOff) as error:
             raise broken(path, f"its video breaks after {len(stamps)} frames ({reason(error)})") from error
-    # Packets come in the order of decoding, frames are shown in the order of their stamps.
+    # Packets come in decoding order, frames are shown in the order of their stamps.
     first, shown = stamps[:1], sorted(stamps)
     if shown[:1] != first or len(set(stamps)) != len(stamps):
         return None

@@ -1,4 +1,4 @@
-"""Detectors of faces in one picture: OpenCV's cascade, or a YuNet network from a file of the user's."""
+"""Detectors of faces in one picture: OpenCV's cascade, or a YuNet network from a file of the user."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ Found = TypeVar("Found", bound=Box)
 
 HAAR = "haar"
 
-# Detections of one face overlap this much (intersection over union) from one look to the next.
+# Detections of the same face overlap by this intersection over union from one look to the next.
 _SAME_FACE = 0.3
 _SETTING = "data.init_args.pictures.detector"
 _POINTER = b"version https://git-lfs"
@@ -28,7 +28,7 @@ _SOURCE = "models/face_detection_yunet of github.com/opencv/opencv_zoo"
 
 @dataclass(frozen=True)
 class Face(Box):
-    """The box of a face, and what a network knows of it besides.
+    """Box of a face, with the score and landmarks of a network.
 
     Attributes:
         score: confidence, from 0 to 1.
@@ -41,10 +41,10 @@ class Face(Box):
 
 
 class Detector(Protocol):
-    """Finds a face in one picture."""
+    """Detector of a face in one picture."""
 
     def detect(self, frame: Frame, near: Box | None = None) -> Box | None:
-        """Return the face's box, or None; one that overlaps `near` is preferred to a larger one elsewhere."""
+        """Return the face's box, or None; a box that overlaps `near` is preferred to a larger one elsewhere."""
 
 
 def open_detector(name: str, min_score: float = 0.7) -> Detector:
@@ -52,23 +52,23 @@ def open_detector(name: str, min_score: float = 0.7) -> Detector:
 
     Args:
         name: `haar`, or the path of a YuNet ONNX file.
-        min_score: confidence below which a find of YuNet is none.
+        min_score: lowest accepted confidence of YuNet.
 
     Raises:
-        DataConfigError: this OpenCV has no cascades, or the file is missing or no YuNet network.
+        DataConfigError: OpenCV has no cascades, or the file is missing or no YuNet network.
     """
     return FaceDetector() if name == HAAR else YuNetDetector(Path(name), min_score)
 
 
 class FaceDetector:
-    """OpenCV's Haar cascade for frontal faces: small and part of OpenCV 4, but blind to profiles and tilted faces.
+    """OpenCV's Haar cascade for frontal faces: small and part of OpenCV 4, but fails on profiles and tilted faces.
 
     Args:
         longest: pictures are shrunk to this many pixels along their longer side before the search.
-        smallest: of a face, as a share of the picture's shorter side.
-        scale_factor: between two sizes that are searched; closer to 1 finds more and takes longer.
-        min_neighbors: overlapping finds that make a face; more finds fewer faces and fewer things that are none.
-        threads: of OpenCV in this process. One is right where many files are worked on in parallel.
+        smallest: smallest size of a face, as a share of the picture's shorter side.
+        scale_factor: ratio between two searched sizes; closer to 1 finds more and takes longer.
+        min_neighbors: overlapping detections that make a face; more means fewer faces and fewer false ones.
+        threads: threads of OpenCV in this process. Use one if many files are processed in parallel.
 
     Raises:
         DataConfigError: OpenCV 5 is installed, which has dropped the cascades.
@@ -82,7 +82,7 @@ class FaceDetector:
         min_neighbors: int = 5,
         threads: int = 1,
     ) -> None:
-        import cv2  # takes long to import, and only those who look for faces need it
+        import cv2  # Takes long to import, and is needed only for face crops.
 
         if not hasattr(cv2, "CascadeClassifier"):
             raise DataConfigError(
@@ -119,14 +119,14 @@ class FaceDetector:
 
 
 class YuNetDetector:
-    """The YuNet network in a file: finds turned and tilted faces too, their eyes, nose and mouth, and how sure it is.
+    """YuNet network from a file, which also finds turned and tilted faces, with landmarks and a score.
 
     Args:
         path: an ONNX file of YuNet, any size of pictures.
-        min_score: confidence below which a find is none, from 0 to 1.
-        longest: pictures are shrunk to this many pixels along their longer side before the search. YuNet knows faces of
-            10 to 300 pixels.
-        threads: of OpenCV in this process. One is right where many files are worked on in parallel.
+        min_score: lowest accepted confidence, from 0 to 1.
+        longest: pictures are shrunk to this many pixels along their longer side before the search. YuNet detects faces
+            of 10 to 300 pixels.
+        threads: threads of OpenCV in this process. Use one if many files are processed in parallel.
 
     Raises:
         DataConfigError: the file is missing, or is no YuNet network.
@@ -175,10 +175,10 @@ class YuNetDetector:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what OpenCV says of a file into one line, and keep its own remarks off the terminal."""
+        """Turn OpenCV's error about a file into one line, and keep its own messages off the terminal."""
         import cv2
 
-        set_level = getattr(cv2.utils, "logging", cv2).setLogLevel  # OpenCV 4.11 has it in the package itself
+        set_level = getattr(cv2.utils, "logging", cv2).setLogLevel  # In OpenCV 4.11 it is part of the package itself.
         level = set_level(0)
         try:
             yield
@@ -192,7 +192,7 @@ class YuNetDetector:
 
 
 def _shrunk(picture: Frame, longest: int) -> tuple[Frame, float]:
-    """A picture with at most so many pixels along its longer side, and its size as a share of the given one's."""
+    """Return a picture with at most `longest` pixels along its longer side, and the scale of its size."""
     import cv2
 
     height, width = picture.shape[:2]
@@ -204,7 +204,7 @@ def _shrunk(picture: Frame, longest: int) -> tuple[Frame, float]:
 
 
 def _face(row: NDArray[np.float64], scale: float) -> Face:
-    """A row of YuNet's, (15,): box, five landmarks, score."""
+    """Return the face of a row (15,) of YuNet's output: box, five landmarks, score."""
     left, top, width, height = (row[:4] / scale).tolist()
     points: list[Point] = [(float(x), float(y)) for x, y in (row[4:14] / scale).reshape(5, 2)]
     (x, y), (other_x, other_y) = points[:2]
@@ -213,12 +213,12 @@ def _face(row: NDArray[np.float64], scale: float) -> Face:
 
 
 def _lies_in(face: Face, frame: Frame) -> bool:
-    """Return if a face has an extent, and its centre in the picture."""
+    """Return whether a face has an extent, and its centre in the picture."""
     x, y = face.left + face.width / 2, face.top + face.height / 2
     return min(face.width, face.height) > 0 and 0 <= x < frame.shape[1] and 0 <= y < frame.shape[0]
 
 
 def _chosen(faces: Sequence[Found], near: Box | None) -> Found | None:
-    """The largest face, of those that overlap `near` if there are any."""
+    """Return the largest face, among those that overlap `near` if there are any."""
     same = [face for face in faces if near is not None and face.overlap(near) > _SAME_FACE]
     return max(same or faces, key=lambda face: face.width * face.height, default=None)

@@ -1,4 +1,4 @@
-"""From pictures to face crops: follow one face from frame to frame, and cut it out."""
+"""Face crops from pictures: one face is followed from frame to frame and cut out."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -11,17 +11,17 @@ from mtpkdot.data.media.detectors import Detector
 from mtpkdot.errors import DataError
 
 Frame = NDArray[np.uint8]
-# A picture, or what makes one: it is called for those that are looked at alone.
+# A picture, or a function that returns it, which is called only for pictures that are examined.
 Picture = Frame | Callable[[], Frame]
 
-# A box this many times longer than the picture is a mistake, and its crop would fill the memory.
+# A box this many times longer than the picture is an error, and its crop would fill the memory.
 _LARGEST = 4.0
-# The smoothed box of a find depends on so many finds before it, and as many after it.
+# The smoothed box of a detection depends on so many detections before it, and as many after it.
 _REACH = 2
 
 
 class _Looks:
-    """Looks at every n-th picture of one recording, near to where the face was last."""
+    """Detection in every n-th picture of one recording, near the last position of the face."""
 
     def __init__(self, detector: Detector, every: int = 5, hold: int = 15, confirm: int = 2) -> None:
         if every < 1 or hold < 0 or confirm < 1:
@@ -30,22 +30,22 @@ class _Looks:
         self._detector = detector
         self._frames = 0
         self._last: Box | None = None
-        # Finds of the face that is followed: frame and box; old ones are forgotten, and their number is kept.
+        # Detections of the followed face: frame and box; old ones are dropped, and their number is kept.
         self._finds: list[tuple[int, NDArray[np.float64]]] = []
         self._length = 0
 
     @property
     def _apart(self) -> int:
-        """The most frames from one find to the next of the same face: `hold` of them may be lost in between."""
+        """Most frames between two detections of the same face: `hold` of them may be lost in between."""
         return max(self.hold + 1, self.every)
 
     @property
     def _enough(self) -> int:
-        """Finds that make a face."""
+        """Number of detections that make a face."""
         return min(self.confirm, -(-self._frames // self.every))
 
     def _look(self, picture: Picture) -> NDArray[np.float64] | None:
-        """The face's box (5,) in a picture."""
+        """Return the face's box (5,) in a picture."""
         found = self._detector.detect(picture() if callable(picture) else picture, self._last)
         if found is None:
             return None
@@ -61,11 +61,11 @@ class _Looks:
 
 
 class SmoothSearch(_Looks):
-    """Finds the face in every frame of a recording, looking at some of them, with the looks before and after a frame.
+    """Search for the face in every frame of a recording, with detections before and after a frame.
 
-    Between two finds the box moves in a straight line; it is smoothed over neighbouring finds. A face ends halfway
-    between the last look that saw it and the first that did not. A frame's box is known a few looks after the frame;
-    no picture is kept.
+    Only some frames are examined. Between two detections the box moves in a straight line; it is smoothed over
+    neighbouring detections. A face ends halfway between the last examined frame with it and the first without. The box
+    of a frame is known a few examined frames later; no picture is kept.
 
     Args:
         detector: finds a face in one picture.
@@ -89,13 +89,14 @@ class SmoothSearch(_Looks):
         self._decided = 0
 
     def update(self, picture: Picture) -> list[Box | None]:
-        """Take the next frame.
+        """Process the next frame.
 
         Args:
             picture: (H, W, 3), uint8, RGB, or a function that returns it.
 
         Returns:
-            Boxes of the frames that are decided now, in their order, from the first that was not; None without a face.
+            Boxes of the frames that are decided by now and were not returned before, in their order; None without a
+            face.
         """
         frame = self._frames
         self._frames += 1
@@ -120,7 +121,7 @@ class SmoothSearch(_Looks):
         return self._end(last + half + 1) + self._absent(frame + 1)
 
     def finish(self) -> list[Box | None]:
-        """End the recording, and return the boxes of all frames that were not decided."""
+        """Return the boxes of all undecided frames, and end the recording."""
         boxes: list[Box | None] = []
         if self._finds:
             last = self._finds[-1][0]
@@ -129,7 +130,7 @@ class SmoothSearch(_Looks):
         return boxes + self._absent(self._frames)
 
     def _end(self, stop: int) -> list[Box | None]:
-        """The rest of a face, which ends before frame `stop`; nothing if it was seen too seldom."""
+        """Return the rest of a face that ends before frame `stop`; empty if it was detected too seldom."""
         boxes = self._present(stop) if self._length >= self._enough else self._absent(stop)
         self._forget()
         return boxes
@@ -147,10 +148,11 @@ class SmoothSearch(_Looks):
 
 
 class CausalSearch(_Looks):
-    """Finds the face in every frame of a stream, with the looks up to a frame alone.
+    """Search for the face in every frame of a stream, with the detections up to a frame alone.
 
-    The box is the median of the last three finds and stays where it is until the next, so it follows a face that moves
-    by about one look later. It begins with the find that makes a face, and ends `hold` frames after the last one.
+    The box is the median of the last three detections and stays unchanged until the next, so it follows a moving face
+    with a delay of about one examined frame. It begins with the detection that makes a face, and ends `hold` frames
+    after the last one.
 
     Args:
         detector: finds a face in one picture.
@@ -164,7 +166,7 @@ class CausalSearch(_Looks):
     """
 
     def update(self, picture: Picture) -> Box | None:
-        """Take the next frame.
+        """Process the next frame.
 
         Args:
             picture: (H, W, 3), uint8, RGB, or a function that returns it.
@@ -193,8 +195,8 @@ def find_boxes(
         frames: pictures (H, W, 3), uint8, RGB, or functions that return one, in their order. They are not kept.
         detector: finds a face in one picture.
         every: see `SmoothSearch`.
-        hold: likewise.
-        confirm: likewise.
+        hold: see `SmoothSearch`.
+        confirm: see `SmoothSearch`.
 
     Returns:
         (n, 4): left, top, width, height in pixels per frame; NaN where there is no face.
@@ -214,14 +216,13 @@ def centre_box(height: int, width: int) -> Box:
 def crop(frame: Frame, box: Box, size: int, margin: float = 0.2, upright: bool = False) -> Frame:
     """Return the square around a box.
 
-    Shrinking averages over areas, which keeps fine structure from turning into false patterns and is quick; enlarging
-    is bilinear.
+    Shrinking averages over areas, which is fast and avoids aliasing; enlarging is bilinear.
 
     Args:
         frame: (H, W, 3), uint8.
-        box: in pixels; beyond the picture its edge is repeated.
-        size: of the result.
-        margin: added on each side, as a share of the box's longer side.
+        box: box in pixels; beyond the picture its edge is repeated.
+        size: side of the result in pixels.
+        margin: margin on each side, as a share of the box's longer side.
         upright: turn the picture around the box's centre by its roll, so that a tilted face stands upright.
 
     Returns:
@@ -253,12 +254,12 @@ def crop(frame: Frame, box: Box, size: int, margin: float = 0.2, upright: bool =
 
 
 def _square(frame: Frame, left: float, top: float, pixels: int) -> Frame:
-    """A square of so many pixels, a view of the frame where it lies inside; its edge is repeated beyond."""
+    """Return a square of the frame, a view if it lies inside; the edge is repeated beyond."""
     import cv2
 
     spans, borders = [], []
     for start, length in ((round(top), frame.shape[0]), (round(left), frame.shape[1])):
-        # A square that lies wholly outside is filled with the edge that is nearest.
+        # A square completely outside is filled with the nearest edge.
         first, stop = min(max(start, 0), length - 1), max(min(start + pixels, length), 1)
         before = min(max(-start, 0), pixels - (stop - first))
         spans.append(slice(first, stop))
@@ -271,12 +272,12 @@ def _square(frame: Frame, left: float, top: float, pixels: int) -> Frame:
 
 
 def _turned(frame: Frame, x: float, y: float, pixels: int, roll: float) -> Frame:
-    """A square of so many pixels around (x, y), turned by `roll` degrees against the clock."""
+    """Return a square around (x, y), rotated by `roll` degrees counter-clockwise."""
     import cv2
 
     reach = math.ceil(pixels * math.sqrt(2)) + 2
     left, top = round(x - reach / 2), round(y - reach / 2)
-    # A pixel's middle lies half a pixel from its edge.
+    # The centre of a pixel lies half a pixel from its edge.
     centre = x - left - 0.5, y - top - 0.5
     matrix = np.asarray(cv2.getRotationMatrix2D(centre, roll, 1.0), np.float64)
     matrix[:, 2] += (pixels - 1) / 2 - np.array(centre)
@@ -285,7 +286,7 @@ def _turned(frame: Frame, x: float, y: float, pixels: int, roll: float) -> Frame
 
 
 def _smooth(boxes: Boxes) -> Boxes:
-    """Median of three against single outliers, then a weighted mean of three against jitter; (k, 5)."""
+    """Return boxes (k, 5) after a median of three against outliers and a weighted mean of three against jitter."""
     for weights in (None, np.array([0.25, 0.5, 0.25])):
         padded = np.concatenate([boxes[:1], boxes, boxes[-1:]])
         triples = np.stack([padded[:-2], padded[1:-1], padded[2:]])

@@ -1,4 +1,4 @@
-"""Helpers of the readers of layouts: folders without litter, and text files of numbers with an error per line."""
+"""Helpers for readers of layouts: folders without litter, and text files of numbers with an error per line."""
 
 import io
 import os
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from mtpkdot.data.media.recordings import Problem
 from mtpkdot.errors import DataError
 
-# What macOS and Windows leave behind; every name that starts with a dot belongs to them as well.
+# Files that macOS and Windows leave behind; every name that starts with a dot counts as well.
 _LITTER = frozenset({"__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini", "$RECYCLE.BIN"})
 _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "spaces"}
 _AGAIN = "Take the file from the data set again."
-_MOST_LINES = 3  # of the damaged ones, in an error
+_MOST_LINES = 3  # Damaged lines in an error.
 
 
 @dataclass(frozen=True)
 class LineFault:
-    """A further fault of lines of numbers.
+    """Additional fault of lines of numbers.
 
     Attributes:
-        rows: (n, columns) numbers -> (n,) whether a line is damaged.
-        what: (columns,) numbers of a damaged line -> what to say of it.
-        step: what to do about it.
+        rows: function of numbers (n, columns) that returns the damaged lines (n,) as bool.
+        what: function of the numbers (columns,) of a damaged line that returns a description of the fault.
+        step: advice for the user.
     """
 
     rows: Callable[[NDArray[np.float64]], NDArray[np.bool_]]
@@ -38,18 +38,18 @@ class LineFault:
 
 
 def is_litter(name: str) -> bool:
-    """Return if a file or folder belongs to the operating system, not to the data set."""
+    """Return whether a file or folder belongs to the operating system, not to the data set."""
     return name.startswith(".") or name in _LITTER
 
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Return what lies in a folder, litter left out.
+    """Return the contents of a folder without litter.
 
     Returns:
         The names of its sub-folders and of its files, each sorted.
 
     Raises:
-        DataError: no such folder, or one that may not be listed.
+        DataError: the folder does not exist or may not be listed.
     """
     folders, files = [], []
     try:
@@ -67,7 +67,7 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def describe(folder: Path, most: int = 6) -> str:
-    """The first names in a folder, for an error about what was expected there."""
+    """Return the first names in a folder, for an error about its expected contents."""
     folders, files = entries(folder)
     names = [f"{name}/" for name in folders] + files
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -75,13 +75,13 @@ def describe(folder: Path, most: int = 6) -> str:
 
 
 def problems_by_folder(paths: Sequence[Path], what: str, step: str, fatal: bool) -> list[Problem]:
-    """One problem for each folder that holds such files, not one for each of thousands of files.
+    """Return one problem for each folder with such files, instead of one for each of thousands of files.
 
     Args:
         paths: the files in question.
-        what: what is wrong with each.
-        step: what to do.
-        fatal: whether their recordings cannot be used.
+        what: fault of each file.
+        step: advice for the user.
+        fatal: True if their recordings cannot be used.
     """
     groups: dict[Path, list[Path]] = {}
     for path in paths:
@@ -96,13 +96,13 @@ def problems_by_folder(paths: Sequence[Path], what: str, step: str, fatal: bool)
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8, with or without byte order mark, with any line ends.
+    """Return the lines of a text file in UTF-8, with or without byte order mark, with any line ends.
 
     Raises:
-        DataError: no such file, or no text.
+        DataError: the file is missing or not text.
     """
     try:
-        # Only bytes are split at line ends alone; text also at form feeds and the like, which would shift the numbers.
+        # Bytes are split at line ends alone; text also at form feeds and the like, which would shift the line numbers.
         return [line.decode() for line in _read_bytes(path).splitlines()]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8", _AGAIN) from error
@@ -115,17 +115,17 @@ def read_numbers(
 
     Args:
         path: the file; CRLF, a byte order mark and trailing blank lines are accepted.
-        separator: between the cells of a line.
-        first_columns: the names that the header must start with, in lower case.
-        other: what else can be wrong with a line.
+        separator: separator between the cells of a line.
+        first_columns: names that the header must start with, in lower case.
+        other: additional fault of a line.
 
     Returns:
         (n, columns) float64, n >= 1, with column names in lower case and without spaces around them. Row i stands in
         line i + 2 of the file.
 
     Raises:
-        DataError: the file is missing, empty, without that header, separated otherwise, or lines of it are damaged, of
-            which it names the first ones and tells how many there are.
+        DataError: the file is missing, empty, without that header, separated otherwise, or has damaged lines. The
+            message has their number and names the first.
     """
     data = _read_bytes(path).rstrip(b" \r\n")
     names = _header(path, data, separator, first_columns)
@@ -142,7 +142,7 @@ def read_numbers(
                 dtype=np.float64,
                 encoding="utf-8-sig",
                 skip_blank_lines=False,
-                quoting=3,  # csv.QUOTE_NONE: a stray quote must not swallow the lines below it
+                quoting=3,  # csv.QUOTE_NONE: a stray quote must not swallow the following lines.
             )
     except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
         _point_at_damage(path, data, separator=separator, names=names, other=other)
@@ -158,12 +158,12 @@ def read_numbers(
 
 
 def damaged(path: Path, faults: Sequence[tuple[int, str]], step: str) -> DataError:
-    """Return the error of a text file with damaged lines: how many, and what is wrong with the first three.
+    """Return the error of a text file with damaged lines: their number, and the faults of the first three.
 
     Args:
         path: the file.
-        faults: number of the line, and what is said of it, which goes on from `line 7`.
-        step: what to do.
+        faults: number of each line, and its fault as the continuation of `line 7`.
+        step: advice for the user.
     """
     told = "; ".join(f"line {number}{'' if what[:1] == ':' else ' '}{what}" for number, what in faults[:_MOST_LINES])
     if len(faults) == 1:
@@ -213,7 +213,7 @@ def _numeric(cells: Sequence[str]) -> bool:
 
 
 def _point_at_damage(path: Path, data: bytes, separator: str, names: Sequence[str], other: LineFault | None) -> None:
-    """Raise a DataError if any line is not as many finite numbers as the header has columns, or has a fault beside."""
+    """Raise a DataError if a line is not as many finite numbers as the header has columns, or has another fault."""
     faults: list[tuple[int, str]] = []
     steps: dict[str, None] = {}
     for number, raw in enumerate(data.splitlines()[1:], start=2):
@@ -226,7 +226,7 @@ def _point_at_damage(path: Path, data: bytes, separator: str, names: Sequence[st
 
 
 def _fault(line: str, separator: str, names: Sequence[str], other: LineFault | None) -> tuple[str, str]:
-    """Return what is wrong with a line, and what to do; empty if nothing is."""
+    """Return the fault of a line and the advice; empty if there is none."""
     cells = line.split(separator)
     if not line.strip():
         return "is empty", _AGAIN

@@ -12,12 +12,12 @@ def design_filter(rate: float, highpass: float | None = None, lowpass: float | N
 
     Args:
         rate: sampling rate in Hz.
-        highpass: everything slower is removed; None for no such edge.
-        lowpass: everything faster is removed; None for no such edge. With both edges the filter is a band-pass.
+        highpass: lower edge in Hz; None for none.
+        lowpass: upper edge in Hz; None for none. With both edges the filter is a band-pass.
         order: order of one pass; `clean` filters forwards and backwards, which squares the gain (-6 dB at the edges).
 
     Raises:
-        ValueError: no edge, or edges that do not lie in order between 0 and half the rate.
+        ValueError: both edges are None, or they are not in order between 0 and half the rate.
     """
     from scipy.signal import butter
 
@@ -41,8 +41,8 @@ def design_notch(rate: float, notch: float, quality: float = 30.0) -> Sections:
 
     Args:
         rate: sampling rate in Hz.
-        notch: frequency to remove.
-        quality: frequency over the width of the gap at -3 dB.
+        notch: frequency to remove in Hz.
+        quality: ratio of the frequency and the width of the gap at -3 dB.
 
     Raises:
         ValueError: `notch` does not lie between 0 and half the rate.
@@ -69,7 +69,7 @@ def clean(
         rate: sampling rate in Hz.
         highpass: lower edge in Hz, or None.
         lowpass: upper edge in Hz, or None.
-        notch: frequency to remove, or None.
+        notch: frequency to remove in Hz, or None.
         order: order of the Butterworth filter.
 
     Returns:
@@ -93,7 +93,7 @@ def clean(
     missing = np.isnan(samples)
     _bridge(samples, missing)
     for sections in filters if len(samples) else []:
-        # scipy's own padding, as far as a short recording can be mirrored.
+        # Padding of scipy, as far as a short recording can be mirrored.
         padding = min(3 * (2 * len(sections) + 1), len(samples) - 1)
         samples = sosfiltfilt(sections, samples, axis=0, padlen=padding)
     samples[missing] = np.nan

@@ -1,4 +1,4 @@
-"""The only place that decodes and encodes pictures: JPEG, with OpenCV."""
+"""Decoding and encoding of pictures, all in one place: JPEG, with OpenCV."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +16,18 @@ from mtpkdot.limits import check_pixels
 def decode_jpegs(data: Sequence[Tensor | bytes], source: str) -> Tensor:
     """Decode pictures of one size.
 
-    OpenCV and not torchvision, whose own decoder is deprecated; the pixels are the same. Neither complains of every
-    cut picture, so the end marker is looked for first.
+    OpenCV replaces torchvision, whose own decoder is deprecated; the pixels are the same. Neither detects every cut
+    picture, so the end marker is checked first.
 
     Args:
         data: k JPEG files as bytes or as uint8 tensors (n,). Grey and CMYK become RGB; EXIF rotation is applied.
-        source: what to call them in an error, such as a file name.
+        source: their name in errors, such as a file name.
 
     Returns:
-        (k, 3, H, W), uint8, RGB; channels last in memory, as they come and as convolutions like them.
+        (k, 3, H, W), uint8, RGB; channels last in memory, as decoded and as convolutions prefer.
 
     Raises:
-        DecodeError: no pictures, empty, cut off, not a JPEG, or of several sizes.
+        DecodeError: there are no pictures, or one is empty, cut off, not a JPEG, or of another size.
     """
     import cv2
 
@@ -54,7 +54,7 @@ def decode_jpegs(data: Sequence[Tensor | bytes], source: str) -> Tensor:
 
 
 def encode_jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
-    """A picture (H, W, 3), uint8, RGB, as a JPEG file of this quality (1 to 100)."""
+    """Return a picture (H, W, 3), uint8, RGB, as a JPEG file of this quality (1 to 100)."""
     import cv2
 
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -66,11 +66,11 @@ def encode_jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def read_jpeg(path: Path) -> Tensor:
-    """Return one picture of somebody else's, (3, H, W), uint8, RGB.
+    """Return one picture of a foreign file, (3, H, W), uint8, RGB.
 
     Raises:
-        DecodeError: no such file, empty, cut off, not a JPEG, or with data that its library completes or skips. What
-            is overwritten by other data that could stand there goes unseen.
+        DecodeError: the file is missing, empty, cut off, not a JPEG, or has data that the library completes or skips.
+            Data overwritten by other valid data go undetected.
     """
     try:
         data = path.read_bytes()
@@ -84,10 +84,10 @@ def read_jpeg(path: Path) -> Tensor:
 
 
 def _check_data(data: bytes, path: Path) -> None:
-    """Refuse a picture of whose data libjpeg warns; OpenCV prints the warning and shows what it has made up."""
+    """Raise an error if libjpeg warns of a picture's data; OpenCV prints the warning and returns invented pixels."""
     simplejpeg = require("simplejpeg")
     try:
-        # All data are read for an eighth of the size as well, in a third of the time.
+        # All data are also read for an eighth of the size, in a third of the time.
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
     except ValueError as error:
         raise _bad_jpeg(str(path), f"is damaged ({' '.join(str(error).split())})") from error
@@ -98,12 +98,12 @@ def _bad_jpeg(name: str, what: str) -> DecodeError:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG file declares, found as its library finds them; 0 and 0 without a frame header."""
+    """Return width and height that a JPEG file declares, parsed as its library does; 0 and 0 without a frame header."""
     position = 2
     while (position := data.find(b"\xff", position)) >= 0:
         position += 1
         marker = data[position] if position < len(data) else 0xD9
-        if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # fillers, and markers without a segment
+        if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # Fillers, and markers without a segment.
             continue
         if marker in (0xD9, 0xDA):
             break
@@ -115,13 +115,13 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _check_jpeg(data: bytes, name: str) -> None:
-    """Refuse what is no JPEG, or lacks its end marker after the last scan begins."""
+    """Raise an error for a file that is no JPEG, or lacks its end marker after the last scan begins."""
     if not data:
         raise _bad_jpeg(name, "is empty (0 bytes)")
     if not data.startswith(b"\xff\xd8"):
         raise _bad_jpeg(name, "is no JPEG picture")
     position = 2
-    # Walk over the segments to the first scan: a thumbnail in one of them has an end marker of its own.
+    # Skip the segments up to the first scan: a thumbnail in one of them has an end marker of its own.
     while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
         fill = data[position + 1] == 0xFF
         position += 1 if fill else 2 + int.from_bytes(data[position + 2 : position + 4], "big")

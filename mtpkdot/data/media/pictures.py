@@ -1,4 +1,4 @@
-"""From a video file or a folder of frames to the JPEG frames of a prepared store."""
+"""Conversion of a video file or a folder of frames to the JPEG frames of a prepared store."""
 
 import os
 import re
@@ -21,38 +21,39 @@ from mtpkdot.data.media.jpegs import encode_jpeg, read_jpeg
 from mtpkdot.data.media.recordings import Problem
 from mtpkdot.errors import DataConfigError, DataError, DecodeError
 
-if TYPE_CHECKING:  # only code that reads videos imports PyAV
+if TYPE_CHECKING:  # Only code that reads videos imports PyAV.
     from mtpkdot.data.media.decode import LazyFrame
 
 Frame = npt.NDArray[np.uint8]
 Crop = Literal["whole", "centre", "face", "boxes"]
 Search = Literal["smooth", "causal"]
 
-# Settings of the face search that came later: stores that were made without them are still those of their defaults.
+# Later settings of the face search: stores without them have their defaults.
 _LATER = ("detector", "min_score", "search", "align")
 
 _NUMBER = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
-_MOST_FRAMES = 10_000_000  # four days; a higher number is no frame's
+_MOST_FRAMES = 10_000_000  # Four days; a higher number cannot be that of a frame.
 
 
 @dataclass(frozen=True)
 class PictureSettings:
-    """How frames are cut and stored.
+    """Settings of how frames are cut and stored.
 
     Args:
         size: side of the stored frames, in pixels.
-        crop: `whole`: the picture, squeezed to a square. `centre`: its largest centred square. `face`: around the face
-            that a detector finds; frames without one are absent. `boxes`: around the boxes of a file.
+        crop: `whole`: the picture, resized to a square. `centre`: its largest centred square. `face`: the face that a
+            detector finds; frames without a face are absent. `boxes`: the boxes of a file.
         boxes: CSV with the columns recording, frame, left, top, width, height, for `crop: boxes`.
         margin: share of the box that is added on each side, for `face` and `boxes`.
         detect_every: the detector looks at every n-th frame.
-        quality: of the JPEG files, 1 to 100. Frames that lie there as JPEG in the right size are kept byte for byte.
-        detector: what finds the face, for `crop: face`: `haar`, the cascade of OpenCV 4, or the path of a YuNet ONNX
+        quality: quality of the JPEG files, 1 to 100. JPEG frames that have the right size already are kept byte for
+            byte.
+        detector: detector for `crop: face`: `haar`, the cascade of OpenCV 4, or the path of a YuNet ONNX
             file.
-        min_score: confidence below which a find of YuNet is none, from 0 to 1.
-        search: `smooth`: a frame's box depends on the looks before and after it. `causal`: on those up to the frame
-            alone, as where frames are cut while they come in.
-        align: turn the picture so that the eyes lie level, for YuNet.
+        min_score: lowest accepted confidence of YuNet, from 0 to 1.
+        search: `smooth`: the box of a frame depends on detections before and after it. `causal`: on those up to the
+            frame alone, as for a stream.
+        align: rotate the picture so that the eyes are level, for YuNet.
     """
 
     size: int = 112
@@ -79,7 +80,7 @@ class PictureSettings:
             raise ValueError(f"pictures.{unread[0]} needs a YuNet file as pictures.detector; the cascade knows no such")
 
     def plain(self) -> dict[str, Any]:
-        """The settings with the digest of the box file and of the detector, as plain data."""
+        """Return the settings with the digests of the box file and of the detector, as plain data."""
         changed = self._changed(*_LATER)
         settings = {name: value for name, value in asdict(self).items() if name not in _LATER or name in changed}
         files = {"boxes": self.boxes, "detector": None if self.detector == HAAR else self.detector}
@@ -92,20 +93,20 @@ class PictureSettings:
         return settings
 
     def _changed(self, *names: str) -> list[str]:
-        """Those of the settings that are not their defaults."""
+        """Return the settings that differ from their defaults."""
         defaults = {each.name: each.default for each in fields(self)}
         return [name for name in names if getattr(self, name) != defaults[name]]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The frames of a recording.
+    """Frames of a recording.
 
     Attributes:
-        jpegs: all files one after the other, uint8.
-        offsets: (F + 1,) where each begins, and the end; an empty one is an absent frame.
-        times: (F,) seconds; NaN where unknown.
-        problems: frames of a folder that cannot be decoded, and are absent.
+        jpegs: all files concatenated, uint8.
+        offsets: (F + 1,) beginning of each file, and the end; an empty one is an absent frame.
+        times: (F,) seconds; NaN if unknown.
+        problems: frames of a folder that cannot be decoded and are absent.
     """
 
     jpegs: npt.NDArray[np.uint8]
@@ -115,22 +116,22 @@ class Pictures:
 
     @classmethod
     def of(cls, files: list[bytes], times: npt.NDArray[np.float64]) -> "Pictures":
-        """Join the files of all frames; `b""` for an absent one."""
+        """Return the pictures from the files of all frames; `b""` for an absent one."""
         offsets = np.concatenate([[0], np.cumsum([len(file) for file in files])]).astype(np.int64)
         return cls(np.frombuffer(b"".join(files), dtype=np.uint8), offsets, times)
 
 
 def read_pictures(path: Path, id: str, settings: PictureSettings) -> Pictures:
-    """The frames of a recording, cut and compressed.
+    """Return the frames of a recording, cut and compressed.
 
     Args:
         path: a video file, or a folder of frames whose names end in their number, from 1.
-        id: of the recording, to find it in the box file.
-        settings: how.
+        id: id of the recording in the box file.
+        settings: settings of the cut.
 
     Raises:
-        DataError: damaged video, empty file or folder, a folder without one whole frame, a recording without any face
-            or box.
+        DataError: the video is damaged, the file or folder is empty, the folder has no intact frame, or the recording
+            has no face or box.
     """
     if path.is_dir():
         return _from_folder(path, id, settings)
@@ -185,7 +186,7 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
     for number, name in names.items():
         path = folder / name
         try:
-            picture = read_jpeg(path)  # decoded even if it is kept: damage is found here, not in the third epoch
+            picture = read_jpeg(path)  # Decoded even if it is kept: damage is found here, not in the third epoch.
         except DecodeError as error:
             problems.append(Problem.of(error, path))
             continue
@@ -203,7 +204,7 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
 
 
 def frame_files(folder: Path) -> dict[int, str]:
-    """The frames of a folder: position from 0 -> file name, in order."""
+    """Return the frames of a folder: file names by position from 0, in order."""
     found: dict[int, str] = {}
     try:
         names = os.listdir(folder)  # noqa: PTH208 # ten times as fast, and there may be 100,000 of them
@@ -223,7 +224,7 @@ def frame_files(folder: Path) -> dict[int, str]:
 
 
 def _rows(id: str, settings: PictureSettings) -> Boxes | None:
-    """The rows of a recording in the user's file of boxes; None where another crop needs none."""
+    """Return the rows of a recording in the box file of the user; None if the crop needs no boxes."""
     if settings.boxes is None:
         return None
     boxes = _box_file(settings.boxes)
@@ -235,7 +236,7 @@ def _rows(id: str, settings: PictureSettings) -> Boxes | None:
 def _boxed(
     frames: "Iterator[LazyFrame]", id: str, settings: PictureSettings
 ) -> "Iterator[tuple[LazyFrame, Box | None]]":
-    """Frames of a video, each with its box where there is one; a frame waits until its box is known."""
+    """Yield frames of a video, each with its box or None; a frame waits until its box is known."""
     if settings.crop != "face":
         rows = _rows(id, settings)
         for number, frame in enumerate(frames):
@@ -262,7 +263,7 @@ def _box_file(path: str) -> dict[str, Boxes]:
 
 
 def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: PictureSettings, path: Path) -> bytes:
-    """Return the JPEG file of one frame; empty where it should have a box and has none."""
+    """Return the JPEG file of one frame; empty if it should have a box and has none."""
     frame = _pixels(picture, number, box=box, settings=settings, path=path)
     return b"" if frame is None else encode_jpeg(frame, settings.quality)
 
@@ -270,7 +271,7 @@ def _cut(picture: Callable[[], Frame], number: int, box: Box | None, settings: P
 def _pixels(
     picture: Callable[[], Frame], number: int, box: Box | None, settings: PictureSettings, path: Path
 ) -> Frame | None:
-    """Return one frame as it is cut; None where it should have a box and has none."""
+    """Return the pixels of one cut frame; None if it should have a box and has none."""
     if box is None and settings.crop in ("face", "boxes"):
         return None
     frame = picture()
@@ -303,5 +304,5 @@ def _checked(pictures: Pictures, path: Path, settings: PictureSettings) -> Pictu
 
 
 def read_present(offsets: IntArray) -> npt.NDArray[np.bool_]:
-    """(F,) bool, the frames that exist."""
+    """Return the frames (F,) bool that exist."""
     return np.asarray(np.diff(offsets) > 0)

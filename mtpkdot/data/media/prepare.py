@@ -1,4 +1,4 @@
-"""One pass from raw recordings to a prepared store: parallel, resumable, and atomic per recording."""
+"""Preparation of a store from raw recordings: parallel, resumable, and atomic per recording."""
 
 import hashlib
 import json
@@ -38,16 +38,16 @@ Examine = Callable[[Recording, Content], list[Problem]]
 
 @dataclass(frozen=True)
 class Preparation:
-    """The plan of a store.
+    """Plan of a store.
 
     Attributes:
         root: folder of the raw files, for messages.
-        folder: of the store.
-        settings: everything that decides what is stored, as plain data.
-        convert: decodes one recording; must be picklable.
-        on_error: what to do with a file that cannot be read: stop, or do without it (if need be without its recording)
-            and count it.
-        workers: processes.
+        folder: folder of the store.
+        settings: everything that decides the content of the store, as plain data.
+        convert: function that decodes one recording; must be picklable.
+        on_error: handling of unreadable files: `raise`, or `skip` to leave them (if necessary their recordings) out and
+            count them.
+        workers: number of processes.
     """
 
     root: Path
@@ -59,20 +59,20 @@ class Preparation:
 
     @property
     def code(self) -> dict[str, str]:
-        """Digest per source file that `convert` depends on."""
+        """Digest of each source file that `convert` depends on."""
         return sources([self.convert]).files
 
 
 def prepare(inventory: Inventory, preparation: Preparation) -> Store:
     """Bring a store up to date with the raw files, and return it.
 
-    Recordings that are stored already, from the same files, settings and code, are not read again; so a killed run goes
-    on where it was. A process that finds another one at work waits for it. A finished store is not written to.
+    Recordings that are stored already, from the same files, settings and code, are not read again, so a killed run
+    continues. A process waits for another one that prepares the same store. A finished store is not written to.
 
     Raises:
-        DataError: a file that cannot be read, under `on_error: raise`; the other recordings stay stored.
-        DataConfigError: settings that no recording can be converted with, or a script without
-            `if __name__ == '__main__':` that starts processes.
+        DataError: a file cannot be read, under `on_error: raise`; the other recordings stay stored.
+        DataConfigError: no recording can be converted with the settings, or a script without
+            `if __name__ == '__main__':` starts processes.
     """
     _check(inventory, preparation)
     folder = preparation.folder
@@ -89,16 +89,16 @@ def prepare(inventory: Inventory, preparation: Preparation) -> Store:
 
 
 def prepare_part(inventory: Inventory, preparation: Preparation, which: int, count: int) -> tuple[int, int]:
-    """Store every `count`-th recording, from the `which`-th on, beside others that store the rest, on any machines.
+    """Store every `count`-th recording, from the `which`-th on; other processes or machines store the rest.
 
-    `prepare` then finds them, waits for parts that are still at work, and writes the index; a part that starts
+    `prepare` then collects them, waits for parts that are still running, and writes the index; a part that starts
     meanwhile waits for it. Locks must work between the machines.
 
     Returns:
-        How many recordings the part has, and how many of them cannot be read, under `on_error: skip`.
+        The number of recordings of the part, and of unreadable ones among them, under `on_error: skip`.
 
     Raises:
-        DataError: as `prepare`.
+        DataError: see `prepare`.
     """
     _check(inventory, preparation)
     folder, skip = preparation.folder, preparation.on_error == "skip"
@@ -121,9 +121,9 @@ def prepare_part(inventory: Inventory, preparation: Preparation, which: int, cou
 
 
 def _check(inventory: Inventory, preparation: Preparation) -> None:
-    """Stop at what nothing can be prepared with."""
+    """Raise an error if nothing can be prepared."""
     if getattr(current_process(), "_inheriting", False):
-        # A worker that begins reads the user's script once more, and would wait here for who waits for it.
+        # A starting worker process runs the user's script once more, and would wait here for its own parent.
         what = "the script that prepares the data is run again by every process that it starts"
         raise DataConfigError(what, "Put what it does below `if __name__ == '__main__':`.")
     unusable = [problem for problem in inventory.problems if problem.fatal]
@@ -132,10 +132,10 @@ def _check(inventory: Inventory, preparation: Preparation) -> None:
 
 
 def check_decoders(inventory: Inventory) -> None:
-    """Stop where a package is not installed that decodes the recordings.
+    """Raise an error if a package for decoding the recordings is not installed.
 
     Raises:
-        MissingExtraError: naming it.
+        MissingExtraError: a package is missing; the message names it.
     """
     files = [recording.files for recording in inventory.recordings if recording.usable]
     if any("pictures" in roles for roles in files):
@@ -148,8 +148,8 @@ def check_decoders(inventory: Inventory) -> None:
 
 
 def _wanted(folder: Path, usable: list[Recording], sources: dict[str, str], skip: bool) -> list[Recording]:
-    """Recordings that are not stored, or not as they should be."""
-    # What was stored without its damaged files is no good for who wants to be told of them.
+    """Return recordings that are not stored, or are stored from other sources."""
+    # With `raise`, recordings that were stored without their damaged files are converted again to report them.
     return [
         r
         for r in usable
@@ -159,7 +159,7 @@ def _wanted(folder: Path, usable: list[Recording], sources: dict[str, str], skip
 
 @contextmanager
 def _locked(folder: Path, name: str = ".lock") -> Iterator[None]:
-    """Be the only process that holds this lock of a store, which is made if it is not there."""
+    """Hold a lock of a store, which is created if it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / name)
@@ -180,7 +180,7 @@ def _locked(folder: Path, name: str = ".lock") -> Iterator[None]:
 
 
 def _finished(folder: Path, sources: dict[str, str], listing: str) -> Store | None:
-    """The store, if all of it is there and up to date."""
+    """Return the store if it is complete and up to date."""
     store = Store.open(folder)
     if store is None or store.record.get("listing") != listing:
         return None
@@ -195,7 +195,7 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
     for part in folder.glob(".part-*.lock"):
         with _locked(folder, part.name):
             part.unlink(missing_ok=True)
-    # The lock is ours.
+    # The lock belongs to this process.
     remove_torn(folder / "recordings", "*.safetensors")
     for name in ("index.parquet", "store.json"):
         remove_torn(folder, name)
@@ -235,16 +235,16 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
 
 
 def _refused(problem: Problem, others: int = 0) -> DataError:
-    """Return what stops a preparation under `on_error: raise`."""
+    """Return the error that stops a preparation under `on_error: raise`."""
     more = f" ({others} more; see `mtpkdot data check`)" if others else ""
     step = f"{problem.step.rstrip('.')}, or set data.init_args.on_error to skip."
     return DataError(f"{problem.path}: {problem.what.rstrip('.')}{more}", step)
 
 
 def fingerprints(inventory: Inventory, preparation: Preparation) -> Iterator[str]:
-    """For every recording a digest of names, sizes and times of change of its files, of the settings, and of the code.
+    """Yield a digest of every recording: names, sizes and modification times of its files, settings, and code.
 
-    An image that was edited in place counts as changed, one that was copied with its times does not.
+    An image that was edited in place counts as changed; one that was copied with its times does not.
     """
     settings = json.dumps([FORMAT, preparation.settings, preparation.code], sort_keys=True)
     for recording in inventory.recordings:
@@ -257,7 +257,7 @@ def fingerprints(inventory: Inventory, preparation: Preparation) -> Iterator[str
 
 
 def _stats(path: Path) -> Iterable[str]:
-    """Name, size and time of change of a file, or of all files in a folder and below it."""
+    """Yield name, size and modification time of a file, or of all files below a folder."""
     if not path.is_dir():
         return [_stat(path.name, path.stat())] if path.exists() else [f"{path.name} absent"]
     lines, folders = [], [path]
@@ -278,7 +278,7 @@ def _stat(name: str, status: os.stat_result) -> str:
 def _converted(
     wanted: list[Recording], sources: dict[str, str], preparation: Preparation, total: int
 ) -> Iterator[tuple[Recording, DataError | None]]:
-    """Convert recordings in parallel and store them; yields each with its problem, if it has one."""
+    """Convert recordings in parallel and store them; yield each with its problem, or None."""
     if not wanted:
         return
     jobs = [(recording, sources[recording.id]) for recording in wanted]
@@ -290,11 +290,11 @@ def _converted(
 
 
 def _convert_one(preparation: Preparation, job: tuple[Recording, str]) -> DataError | None:
-    """Convert and store a recording; a problem with its files is returned, since it may be skipped."""
+    """Convert and store a recording; problems of its files are returned, since they may be skipped."""
     recording, source = job
     try:
         content = preparation.convert(recording)
-    except DataConfigError:  # no file of the recording is to blame, and no other one would be converted
+    except DataConfigError:  # not caused by a file of the recording, and no other one could be converted
         raise
     except DataError as error:
         return error
@@ -306,7 +306,7 @@ def _convert_one(preparation: Preparation, job: tuple[Recording, str]) -> DataEr
 
 
 def killed() -> DataError:
-    """Return the error for a worker that has vanished."""
+    """Return the error for a worker process that has died."""
     return DataError(
         "a process was killed while it decoded a recording, perhaps for lack of memory",
         "Run it again with fewer workers (data.init_args.prepare_workers).",

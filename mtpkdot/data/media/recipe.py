@@ -1,4 +1,4 @@
-"""From a raw recording to the input of a student, by what the student's checkpoint says of it."""
+"""Conversion of a raw recording to the input of a student, by the recipe in the student's checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,11 +18,11 @@ from mtpkdot.errors import DataConfigError, DataError
 
 @dataclass(frozen=True)
 class Input:
-    """The pictures of a recording as a student reads them.
+    """Pictures of a recording as a student reads them.
 
     Attributes:
-        x: (W, T, 3, size, size) uint8, or (W, T, F, 3, size, size) where a step is a clip of F pictures.
-        mask: (W, T) bool, steps with a picture.
+        x: (W, T, 3, size, size) uint8, or (W, T, F, 3, size, size) if a step is a clip of F pictures.
+        mask: (W, T) bool, True for steps with a picture.
         times: (N,) seconds of all frames of the recording.
     """
 
@@ -33,11 +33,11 @@ class Input:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the pictures of a raw recording become the input of a student.
+    """Conversion of the pictures of a raw recording to the input of a student.
 
     Args:
-        pictures: how frames are cut.
-        cut: how a recording is divided: windows of steps, or pictures spaced over an excerpt.
+        pictures: settings of how frames are cut.
+        cut: division of a recording: windows of steps, or pictures spaced over an excerpt.
         frame_rate: frames per second of folders of frames, whose times are unknown.
 
     Example:

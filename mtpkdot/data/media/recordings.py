@@ -1,4 +1,4 @@
-"""Findings of a reader of a data set's layout: recordings as they lie on disk, and what is wrong with them."""
+"""Recordings as they lie on disk, and their problems, found by the readers of layouts."""
 
 import re
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ Fact = str | int | float
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording; nothing of it is decoded yet.
+    """One recording, not decoded yet.
 
     Attributes:
         id: unique in the data set and usable as a file name.
-        facts: what the index keeps of it: subject, class, part, frame range.
-        files: every file, or folder of files, that it is decoded from, by any role; those that are not there are left
-            out. The data sets of this package have `pictures` (a video, or a folder of JPEG frames), `sound` (a media
-            file with a sound track) and `table` (signals over time, or annotations per frame).
-        usable: false where a file is not there without which it cannot be used.
+        facts: values for the index: subject, class, part, frame range.
+        files: every file, or folder of files, that it is decoded from, by role; missing ones are left out. The data
+            sets of this package have `pictures` (a video, or a folder of JPEG frames), `sound` (a media file with a
+            sound track) and `table` (signals over time, or annotations per frame).
+        usable: False if a necessary file is missing.
     """
 
     id: str
@@ -34,13 +34,13 @@ class Recording:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something a user should know about before training.
+    """Problem that a user should know before training.
 
     Attributes:
         path: the file or folder.
-        what: what is wrong, without the path.
-        step: what to do, as an imperative.
-        fatal: whether something of the recording, or all of it, cannot be used as it is; a note otherwise.
+        what: the fault, without the path.
+        step: advice as an imperative.
+        fatal: True if the recording, or a part of it, cannot be used; False for a note.
     """
 
     path: Path
@@ -50,11 +50,11 @@ class Problem:
 
     @classmethod
     def of(cls, error: DataError, *paths: Path) -> "Problem":
-        """The problem that an error tells of, at the file that it names.
+        """Return the problem of an error, at the file that it names.
 
         Args:
-            error: what was raised; its text begins with the file.
-            paths: the files it may be about, and folders of frames.
+            error: the error, whose text begins with the file.
+            paths: possible files, and folders of frames.
         """
         for path in paths:
             rest = error.what.removeprefix(str(path))
@@ -67,17 +67,17 @@ class Problem:
 
     @property
     def told(self) -> str:
-        """The file and what is wrong, in words that are the same wherever the data set lies."""
+        """File and fault, in words that do not depend on the place of the data set."""
         return f"{self.path.parent.name}/{self.path.name}: {self.what}"
 
 
 class Span(NamedTuple):
-    """Frames of a recording whose predictions the data set's authors ask for.
+    """Frames of a recording whose predictions the authors of the data set ask for.
 
     Attributes:
-        id: of the recording.
+        id: id of the recording.
         first: position of the first frame, counted from 0.
-        last: of the last one, included; -1 for the whole recording.
+        last: position of the last frame, included; -1 for the whole recording.
     """
 
     id: str
@@ -87,14 +87,14 @@ class Span(NamedTuple):
 
 @dataclass
 class Inventory:
-    """Everything found below a root.
+    """Recordings, problems and counts found below a root.
 
     Attributes:
-        recordings: in the order of their ids.
-        problems: what is missing or cannot be read.
-        counts: what is there against what the data set should have: name -> (found, expected or None).
-        lost: ids of the recordings that belong to the data set and are not among `recordings`, for what `problems` say.
-        asked: frames whose predictions the data set's authors ask for, in their order.
+        recordings: recordings in the order of their ids.
+        problems: missing and unreadable files.
+        counts: found and expected numbers (or None) by name.
+        lost: ids of recordings of the data set that are missing from `recordings` because of `problems`.
+        asked: frames whose predictions the authors of the data set ask for, in their order.
     """
 
     recordings: list[Recording] = field(default_factory=list)

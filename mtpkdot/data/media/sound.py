@@ -1,4 +1,4 @@
-"""Decode sound: mono samples on the time line of the pictures. Importing it imports PyAV."""
+"""Decoding of sound: mono samples on the time line of the pictures. Importing it imports PyAV."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -21,9 +21,9 @@ from mtpkdot.data.media.containers import (
 )
 from mtpkdot.errors import DecodeError
 
-# Time stamps of sound are this exact (s): some formats round them, and every correction is audible.
+# Precision of the time stamps of sound (s): some formats round them, and every correction is audible.
 _JITTER = 0.01
-# A longer hole in the sound (s) is a fault of its time stamps, and would fill the memory with silence.
+# A longer gap in the sound (s) is an error of its time stamps, and would fill the memory with silence.
 _LONGEST_GAP = 3600.0
 # Channels whose mean has less than this share of their power cancel each other.
 _CANCELLED = 0.01
@@ -34,19 +34,19 @@ Samples = NDArray[np.float32]
 def read_sound(path: Path, rate: int, remark: Callable[[str], None] | None = None) -> Samples:
     """Return the sound of a media file on the time line of its pictures: sample i is heard at i / rate seconds.
 
-    A late start and gaps are silence, what lies before 0 is cut off, so that sound and pictures never drift apart by
-    more than 10 ms.
+    A late start and gaps are filled with silence, and samples before 0 are cut off, so that sound and pictures never
+    drift apart by more than 10 ms.
 
     Args:
-        path: a media file. Of several tracks the default one is read, else that of most channels.
+        path: a media file. If it has several tracks, the default one is read, else that of most channels.
         rate: samples per second of the result.
-        remark: called with what is strange about sound that can be read, such as channels that cancel each other.
+        remark: called with remarks on readable sound, such as channels that cancel each other.
 
     Returns:
         (n,), mean of the channels, within [-1, 1].
 
     Raises:
-        DecodeError: as `decode.iter_frames`, for sound.
+        DecodeError: see `decode.iter_frames`, applied to sound.
     """
     power = _Power()
     with opened(path) as container:
@@ -79,7 +79,7 @@ class _Power:
 
 
 def _mono(container: InputContainer, path: Path, power: _Power) -> Iterator[tuple[int, Samples]]:
-    """Samples per second and pieces of mono sound (n,) that follow each other without gap from time 0."""
+    """Yield samples per second and pieces of mono sound (n,) that follow each other without gap from time 0."""
     stream = sound_stream(container, path)
     if stream is None:
         raise DecodeError(f"{path} holds no sound stream", "Give a file with sound, or leave the sound out.")
@@ -92,7 +92,7 @@ def _mono(container: InputContainer, path: Path, power: _Power) -> Iterator[tupl
             try:
                 frames = stream.decode(packet)
             except av.InvalidDataError:
-                # A recording may begin in the midst of a coded block; its stamps tell how much is lost.
+                # A recording may begin within a coded block; its stamps show how much is missing.
                 if begun:
                     raise
                 continue
@@ -122,7 +122,7 @@ def _mono(container: InputContainer, path: Path, power: _Power) -> Iterator[tupl
 
 
 def _gap(frame: av.AudioFrame, origin: float, position: int, path: Path) -> int:
-    """Samples between the end of what was read and a frame; negative where they overlap."""
+    """Return the samples between the end of the read sound and a frame; negative if they overlap."""
     if frame.pts is None or frame.time_base is None:
         return 0
     rate = frame.sample_rate

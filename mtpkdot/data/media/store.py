@@ -1,12 +1,13 @@
-"""The store that raw recordings are prepared into: one safetensors file per recording, and an index.
+"""Store of prepared recordings: one safetensors file per recording, and an index.
 
 ```
-<folder>/store.json            what it was made from and with; written last: without it the store is not ready
-         index.parquet         one row per recording: its facts, and what is small of it (times, annotations)
-         recordings/<id>.safetensors   what is large: JPEG frames, sound, signals
+<folder>/store.json            sources and settings; written last: without it the store is not ready
+         index.parquet         one row per recording: its facts and small arrays (times, annotations)
+         recordings/<id>.safetensors   large arrays: JPEG frames, sound, signals
 ```
 
-Files appear by renaming, whole or not at all. Reading maps them into memory, so a process needs no more than it reads.
+Files are published by renaming, complete or not at all. They are mapped into memory, so that only requested parts are
+read.
 """
 
 import hashlib
@@ -28,23 +29,23 @@ from mtpkdot.data.media.recordings import Fact, Problem, Span
 from mtpkdot.errors import DataError
 from mtpkdot.files import write_whole
 
-FORMAT = 3  # of the files: raise it where they are laid out otherwise
+FORMAT = 3  # Version of the file format: raise it when the layout changes.
 _OPEN_FILES = 256
-_TOLD = "mtpkdot"  # the key of what a file says of itself
+_TOLD = "mtpkdot"  # Key of the metadata in a file.
 
 Array = npt.NDArray[Any]
 
 
 @dataclass
 class Content:
-    """A recording, decoded and ready to be stored.
+    """Decoded recording, ready to be stored.
 
     Attributes:
-        facts: what the index keeps of it.
+        facts: values for the index.
         small: arrays kept in the index, such as the time of every frame.
-        large: arrays read piece by piece: `pictures` (JPEG files one after the other, uint8) with `offsets` (F + 1) in
+        large: arrays read piece by piece: `pictures` (concatenated JPEG files, uint8) with `offsets` (F + 1) in
             `small`, `sound` (int16, mono), `signal.<column>` (float32).
-        problems: files of it that are damaged and without which it can be used, and notes.
+        problems: damaged files without which it can be used, and notes.
     """
 
     facts: dict[str, Fact]
@@ -59,12 +60,12 @@ class Content:
 
 
 def write_recording(folder: Path, id: str, content: Content, source: str) -> None:
-    """Store a recording, whole or not at all.
+    """Store a recording, completely or not at all.
 
     Args:
-        folder: of the store.
-        id: of the recording.
-        content: what to keep.
+        folder: folder of the store.
+        id: id of the recording.
+        content: content of the recording.
         source: fingerprint of the raw files and settings it was made from.
 
     Raises:
@@ -72,10 +73,10 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
     """
     arrays = {f"small.{k}": np.ascontiguousarray(v) for k, v in content.small.items()}
     arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
-    # One entry: safetensors writes several in an order of chance, and the digest of a recording would be one of chance.
+    # One entry: safetensors writes several in random order, which would make the digest of a recording random.
     problems = [problem.told for problem in content.problems if problem.fatal]
     told = {"format": FORMAT, "facts": content.facts, "problems": problems}
-    # Made again from other files or by other code, it may be the same.
+    # A recording that is made again from other files or by other code may be the same.
     told |= {"content": _digest(told, arrays), "source": source}
     data = save(arrays, {_TOLD: json.dumps(told, sort_keys=True)})
     path = recording_path(folder, id)
@@ -83,7 +84,7 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
 
 
 def _digest(told: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """Digest of what a recording holds."""
+    """Return the digest of the content of a recording."""
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
@@ -92,24 +93,24 @@ def _digest(told: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
 
 
 def recording_path(folder: Path, id: str) -> Path:
-    """Where a recording lies."""
+    """Return the path of a recording."""
     return folder / "recordings" / f"{id}.safetensors"
 
 
 def stored_source(folder: Path, id: str) -> str | None:
-    """Return what a recording in the store was made from; None if it is absent, torn or of another format."""
+    """Return the fingerprint of a recording in the store; None if it is absent, torn or of another format."""
     told = _stored(folder, id)
     return None if told is None else told["source"]
 
 
 def stored_problems(folder: Path, id: str) -> list[str]:
-    """Which files of a recording in the store were damaged and are not in it."""
+    """Return the damaged files of a recording that are missing from the store."""
     told = _stored(folder, id)
     return [] if told is None else told["problems"]
 
 
 def _stored(folder: Path, id: str) -> Any:
-    """Return what a recording in the store says of itself; None if it is absent, torn or of another format."""
+    """Return the metadata of a recording in the store; None if it is absent, torn or of another format."""
     path = recording_path(folder, id)
     if not path.is_file():
         return None
@@ -122,7 +123,7 @@ def _stored(folder: Path, id: str) -> Any:
 
 
 def index_row(folder: Path, id: str) -> dict[str, Any]:
-    """The row of a stored recording in the index."""
+    """Return the row of a stored recording in the index."""
     path = recording_path(folder, id)
     with safe_open(path, "numpy") as file:
         told = json.loads(file.metadata()[_TOLD])
@@ -135,7 +136,7 @@ def index_row(folder: Path, id: str) -> dict[str, Any]:
 
 
 def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, Any]) -> None:
-    """Write the index and declare the store ready."""
+    """Write the index and mark the store as ready."""
     frame = pd.DataFrame(rows)
     table = io.BytesIO()
     frame.to_parquet(table, index=False)
@@ -150,8 +151,8 @@ class Store:
     """A prepared data set.
 
     Attributes:
-        folder: where it lies.
-        record: its `store.json`.
+        folder: folder of the store.
+        record: content of `store.json`.
     """
 
     folder: Path
@@ -159,7 +160,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> "Store | None":
-        """The store in a folder, or None if there is none that is ready and of this format."""
+        """Return the store in a folder, or None if there is none that is ready and of this format."""
         path = folder / "store.json"
         if not path.is_file() or not (folder / "index.parquet").is_file():
             return None
@@ -173,11 +174,11 @@ class Store:
 
     @classmethod
     def without_arrays(cls, rows: list[dict[str, Any]], asked: list[Span]) -> "Store":
-        """Return a store that is in memory alone and has an index, from which samples are made, but nothing to read.
+        """Return a store in memory that has an index, from which samples are made, and no arrays.
 
         Args:
-            rows: of the index, one per recording.
-            asked: frames whose predictions the data set's authors ask for.
+            rows: rows of the index, one per recording.
+            asked: frames whose predictions the authors of the data set ask for.
         """
         store = cls(Path(), {"contents": "", "left_out": [], "problems": [], "asked": asked})
         store.__dict__["index"] = pd.DataFrame(rows)
@@ -185,22 +186,22 @@ class Store:
 
     @property
     def contents(self) -> str:
-        """Digest of what every recording holds."""
+        """Digest of the contents of every recording."""
         return str(self.record["contents"])
 
     @property
     def losses(self) -> str:
-        """How many recordings are not in the store, and for how many problems; empty if there was none."""
+        """Number of recordings that are missing from the store, and of their problems; empty if none is."""
         recordings, problems = len(self.record["left_out"]), len(self.record["problems"])
         return f"{recordings} recordings left out, {problems} problems" if recordings or problems else ""
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """One row per recording, in the order of the ids."""
+        """Index with one row per recording, in the order of the ids."""
         path = self.folder / "index.parquet"
         try:
             return pd.read_parquet(path)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        except (OSError, ValueError) as error:  # errors of pyarrow are ValueErrors
             raise DataError(
                 f"{path} cannot be read ({_one_line(error)})", "Remove this file and run `mtpkdot data prepare` again."
             ) from error
@@ -208,14 +209,14 @@ class Store:
     def read(self, id: str, name: str, start: int, stop: int) -> Array:
         """Return the elements `start` to `stop` of one of a recording's large arrays.
 
-        A file that is torn or absent is noticed; a byte that was changed in place is not, since that would take
-        reading the whole file: the index keeps the `sha256` of every file to compare it with.
+        A torn or absent file is detected. A byte that was changed in place is not, since this would require reading the
+        whole file; the index keeps the `sha256` of every file for such a comparison.
 
         Raises:
             DataError: the file cannot be opened.
         """
         try:
-            # Files that were made again meanwhile belong to another store: other contents open them anew.
+            # Files that were converted again meanwhile belong to another store, whose other contents open them anew.
             piece: Array = _slice(str(recording_path(self.folder, id)), name, self.contents)[start:stop]
         except (SafetensorError, OSError) as error:
             raise DataError(

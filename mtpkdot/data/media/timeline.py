@@ -1,4 +1,4 @@
-"""Put things that are counted in different units on one time line: annotated frames, frames of a video, seconds."""
+"""Common time line of annotated frames, frames of a video, and seconds."""
 
 from dataclasses import dataclass
 
@@ -10,22 +10,22 @@ Times = npt.NDArray[np.float64]
 USUAL_RATE = 30.0
 """Frames per second, where nothing says it."""
 
-# Frames by which a video may be shorter or longer without further question: a few, or a share.
+# Frames by which a video may be shorter or longer without a remark: a number, or a share.
 _FEW, _SHARE = 3, 0.005
-# Frames per second at which videos are recorded.
+# Usual frame rates of videos.
 _RATES = np.array([10, 12, 12.5, 15, 20, 24 / 1.001, 24, 25, 30 / 1.001, 30, 48, 50, 60 / 1.001, 60])
 _RATE_TOLERANCE = 0.0003
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """When each of a recording's numbered frames is seen.
+    """Times of a recording's numbered frames.
 
     Attributes:
         times: (n,) seconds.
-        shown: how many of them the video has.
-        remark: how the counts differ and what was done about it; None where they agree.
-        unclear: whether the counts differ by more than a tolerance, and no usual rate explains it.
+        shown: number of frames that the video has.
+        remark: difference of the counts and its handling; None if they agree.
+        unclear: True if the counts differ by more than a tolerance that no usual rate explains.
     """
 
     times: Times
@@ -35,19 +35,19 @@ class Alignment:
 
 
 def align(count: int, whole: bool, video: Times | None) -> Alignment:
-    """Find the times of numbered frames in a video that may have another number of frames, or another rate.
+    """Return the times of numbered frames in a video whose number of frames or rate may differ.
 
-    Counts that agree within a few frames go by number. Where they do not and the numbered frames would have a usual
-    rate over the duration of the video, it was encoded again at another rate, and each frame lies at its share of the
-    duration. Otherwise a part of the video was cut off or is not annotated, and frames go by number.
+    If the counts agree within a few frames, frames are matched by number. If not, and the numbered frames would have a
+    usual rate over the duration of the video, it was encoded again at another rate, and each frame lies at its share of
+    the duration. Otherwise a part of the video was cut off or is not annotated, and frames are matched by number.
 
     Args:
-        count: n, of the numbered frames.
-        whole: whether they reach to the end of the video; without, a video of more frames just goes on.
+        count: number n of frames.
+        whole: True if they reach to the end of the video; if False, a video may have more frames.
         video: (F,) time of every frame of the video in seconds; None without a video.
 
     Returns:
-        Their times. Beyond the end of the video they go on at its rate.
+        Their times, extrapolated at the rate of the video beyond its end.
 
     Example:
         >>> float(align(60, True, np.arange(50) / 25).times[30])  # 60 frames at 30 per second, encoded again at 25
@@ -61,7 +61,7 @@ def align(count: int, whole: bool, video: Times | None) -> Alignment:
     differ = abs(frames - count)
     rate = count / duration
     usual = float(_RATES[np.argmin(np.abs(_RATES - rate))])
-    # Either count may be wrong by a frame, or a half.
+    # Either count may be wrong by a frame, or by half of one.
     tolerance = _RATE_TOLERANCE + 1.5 / max(1, min(count, frames))
     if differ > _FEW and (whole or count > frames) and abs(rate / usual - 1) < tolerance:
         remark = (
@@ -79,22 +79,22 @@ def align(count: int, whole: bool, video: Times | None) -> Alignment:
 
 
 def frame_step(times: Times) -> float:
-    """Return the usual seconds from one frame to the next, of (F,) times with F >= 2."""
+    """Return the median seconds from one frame to the next, of times (F,) with F >= 2."""
     return float(np.median(np.diff(times)))
 
 
 def shortfall(times: Times, start: float, stop: float, tolerance: float) -> tuple[str, float] | None:
-    """Say why a recording does not cover a window of time.
+    """Return why a recording does not cover a window of time.
 
     Args:
         times: (F,) time of every frame in seconds, ascending.
-        start: of the window, in seconds.
-        stop: its end.
+        start: start of the window in seconds.
+        stop: end of the window in seconds.
         tolerance: seconds that may be missing at either end.
 
     Returns:
-        `("start", second)` where the recording begins too late, `("stop", second)` where it ends too early, and
-        `("none", start)` where no frame lies in the window; None where it is covered.
+        `("start", second)` if the recording begins too late, `("stop", second)` if it ends too early, and
+        `("none", start)` if no frame lies in the window; None if it is covered.
     """
     step = frame_step(times) if len(times) > 1 else tolerance
     end = float(times[-1]) + step

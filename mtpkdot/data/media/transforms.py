@@ -1,4 +1,4 @@
-"""Augmentation: a view of a sample is a function of (sample, number of the view), and of nothing else."""
+"""Augmentation: a view of a sample is a function of the sample and the number of the view alone."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augment:
-    """Augmentation: what varies between the views of a sample. View 0 is the sample as it is.
+    """Augmentation of the views of a sample. View 0 is the sample itself.
 
-    All frames of a view are changed alike, since a face that flips between frames is no face.
+    All frames of a view are changed alike, so that a face does not flip between frames.
 
     Args:
         flip: probability of a mirror image.
@@ -36,7 +36,7 @@ class Augment:
                 raise ValueError(f"augment.{name} is {value}; choose a number from 0 to 1")
 
     def pictures(self, frames: Tensor, sample: str, view: int) -> Tensor:
-        """A view of frames (N, 3, H, W) uint8, of the same shape."""
+        """Return a view of frames (N, 3, H, W) uint8, of the same shape."""
         random = generator(sample, view)
         height, width = frames.shape[-2:]
         side = 1 - self.zoom * random.random()
@@ -60,7 +60,7 @@ class Augment:
         return values * self._gain(random) + noise * self.noise * values.flatten(0, -2).std(dim=0, unbiased=False)
 
     def sound(self, values: Tensor, sample: str, view: int) -> Tensor:
-        """A view of sound of any shape, in [-1, 1]."""
+        """Return a view of sound of any shape, in [-1, 1]."""
         return (values * self._gain(generator(sample, view))).clamp(-1, 1)
 
     def _gain(self, random: np.random.Generator) -> float:
@@ -68,5 +68,5 @@ class Augment:
 
 
 def generator(sample: str, view: int) -> np.random.Generator:
-    """The random numbers of a view of a sample."""
+    """Return the random generator of a view of a sample."""
     return np.random.default_rng([view, *sample.encode()])

@@ -1,7 +1,7 @@
-"""Cut recordings into windows of steps, and bring values per step back to their frames.
+"""Windows of steps that are cut from recordings, and the way back from values per step to frames.
 
-A step is a clip of `frames` pictures, a window a number of steps. Whole recordings and streams are cut alike, so that a
-model sees the same windows in training and where it is used.
+A step is a clip of `frames` pictures, a window a number of steps. Recordings and streams are cut alike, so that a model
+sees the same windows in training and in use.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,8 +23,8 @@ class Cut:
     """Windows of one recording: W of them, or one without the leading dimension.
 
     Attributes:
-        frames: (W, C, F) int32, the frame to read for each picture of a step; -1 for none.
-        inside: (W, C) bool, steps that begin before the recording ends.
+        frames: (W, C, F) int32, frame of each picture of a step; -1 for none.
+        inside: (W, C) bool, True for steps that begin before the recording ends.
         middle: (W, C) seconds, halfway between the first and the last frame of a step.
     """
 
@@ -34,14 +34,14 @@ class Cut:
 
     @property
     def mask(self) -> BoolArray:
-        """(W, C) bool, steps with a picture."""
+        """Steps (W, C) bool with a picture."""
         return np.asarray(self.inside & (self.frames >= 0).any(axis=-1))
 
     def starts(self, seconds: float, rate: float, begin: float = 0.0) -> IntArray:
         """Return the first sample (W, C) of the sound or signal around each step; it may lie beyond either end.
 
         Args:
-            seconds: length of the piece, whose middle is that of the step.
+            seconds: length of a piece in seconds; its middle is that of the step.
             rate: samples per second.
             begin: time of the first sample in seconds.
         """
@@ -55,7 +55,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Windows:
-    """How recordings are cut into windows.
+    """Division of recordings into windows.
 
     Step s of a recording covers its frames `s * span` to `(s + 1) * span - 1` and shows every `frame_step`-th of them;
     window w begins at step `w * stride`. The last window may reach beyond the end of the recording.
@@ -65,8 +65,8 @@ class Windows:
         frame_step: frames from one picture to the next.
         clips: steps of a window, C.
         hop: steps from the beginning of one window to that of the next; None for `clips`, windows that do not overlap.
-        missing_frames: what is shown for a frame that does not exist: the one before it (the first there is, at the
-            beginning), or none, which masks steps without any frame.
+        missing_frames: replacement of absent frames: the one before (at the beginning, the first existing one), or
+            none, which masks steps without any frame.
 
     Example:
         >>> windows = Windows(frames=2, clips=3)
@@ -88,21 +88,21 @@ class Windows:
 
     @property
     def span(self) -> int:
-        """Frames that a step covers."""
+        """Number of frames that a step covers."""
         return self.frames * self.frame_step
 
     @property
     def stride(self) -> int:
-        """Steps from one window to the next."""
+        """Number of steps from one window to the next."""
         return self.clips if self.hop is None else self.hop
 
     def count(self, frames: int) -> int:
-        """Return the number of windows of a recording of so many frames."""
+        """Return the number of windows of a recording with this number of frames."""
         steps = -(-frames // self.span)
         return 0 if steps == 0 else 1 + max(0, -(-(steps - self.clips) // self.stride))
 
     def steps(self, frames: int) -> IntArray:
-        """Return the steps (W, C) of every window of a recording of so many frames, counted within the recording."""
+        """Return the steps (W, C) of every window of a recording, counted within the recording."""
         return np.arange(self.count(frames))[:, None] * self.stride + np.arange(self.clips)
 
     def cut(self, times: Times, present: BoolArray) -> Cut:
@@ -119,13 +119,13 @@ class Windows:
         return self._cut(self.steps(len(times)) * self.span, times, shown)
 
     def stream(self, frames: Iterable[tuple[float, bool]]) -> Iterator[Cut]:
-        """Cut a recording while it comes in.
+        """Cut a recording as a stream.
 
-        A window is given out with its last frame; those at the end, once the frames end. Where absent frames repeat
-        others, windows wait until there is any frame. Only the frames of a window are kept.
+        A window is returned with its last frame, and those at the end once the frames end. If absent frames repeat
+        others, windows wait for the first existing frame. Only the frames of a window are kept.
 
         Args:
-            frames: of every frame its time in seconds, and whether it exists (a face was found).
+            frames: time in seconds of every frame, and whether it exists (a face was found).
 
         Yields:
             The windows of `cut`, one by one: frames (C, F), inside (C,) and middle (C,).
@@ -161,7 +161,7 @@ class Windows:
         return Cut(frames, inside, middle)
 
     def step_means(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], BoolArray]:
-        """Return the means (W, C, K) float32 of values (N, K) over the frames of every step, and where there is one.
+        """Return the means (W, C, K) float32 of values (N, K) over the frames of each step, and the steps with one.
 
         A frame counts where all its values are finite; the mean of a step without such a frame is NaN.
         """
@@ -176,11 +176,11 @@ class Windows:
         return means[steps], (valid > 0)[steps]
 
     def frames_of(self, step: IntArray, count: IntArray) -> tuple[IntArray, IntArray]:
-        """Find the frames of some steps; a recording may end within a step, or before it.
+        """Return the frames of steps; a recording may end within a step, or before it.
 
         Args:
             step: (m,) steps, counted within their recordings.
-            count: (m,) frames of the recording of each.
+            count: (m,) number of frames of the recording of each.
 
         Returns:
             The frames (n,), counted within their recordings, and for each the position (n,) of its step in `step`.
@@ -192,13 +192,13 @@ class Windows:
         return begin[source] + within, source
 
     def per_frame(self, values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-        """Return values (N, K) of the frames of a recording, from values (W, C, K) of its steps.
+        """Return the values (N, K) of the frames of a recording, from values (W, C, K) of its steps.
 
         A frame has the value of its step, or the mean over all windows that hold it.
 
         Args:
-            values: of every step of every window of `steps(count)`.
-            count: N, frames of the recording.
+            values: values of every step of every window of `steps(count)`.
+            count: number N of frames of the recording.
         """
         steps = self.steps(count).ravel()
         frame, source = self.frames_of(steps, np.full(len(steps), count))
@@ -247,7 +247,7 @@ def shown_frames(present: BoolArray, repeat: bool) -> Frames:
 
 
 def _bridged(frames: Frames) -> Frames:
-    """Return frames (..., F) in which absent ones take the nearest earlier one of their step, or its first."""
+    """Return frames (..., F), absent ones replaced by the nearest earlier one of their step, or its first."""
     filled = frames.copy()
     for position in range(1, frames.shape[-1]):
         gap = filled[..., position] < 0
@@ -260,12 +260,12 @@ def _bridged(frames: Frames) -> Frames:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """The part of a recording between two seconds, shown by pictures that are evenly spaced over it.
+    """Part of a recording between two times, shown by evenly spaced pictures.
 
     Args:
         start: beginning in seconds.
         stop: end in seconds.
-        frames: pictures, F.
+        frames: number F of pictures.
         missing_frames: see `Windows`.
 
     Example:
@@ -290,7 +290,7 @@ class Excerpt:
         Args:
             times: (N,) time of every frame in seconds.
             present: (N,) the frames that exist.
-            among: the frames that are spaced over; None for those between `start` and `stop`.
+            among: frames to select from; None for those between `start` and `stop`.
         """
         if among is None:
             among = np.flatnonzero((times >= self.start - 1e-6) & (times < self.stop - 1e-6))
@@ -298,7 +298,7 @@ class Excerpt:
         return shown_frames(present, self.missing_frames == "repeat")[wanted]
 
     def samples(self, rate: float) -> int:
-        """Return the samples of a signal of so many per second."""
+        """Return the number of samples of a signal with this rate per second."""
         return round((self.stop - self.start) * rate)
 
     def starts(self, nominal: float, begin: Times, rate: Times, available: Times) -> IntArray:
@@ -317,13 +317,13 @@ class Excerpt:
     def lacks(
         self, nominal: float, begin: float, rate: float, available: float, slack: int
     ) -> list[tuple[Literal["start", "stop"], float]]:
-        """Return the ends of the excerpt that a signal does not reach, each with the second where the signal does end.
+        """Return the ends of the excerpt that a signal does not reach, each with the second at which the signal ends.
 
         Args:
-            nominal: see `starts`; so `begin`, `rate` and `available`, of one recording.
-            begin: likewise.
-            rate: likewise.
-            available: likewise.
+            nominal: see `starts`.
+            begin: see `starts`, of one recording.
+            rate: see `starts`, of one recording.
+            available: see `starts`, of one recording.
             slack: samples that may be missing at either end.
         """
         first = round((self.start - begin) * rate)

@@ -1,4 +1,4 @@
-"""How generated faces move: head pose, facial expression, and the latent courses that drive both.
+"""Motion of generated faces: head pose, facial expression, and the latent courses that drive both.
 
 Every control is an array over frames; zeros (ones for `eyes`) are a neutral face. A person adds an offset of their own
 to each control, so that a still picture says little about the state behind it.
@@ -14,7 +14,7 @@ Course = NDArray[np.floating[Any]]
 
 
 class Pose(NamedTuple):
-    """Where the head is, per frame.
+    """Place of the head in each frame.
 
     Attributes:
         x: [frames], shift to the right, in half heights of the head.
@@ -30,7 +30,7 @@ class Pose(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """The expression of a face, per frame; each of shape [frames].
+    """Expression of a face in each frame; every control has shape [frames].
 
     Attributes:
         eyes: openness, 0 closed, 1 usual, up to 1.4 wide open.
@@ -51,24 +51,24 @@ class Expression(NamedTuple):
     wrinkle: Course
 
     def plus(self, other: "Expression") -> "Expression":
-        """Both movements at once; `other` counts from its neutral face."""
+        """Return the sum of both movements; `other` is relative to its neutral face."""
         summed = [mine + theirs for mine, theirs in zip(self, other, strict=True)]
         summed[0] = summed[0] - 1.0
         return Expression(*summed)
 
     def within_bounds(self) -> "Expression":
-        """Each control limited to what a face can do."""
+        """Return the expression with each control limited to its range."""
         low = (0.0, -1.0, -1.0, 0.0, -1.0, -1.0, 0.0)
         high = (1.4, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
         return Expression(*[np.clip(c, a, b) for c, a, b in zip(self, low, high, strict=True)])
 
 
 def wander(count: int, rate: float, seconds: float, random: np.random.Generator) -> Course:
-    """A smooth, stationary Gaussian course: an Ornstein-Uhlenbeck process, smoothed with its own time constant.
+    """Return a smooth, stationary Gaussian course: an Ornstein-Uhlenbeck process, smoothed with its own time constant.
 
     Args:
         count: number of values.
-        rate: values a second.
+        rate: values per second.
         seconds: time constant; greater is slower.
         random: source of randomness.
 
@@ -79,18 +79,18 @@ def wander(count: int, rate: float, seconds: float, random: np.random.Generator)
     settle = int(8 * rate * seconds) + 1
     noise = random.normal(size=settle + count)
     course = lfilter([1.0], [1.0, -2 * pole, pole**2], noise)[settle:]
-    # The variance of white noise behind a double pole.
+    # Variance of white noise behind a double pole.
     return np.asarray(course / np.sqrt((1 + pole**2) / (1 - pole**2) ** 3))
 
 
 def head_motion(count: int, rate: float, random: np.random.Generator, amount: float = 1.0) -> Pose:
-    """Small natural movements of a head.
+    """Return small natural movements of a head.
 
     Args:
         count: frames.
         rate: frames a second.
         random: source of randomness.
-        amount: 0 for a still head, 1 for somebody seated.
+        amount: 0 for a still head, 1 for a seated person.
 
     Returns:
         The pose around a random resting one.
@@ -102,24 +102,24 @@ def head_motion(count: int, rate: float, random: np.random.Generator, amount: fl
 
 
 def neutral(count: int) -> Expression:
-    """A face at rest over `count` frames."""
+    """Return a face at rest over `count` frames."""
     return Expression(np.ones(count), *[np.zeros(count) for _ in range(6)])
 
 
 def trait(count: int, random: np.random.Generator, amount: float = 0.2) -> Expression:
-    """Draw a person's face at rest: one constant offset per control."""
+    """Return a person's face at rest: one constant offset per control."""
     offset = random.normal(size=7) * amount * (0.6, 1.0, 1.0, 0.2, 1.0, 1.0, 0.5)
     return neutral(count).plus(Expression(*[np.full(count, value) for value in (1 + offset[0], *offset[1:])]))
 
 
 def idle(count: int, rate: float, random: np.random.Generator, amount: float = 1.0) -> Expression:
-    """Movements that mean nothing: blinks, slow drifts, and now and then a grimace or a smile.
+    """Return movements without meaning: blinks, slow drifts, and now and then a grimace or a smile.
 
     Args:
         count: frames.
         rate: frames a second.
         random: source of randomness.
-        amount: how much of it; 1 is a lively person.
+        amount: strength of the movements; 1 for a lively person.
 
     Returns:
         The movement, to be added with `Expression.plus`.
@@ -128,7 +128,7 @@ def idle(count: int, rate: float, random: np.random.Generator, amount: float = 1
     starts = random.uniform(0, time[-1] + 1 / rate, size=random.poisson(0.25 * (time[-1] + 1 / rate)))
     blink = np.exp(-(((time[:, None] - starts) / 0.09) ** 2)).sum(axis=1)
     drifts = [amount * s * wander(count, rate, 0.7, random) for s in (0.08, 0.12, 0.12, 0.06, 0.15, 0.12, 0.06)]
-    # A passing movement of brows, mouth or both: what makes one clip of a calm person look like pain.
+    # A passing movement of brows, mouth or both, which makes a clip of a calm person look like pain.
     centre, width = random.uniform(0, time[-1] + 1 / rate), random.uniform(0.4, 1.5)
     bump = amount * abs(random.normal()) * np.exp(-(((time - centre) / width) ** 2))
     upper, lower = random.normal(size=2) * 0.35
@@ -144,7 +144,7 @@ def idle(count: int, rate: float, random: np.random.Generator, amount: float = 1
 
 
 def of_pain(pain: Course, style: float = 0.5) -> Expression:
-    """The face of pain: brows lowered and drawn together, lids tightened, nose wrinkled (the PSPI action units).
+    """Return the face of pain: brows lowered and drawn together, lids tightened, nose wrinkled (PSPI action units).
 
     Args:
         pain: [frames], 0 to 1.
@@ -165,7 +165,7 @@ def of_pain(pain: Course, style: float = 0.5) -> Expression:
 
 
 def of_affect(valence: Course, arousal: Course) -> Expression:
-    """Valence on the mouth above all; arousal a little on eyes and brows.
+    """Return the face of an affect: valence mostly on the mouth, arousal a little on eyes and brows.
 
     Args:
         valence: [frames], -1 to 1.

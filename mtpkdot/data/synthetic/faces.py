@@ -1,7 +1,7 @@
 """Generated faces: schematic heads as RGB frames, moved by an `Expression` and a `Pose`.
 
-A face is drawn in units of half its height: u to the right and v down from the centre, the chin at v = 1. What never
-moves (hair, skin, light) is painted once per person. Brows, eyes and mouth are drawn for all frames at once from
+A face is drawn in units of half its height: u to the right and v down from the centre, the chin at v = 1. Parts that
+never move (hair, skin, light) are painted once per person. Brows, eyes and mouth are drawn for all frames at once from
 distances to their outlines, one half of the face and its mirror image; each frame is then moved by its pose.
 """
 
@@ -18,21 +18,21 @@ from mtpkdot.data.synthetic.expressions import Expression, Pose
 Image = NDArray[np.uint8]
 Array = NDArray[np.floating[Any]]
 
-_EXTENT = 1.4  # half the side of the painted square, in half heights of the head
-_HEAD = 0.27  # half height of the head as a share of the frame's height
-_EYES = (-0.5, 0.12, 0.68)  # first v, last v and greatest |u| of what brows and eyes cover
+_EXTENT = 1.4  # Half the side of the painted square, in half heights of the head.
+_HEAD = 0.27  # Half height of the head as a share of the frame's height.
+_EYES = (-0.5, 0.12, 0.68)  # First v, last v and greatest |u| of the area of brows and eyes.
 _MOUTH = (0.22, 0.88, 0.56)
 _EYEBALL = np.array([228, 224, 220], dtype=np.float32)
 _PUPIL = np.array([14, 12, 12], dtype=np.float32)
 _LASHES = np.array([34, 26, 24], dtype=np.float32)
 _THROAT = np.array([48, 20, 22], dtype=np.float32)
 _TEETH = np.array([226, 220, 210], dtype=np.float32)
-_BLOCK = 64  # frames drawn at once: bounds the memory of a long clip
+_BLOCK = 64  # Frames drawn at once: bounds the memory of a long clip.
 
 
 @dataclass(frozen=True)
 class Look:
-    """A person's looks: colours as RGB in [0, 255], lengths in half heights of the head."""
+    """Appearance of a person: colours as RGB in [0, 255], lengths in half heights of the head."""
 
     skin: Array
     hair: Array
@@ -55,7 +55,7 @@ class Look:
 
 
 def random_look(random: np.random.Generator) -> Look:
-    """Draw a person's looks."""
+    """Return a random appearance of a person."""
 
     def pick(*colours: tuple[int, int, int]) -> Array:
         colour = np.array(colours[random.integers(len(colours))]) + random.normal(size=3) * 6
@@ -88,14 +88,14 @@ def random_look(random: np.random.Generator) -> Look:
 def render(
     look: Look, expression: Expression, pose: Pose, size: int | tuple[int, int], random: np.random.Generator
 ) -> Image:
-    """Draw a clip.
+    """Return the frames of a clip.
 
     Args:
-        look: the person.
-        expression: what the face does, [frames] each.
-        pose: where the head is, [frames] each.
+        look: appearance of the person.
+        expression: expression of the face, [frames] each.
+        pose: place of the head, [frames] each.
         size: height and width of the frames in pixels, or one number for both.
-        random: of the background and the camera's noise.
+        random: source of randomness for background and camera noise.
 
     Returns:
         RGB frames [frames, height, width, 3].
@@ -106,7 +106,7 @@ def render(
 def render_blocks(
     look: Look, expression: Expression, pose: Pose, size: int | tuple[int, int], random: np.random.Generator
 ) -> Iterator[Image]:
-    """`render` for clips of any length: the same frames, some at a time."""
+    """Yield the frames of `render` in blocks, for clips of any length."""
     height, width = (size, size) if isinstance(size, int) else size
     expression = expression.within_bounds()
     painter = _Painter(look, scale=_HEAD * height)
@@ -123,10 +123,10 @@ def render_blocks(
 
 
 def placement(pose: Pose, size: tuple[int, int]) -> NDArray[np.float64]:
-    """From head coordinates to pixels.
+    """Return the transform from head coordinates to pixels.
 
     Args:
-        pose: where the head is.
+        pose: place of the head.
         size: height and width of the frame in pixels.
 
     Returns:
@@ -159,7 +159,7 @@ def crop(frame: Image, to_pixels: NDArray[np.float64], size: int = 112) -> Image
 
 
 class _Painter:
-    """One person at one scale: what stays, and how to draw what moves."""
+    """Painter of one person at one scale: fixed parts, and drawing of moving ones."""
 
     def __init__(self, look: Look, scale: float) -> None:
         self.look, self.scale = look, np.float32(scale)
@@ -172,23 +172,23 @@ class _Painter:
         self.to_head = np.array([[1 / scale, 0, offset], [0, 1 / scale, offset], [0, 0, 1]])
         self.areas = [self._area(*area) for area in (_EYES, _MOUTH)]
         self.albedo, alpha, shade = self._still()
-        # Light times opacity: what is painted can be added to what is seen behind it.
+        # Light times opacity, so that painted pixels can be added to the background.
         self.light = (shade * alpha)[..., None]
         self.painted = np.clip(self.albedo * self.light, 0, 255).astype(np.uint8)
         self.behind = np.rint(255 * (1 - alpha)).astype(np.uint8)
 
     def _area(self, first: float, last: float, side: float) -> tuple[slice, slice, slice]:
-        """Rows, all columns and the columns of the right half of a part of the face."""
+        """Return the rows, all columns and the columns of the right half of a part of the face."""
         rows = slice(self.half + int(first * self.scale), self.half + int(last * self.scale))
         reach = int(side * self.scale)
         return rows, slice(self.half - reach, self.half + reach), slice(self.half, self.half + reach)
 
     def _cover(self, distance: Array) -> Array:
-        """Share of a pixel inside an outline, from its signed distance in head units (negative inside)."""
+        """Return the share of a pixel inside an outline, from its signed distance in head units (negative inside)."""
         return np.asarray(np.clip(0.5 - distance * self.scale, 0, 1))
 
     def _still(self) -> tuple[Array, Array, Array]:
-        """Colour before light [side, side, 3], opacity and light [side, side] of everything that does not move."""
+        """Return colour before light [side, side, 3], opacity and light [side, side] of all fixed parts."""
         look, u, v = self.look, self.u, self.v
         side = np.abs(u)
         # The jaw narrows towards the chin.
@@ -222,7 +222,7 @@ class _Painter:
         return albedo, alpha.astype(np.float32), shade.astype(np.float32)
 
     def parts(self, e: Expression) -> tuple[Image, Image]:
-        """Brows with eyes, and the mouth, lit: [frames, rows, columns, 3] each."""
+        """Return brows with eyes, and the mouth, lit: [frames, rows, columns, 3] each."""
         lit = []
         for area, draw in zip(self.areas, (self._eyes, self._mouth), strict=True):
             rows, columns, right = area
@@ -286,7 +286,7 @@ class _Painter:
         noise: NDArray[np.int16],
         out: Image,
     ) -> None:
-        """Put one frame's face before the scene."""
+        """Draw one frame's face in front of the scene."""
         painted = self.painted.copy()
         for (rows, columns, _), part in zip(self.areas, (upper, lower), strict=True):
             painted[rows, columns] = part
@@ -298,7 +298,7 @@ class _Painter:
 
 
 def _ellipse(x: Array, y: Array) -> Array:
-    """Distance to the unit circle."""
+    """Return the distance to the unit circle."""
     return np.asarray(np.hypot(x, y) - 1)
 
 
@@ -308,7 +308,7 @@ def _over(canvas: Array, cover: Array, colour: Array) -> None:
 
 
 def _background(look: Look, height: int, width: int, random: np.random.Generator) -> Image:
-    """A wall with soft shadows, and the person's shoulders."""
+    """Return a wall with soft shadows, and the person's shoulders."""
     rough = random.normal(size=(4, 5)).astype(np.float32)
     wall = 1 + 0.10 * cv2.resize(rough, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
     scene = (wall * look.background * look.brightness).astype(np.float32)

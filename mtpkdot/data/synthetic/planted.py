@@ -1,4 +1,4 @@
-"""Planted data: a gap between face and privileged signal that is known because it was put there.
+"""Planted data: generated features with a known gap between face and privileged signal.
 
 For sample i of subject s, with latent state h in R^4:
 
@@ -6,7 +6,7 @@ For sample i of subject s, with latent state h in R^4:
     video   = W_v h * video_strength + b_s + noise                (weak, with a nuisance b_s per subject)
     signal  = W_p h * signal_strength + noise                     (strong; pure noise if `privileged_noise`)
 
-The video carries the state, but under noise and under an offset of the person; the signal carries it plainly. With an
+The video shows the state under noise and an offset of the person; the signal shows it clearly. With an
 `entanglement` e > 0 the video shows state and person (p_s in R^4, scaled by the nuisance) through one another, and it
 takes many labels to be read, while the signal still takes few:
 
@@ -27,7 +27,7 @@ from mtpkdot.data.splits import Split, assign_parts
 Values = npt.NDArray[np.float64]
 
 _LATENT, _HIDDEN = 4, 64
-_VERSION = "1"  # part of a stage's identity: raise it whenever the same arguments give other numbers
+_VERSION = "1"  # Part of a stage's identity: raise it whenever the same arguments give other numbers.
 
 
 class PlantedData(BaseData):
@@ -40,18 +40,23 @@ class PlantedData(BaseData):
         video_dim: features of the video.
         signal_dim: features of the privileged signal.
         classes: number of classes.
-        video_strength: how plainly the video shows the state; the noise has standard deviation 1.
-        signal_strength: the same for the signal.
+        video_strength: strength of the state in the video; the noise has standard deviation 1.
+        signal_strength: strength of the state in the signal.
         nuisance: standard deviation of the per-subject offset of the video.
-        entanglement: how strongly state and person mix in the video; 0 for a sum of both.
+        entanglement: strength of the mixing of state and person in the video; 0 for a sum of both.
         labelled: share of the training samples that keep their target.
         label_noise: share of the targets of training and validation that are replaced: classes by another one at
             random, values by those of another sample. The test part keeps the truth.
-        privileged_noise: make the privileged signal pure noise, so that there is nothing to give.
+        privileged_noise: make the privileged signal pure noise, so that it holds no information.
         generator_seed: seed of the data, apart from the training seed.
-        prevalent: the modality of the student.
-        split: how the data are divided; subject k-fold if not given.
+        prevalent: modality of the student.
+        split: division of the data into parts; null for subject k-fold.
         options: see BaseData.
+
+    Example:
+        >>> data = PlantedData(subjects=10, samples_per_subject=6, classes=2)
+        >>> data.modalities, data.targets
+        ({'video': [32], 'signal': [16]}, ['state0', 'state1'])
     """
 
     def __init__(
@@ -89,15 +94,15 @@ class PlantedData(BaseData):
 
     @property
     def modality_names(self) -> list[str]:
-        """Video and the privileged signal."""
+        """Names of the video and of the privileged signal."""
         return list(self.dims)
 
     def contents(self) -> dict[str, str]:
-        """The generator's version: its arguments are in the data section already."""
+        """Return the version of the generator, whose arguments are in the data section already."""
         return {"generator": _VERSION}
 
     def load(self) -> Samples:
-        """Generate."""
+        """Generate the data set."""
         random = np.random.default_rng(self.generator_seed)
         n = self.subjects * self.samples_per_subject
         who = np.repeat(np.arange(self.subjects), self.samples_per_subject)
@@ -129,7 +134,7 @@ class PlantedData(BaseData):
             masks={name: np.ones((n, self.steps), dtype=np.bool_) for name in self.dims},
         )
         parts = assign_parts(self.split, samples, self.source, self.clip_splits)
-        # Labels are taken from training samples only: the others are needed to judge.
+        # Only training samples lose their labels: the others are needed for evaluation.
         hidden = (parts == "train") & ~known
         samples.labelled[hidden] = False
         samples.target[hidden] = -1 if classification else np.nan
@@ -139,11 +144,11 @@ class PlantedData(BaseData):
 
     @property
     def _divided(self) -> Samples:
-        # Labels are hidden once it is known who is trained on.
+        # Labels are hidden once the training part is known.
         return replace(self._loaded, labelled=np.ones(len(self._loaded), dtype=np.bool_))
 
     def _entangled(self, state: Values, who: IntArray, dim: int, random: np.random.Generator) -> Values:
-        """State and person (n, dim), seen through one another."""
+        """Return state and person (n, dim), mixed nonlinearly."""
         person = random.normal(size=(self.subjects, _LATENT)) * self.nuisance
         both = np.concatenate([state, person[who]], axis=1)
         mixing, shift = random.normal(size=(2 * _LATENT, _HIDDEN)) / np.sqrt(2 * _LATENT), random.normal(size=_HIDDEN)
@@ -151,7 +156,7 @@ class PlantedData(BaseData):
         return np.asarray(shown @ random.normal(size=(_HIDDEN, dim)) / np.sqrt(_HIDDEN) * self.strengths["video"])
 
     def _mislabel(self, samples: Samples, where: BoolArray, random: np.random.Generator) -> None:
-        """Replace a share of the targets."""
+        """Replace a share of the targets by wrong ones."""
         wrong = np.flatnonzero(where & (random.random(len(where)) < self.label_noise))
         if samples.class_names:
             step = random.integers(1, self.classes, len(wrong))

@@ -1,4 +1,4 @@
-"""Generated signals: what a body and a voice do while a person feels something.
+"""Generated signals: physiology and voice of a person who feels something.
 
 Physiology follows a course of pain, given at the signal's own rate; the voice follows valence and arousal. The shapes
 are the textbook ones (a biexponential skin conductance response, a sum of bumps for a heart beat, band-limited noise
@@ -25,7 +25,7 @@ def skin_conductance(
     gain: float = 1.0,
     unrest: float = 0.15,
 ) -> Course:
-    """Skin conductance in microsiemens: a drifting level, and a response 1 to 2 s after pain has risen.
+    """Return skin conductance in microsiemens: a drifting level, and a response 1 to 2 s after pain has risen.
 
     Args:
         pain: [samples], 0 to 1.
@@ -33,7 +33,7 @@ def skin_conductance(
         random: source of randomness.
         tonic: level of the person in microsiemens.
         gain: height in microsiemens of the response to a rise of pain from 0 to 1.
-        unrest: spontaneous responses a second, about a quarter of `gain` high.
+        unrest: spontaneous responses per second, about a quarter of `gain` high.
 
     Returns:
         [samples], positive.
@@ -47,14 +47,14 @@ def skin_conductance(
         driver[at] += 0.25 * random.gamma(2.0, 0.5)
     response = _response(rate)
     phasic = gain * fftconvolve(driver, response)[: len(pain)]
-    # The tail of whatever came before the clip.
+    # The tail of responses before the clip.
     earlier = gain * 0.5 * random.gamma(1.0, 0.5) * np.exp(-time / 3.0)
     drift = 0.02 * tonic * random.normal() * time / max(time[-1], 1.0)
     return np.asarray(np.maximum(tonic + drift + phasic + earlier + 0.002 * random.normal(size=len(pain)), 0.05))
 
 
 def _response(rate: float) -> Course:
-    """A skin conductance response with peak 1: it rises within a second and decays within a few."""
+    """Return a skin conductance response with peak 1: it rises within a second and decays within a few."""
     time = np.arange(int(15 * rate)) / rate
     shape = np.exp(-time / 2.0) - np.exp(-time / 0.5)
     return np.asarray(shape / shape.max())
@@ -63,14 +63,14 @@ def _response(rate: float) -> Course:
 def electrocardiogram(
     pain: Course, rate: float, random: np.random.Generator, resting: float = 68.0, gain: float = 10.0
 ) -> Course:
-    """Electrocardiogram in millivolts.
+    """Return an electrocardiogram in millivolts.
 
     Args:
         pain: [samples], 0 to 1.
         rate: samples a second.
         random: source of randomness.
-        resting: heart rate in beats a minute.
-        gain: beats a minute that full pain adds.
+        resting: heart rate in beats per minute.
+        gain: beats per minute that full pain adds.
 
     Returns:
         [samples], R peaks about 1 mV above the baseline.
@@ -90,11 +90,11 @@ def electrocardiogram(
 
 
 def electromyogram(tension: Course, rate: float, random: np.random.Generator, rest: float = 2.0) -> Course:
-    """Muscle activity in microvolts: noise of 20 to 220 Hz, as strong as the muscle is tense.
+    """Return muscle activity in microvolts: noise of 20 to 220 Hz, as strong as the muscle is tense.
 
     Args:
         tension: [samples], microvolts (root mean square) on top of `rest`.
-        rate: samples a second, more than 440.
+        rate: samples per second, more than 440.
         random: source of randomness.
         rest: root mean square at rest.
 
@@ -107,7 +107,7 @@ def electromyogram(tension: Course, rate: float, random: np.random.Generator, re
 
 
 def band_noise(count: int, rate: float, band: tuple[float, float], random: np.random.Generator) -> Course:
-    """Noise of unit variance between two frequencies in Hz; [count]."""
+    """Return noise [count] of unit variance between two frequencies in Hz."""
     noise = sosfiltfilt(butter(4, band, btype="bandpass", fs=rate, output="sos"), random.normal(size=count))
     return np.asarray(noise / noise.std())
 
@@ -126,7 +126,7 @@ def unfiltered(
 def voice(
     times: Course, valence: Course, arousal: Course, rate: int, seconds: float, random: np.random.Generator
 ) -> Iterator[NDArray[np.float32]]:
-    """A voice-like sound, a second at a time.
+    """Yield a voice-like sound, a second at a time.
 
     Arousal raises pitch, level and the rate of syllables, and shortens pauses; valence brightens the timbre and widens
     the melody. Pitch and timbre differ between people.
@@ -153,7 +153,7 @@ def voice(
         swing = np.sin(2 * np.pi * phrases)
         pitch = base * 2 ** (0.6 * a + (0.10 + 0.08 * v) * swing + 0.02 * np.sin(2 * np.pi * syllables))
         phases = pitch_phase + np.cumsum(pitch) / rate
-        # Syllables swell and fade; between phrases there is silence, the shorter the more aroused.
+        # Syllables swell and fade; phrases are separated by silence, which is shorter for higher arousal.
         speaking = 1 / (1 + np.exp(-12 * (swing + 0.75 + 0.35 * a)))
         envelope = speaking * (0.15 + 0.85 * np.sin(np.pi * syllables) ** 2)
         level = 0.09 * loud * 10 ** (0.45 * a)
@@ -164,7 +164,7 @@ def voice(
 
 
 def _harmonics(phases: Course, pitch: Course, vowel: Course, valence: Course, tract: float, rate: int) -> Course:
-    """A harmonic source behind two formants that move with the vowel; about unit variance."""
+    """Return a harmonic source behind two formants that move with the vowel; about unit variance."""
     sound, power = np.zeros(len(phases)), np.zeros(len(phases))
     first, second = (500 + 180 * vowel) * tract, (1500 - 450 * vowel) * tract
     for k in range(1, 19):

@@ -1,4 +1,4 @@
-"""How generated data sets reach the disk: whole or not at all, in parallel, the same whoever writes them."""
+"""Writing of generated data sets: complete or not at all, in parallel, and independent of the number of processes."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def new_tree(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `out` only when the block ends without an error.
+    """Yield a folder to write into that becomes `out` only if the block ends without an error.
 
     Raises:
         DataError: `out` exists and is not an empty folder.
@@ -35,26 +35,26 @@ def new_tree(out: Path) -> Iterator[Path]:
         raise DataConfigError(f"{out} exists and is not empty", "Remove it, or choose another folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        made = Path(folder) / "made"  # not the folder itself, which nobody else may read
+        made = Path(folder) / "made"  # Not the folder itself, which has restrictive permissions.
         made.mkdir()
         yield made
         made.replace(out)
 
 
 def random_for(seed: int, *names: str) -> np.random.Generator:
-    """A source of randomness of its own for everything that has a name: no order of work can change it."""
+    """Return a generator of its own for everything that has a name, so that no order of work can change its numbers."""
     return np.random.default_rng([seed, *(crc32(name.encode()) for name in names)])
 
 
 def in_parallel(
     make: Callable[[Job], Made], jobs: Sequence[Job], workers: int, progress: Progress | None
 ) -> list[Made]:
-    """Do independent jobs.
+    """Run independent jobs.
 
     Args:
-        make: a function of a module, so that other processes can find it.
-        jobs: what it is called with; must be picklable.
-        workers: processes; 1 works in this one.
+        make: function of a module, so that other processes can import it.
+        jobs: arguments of the calls; must be picklable.
+        workers: number of processes; 1 runs the jobs in this one.
         progress: called with (done, all) after each job.
 
     Returns:
@@ -76,7 +76,7 @@ def write_jpeg(path: Path, frame: NDArray[np.uint8], quality: int = 92) -> None:
     done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise RuntimeError(f"{path}: OpenCV cannot encode a frame of shape {frame.shape}")
-    path.write_bytes(data.tobytes())  # and not cv2.imwrite, which is silent about a full disk
+    path.write_bytes(data.tobytes())  # instead of cv2.imwrite, which does not report a full disk
 
 
 def write_video(
@@ -92,14 +92,14 @@ def write_video(
 
     Args:
         path: the file.
-        blocks: RGB frames [frames, height, width, 3] with even sides, some at a time.
+        blocks: RGB frames [frames, height, width, 3] with even sides, in blocks.
         times: seconds at which each frame is shown; None for a constant rate. `.mp4` only.
-        rate: frames a second, on the average.
-        sound: mono sound in [-1, 1], some at a time; None for a silent video.
+        rate: average frames per second.
+        sound: mono sound in [-1, 1], in blocks; None for a silent video.
         sound_codec: `aac`, `libmp3lame` or `pcm_s16le`.
-        sound_rate: samples a second.
+        sound_rate: samples per second.
     """
-    # The encoder of MP3 starts before zero; moving everything by that would cost an .avi its even frame times.
+    # The MP3 encoder starts before zero; shifting everything by that would cost an .avi its even frame times.
     options = {"avoid_negative_ts": "disabled"} if path.suffix == ".avi" else {}
     with av.open(str(path), "w", options=options) as container:
         voice: AudioStream | None = None
@@ -120,7 +120,7 @@ def write_video(
                 frame.pts = shown if times is None else round(times[shown] / unit)
                 container.mux(picture.encode(frame))
                 shown += 1
-            # Sound keeps up with the pictures, so that a player need not search the file for it.
+            # Sound is interleaved with the pictures, so that a player need not search the file for it.
             while voice is not None and seconds * rate < shown and (part := next(heard, None)) is not None:
                 container.mux(voice.encode(part))
                 seconds += part.samples / sound_rate
@@ -142,7 +142,7 @@ def _video_stream(container: Any, avi: bool, shape: tuple[int, int], rate: Fract
     stream: VideoStream = container.add_stream("mpeg4" if avi else "libx264", rate=rate, options=options)
     stream.height, stream.width = shape
     stream.pix_fmt = "yuv420p"
-    stream.codec_context.thread_count = 1  # more of them encode to other bytes
+    stream.codec_context.thread_count = 1  # More threads encode to other bytes.
     if avi:
         stream.bit_rate = 12 * shape[0] * shape[1]
     if varying:

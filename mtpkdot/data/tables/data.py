@@ -20,28 +20,37 @@ from mtpkdot.errors import DataConfigError, DataError
 
 
 class FeatureData(BaseData):
-    """Precomputed features of any modalities, joined to a manifest on the sample id.
+    """Precomputed features of any modalities, joined to a manifest by sample id.
 
-    A sample without target (empty cell) is trained on wherever no label is needed and counts in no metric. Feature
-    rows that the manifest does not name are not used.
+    A sample without target (empty cell) is used wherever training needs no label, and counts in no metric. Feature rows
+    that the manifest does not name are ignored.
 
     Args:
         manifest: CSV or Parquet table with one row per sample.
         features: feature file per modality, in the order of the models' modalities.
-        target: target column, or several for regression. Ordinal classes are numbers, of which
-            the order alone counts.
-        missing_labels: what the target holds, beside nothing, where a sample has no label: `[NA]`, `[-9]`; null if
-            such cells are empty.
+        target: target column, or several for regression. Ordinal classes are numbers; only their order counts.
+        missing_labels: values of the target, beside empty cells, that stand for no label: `[NA]`, `[-9]`; null for
+            none.
         id: column of the sample id, in the manifest and in feature tables.
         subject: column of the subject; null if subjects are unknown.
         split_column: column of the part (split.scheme column) or fold (fold_column).
-        missing: what to do with a sample that a feature file does not have: stop, drop the sample, or mark the
-            modality absent.
-        nan: what to do with NaN and infinite values, and with `#N/A`, `-nan(ind)` and the like in tables: stop, set to
-            zero after standardisation (the training mean), or drop the sample.
+        missing: handling of a sample that a feature file does not have: stop, drop the sample, or mark the modality
+            absent.
+        nan: handling of NaN and infinite values, and of `#N/A`, `-nan(ind)` and the like in tables: stop, set to zero
+            after standardisation (the training mean), or drop the sample.
         subject_zscore: modalities whose features are z-scored within each subject, without labels, over all of the
-            subject's samples. This presumes that several samples of a person are at hand at test time.
+            subject's samples. This requires several samples of a person at test time.
         options: see BaseData.
+
+    Example:
+        >>> import pandas as pd
+        >>> parts, pain = ["train", "validation", "test"] * 2, ["no", "no", "no", "yes", "yes", "yes"]
+        >>> table = pd.DataFrame({"id": range(6), "subject": range(6), "split": parts, "pain": pain})
+        >>> table.to_csv("manifest.csv", index=False)
+        >>> np.save("face.npy", np.random.default_rng(0).normal(size=(6, 4, 16)))
+        >>> data = FeatureData("manifest.csv", {"face": "face.npy"}, target="pain", prevalent="face")
+        >>> data.modalities, data.targets
+        ({'face': [16]}, ['no', 'yes'])
     """
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"manifest", "features"}
@@ -70,20 +79,20 @@ class FeatureData(BaseData):
 
     @property
     def modality_names(self) -> list[str]:
-        """The names of the feature files, in the config's order."""
+        """Names of the feature files, in the order of the config."""
         return list(self.features)
 
     @property
     def source(self) -> str:
-        """The manifest's path."""
+        """Path of the manifest."""
         return str(self.manifest)
 
     def remarks(self) -> list[str]:
-        """Return what of the files is no sample, and what in the samples was not measured."""
+        """Return remarks on rows of the files that are no samples, and on values of samples that were not measured."""
         return list(self._remarks)
 
     def use(self, other: Self) -> None:
-        """Take over the samples, and what there is to say of them."""
+        """Take over the samples, and the remarks on them."""
         super().use(other)
         self._remarks = other.remarks()
 
@@ -93,7 +102,7 @@ class FeatureData(BaseData):
         return {role: _digest(role, path) for role, path in files.items()}
 
     def contents(self) -> dict[str, str]:
-        """SHA-256 of the manifest and of every feature file, with all that an .h5 reads from other files."""
+        """Return the SHA-256 of the manifest and of every feature file, including other files that an .h5 reads."""
         return self._contents
 
     def load(self) -> Samples:
@@ -159,7 +168,7 @@ class FeatureData(BaseData):
         )
 
     def _join(self, path: Path, file: FeatureFile, manifest: Manifest) -> tuple[FloatArray, BoolArray, BoolArray]:
-        """Features in the manifest's order, their mask, and which samples the file has."""
+        """Return features in the order of the manifest, their mask, and the samples that the file has."""
         if file.ids is None:
             if len(file.values) != len(manifest.ids):
                 raise DataError(
@@ -201,7 +210,7 @@ class FeatureData(BaseData):
         mask: BoolArray,
         used: BoolArray,
     ) -> BoolArray:
-        """Which samples may stay; infinite values become NaN, which the models read as the training mean."""
+        """Return the samples that may stay; infinite values become NaN, which the models read as the training mean."""
         bad = ~np.isfinite(values) & mask[:, :, None]
         values[~np.isfinite(values) & ~mask[:, :, None]] = 0.0
         finite = np.asarray(~bad.any(axis=(1, 2)))
@@ -248,7 +257,7 @@ def _zscore_by_subject(samples: Samples, modality: str, std_floor: float) -> Non
 
 def _digest(role: str, path: Path) -> str:
     if not path.is_file():
-        # The manifest is what a config names; a file of features is part of what it leads to.
+        # The config names the manifest; feature files are part of the data it leads to.
         error = DataConfigError if role == "manifest" else DataError
         raise error(f"{path} does not exist", advice(path))
     return digest_features(path)

@@ -27,7 +27,7 @@ from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.extras import require
 from mtpkdot.limits import check_bytes
 
-if TYPE_CHECKING:  # tables and NumPy's files need no torch
+if TYPE_CHECKING:  # Tables and NumPy files need no torch.
     from torch import Tensor
 
 _RESERVED = ("ids", "mask")
@@ -55,17 +55,17 @@ def read_features(path: Path, id_column: str, taken: Collection[str] = ()) -> Fe
     """Read the features of one modality.
 
     Args:
-        path: `.csv` or `.parquet` with the id column and numbers in all others; `.npy`; `.npz`, `.h5` or
+        path: path of a `.csv` or `.parquet` with the id column and numbers in all others; `.npy`; `.npz`, `.h5` or
             `.safetensors` with one array of features and optionally `ids` (n,) and `mask` (n, T) of bool or 0 and 1.
         id_column: name of the id column of tables; in Parquet it may be the index.
-        taken: names of columns that are no features, as `mtpkdot.data.tables.roles.no_features` has them.
+        taken: names of columns that are no features, see `mtpkdot.data.tables.roles.no_features`.
 
     Returns:
-        The features, in the file's order.
+        The features, in the order of the file.
 
     Raises:
-        DataError: missing or unreadable file, unknown kind, duplicate ids, wrong shapes, a mask of other values, a
-            column that is no feature.
+        DataError: the file is missing, unreadable or of an unknown kind, or has duplicate ids, wrong shapes, a mask of
+            other values, or a column that is no feature.
     """
     if not path.is_file():
         raise DataError(f"the feature file {path} does not exist", advice(path))
@@ -82,10 +82,10 @@ def read_features(path: Path, id_column: str, taken: Collection[str] = ()) -> Fe
 
 
 def digest_features(path: Path) -> str:
-    """Return the SHA-256 of a feature file, and of all that it reads from other files (.h5).
+    """Return the SHA-256 of a feature file, including other files that it reads (.h5).
 
     Raises:
-        DataError: what it reads is not there.
+        DataError: a file that it reads is missing.
     """
     with _reading(path), path.open("rb") as file:
         own = hashlib.file_digest(file, "sha256")
@@ -100,7 +100,7 @@ def digest_features(path: Path) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Tell in one line what a damaged file, or one of another shape, raises within the block."""
+    """Convert errors of a damaged file, or of one of another shape, into a line within the block."""
     try:
         yield
     except _UNREADABLE as error:
@@ -110,7 +110,7 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-# What NumPy, h5py and zip files raise for a damaged file.
+# Errors that NumPy, h5py and zipfile raise for a damaged file.
 _UNREADABLE = (
     ValueError,
     OSError,
@@ -157,7 +157,7 @@ def _read_table(path: Path, id_column: str, taken: Collection[str]) -> FeatureFi
 
 
 def _check_columns(path: Path, names: list[str], id_column: str, taken: Collection[str]) -> None:
-    """Stop at a table that lacks the id, or has a column that the manifest has: the target would give itself away."""
+    """Raise an error if a table lacks the id, or repeats a column of the manifest, which would leak the target."""
     if id_column not in names:
         pair = alike([id_column], names)
         told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
@@ -174,7 +174,7 @@ def _check_columns(path: Path, names: list[str], id_column: str, taken: Collecti
 
 
 def _check_names(path: Path, numbers: pd.DataFrame) -> None:
-    """Stop at columns that come from how the table was written, not from what was measured."""
+    """Raise an error for columns that come from how the table was written, not from what was measured."""
     for name in map(str, numbers.columns):
         if name.startswith("Unnamed: ") and numbers[name].isna().all():
             raise DataError(
@@ -215,7 +215,7 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _declared(file: IO[bytes]) -> int:
-    """Bytes of the array that a .npy header declares."""
+    """Return the size in bytes of the array that a .npy header declares."""
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(file)
@@ -232,20 +232,20 @@ def _read_h5(path: Path) -> dict[str, npt.NDArray[Any]]:
 def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     from safetensors import SafetensorError, safe_open
 
-    check_bytes(path.stat().st_size, path)  # a header that declares anything else is refused
+    check_bytes(path.stat().st_size, path)  # A header that declares anything else is refused.
     try:
         # As tensors: NumPy has no types of 8 bits, nor bfloat16.
         with safe_open(path, framework="pt") as file:
             arrays = {name: _widened(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - not a dict
             # Tensors cannot hold text, so ids may come as a JSON list in the file's metadata.
             listed = (file.metadata() or {}).get("ids")
-    except (SafetensorError, AttributeError) as error:  # of a type that this version of torch does not have
+    except (SafetensorError, AttributeError) as error:  # of a type that this version of torch lacks
         raise ValueError(str(error)) from error
     return arrays if listed is None else {**arrays, "ids": np.array(json.loads(listed), dtype=np.str_)}
 
 
 def _widened(tensor: "Tensor") -> npt.NDArray[Any]:
-    """A tensor as an array, its numbers of types that NumPy lacks in single precision."""
+    """Return a tensor as an array; types that NumPy lacks become single precision."""
     from torch import bfloat16
 
     if tensor.is_floating_point() and (tensor.itemsize < 2 or tensor.dtype == bfloat16):
@@ -262,7 +262,7 @@ _READERS: dict[str, Callable[[Path], dict[str, npt.NDArray[Any]]]] = {
     ".safetensors": _read_safetensors,
 }
 
-SUFFIXES = (".csv", ".parquet", *_READERS)  # of the files that `read_features` reads
+SUFFIXES = (".csv", ".parquet", *_READERS)  # Suffixes of the files that `read_features` reads.
 
 
 def _from_arrays(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> FeatureFile:

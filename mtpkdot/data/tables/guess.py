@@ -1,4 +1,4 @@
-"""A first config for features of one's own, guessed from what lies in a folder; every guess is said."""
+"""Guess of a first config for own features, from the files of a folder; every guess is commented."""
 
 import math
 import re
@@ -27,25 +27,25 @@ _SCHEMES = {
     "fold_column": "the manifest numbers the folds; this one is tested",
     "kfold": "people are divided into folds, of which one is tested",
 }
-_PASSES = 20  # by default, see StageFit
-_STEPS, _MOST_PASSES = 300, 200  # about as many steps as 20 passes over 1,000 rows make
-_MOST_CLASSES = 20  # of numbers; more of them are values
-_MOST_NAMES = 12  # in a line
+_PASSES = 20  # Default of StageFit.
+_STEPS, _MOST_PASSES = 300, 200  # About the number of steps of 20 passes over 1,000 rows.
+_MOST_CLASSES = 20  # Most classes among numbers; more are values.
+_MOST_NAMES = 12  # Names in a line.
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """The wishes of the user; the rest is guessed.
+    """Choices of the user; the rest is guessed.
 
     Attributes:
         manifest: file of the manifest.
-        features: file per modality.
-        prevalent: the modality that the student sees.
+        features: files by modality.
+        prevalent: modality of the student.
         id: column of the sample id.
         subject: column of the subject.
         split: column of the part or fold.
         target: target columns.
-        task: what is predicted.
+        task: type of the target.
     """
 
     manifest: Path | None = None
@@ -60,14 +60,14 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Guess:
-    """A config to begin with.
+    """Guessed config.
 
     Attributes:
-        arguments: of FeatureData: key, value and a comment on it.
-        modalities: names, each of which has a backbone.
-        rows: of the manifest.
-        passes: of stages that learn from labelled rows alone; None for the default.
-        notes: what else there is to know.
+        arguments: arguments of FeatureData: key, value and a comment on it.
+        modalities: names of the modalities; each has a backbone.
+        rows: number of rows of the manifest.
+        passes: epochs of stages that learn from labelled rows alone; None for the default.
+        notes: further remarks.
     """
 
     arguments: list[tuple[str, object, str]]
@@ -80,8 +80,8 @@ class Guess:
         """Return the experiment as commented YAML.
 
         Args:
-            name: of the run.
-            command: that it is written by.
+            name: name of the run.
+            command: command that writes the config.
         """
         anchors = {"class_path": "StructuralTransport", "init_args": {"top_k": max(2, min(30, self.rows // 10))}}
         lines = [
@@ -101,7 +101,7 @@ class Guess:
         return "\n".join([*(f"# {_one_line(line)}" for line in head), "", *told, ""])
 
     def _sections(self) -> list[tuple[str, str]]:
-        """Lines of the stages that learn from labelled rows alone, with comments."""
+        """Return lines with comments for the stages that learn from labelled rows alone."""
         if self.passes is None:
             return [
                 (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults")
@@ -113,14 +113,14 @@ class Guess:
 
 
 def guess(place: Path, wishes: Wishes) -> Guess:
-    """Look at a folder of feature files, or at a manifest and the files beside it.
+    """Return a config for a folder of feature files, or a manifest and the files beside it.
 
     Args:
         place: the folder or manifest.
-        wishes: what the user has named.
+        wishes: choices of the user.
 
     Raises:
-        UserError: nothing usable is there, or what is there has several readings; the line names the option.
+        UserError: no usable file exists, or the files can be interpreted in several ways; the message names the option.
     """
     if not place.exists():
         raise ConfigError(f"{place} does not exist", "Name a folder of feature files, or a manifest.")
@@ -151,7 +151,7 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     split, scheme = _split(path, table, column=parts, people=people, notes=notes)
     if subject is None:
         notes.append("No column names people: a person may be in several parts.")
-    person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds are of people; else of rows
+    person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds of people, else of rows
     without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
     arguments: list[tuple[str, object, str]] = [
         ("manifest", str(path), f"{len(table)} rows"),
@@ -173,20 +173,20 @@ def guess(place: Path, wishes: Wishes) -> Guess:
 
 
 def _read(arguments: dict[str, Any]) -> FeatureData:
-    """Read all files: an error of the data is one of the guess as well."""
+    """Return the data set with all files read: an error of the data is one of the guess as well."""
     data = FeatureData(**{**arguments, "split": Split(**arguments["split"])}, missing="mask", nan="zero")
     data.check()
     return data
 
 
 def _passes(labelled: int, batch_size: int) -> int | None:
-    """Return passes over few labelled rows that make `_STEPS` steps; None where the default makes as many."""
+    """Return the passes over few labelled rows that make `_STEPS` steps; None if the default makes as many."""
     passes = min(_MOST_PASSES, math.ceil(_STEPS / math.ceil(labelled / batch_size)))
     return passes if passes > _PASSES else None
 
 
 def _lacking(data: FeatureData) -> list[tuple[str, object, str]]:
-    """Return arguments for what the files lack."""
+    """Return the arguments for what the files lack."""
     absent = {name: int((~mask.any(axis=1)).sum()) for name, mask in data.samples.masks.items()}
     odd = [name for name, values in data.samples.features.items() if np.isnan(np.asarray(values)).any()]
     told = ", ".join(f"{count} rows lack {name}" for name, count in absent.items() if count)
@@ -197,7 +197,7 @@ def _lacking(data: FeatureData) -> list[tuple[str, object, str]]:
 
 
 def _manifest(folder: Path) -> Path:
-    """The table of a folder that says who and what; features are numbers alone."""
+    """Return the table of a folder that has ids and targets; feature files have numbers alone."""
     tables = [path for path in sorted(folder.iterdir()) if kind(path) in _TABLES and path.is_file()]
     if not tables:
         raise ConfigError(
@@ -227,7 +227,7 @@ def _id(path: Path, table: pd.DataFrame, wished: str | None) -> str:
 
 
 def _column(path: Path, table: pd.DataFrame, wished: str | None, known: Sequence[str]) -> str | None:
-    """The column that the user names, or the first with a usual name."""
+    """Return the column that the user names, or the first with a usual name."""
     columns = [str(name) for name in table.columns]
     if wished is not None:
         if wished not in columns:
@@ -239,7 +239,7 @@ def _column(path: Path, table: pd.DataFrame, wished: str | None, known: Sequence
 
 
 def _wished(features: Mapping[str, Path]) -> dict[str, Path]:
-    """The files that the user names, each of which is there."""
+    """Return the files that the user names, each of which exists."""
     for file in features.values():
         if not file.is_file():
             raise ConfigError(f"the feature file {file} does not exist", "Correct --features.")
@@ -247,7 +247,7 @@ def _wished(features: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) -> dict[str, Path]:
-    """Feature files of a folder by the name of their modality."""
+    """Return the feature files of a folder by modality."""
     features: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if kind(path) not in SUFFIXES or not path.is_file() or path.samefile(manifest):
@@ -269,7 +269,7 @@ def _features(folder: Path, manifest: Path, id_column: str, notes: list[str]) ->
 
 
 def _modality(stem: str) -> str:
-    """A key of the config, from the name of a file: `face_features` is face."""
+    """Return a key of the config from the name of a file: `face_features` becomes face."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", stem) if word]
     kept = [word for word in words if word.lower() not in ("features", "feature", "feats")] or words
     name = "_".join(kept) or "modality"
@@ -294,7 +294,7 @@ def _prevalent(modalities: list[str], wished: str | None) -> str:
 def _split(
     path: Path, table: pd.DataFrame, column: str | None, people: int, notes: list[str]
 ) -> tuple[str | None, dict[str, object]]:
-    """The column of the parts that is used, and the split section."""
+    """Return the column of the parts that is used, and the split section."""
     values = sorted({str(value) for value in table[column].dropna()}) if column else []
     whole = column is not None and bool(table[column].notna().all())
     if whole and {part_named(value) for value in values} == set(PARTS):
@@ -330,7 +330,7 @@ def _target(path: Path, table: pd.DataFrame, wished: Sequence[str], taken: set[s
 
 
 def _task(path: Path, table: pd.DataFrame, target: list[str], wished: Task | None) -> tuple[Task, str]:
-    """The task, and what the target looks like."""
+    """Return the task, and a description of the target."""
     columns = [_numbers(table[name]) for name in target]
     if len(target) > 1:
         if wished not in (None, "regression") or None in [None if c is None else 0 for c in columns]:
@@ -352,13 +352,13 @@ def _task(path: Path, table: pd.DataFrame, target: list[str], wished: Task | Non
 
 
 def _numbers(column: "pd.Series[str]") -> "pd.Series[float] | None":
-    """The filled cells as numbers; None if one is no number."""
+    """Return the filled cells as numbers; None if one is not a number."""
     numbers = pd.to_numeric(column.dropna(), errors="coerce")
     return numbers if len(numbers) and not numbers.isna().any() else None
 
 
 def _some(names: Iterable[object]) -> str:
-    """Names for one line, which has no room for hundreds."""
+    """Return a few names for one line."""
     told = [str(name) for name in names]
     return ", ".join(told if len(told) <= _MOST_NAMES else [*told[:_MOST_NAMES], f"... ({len(told)} in all)"])
 
@@ -372,6 +372,6 @@ def _one_line(text: str) -> str:
 
 
 def _yaml(value: object) -> str:
-    """A value on one line."""
+    """Return a value on one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,4 +1,4 @@
-"""HDF5 files: what they read, which may lie in other files."""
+"""HDF5 files, including the other files that they read."""
 
 import math
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ import numpy.typing as npt
 
 from mtpkdot.limits import check_bytes
 
-_DEEPEST = 8  # virtual data sets of virtual data sets
+_DEEPEST = 8  # Depth of virtual data sets of virtual data sets.
 
 
 def read_datasets(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read all data sets at the top of a file.
+    """Read all data sets at the top level of a file.
 
     Returns:
-        Name -> array; a masked array where parts of it were never written, which HDF5 reads as its fill value.
+        Arrays by name; a masked array if parts of it were never written, which HDF5 reads as its fill value.
 
     Raises:
-        DataError: they would take more bytes than the limit.
-        ValueError: a virtual data set has a source that is not there, where HDF5 would read zeros without a word.
+        DataError: the data sets would take more bytes than the limit.
+        ValueError: a source of a virtual data set is missing, for which HDF5 would read zeros silently.
         OSError: the file, or one that it names, cannot be read.
     """
     with h5py.File(path, "r") as file:
@@ -34,10 +34,10 @@ def read_datasets(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def digest_elsewhere(path: Path) -> str:
-    """Return the SHA-256 of all that a file reads from other files; empty if there is nothing.
+    """Return the SHA-256 of everything that a file reads from other files; empty if there is nothing.
 
-    External links, virtual data sets and external storage leave the bytes of the outer file as they are when the
-    others change.
+    External links, virtual data sets and external storage leave the bytes of the outer file unchanged when the others
+    change.
 
     Raises:
         ValueError, OSError, DataError: as `read_datasets`.
@@ -62,7 +62,7 @@ def _read(item: h5py.Dataset) -> npt.NDArray[Any]:
 
 
 def _never_written(item: h5py.Dataset) -> npt.NDArray[np.bool_] | None:
-    """Which values were never written; None where all were, or where they read as NaN, which is told elsewhere.
+    """Return the values that were never written; None if all were, or if they read as NaN, which is reported elsewhere.
 
     Chunks that were allocated when the file was made (HDF5's early allocation) count as written.
     """
@@ -86,12 +86,12 @@ def _clear(absent: npt.NDArray[np.bool_], start: tuple[int, ...], size: tuple[in
 
 
 def _unmapped(item: h5py.Dataset) -> npt.NDArray[np.bool_]:
-    """Which values of a virtual data set no source holds, or one that was not written whole."""
+    """Return the values of a virtual data set that no source holds, or only one that was not written completely."""
     absent = np.ones(item.shape, dtype=np.bool_)
     for source in item.virtual_sources():
         with _opened(item, source) as inner:
             lacking = _never_written(inner)
-            # Which of its values stands where is not worked out: what comes from a source with a hole counts as one.
+            # The position of each value is not computed: everything from a source with a gap counts as missing.
             if lacking is None or not any(lacking[part].any() for part in _selected(source.src_space, inner.shape)):
                 for part in _selected(source.vspace, item.shape):
                     absent[part] = False
@@ -99,15 +99,15 @@ def _unmapped(item: h5py.Dataset) -> npt.NDArray[np.bool_]:
 
 
 def _selected(space: Any, shape: tuple[int, ...]) -> Iterator[Any]:
-    """Indices of the boxes that a selection of HDF5 consists of."""
+    """Yield the indices of the boxes of an HDF5 selection."""
     if space.get_select_type() == h5py.h5s.SEL_ALL:
         yield tuple(slice(None) for _ in shape)
     elif space.is_regular_hyperslab():
         ranges = []
         for size, start, stride, count, block in zip(shape, *space.get_regular_hyperslab(), strict=True):
             offset = np.arange(size) - start
-            step = max(stride, 1) if count > 1 else size  # of one block the stride says nothing
-            # Unlimited counts and blocks are beyond the range of int64.
+            step = max(stride, 1) if count > 1 else size  # The stride of a single block has no meaning.
+            # Unlimited counts and blocks exceed the range of int64.
             inside = (offset % step < min(block, size)) & (offset // step < min(count, size))
             ranges.append(np.flatnonzero((offset >= 0) & inside))
         yield np.ix_(*ranges)
@@ -120,7 +120,7 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
     for name, item in file.items():
         if item is None:
             link = file.get(name, getlink=True)
-            if not isinstance(link, h5py.SoftLink | h5py.ExternalLink):  # a place in the file itself
+            if not isinstance(link, h5py.SoftLink | h5py.ExternalLink):  # A data set in the file itself.
                 raise ValueError(f"its {name!r} is damaged")
             raise ValueError(f"its {name!r} leads to {getattr(link, 'filename', '')}{link.path}, which is not there")
         if isinstance(item, h5py.Dataset):
@@ -129,12 +129,12 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 
 def _is_elsewhere(file: h5py.File, item: h5py.Dataset) -> bool:
-    # A link, direct or within the file, that leads to another one.
+    # A direct or internal link that leads to another one.
     return bool(item.is_virtual or item.external or not Path(item.file.filename).samefile(file.filename))
 
 
 def _check_sources(item: h5py.Dataset, depth: int) -> None:
-    """Stop at a source of a virtual data set that is not there."""
+    """Raise an error if a source of a virtual data set is missing."""
     if not item.is_virtual:
         return
     for source in item.virtual_sources():
@@ -146,7 +146,7 @@ def _check_sources(item: h5py.Dataset, depth: int) -> None:
 
 @contextmanager
 def _opened(item: h5py.Dataset, source: Any) -> Iterator[h5py.Dataset]:
-    """The data set that a source of a virtual one names."""
+    """Open the data set that a source of a virtual one names."""
     found = None
     if source.file_name != ".":
         outer = Path(item.file.filename).parent

@@ -1,4 +1,4 @@
-"""The manifest: one row per sample, with its id, subject, part and targets."""
+"""Manifest: one row per sample, with its id, subject, part and targets."""
 
 import json
 import math
@@ -38,11 +38,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The columns read, row by row: see `mtpkdot.data.batch.Samples`.
+    """Columns of a manifest, row by row, see `mtpkdot.data.batch.Samples`.
 
     Attributes:
         columns: names of all columns of the table.
-        without: word of `missing_labels` -> cells of the target that hold it.
+        without: number of cells of the target with each word of `missing_labels`.
     """
 
     ids: StrArray
@@ -62,17 +62,17 @@ def read_manifest(
 
     Args:
         path: CSV or Parquet file.
-        columns: which columns mean what.
+        columns: names of the columns.
         task: classification turns the target's values into class names, sorted as numbers if all of them are; ordinal
             classes must be numbers, for their order is that of the levels.
-        missing_labels: what a cell of the target holds where there is no label, beside nothing: `NA`, -9.
+        missing_labels: values of the target, beside empty cells, that stand for no label: `NA`, -9.
 
     Returns:
         The columns as arrays in the file's row order, names in Unicode NFC.
 
     Raises:
-        DataError: missing column, duplicate or empty id, target that is no number, a word for a missing value among
-            numbers, half-filled targets.
+        DataError: a column is missing, an id is duplicate or empty, a target is no number, a word for a missing value
+            stands among numbers, or only some targets of a row are filled.
     """
     table = read_table(path)
     names = [c for c in (columns.id, columns.subject, columns.split) if c is not None]
@@ -133,7 +133,7 @@ def missing_words(labels: "pd.Series[Any]") -> dict[str, int]:
 
 
 def _labels(column: "pd.Series[Any]", missing: Sequence[str], without: "Counter[str]") -> "pd.Series[Any]":
-    """The labels of a column, None for those that are missing, which are counted by their word."""
+    """Return the labels of a column, None for missing ones, which are counted by their word."""
     numbers = {number: word for word in missing if (number := _number(word)) is not None}
     known: dict[str, str | None] = {}
     for cell in column.dropna().unique().tolist():
@@ -143,12 +143,12 @@ def _labels(column: "pd.Series[Any]", missing: Sequence[str], without: "Counter[
         known[cell] = None if word is not None or not text.strip() else text
         if word is not None:
             without[word] += int((column == cell).sum())
-    # Not `map`, which may make NaN of None.
+    # Not `map`, which may turn None into NaN.
     return pd.Series([None if cell is None else known[cell] for cell in column], index=column.index, dtype=object)
 
 
 def _check_words(path: Path, name: str, labels: "pd.Series[Any]", named: list[str]) -> None:
-    """Stop at `NA` and the like among numbers: it would be a class of its own, or is no number."""
+    """Raise an error for `NA` and the like among numbers: it would be a class of its own, or is no number."""
     words = missing_words(labels)
     if not words:
         return
@@ -185,7 +185,7 @@ def _classes(
     labelled = column.notna().to_numpy(copy=True)
     known = column[labelled]
     distinct = known.unique().tolist()
-    # 3 and 3.0 are one class: pandas writes the one or the other, depending on empty cells.
+    # 3 and 3.0 are one class: pandas writes either, depending on empty cells.
     number = {label: _number(label) for label in distinct}
     numeric = all(value is not None for value in number.values())
     if numeric:

@@ -1,4 +1,4 @@
-"""Which steps of an array were recorded, and which of its values were never written."""
+"""Masks: recorded steps of an array, and values that were never written."""
 
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,20 @@ from mtpkdot.errors import DataError
 
 
 def recorded_steps(path: Path, mask: npt.NDArray[Any], shape: tuple[int, ...], values: FloatArray) -> BoolArray:
-    """Return a mask as (n, T) bool, True where a step was recorded.
+    """Return a mask as (n, T) bool, True for recorded steps.
 
     Masks of other kinds look much like it and mean the opposite: additive ones (0 and -inf), those that are True for
     padding.
 
     Args:
-        path: the file that it comes from.
-        mask: of bool, or 0 and 1.
-        shape: that of the features in the file.
+        path: file of the mask.
+        mask: mask of bool, or 0 and 1.
+        shape: shape of the features in the file.
         values: (n, T, D) features.
 
     Raises:
-        DataError: another shape, other values, nothing recorded, or all that is not 0 lies where nothing was recorded.
+        DataError: the shape or values do not fit, nothing is recorded, or all features other than 0 lie in unrecorded
+            steps.
     """
     if mask.shape != values.shape[:2]:
         raise DataError(
@@ -55,16 +56,16 @@ def recorded_steps(path: Path, mask: npt.NDArray[Any], shape: tuple[int, ...], v
 
 
 def check_written(path: Path, name: str, array: npt.NDArray[Any], recorded: BoolArray | None) -> None:
-    """Stop at values that an HDF5 file declares and does not hold, unless the mask says that they are not there.
+    """Raise an error for values that an HDF5 file declares and does not hold, unless the mask marks them as absent.
 
     Args:
         path: the file.
-        name: of the array in it.
-        array: a masked array where values were never written, see `mtpkdot.data.tables.hierarchical.read_datasets`.
-        recorded: (n, T) the mask of features; None for other arrays.
+        name: name of the array in it.
+        array: a masked array if values were never written, see `mtpkdot.data.tables.hierarchical.read_datasets`.
+        recorded: (n, T) mask of features; None for other arrays.
 
     Raises:
-        DataError: a value that counts was never written.
+        DataError: a recorded value was never written.
     """
     if not isinstance(array, np.ma.MaskedArray):
         return

@@ -1,4 +1,4 @@
-"""Data sets that others publish as tables: how a user gets manifest and feature files of them."""
+"""Advice on published data sets of tables: how to obtain their manifest and feature files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from mtpkdot.errors import DataConfigError
 
 
 def advice(path: Path) -> str:
-    """Return what to do where a manifest or feature file does not exist; its folder may be that of a known data set."""
+    """Return advice for a missing manifest or feature file, whose folder may be that of a known data set."""
     name = path.parent.name
     if name not in IMPORTERS:
         return "Correct the path, or make the file with `mtpkdot data import`."
@@ -19,15 +19,15 @@ def advice(path: Path) -> str:
 
 
 def check_source(folder: Path, names: Iterable[str], of: str) -> None:
-    """Stop at a folder that lacks a file of a data set.
+    """Raise an error if a folder lacks a file of a data set.
 
     Args:
-        folder: the user's download.
-        names: of the files.
-        of: the data set, a key of `registry.IMPORTERS`.
+        folder: folder of the download.
+        names: names of the files.
+        of: name of the data set, a key of `registry.IMPORTERS`.
 
     Raises:
-        DataConfigError: a file is not there.
+        DataConfigError: a file is missing.
     """
     lost = [name for name in names if not (folder / name).is_file()]
     if lost:

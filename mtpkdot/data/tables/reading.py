@@ -1,4 +1,4 @@
-"""CSV and Parquet tables, read without guessing: text stays as it is written, only an empty cell is missing."""
+"""CSV and Parquet tables, read without guessing: text is kept unchanged, and only an empty cell is missing."""
 
 import math
 import re
@@ -16,24 +16,24 @@ from mtpkdot.data.tables.published import advice
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.limits import check_bytes
 
-# What R, pandas, SAS, Weka and databases write for a missing value, C (OpenFace) for one that is no number, and Excel
-# for an error. Ids and labels may well be called so.
+# Words of R, pandas, SAS, Weka and databases for a missing value, of C (OpenFace) for one that is no number, and of
+# Excel for an error. Ids and labels may well be called so.
 _MISSING = re.compile(
     r"|n\.?/?a\.?|<na>|null|nil|none|missing|[-\u2010-\u2015\u2212]+|\.|\?|\\n|[+-]?nan(\(\w*\))?"
     r"|[+-]?1\.#(ind|[qs]?nan)\w*|#n/?[adv]( n/a)?|#[^\s!?]+[!?]",
     re.IGNORECASE,
 )
 _INFINITE = re.compile(r"([+-]?)(inf|infinity|1\.#inf\w*|\u221e)", re.IGNORECASE)
-UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls it in Parquet; other readers see a column
-_MISSING_NUMBERS = ["", "nan", "NaN", "NA", "N/A", "null", "None"]  # of these, pandas makes NaN at once
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # pandas' index in Parquet; other readers see a column
+_MISSING_NUMBERS = ["", "nan", "NaN", "NA", "N/A", "null", "None"]  # Of these, pandas makes NaN immediately.
 
 
 def read_table(path: Path, text_columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a table.
 
     Args:
-        path: `.parquet`, or anything else as CSV with a header.
-        text_columns: columns that are text (`007` is not 7); None for all. The others are numbers where they can be.
+        path: path of a `.parquet`, or of any other file as CSV with a header.
+        text_columns: text columns (`007` is not 7); None for all. The others are numbers where possible.
 
     Returns:
         The table. Text is `str`, or None where the cell is empty. The index counts the rows of the file from 0, blank
@@ -59,12 +59,12 @@ def read_table(path: Path, text_columns: Sequence[str] | None = None) -> pd.Data
 
 
 def kind(path: Path) -> str:
-    """Return the suffix that says what kind of file it is, in lower case: `.CSV` is `.csv`."""
+    """Return the suffix that decides the kind of a file, in lower case: `.CSV` is `.csv`."""
     return path.suffix.lower()
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names of a table's columns, those in the index of a Parquet file among them.
+    """Return the names of a table's columns, including those in the index of a Parquet file.
 
     Raises:
         DataError: no such file, or no table.
@@ -75,7 +75,7 @@ def column_names(path: Path) -> list[str]:
         import pyarrow.parquet as pq
 
         return [name for name in pq.read_schema(path).names if not UNNAMED_INDEX.fullmatch(name)]
-    except (ValueError, OSError):  # read as a whole, it is told in one line
+    except (ValueError, OSError):  # reported in one line when the file is read completely
         return [str(name) for name in read_table(path, []).columns]
 
 
@@ -91,8 +91,8 @@ def as_numbers(column: "pd.Series[Any]") -> tuple["pd.Series[float]", BoolArray]
         column: (n,) cells of any kind.
 
     Returns:
-        (n,) numbers, NaN where a cell is empty or a word for a missing value, infinite where it is a word for that; and
-        (n,) whether a cell is anything else.
+        (n,) numbers, NaN for empty cells and words for a missing value, infinite for words for infinity; and (n,) bool,
+        True for all other cells.
     """
     if column.dtype.kind in "fiub":
         return column, np.zeros(len(column), dtype=np.bool_)
@@ -114,11 +114,11 @@ def _filled(cells: "pd.Series[Any]") -> "pd.Series[bool]":
 
 
 def check_parquet(path: Path) -> None:
-    """Stop at a Parquet file that declares more cells than the limit has room for.
+    """Raise an error if a Parquet file declares more cells than the limit allows.
 
     Raises:
-        DataError: 8 bytes each, they would not fit.
-        ValueError, OSError: it is no Parquet file.
+        DataError: at 8 bytes each, the cells exceed the limit.
+        ValueError, OSError: the file is no Parquet file.
     """
     import pyarrow.parquet as pq
 
@@ -127,15 +127,15 @@ def check_parquet(path: Path) -> None:
 
 
 def place(path: Path, index: Any) -> str:
-    """Where a user finds a row: the line of a text file, whose first line is the header."""
+    """Return the place of a row for the user: the line of a text file, whose first line is the header."""
     return f"row {index + 1}" if kind(path) == ".parquet" else f"line {index + 2}"
 
 
 def plain_text(value: object) -> str | None:
-    """A cell as text: integers that a table holds as floats read as integers, and empty cells are None.
+    """Return a cell as text: integers that a table holds as floats read as integers, and empty cells are None.
 
     Raises:
-        ValueError: a list, or bytes that are no text.
+        ValueError: the cell is a list, or bytes that are no text.
     """
     if isinstance(value, list | tuple | dict | set | np.ndarray):
         raise ValueError("a cell holds several values")
@@ -150,7 +150,7 @@ def plain_text(value: object) -> str | None:
 
 
 def _read_csv(path: Path, text_columns: Sequence[str] | None) -> pd.DataFrame:
-    # Blank lines are read, so that the index tells the line, and dropped afterwards.
+    # Blank lines are read, so that the index gives the line, and dropped afterwards.
     common: dict[str, Any] = {"keep_default_na": False, "skip_blank_lines": False, "index_col": False}
     if text_columns is None:
         table = pd.read_csv(path, dtype=object, na_values=[""], **common)
@@ -168,7 +168,7 @@ def _read_parquet(path: Path, text_columns: Sequence[str] | None) -> pd.DataFram
     check_parquet(path)
     try:
         table = pd.read_parquet(path)
-    except (LookupError, TypeError, AttributeError) as error:  # in pyarrow, which trusts what pandas has noted there
+    except (LookupError, TypeError, AttributeError) as error:  # in pyarrow, which trusts pandas' metadata
         raise ValueError(f"its notes of pandas are damaged: {type(error).__name__} {error}") from error
     levels = {
         name: table.index.get_level_values(number)

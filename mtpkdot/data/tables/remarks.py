@@ -1,4 +1,4 @@
-"""Remarks on own data that can be used: what was left out or filled in, and what looks like a mistake."""
+"""Remarks on usable data: left-out and filled-in values, and probable mistakes."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from mtpkdot.data.batch import BoolArray, FloatArray, Samples, StrArray
 from mtpkdot.data.ids import twins
 from mtpkdot.data.tables.manifest import Manifest
 
-_MOST_NAMES = 12  # in a line
+_MOST_NAMES = 12  # Names in a line.
 _FEWEST_LABELS = 20
 
 
 def of_labels(manifest: Manifest) -> list[str]:
-    """Return what there is to say of a manifest: labels that are taken as none, and names that look like others."""
+    """Return remarks on a manifest: values that count as no label, and names that look like others."""
     remarks = [
         f"{count or 'no'} targets are {word!r} and taken as missing (missing_labels)"
         for word, count in manifest.without.items()
@@ -26,13 +26,13 @@ def of_labels(manifest: Manifest) -> list[str]:
 
 
 def of_dropped(path: Path, subjects: StrArray | None, found: BoolArray, keep: BoolArray) -> list[str]:
-    """Return where the rows of a manifest are that are no samples; nothing if all are.
+    """Return a remark on the rows of a manifest that are no samples; empty if all are.
 
     Args:
         path: the manifest.
-        subjects: (n,) whose row it is; None if that is unknown.
-        found: (n,) whether a row has its features.
-        keep: (n,) whether it is a sample.
+        subjects: (n,) subject of each row; None if unknown.
+        found: (n,) True for rows with features.
+        keep: (n,) True for rows that are samples.
     """
     if keep.all():
         return []
@@ -48,14 +48,14 @@ def of_dropped(path: Path, subjects: StrArray | None, found: BoolArray, keep: Bo
 
 
 def of_filled(modality: str, columns: list[str], values: FloatArray, mask: BoolArray, become: str) -> list[str]:
-    """Return how many values of a modality are no numbers, and which columns hold none; nothing if all are.
+    """Return remarks on values of a modality that are no numbers, and on columns without any; empty if none.
 
     Args:
-        modality: its name.
-        columns: (D,) names.
+        modality: name of the modality.
+        columns: (D,) names of the columns.
         values: (n, T, D), NaN or infinite where they are no numbers.
-        mask: (n, T) which steps were recorded: of the others nothing is said.
-        become: what they become.
+        mask: (n, T) True for recorded steps; the others are ignored.
+        become: description of their replacement.
 
     Example:
         `face: 48 values of 1 column, 48 samples, are NaN and become the training mean; no number at all in 'au45'`
@@ -78,13 +78,13 @@ def of_filled(modality: str, columns: list[str], values: FloatArray, mask: BoolA
 
 
 def of_giveaways(modality: str, columns: list[str], values: FloatArray, samples: Samples) -> list[str]:
-    """Return which feature is the target under another name: one value for each class, or the very numbers.
+    """Return a remark on features that equal the target: one value for each class, or the very numbers.
 
-    Few labels may well go together with a feature by chance: of fewer than 20 nothing is said.
+    With few labels a feature may match by chance: fewer than 20 are not examined.
 
     Args:
-        modality: its name.
-        columns: (D,) names.
+        modality: name of the modality.
+        columns: (D,) names of the columns.
         values: (n, D) features.
         samples: the samples, for their targets.
     """

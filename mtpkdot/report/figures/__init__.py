@@ -1,1 +1,1 @@
-"""Figures of a report, as SVG: readable in print, and without telling colours apart."""
+"""Figures of a report as SVG, readable in print and without distinguishing colours."""

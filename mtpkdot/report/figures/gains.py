@@ -1,4 +1,4 @@
-"""What methods gain: against the base, per subject, and by the number of labelled people."""
+"""Figures of gains over the base: of methods, per subject, and by the number of labelled people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from mtpkdot.report.tallies import Array
 
 
 def intervals(values: Sequence[Value], differences: Sequence[Difference], metric: str, reference: str) -> str:
-    """Every method's value, and beside it what it gains over the reference."""
+    """Draw the value of every method, and beside it the gain over the reference."""
     of = {d.method: d for d in differences if d.reference == reference}
     with panels(1, 2 if of else 1, 0.5 + 0.26 * len(values), sharey=True) as (figure, axes):
         for row, value in enumerate(values):
@@ -35,23 +35,23 @@ def intervals(values: Sequence[Value], differences: Sequence[Difference], metric
 def _ends(of: Value | Difference) -> list[list[float]] | None:
     if np.isnan(of.low):
         return None
-    # A resampled statistic that is biased need not hold the value it was resampled for.
+    # The bootstrap interval of a biased statistic need not contain its value.
     return [[max(of.value - of.low, 0.0)], [max(of.high - of.value, 0.0)]]
 
 
 def per_subject(gains: Mapping[str, Array], subjects: Sequence[str], metric: str) -> str:
-    """Gain over the base of every subject, sorted.
+    """Draw the gain over the base of every subject, sorted.
 
     Args:
-        gains: (S,) per method; NaN where a subject was not tested.
+        gains: (S,) for each method; NaN for subjects that were not tested.
         subjects: (S,) names.
-        metric: its name.
+        metric: name of the metric.
     """
     named = len(subjects) <= 60
     with panels(1, 1, 3.0) as (figure, axes):
         ax = axes[0][0]
         first = next(iter(gains.values()))
-        # All methods in one order, so that a column is a person; that of the first method.
+        # All methods in the order of the first one, so that each column is one person.
         order = np.argsort(np.where(np.isnan(first), np.inf, first), kind="stable")
         for index, (method, values) in enumerate(gains.items()):
             style = mark(index) | {"linestyle": "none", "alpha": 0.85}
@@ -70,18 +70,18 @@ def per_subject(gains: Mapping[str, Array], subjects: Sequence[str], metric: str
         return svg(figure)
 
 
-Curve = Mapping[str, Mapping[str, Value | Difference]]  # method -> labelled people -> value
+Curve = Mapping[str, Mapping[str, Value | Difference]]  # Method -> labelled people -> value.
 
 
 def by_labels(values: Curve, gains: Curve, counts: Mapping[str, str], metric: str, lines: Sequence[str]) -> str:
-    """Values and gains against the number of labelled people.
+    """Draw values and gains against the number of labelled people.
 
     Args:
-        values: of every method.
-        gains: over the base, of the students.
-        counts: what to write at each number, in order.
-        metric: its name.
-        lines: methods that are controls, drawn thin and grey.
+        values: values of every method.
+        gains: gains of the students over the base.
+        counts: label of each number, in order.
+        metric: name of the metric.
+        lines: control methods, drawn thin and grey.
     """
     places = {key: index for index, key in enumerate(counts)}
     with panels(1, 2, 3.6, WIDTH) as (figure, axes):

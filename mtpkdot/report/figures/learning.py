@@ -1,4 +1,4 @@
-"""How stages were trained: curves, and which teacher was followed."""
+"""Figures of training: learning curves, and the share of each teacher."""
 
 import math
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ import pandas as pd
 
 from mtpkdot.report.figures.style import PALETTE, hide, legend, mark, panels, shorten, svg
 
-Curves = Mapping[str, pd.DataFrame]  # model -> epoch, mean, low and high per logged value
+Curves = Mapping[str, pd.DataFrame]  # Model -> epoch, and mean, low and high of each logged value.
 
 
 def curves(models: Curves, monitors: Mapping[str, str]) -> str:
-    """Training loss and the value that selected the epoch, of every model; bands are the range over folds and seeds.
+    """Draw training loss and monitored value of every model; bands show the range over folds and seeds.
 
     Args:
         models: frames with columns (value, mean|low|high), the index being the epoch.
-        monitors: per model, the logged value.
+        monitors: name of the monitored value of each model.
     """
     columns = 3
     rows = math.ceil(len(models) / columns)
@@ -42,7 +42,7 @@ def curves(models: Curves, monitors: Mapping[str, str]) -> str:
 
 
 def teachers(models: Curves) -> str:
-    """Share of each teacher over the epochs, of every student; frames as for `curves`, by the teachers' names."""
+    """Draw the share of each teacher over the epochs for every student; frames as for `curves`, by teacher."""
     columns = min(2, len(models))
     rows = math.ceil(len(models) / columns)
     names = list(dict.fromkeys(str(value) for frame in models.values() for value in frame.columns.unique(0)))

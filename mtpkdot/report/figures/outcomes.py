@@ -1,4 +1,4 @@
-"""What models answer: confusion, calibration, values against truths, traces over time."""
+"""Figures of predictions: confusion, calibration, values against truths, traces over time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _POINTS = 2000
 
 
 def confusion(counts: Mapping[str, Array], classes: Sequence[str]) -> str:
-    """Shares of the answers per true class, (C, C) counts per model; rows are truths."""
+    """Draw the shares of predictions per true class from counts (C, C) of each model; rows are truths."""
     columns = min(3, len(counts))
     rows = math.ceil(len(counts) / columns)
     size = len(classes)
@@ -42,7 +42,7 @@ def confusion(counts: Mapping[str, Array], classes: Sequence[str]) -> str:
 
 
 def calibration(bins: Mapping[str, Array]) -> str:
-    """How often models are right at each confidence; (BINS, 3) sums per model."""
+    """Draw the accuracy of models at each confidence from sums (BINS, 3) of each model."""
     with panels(1, 2, 3.4) as (figure, axes):
         for index, (model, table) in enumerate(bins.items()):
             some = table[:, 0] > 0
@@ -62,7 +62,7 @@ def calibration(bins: Mapping[str, Array]) -> str:
 
 
 def scatter(tables: Mapping[str, pd.DataFrame], targets: Sequence[str]) -> str:
-    """Predictions against truths; a row per target (at most 4), a column per model."""
+    """Draw predictions against truths; a row per target (at most 4), a column per model."""
     shown = targets[:4]
     with panels(len(shown), len(tables), 2.3) as (figure, axes):
         for column, (model, table) in enumerate(tables.items()):
@@ -83,7 +83,7 @@ def scatter(tables: Mapping[str, pd.DataFrame], targets: Sequence[str]) -> str:
 
 
 def traces(tables: Mapping[str, pd.DataFrame], targets: Sequence[str], clip: str) -> str:
-    """Truth and predictions of one clip over its frames; columns frame, target, truth, prediction per model."""
+    """Draw truth and predictions of one clip over its frames; columns frame, target, truth, prediction per model."""
     with panels(len(targets[:4]), 1, 1.9, sharex=True) as (figure, axes):
         for row, target in enumerate(targets[:4]):
             ax = axes[row][0]

@@ -1,4 +1,4 @@
-"""What models see: similarity matrices, maps of feature spaces, the transport between them."""
+"""Figures of feature spaces: similarity matrices, maps, and the transport between spaces."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from mtpkdot.report.tallies import Array
 
 
 def similarities(matrices: Mapping[str, Array], bounds: Sequence[int]) -> str:
-    """Similarity matrices (n, n) side by side, their samples sorted; lines where the class changes.
+    """Draw similarity matrices (n, n) side by side, samples sorted, with lines where the class changes.
 
     Args:
-        matrices: per space.
+        matrices: matrix of each space.
         bounds: first sample of every class but the first; empty for values.
     """
     columns = min(3, len(matrices))
@@ -38,12 +38,12 @@ def similarities(matrices: Mapping[str, Array], bounds: Sequence[int]) -> str:
 
 
 def maps(lines: Sequence[Mapping[str, Array]], labels: Array, names: Sequence[str]) -> str:
-    """Maps (n, 2) of feature spaces.
+    """Draw maps (n, 2) of feature spaces.
 
     Args:
-        lines: coordinates per space, line by line.
+        lines: coordinates of each space, by line of the figure.
         labels: (n,) classes, or values.
-        names: of the classes; empty for values.
+        names: names of the classes; empty for values.
     """
     columns = max(map(len, lines))
     with panels(len(lines), columns, 7.2 / max(columns, 3)) as (figure, axes):
@@ -72,10 +72,10 @@ def maps(lines: Sequence[Mapping[str, Array]], labels: Array, names: Sequence[st
 
 
 def plan(mass: Array, bounds: Sequence[int], teacher: str, student: str) -> str:
-    """Where the transport moves the rows of the teacher's structure, (n, n); 1 is the mass of one sample."""
+    """Draw the transport (n, n) from rows of the teacher's structure to the student's; 1 is the mass of a sample."""
     with panels(1, 1, 3.6, 4.6) as (figure, axes):
         ax = axes[0][0]
-        # The root, for most of the mass is spread thin.
+        # The square root, because most of the mass is spread thin.
         image = ax.imshow(np.sqrt(mass * len(mass)), cmap=VALUES, vmin=0, vmax=1, interpolation="nearest")
         for bound in bounds:
             ax.axhline(bound - 0.5, color="white", linewidth=0.6)

@@ -1,4 +1,4 @@
-"""Outcomes: what models answer on the test parts."""
+"""Section on outcomes: predictions of models on the test parts."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from mtpkdot.report.figures import outcomes
 from mtpkdot.report.page import Block, Figure, Heading, Text
 from mtpkdot.report.tallies import MOST_CONFUSED, calibration, confusion
 
-_MOST = 6  # models in one figure
+_MOST = 6  # Models in one figure.
 
 
 def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
-    """Confusion and calibration of classes; predictions and traces of values."""
+    """Return confusion and calibration of classes, or predictions and traces of values."""
     gathered = comparison.gathered
     first = students[0] if students else ""
     outer = [comparison.bases[first], comparison.teacher(first)] if first else comparison.methods
@@ -86,7 +86,7 @@ def _values(comparison: Comparison, shown: Sequence[str], left: Sequence[str]) -
 
 
 def predictions(comparison: Comparison, method: str) -> pd.DataFrame:
-    """A method's predictions on the test parts of its first seed."""
+    """Return a method's predictions on the test parts of its first seed."""
     seed = min(seed for _, seed in comparison.cells(method))
     tables = []
     for (_, of), model in zip(comparison.cells(method), comparison.models(method), strict=True):
@@ -97,7 +97,7 @@ def predictions(comparison: Comparison, method: str) -> pd.DataFrame:
 
 
 def _longest(table: pd.DataFrame) -> str:
-    """The clip with most frames, where ids are `<clip>/<frame>` and clips have some; or nothing."""
+    """Return the clip with most frames, if ids are `<clip>/<frame>` and clips have several; else an empty name."""
     parts = table["id"].astype(str).str.extract(r"^(.*)/(\d+)$")
     counts = parts.dropna()[0].value_counts()
     return str(counts.index[0]) if len(counts) and counts.iloc[0] >= 8 * table["target"].nunique() else ""

@@ -1,4 +1,4 @@
-"""Provenance: what ran, with what, how long, and what is missing."""
+"""Section on provenance: versions, configurations, durations, and missing results."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from mtpkdot.report.sections.training import Trainings, noted, without_log
 
 
 def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
-    """Versions, sizes, times, and one configuration in full."""
+    """Return versions, sizes, times, and one configuration in full."""
     models = list(gathered.models.values())
     versions = sorted({json.dumps(model.record["versions"]) for model in models})
     protocols = sorted({str(model.record["protocol"]) for model in models})
@@ -44,11 +44,11 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
 
 
 def absent(entries: Iterable[Entry], of_settings: Mapping[str, Trainings] | None = None) -> list[Block]:
-    """What has no results, by name, and why; and which trainings have no curves.
+    """Return the places without results and the reasons, and the trainings without curves.
 
     Args:
         entries: the runs.
-        of_settings: their trainings, by setting.
+        of_settings: trainings of the runs, by setting.
     """
     of_reasons: dict[str, list[str]] = {}
     for entry in (entry for entry in entries if not entry.finished):

@@ -1,4 +1,4 @@
-"""Results: tables with intervals, gains, people one by one, and what labels are worth."""
+"""Section on results: tables with intervals, gains, subjects one by one, and the value of labels."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Found = tuple[Sequence[Value], Sequence[Difference]]
 
 
 def results(comparison: Comparison, found: Found) -> list[Block]:
-    """Tables and intervals of one setting."""
+    """Return tables and intervals of one setting."""
     values, differences = found
     metric = comparison.primary[0]
     primary = [value for value in values if (value.metric, value.target) == comparison.primary]
@@ -71,7 +71,7 @@ def _compared(comparison: Comparison, differences: Sequence[Difference]) -> list
 
 
 def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
-    """Gains per subject of one setting."""
+    """Return gains per subject of one setting."""
     if comparison.resample == "seed":
         return [Text("Every seed has people of its own: there are no gains per subject.")]
     found: dict[str, Array] = {}
@@ -98,7 +98,7 @@ def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
 
 
 def labels(comparisons: Sequence[Comparison], found: Mapping[str, Found]) -> list[Block]:
-    """Curves of gain against the number of labelled people, for settings that differ in nothing else."""
+    """Return curves of gain against the number of labelled people, for settings that differ in nothing else."""
     groups: dict[str, dict[str, Comparison]] = {}
     for comparison in comparisons:
         keys = [key for key in comparison.gathered.models if key[0] == comparison.setting]
@@ -140,7 +140,7 @@ def _curve(group: Mapping[str, Comparison], found: Mapping[str, Found]) -> Figur
 
 
 def _samples(comparison: Comparison) -> float:
-    """Labelled samples of the training part, mean over folds and seeds."""
+    """Return the number of labelled training samples, averaged over folds and seeds."""
     records = [model.record for key, model in comparison.gathered.models.items() if key[0] == comparison.setting]
     return float(np.mean([record["labelled"]["train"] for record in records]))
 
@@ -151,7 +151,7 @@ def _people(labelled: str) -> str:
 
 def _everything(values: Sequence[Value]) -> list[list[str]]:
     columns = list(dict.fromkeys((value.metric, value.target) for value in values))
-    # Targets one by one would be a wide table; they are in results.csv.
+    # A table of every target would be wide; they are in results.csv.
     columns = [column for column in columns if column[1] in ("", "mean")] if len(columns) > 9 else columns
     of = {(value.method, value.metric, value.target): value for value in values}
     lines = [["method", *(" ".join(column).strip() for column in columns)]]

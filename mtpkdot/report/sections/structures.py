@@ -1,4 +1,4 @@
-"""Structures: similarity matrices, maps of the teachers' spaces, and the transport between teacher and student."""
+"""Section on structures: similarity matrices, maps of feature spaces, and the transport from teacher to student."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from mtpkdot.report.tallies import MOST_CONFUSED, Array
 
 
 def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
-    """What teachers and students see of the test part of the first fold and seed."""
+    """Return figures of the feature spaces of teachers and students on the test part of the first fold and seed."""
     title: list[Block] = [Heading("Teacher and student spaces", 3)]
     taught = [name for name in students if (comparison.setting, name) not in comparison.gathered.alone]
     if not taught:
@@ -86,7 +86,7 @@ def _similar(features: Array) -> Array:
 
 
 def _agreement(first: Array, second: Array) -> float:
-    """Correlation of the entries above the diagonal."""
+    """Return the correlation of the entries above the diagonal."""
     rows = torch.triu_indices(len(first), len(first), 1)
     pairs = torch.from_numpy(first)[*rows], torch.from_numpy(second)[*rows]
     return float(torch.corrcoef(torch.stack(pairs))[0, 1])

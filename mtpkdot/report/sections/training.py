@@ -1,4 +1,4 @@
-"""Training: learning curves, and which teacher was followed."""
+"""Section on training: learning curves, and the selection of teachers."""
 
 import re
 from collections import Counter
@@ -13,11 +13,11 @@ from mtpkdot.report.gather import stages_of
 from mtpkdot.report.logs import Training, summary, training
 from mtpkdot.report.page import Block, Figure, Heading, Text
 
-Trainings = dict[str, list[Training]]  # model -> one training per fold and seed
+Trainings = dict[str, list[Training]]  # Model -> one training per fold and seed.
 
 
 def trainings(comparison: Comparison) -> Trainings:
-    """Every training of a setting, each once."""
+    """Return every training of a setting, without repetition."""
     found: dict[str, dict[str, Training]] = {}
     for (setting, *_), model in comparison.gathered.models.items():
         if setting != comparison.setting:
@@ -31,7 +31,7 @@ def trainings(comparison: Comparison) -> Trainings:
 
 
 def learnt(found: Trainings, students: Sequence[str]) -> list[Block]:
-    """Curves of every model, and the teachers that students with a choice have followed."""
+    """Return curves of every model, and the teachers that students with a choice have selected."""
     logs = {name: [t.log for t in of if t.log is not None] for name, of in found.items()}
     curves = {name: summary(of) for name, of in logs.items() if of}
     blocks: list[Block] = []
@@ -52,7 +52,7 @@ def learnt(found: Trainings, students: Sequence[str]) -> list[Block]:
 
 
 def without_log(found: Mapping[str, Trainings]) -> list[tuple[str, str]]:
-    """Return setting and model of all trainings whose logs are gone, so that they have no curves."""
+    """Return setting and model of all trainings without logs, which have no curves."""
     return [
         (setting, name)
         for setting, of in found.items()
@@ -62,7 +62,7 @@ def without_log(found: Mapping[str, Trainings]) -> list[tuple[str, str]]:
 
 
 def noted(found: Mapping[str, Trainings]) -> list[str]:
-    """Return sentences on trainings that were cut short, or that hand on another model than their own."""
+    """Return sentences on trainings that were cut short, or that pass on another model than their own."""
     sentences = []
     for setting, of in found.items():
         for name, all_of in of.items():
@@ -72,9 +72,9 @@ def noted(found: Mapping[str, Trainings]) -> list[str]:
 
 
 def _teachers(logs: Mapping[str, Sequence[pd.DataFrame]]) -> list[Block]:
-    """Whom students with more than one teacher have followed, and how far teachers were trusted."""
+    """Return a figure of the teachers that students have selected, and a text on the trust in teachers."""
     chosen = {name: _followed(of) for name, of in logs.items()}
-    several = {name: frame for name, frame in chosen.items() if frame.shape[1] > 3}  # three columns per teacher
+    several = {name: frame for name, frame in chosen.items() if frame.shape[1] > 3}  # Three columns per teacher.
     if not several:
         told = "No student had a choice of teachers: each was taught by the joint one, or by none."
         return [Text(told)] if chosen else []
@@ -100,7 +100,7 @@ def _teachers(logs: Mapping[str, Sequence[pd.DataFrame]]) -> list[Block]:
 
 
 def _followed(logs: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Shares by teacher; those of a pool are told apart from the one space that it teaches by."""
+    """Return the shares of teachers; those of a pool if there are any, else those of selected teachers."""
     for prefix in ("train/share_", "train/teacher_"):
         frame = summary(logs, re.escape(prefix))
         if frame.notna().any(axis=None):
@@ -109,11 +109,11 @@ def _followed(logs: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _trust(logs: Sequence[pd.DataFrame], name: str) -> str:
-    """What is trusted how far; nothing for a student whose teachers are not weighed."""
+    """Return the trust in outputs and structures of the teachers, as text; empty if teachers are not weighted."""
     found = []
     for what in ("output", "structure"):
         column = f"train/trust_{what}"
-        # Weighed once: all epochs from then on say the same.
+        # Weights that were computed once are the same in all later epochs.
         known = [log[column].dropna() for log in logs if column in log]
         ends = [float(values.iloc[-1]) for values in known if len(values)]
         if ends:

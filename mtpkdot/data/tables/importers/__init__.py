@@ -1,1 +1,1 @@
-"""Published data sets, made into the manifest and feature files that FeatureData reads; one file per data set."""
+"""Importers of published data sets to the manifest and feature files of FeatureData; one file per data set."""

@@ -1,6 +1,6 @@
 """Handwritten digits bundled with scikit-learn (8 x 8 pixels): the student sees the lower half, the teacher all.
 
-A field without faces, to show that modality names are data. The set names no writers, so its parts are split by image.
+An example without faces, which shows that modality names are data. The writers are unknown, so it is split by image.
 """
 
 from pathlib import Path
@@ -16,16 +16,16 @@ def convert(source: Path | None, out: Path, train: int = 300, labelled: int | No
 
     Args:
         source: None, or `bundled`: the images come with scikit-learn.
-        out: receives `manifest.csv`, `lower.npz` and `upper.npz`.
+        out: folder of `manifest.csv`, `lower.npz` and `upper.npz`.
         train: training images; 300 more validate, the rest is the test part.
-        labelled: how many training images keep their label; None for all.
+        labelled: number of training images that keep their label; None for all.
         seed: seed of the random split.
 
     Returns:
-        What was written, a line each.
+        A line for each written file.
 
     Raises:
-        DataError: another source, or numbers that do not fit the 1,797 images.
+        DataError: the source is another one, or the numbers exceed the 1,797 images.
     """
     from sklearn.datasets import load_digits
 

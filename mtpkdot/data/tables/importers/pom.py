@@ -22,11 +22,11 @@ def convert(source: Path | None, out: Path) -> list[str]:
 
     Args:
         source: folder with `{video,audio,y}_{train,valid,test}.h5`.
-        out: receives `video.npz`, `audio.npz`, `manifest.csv` (all clips) and `manifest_video.csv` (all training
-            clips; validation and test clips that have any video, on which a student can be judged).
+        out: folder of `video.npz`, `audio.npz`, `manifest.csv` (all clips) and `manifest_video.csv` (all training
+            clips; validation and test clips that have any video, on which a student can be evaluated).
 
     Returns:
-        What was written, a line each.
+        A line for each written file.
 
     Raises:
         DataError: a file is missing or does not fit the others.
@@ -66,5 +66,5 @@ def _counts(frame: pd.DataFrame) -> str:
 
 
 def _array(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
-    """(n, T, D) of a file; T = 1 for ratings."""
+    """Return the array (n, T, D) of a file; T = 1 for ratings."""
     return read_features(path, "id").values

@@ -15,7 +15,7 @@ VIDEO = "video11tasks_aus_gaze_mean_std.csv"
 PHYSIOLOGY = "all_physiological_features.csv"
 AUDIO = "HCfeatures.csv"
 
-# The others give the task away, above all by the length of the recording.
+# The others reveal the task, above all by the length of the recording.
 # fmt: off
 SAFE_PHYSIOLOGY = [
     "meanHR", "sdHR", "meanNN", "SDSD", "CVNN", "SDNN", "RMSSD", "medianNN", "q20NN", "q80NN", "SD1", "SD2",
@@ -32,11 +32,11 @@ def convert(source: Path | None, out: Path) -> list[str]:
 
     Args:
         source: folder with the three tables.
-        out: receives `manifest.csv` (recordings with video and physiology), `manifest_talking.csv` (those with audio
+        out: folder of `manifest.csv` (recordings with video and physiology), `manifest_talking.csv` (those with audio
             too), `video.csv`, `physiology.csv` (46 columns) and `audio.csv`.
 
     Returns:
-        What was written, a line each.
+        A line for each written file.
 
     Raises:
         DataError: a table is missing or lacks a column.
