@@ -411,7 +411,7 @@ class BaseData(Sharing, L.LightningDataModule):
         """
         return None
 
-    def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
+    def compared(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
         """Return the rows to evaluate, with their outputs.
 
         Args:

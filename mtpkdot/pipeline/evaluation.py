@@ -46,7 +46,7 @@ class Prediction:
     index: Tensor
     outputs: dict[str, Tensor]
 
-    def judged(self, data: BaseData) -> tuple[list[Row], list[pd.DataFrame]]:
+    def scored(self, data: BaseData) -> tuple[list[Row], list[pd.DataFrame]]:
         """Return the result rows of every head, and a table of predictions of every head.
 
         Metrics synchronise all processes of a distributed run: call this after the process group has ended.

@@ -64,12 +64,12 @@ class Row:
 
 def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, output: Tensor) -> list[Row]:
     """Return the result rows of one model on one part; samples without target do not count."""
-    judged, output = data.judge(index.numpy(), output)
-    labelled, target = torch.from_numpy(judged.labelled), torch.from_numpy(judged.target)
-    rows = score_rows(data.task, data.samples.target_names, output[labelled], target[labelled])
+    rows, output = data.compared(index.numpy(), output)
+    labelled, target = torch.from_numpy(rows.labelled), torch.from_numpy(rows.target)
+    scores = score_rows(data.task, data.samples.target_names, output[labelled], target[labelled])
     return [
         Row(stage, modality, split=split, metric=m, target=name, value=value, n=int(labelled.sum()))
-        for m, name, value in rows
+        for m, name, value in scores
     ]
 
 
@@ -80,17 +80,17 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
         empty for samples without target; a predicted class is empty where an output is not finite.
     """
     samples = data.samples
-    judged, output = data.judge(index.numpy(), output)
-    known = judged.labelled
+    rows, output = data.compared(index.numpy(), output)
+    known = rows.labelled
     common = {
-        "id": judged.ids.astype(object),
-        "subject": judged.subjects.astype(object),
+        "id": rows.ids.astype(object),
+        "subject": rows.subjects.astype(object),
         "split": split,
         "stage": stage,
     }
     if data.task != "regression":
         names = np.array(samples.class_names, dtype=object)
-        truth = np.where(known, names[np.where(known, judged.target, 0).astype(int)], None)
+        truth = np.where(known, names[np.where(known, rows.target, 0).astype(int)], None)
         probabilities = class_probabilities(data.task, output).numpy()
         columns = {f"p_{name}": probabilities[:, i] for i, name in enumerate(samples.class_names)}
         finite = output.isfinite().all(dim=1).numpy()
@@ -105,7 +105,7 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
                 {
                     **common,
                     "target": target,
-                    "truth": np.where(known, judged.target[:, column].astype(float), np.nan),
+                    "truth": np.where(known, rows.target[:, column].astype(float), np.nan),
                     "prediction": values[:, column],
                 }
             )

@@ -194,7 +194,7 @@ class Run:
         notes = {name: job.stored.notes() for name, job in self.jobs.items()}
         for prediction in predictions:
             if prediction.split in SPLITS:
-                found = prediction.judged(self.data)
+                found = prediction.scored(self.data)
                 rows += [replace(row, note="; ".join(notes[prediction.stage.name])) for row in found[0]]
                 tables += found[1]
         new = {(row.stage, row.modality, row.split) for row in rows}

@@ -126,7 +126,7 @@ def test_windows_of_own_recordings_hold_what_was_recorded(tmp_path):
     data = Recola(**{**arguments, "pictures": PictureSettings(size=SIZE, crop="whole"), "augment": None, "views": 1})
     assert data.modalities == {"video": [2, 3, SIZE, SIZE], "physiology": [100, 2]}
     index = np.arange(len(data.samples) * 4)
-    rows, _ = data.judge(index, torch.zeros(len(index), 2))
+    rows, _ = data.compared(index, torch.zeros(len(index), 2))
     assert (data.unit, len(rows.ids), len(set(rows.ids.tolist()))) == ("frames", *[PEOPLE * SECONDS * RATE] * 2)
     ratings = pd.read_csv(tmp_path / "recola" / "ratings" / "P0.csv")
     seen = rows.target[rows.subjects == "P0"]

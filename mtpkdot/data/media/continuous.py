@@ -233,7 +233,7 @@ class ContinuousData(MediaData):
         super().use(other)
         self._places = other._places
 
-    def judge(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
+    def compared(self, index: IntArray, output: Tensor) -> tuple[Rows, Tensor]:
         """Return all frames of the steps `index` (m,), and their predictions (n, K) from the outputs (m, K)."""
         place, source = self.frames_of(index)
         first, means = mean_of_each(place, output.numpy()[source])

@@ -198,7 +198,7 @@ def test_results_are_those_of_all_valid_frames_together(data, affwild2_twin, par
     positions = data.positions(part)
     index = (positions[:, None] * CLIPS + np.arange(CLIPS)).ravel()
     output = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (len(index), 2)).astype(np.float32))
-    rows, values = data.judge(index, output)
+    rows, values = data.compared(index, output)
     predicted = {}
     for row, clip in zip(positions, output.view(-1, CLIPS, 2).numpy(), strict=True):
         name, first = data.samples.ids[row].rsplit("-", 1)
@@ -244,7 +244,7 @@ def test_the_test_list_is_predicted_to_its_last_frame_and_never_scored(data, aff
     assert table["image_location"].tolist() == wanted
     assert data.unsubmitted == []
     assert (table[["valence", "arousal"]] == 1).all(axis=None)
-    assert not data.judge(index, torch.zeros(len(index), 2))[0].labelled.any()
+    assert not data.compared(index, torch.zeros(len(index), 2))[0].labelled.any()
 
 
 def test_frames_of_the_test_list_without_any_face_are_predicted_too(affwild2_twin, tmp_path):
@@ -317,7 +317,7 @@ def test_annotated_frames_after_the_last_face_are_used(affwild2_twin, tmp_path, 
     assert next(row for row in data.rows if row["id"] == name)["frames"] == who.count
     positions = np.array([row for row, id in enumerate(data.samples.ids) if id.startswith(name)])
     index = (positions[:, None] * CLIPS + np.arange(CLIPS)).ravel()
-    rows, _ = data.judge(index, torch.zeros(len(index), 2))
+    rows, _ = data.compared(index, torch.zeros(len(index), 2))
     np.testing.assert_allclose(rows.target, who.values, atol=1e-6)
     begins = [begin for _, _, other, begin in steps(data, root) if other.name == name]
     mask = data.samples.masks["video"][positions].ravel()

@@ -32,7 +32,7 @@ def all_steps(data, part):
 def test_a_frame_in_several_windows_is_judged_once_by_their_mean(data):
     index = all_steps(data, "test")
     output = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (len(index), 2)).astype(np.float32))
-    rows, values = data.judge(index, output)
+    rows, values = data.compared(index, output)
     assert len(set(rows.ids.tolist())) == len(rows.ids) == len(values)
     found = {}
     for row, window in zip(data.positions("test"), output.view(-1, CLIPS, 2).numpy(), strict=True):
