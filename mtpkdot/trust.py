@@ -24,7 +24,18 @@ VARIABLE = "MTPKDOT_TRUST"
 
 _NAMING = ("class_path", "_class_path", "_instantiator")
 # Keys under which jsonargparse accepts the name of a class or function without `class_path`.
-_CLASSES = ("encoder", "encoders", "rival", "optimizer", "data", "trainer")
+_CLASSES = (
+    "encoder",
+    "encoders",
+    "fusion",
+    "tnet",
+    "structure",
+    "selection",
+    "rival",
+    "optimizer",
+    "data",
+    "trainer",
+)
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 
 _granted: set[str] = set()  # packages that the user has named in this call

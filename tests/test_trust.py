@@ -13,8 +13,19 @@ from mtpkdot import trust
 from mtpkdot.cli.main import main
 from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.modules import StageModule, StudentModule
+from mtpkdot.pipeline.identity import parameters
+from mtpkdot.pipeline.stages import stage_classes
 
 STRANGER = {"class_path": "of_a_stranger.Thing"}
+# Every argument of a built-in stage that is a class or function, named by its path.
+FACTORIES = sorted(
+    {
+        name
+        for stage in stage_classes().values()
+        for name, (hint, _) in parameters(stage).items()
+        if "Callable" in str(hint)
+    }
+)
 
 
 @pytest.fixture
@@ -33,7 +44,7 @@ def mark(tmp_path, monkeypatch):
     "content",
     [
         {"student": {"model": {"rival": STRANGER}}},
-        {"student": {"model": {"rival": "of_a_stranger.Thing"}}},
+        *({"student": {"model": {key: "of_a_stranger.Thing"}}} for key in FACTORIES),
         {"backbone": {"face": {"model": {"encoder": '{"class_path": "of_a_stranger.Thing"}'}}}},
         {"backbone": {"face": {"model": {"optimizer": "{class_path: of_a_stranger.Thing}"}}}},
         {"backbone": {"face": {"model": {"encoder.class_path": "of_a_stranger.Thing"}}}},
@@ -163,6 +174,10 @@ def strange(trained_root, tmp_path):
         return tmp_path / "strange.ckpt"
 
     return write
+
+
+def test_every_class_of_a_stage_is_among_them():
+    assert {"encoder", "encoders", "fusion", "tnet", "structure", "selection", "rival", "optimizer"} == {*FACTORIES}
 
 
 @pytest.mark.parametrize("key", ["encoder", "optimizer", "rival"])
