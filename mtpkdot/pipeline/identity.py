@@ -22,7 +22,7 @@ from mtpkdot import HOMES
 from mtpkdot.errors import ConfigError
 from mtpkdot.modules.teaching import METHODS, MethodName
 from mtpkdot.pipeline.config import Experiment, PipelineOptions
-from mtpkdot.pipeline.stages import BACKBONE, Stage, StageFit
+from mtpkdot.pipeline.stages import BACKBONE, BUILT_IN, Stage, StageFit
 from mtpkdot.pipeline.store import digest, flatten
 from mtpkdot.sources import Sources, is_released, sources
 
@@ -189,6 +189,9 @@ def identify(
     alone = [*_TRAINING, *([] if raw else _ENCODING)]
     found = _sources(experiment, [stage.module, *_classes([model, trainer])], method, alone)
     keys = _Keys()
+    if stage.kind not in BUILT_IN:
+        # Its sources do not decide: those of an installed package are not followed, and `pipeline.code` may ignore them.
+        keys.enter(f"{stage.name}.class_path", f"{stage.module.__module__}.{stage.module.__qualname__}")
     keys.section(f"{stage.name}.model", model, parameters(stage.module))
     keys.section(f"{stage.name}.fit", stage.section(config)["fit"], parameters(StageFit))
     if method is not None:

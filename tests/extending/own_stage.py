@@ -58,6 +58,10 @@ class Mixture(StageModule):
         return {"loss": task_loss(self.task, output, batch.target, batch.labelled)}
 
 
+class Copied(Mixture):
+    """Another class of the same arguments."""
+
+
 class Corrected(StageModule):
     """A scale on the student's answers: a stage that follows from the student, and from a stage of the user's own.
 

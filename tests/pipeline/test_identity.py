@@ -187,6 +187,17 @@ def test_a_class_is_the_same_by_the_name_of_its_package_and_by_that_of_mtpkdot(t
     assert records[0] == records[1] == records[2]
 
 
+def test_own_stages_of_another_class_and_the_same_arguments_differ(tiny_config):
+    """Whatever is known of their sources: those of an installed package are not followed."""
+    settings = {}
+    for name in ("Mixture", "Copied"):
+        extra = json.dumps({"mine": {"class_path": f"tests.extending.own_stage.{name}"}})
+        job = plan(["--config", str(tiny_config), f"--pipeline.extra_stages={extra}"])["mine"]
+        settings[name] = job.identity
+    assert settings["Mixture"].keys["mine.class_path"] == "tests.extending.own_stage.Mixture"
+    assert settings["Mixture"].hash != settings["Copied"].hash
+
+
 def test_arguments_of_base_classes_and_fields_are_known_with_their_defaults():
     assert parameters(HallucinatorModule)["discrepancy"][1] == "mse"
     assert parameters(HallucinatorModule)["lr"][1] == 1e-3
