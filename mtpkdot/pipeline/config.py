@@ -147,7 +147,7 @@ def parse_content(verb: str, content: Mapping[str, Any], argv: Sequence[str]) ->
             f"the config holds a value that YAML cannot ({one_line(str(error))})",
             "Write it as text, numbers, lists and mappings.",
         ) from error
-    argv = [f"--config={text}", *argv]
+    argv = [f"--config={text}", *with_moved_options(argv)]
     trust.grant(argv)
     return _parsed(verb, argv, {"the config": dict(content)})
 

@@ -43,13 +43,26 @@ def with_moved_options(arguments: Sequence[str]) -> list[str]:
             continue
         section, key, given = match.groups()
         value = given if given is not None else (found[place + 1] if place + 1 < len(found) else "")
-        end = "" if given is None else f"={given}"
-        if key is None and given is not None:
-            model = yaml.safe_load(given)
-            found[place] = f"--{section}.model={yaml.safe_dump(_moved(section, model), default_flow_style=True)}"
+        if key is None and (moved := _moved_text(section, value)) is not None:
+            if given is None:
+                found[place + 1] = moved
+            else:
+                found[place] = f"--{section}.model={moved}"
         elif key is not None and _is_old(section, key, value):
+            end = "" if given is None else f"={given}"
             found[place] = f"--{section}.model.{_announced(section, key)}{end}"
     return found
+
+
+def _moved_text(section: str, text: str) -> str | None:
+    """Return the text of a section's model with its old keys moved; None if it has none, or is no mapping."""
+    try:
+        model = get_loader("yaml")(text)
+    except yaml.YAMLError:
+        return None  # the parser of the command line reports the error
+    if not isinstance(model, Mapping) or not any(_is_old(section, key, value) for key, value in model.items()):
+        return None
+    return yaml.safe_dump(_moved(section, model), default_flow_style=True)
 
 
 def moving_loader() -> str:
@@ -79,7 +92,7 @@ def _moved(section: str, model: Any) -> Any:
     for key, value in old.items():
         name, _, argument = _announced(section, key).partition(".")
         now = kept.get(name)
-        nested = dict(now) if isinstance(now, Mapping) else {}
+        nested = dict(now) if isinstance(now, Mapping) else {"class_path": now} if isinstance(now, str) else {}
         kept[name] = {**nested, "init_args": {**nested.get("init_args", {}), argument: value}}
     return kept
 

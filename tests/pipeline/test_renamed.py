@@ -7,7 +7,7 @@ import yaml
 
 from mtpkdot.cli.main import main
 from mtpkdot.pipeline import renamed
-from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.config import parse, parse_content
 
 OLD = {
     "teacher": {"model": {"dim": 24, "heads": 3, "feedforward": 7, "dropout": 0.25, "lr": 0.5}},
@@ -66,9 +66,30 @@ def test_an_old_command_line_is_read(tiny_config, joined):
     check(parse("fit", ["--config", str(tiny_config), *words]).config)
 
 
-def test_an_old_section_on_the_command_line_is_read(tiny_config):
+@pytest.mark.parametrize("joined", [True, False])
+def test_an_old_section_on_the_command_line_is_read(tiny_config, joined):
     words = [f"--{name}.model={json.dumps(content['model'])}" for name, content in OLD.items()]
+    words = words if joined else [part for word in words for part in word.split("=", 1)]
     check(parse("fit", ["--config", str(tiny_config), *words]).config)
+
+
+def test_old_options_override_a_config_that_is_given_as_a_mapping(tiny_config):
+    config = parse_content("fit", yaml.safe_load(tiny_config.read_text()), ["--student.model.top_k=3"]).config
+    assert config["student"]["model"]["structure"]["init_args"]["top_k"] == 3
+
+
+def test_an_old_key_beside_a_class_by_its_name_alone_keeps_the_class(tiny_config, tmp_path):
+    path = tmp_path / "mixed.yaml"
+    model = {"fusion": "tests.extending.parts.Concatenation", "dim": 12}
+    path.write_text(yaml.safe_dump({**yaml.safe_load(tiny_config.read_text()), "teacher": {"model": model}}))
+    fusion = parse("fit", ["--config", str(path)]).config["teacher"]["model"]["fusion"]
+    assert fusion == {"class_path": "tests.extending.parts.Concatenation", "init_args": {"dim": 12}}
+
+
+@pytest.mark.parametrize("word", ["model.yaml", "{lr: 1e-3}", "{"])
+def test_a_section_without_old_keys_is_passed_on_as_it_is(word):
+    words = [f"--student.model={word}", "--student.model", word]
+    assert renamed.with_moved_options(words) == words
 
 
 def test_new_keys_announce_nothing(tiny_config, capsys):
