@@ -14,6 +14,7 @@ from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.protocol import Protocol
+from mtpkdot.pipeline.renamed import with_moved_options
 from mtpkdot.pipeline.stages import STUDENT, UPSTREAM, is_model_name
 from mtpkdot.pipeline.store import SHARED
 from mtpkdot.pipeline.study import BASE, Overrides, Study, option
@@ -111,7 +112,8 @@ def _check_collisions(said: Mapping[str, str], own: Sequence[tuple[str, Override
 
 
 def _plain(key: str) -> str:
-    return key.replace("data.init_args.", "data.")
+    """Return the present name of a key, in one of its spellings."""
+    return with_moved_options([f"--{key}"])[0][2:].replace("data.init_args.", "data.")
 
 
 def _combined(first: dict[str, Overrides], second: dict[str, Overrides]) -> dict[str, Overrides]:

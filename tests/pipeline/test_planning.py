@@ -218,6 +218,15 @@ def test_what_an_ablation_says_of_labels_and_protocols_is_not_said_again(own, sa
         plan(ablation=path, **said).study()
 
 
+@pytest.mark.parametrize("key", ["student.model.top_k", "student.model.structure.top_k"])
+def test_an_old_key_that_a_variant_would_override_is_told(key, tiny_config, tmp_path):
+    path = tmp_path / "own.yaml"
+    variants = {"wide": {"student.model.structure.top_k": 8}, "narrow": {"student.model.top_k": 4}}
+    path.write_text(yaml.safe_dump({"config": str(tiny_config), "variants": variants}))
+    with pytest.raises(ConfigError, match=rf"^--{key}=3 has no effect on (wide|narrow), which sets .*top_k itself"):
+        plan(ablation=path, given=(f"--{key}=3",)).study()
+
+
 def test_names_are_folders():
     for name in ("a", "0.1", "labelled_0.1", "a+b", "T-Net"):
         check_name(name, "here")
