@@ -59,8 +59,8 @@ class Recipe:
             detector: path of the face detector's file, where it lies elsewhere than in training.
 
         Raises:
-            DataConfigError: the student does not read pictures of raw recordings, or the file of the detector is
-                absent or another one than in training.
+            DataConfigError: the student does not read pictures of raw recordings (but sound, signals or features), or
+                the file of the detector is absent or another one than in training.
         """
         media = plain.get("media") or {}
         if "windows" in media:
@@ -79,6 +79,12 @@ class Recipe:
         if expected is not None and settings.plain().get("detector") != expected:
             raise DataConfigError(
                 f"{settings.detector} is another detector than the student was trained with", "Name that one."
+            )
+        size, shape = settings.size, plain.get("steps", {}).get(plain.get("prevalent"))
+        if shape is not None and list(shape[-3:]) != [3, size, size]:
+            raise DataConfigError(
+                f"the student reads {plain['prevalent']}, steps of shape {tuple(shape)}, and no pictures",
+                "Give it steps as it was trained on.",
             )
         return cls(settings, cut, float(media["frame_rate"]))
 

@@ -106,6 +106,8 @@ def test_what_cannot_be_read_is_one_line(biovid_twin, tmp_path):
     late = {**plain["media"], "excerpt": {"start": 40.0, "stop": 50.0, "frames": 4}}
     with pytest.raises(DataError, match="no frame from 40 to 50 s"):
         Recipe.of({**plain, "media": late}).read(path)
+    with pytest.raises(DataConfigError, match=r"the student reads physiology, steps of shape \(.*\), and no pictures"):
+        Recipe.of({**plain, "prevalent": "physiology"})
     detector = tmp_path / "net.onnx"
     detector.write_bytes(b"other")
     digests = {"digests": {"detector": "0" * 64}}
