@@ -1,5 +1,6 @@
 """Base of all stages: optimiser, logged loss terms, metrics, and frozen upstream models."""
 
+import json
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -350,7 +351,7 @@ class StageModule(StageDeclaration, L.LightningModule):
         trusted.remember(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
         checkpoint["blueprint"] = self.blueprint
         data = getattr(self._trainer, "datamodule", None)
-        checkpoint["recipe"] = data.recipe() if isinstance(data, BaseData) else self.recipe
+        checkpoint["recipe"] = _plain(data.recipe()) if isinstance(data, BaseData) else self.recipe
         if "optimizer_states" in checkpoint:
             checkpoint["trained"] = self.trained.state
         elif self.scored:
@@ -397,6 +398,16 @@ class StageModule(StageDeclaration, L.LightningModule):
         """Set the names of the heads of `outputs`, in order, and create metrics for each."""
         self.heads = heads
         self.validation = nn.ModuleList(task_metrics(self.task, self.num_outputs) for _ in heads)
+
+
+def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without numpy's types and paths, with which a checkpoint of weights could not be loaded."""
+
+    def made_plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    plain: dict[str, Any] = json.loads(json.dumps(recipe, default=made_plain))
+    return plain
 
 
 def _form(value: Any) -> str:

@@ -2,8 +2,11 @@
 
 import copy
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.cli import instantiate_module
@@ -12,6 +15,8 @@ from mtpkdot.data import Batch
 from mtpkdot.errors import RunError
 from mtpkdot.modules import BackboneModule
 from mtpkdot.modules.base import load_upstream
+from mtpkdot.modules.declaration import LINKED
+from tests.data.test_base import Given, make
 
 STAGES = ["backbone.video", "backbone.signal", "teacher", "adapted", "student"]
 
@@ -141,3 +146,22 @@ def test_names_of_a_thousand_classes_cost_no_more_than_their_number(load):
             sys.setprofile(None)
         calls.append(counted)
     assert calls[1] < 2 * calls[0]
+
+
+class Recorded(Given):
+    """Data whose recipe has what a checkpoint of weights cannot hold."""
+
+    def recipe(self):
+        return {**super().recipe(), "rate": np.float64(25), "sizes": np.arange(2), "file": Path("net.onnx")}
+
+
+def test_a_recipe_of_numpys_types_and_paths_is_stored_as_plain_data(tmp_path):
+    data = Recorded(make().given)
+    module = BackboneModule(data.modality_names[0], **{name: getattr(data, name) for name in LINKED})
+    module._trainer = SimpleNamespace(datamodule=data)
+    checkpoint = {}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    recipe = torch.load(tmp_path / "model.ckpt", weights_only=True)["recipe"]
+    assert (recipe["rate"], recipe["sizes"], recipe["file"]) == (25.0, [0, 1], "net.onnx")
+    assert recipe["task"] == data.task
