@@ -218,6 +218,10 @@ class StudentModule(StageModule):
         backbone = Backbone(self.steps[self.prevalent], self.num_outputs, self.new_encoder, self.per_step)
         backbone.requires_grad_(self.finetune_encoder)
         backbone.head.requires_grad_(False)  # never has a gradient, for which distributed training would wait
+        hallucinated = {} if self.hallucination == "none" else blueprint["tnets"]
+        with torch.random.fork_rng(devices=[]):
+            # The size of the joint feature may depend on those of the modalities, which the trial did not know.
+            self.dim = self.new_fusion({self.prevalent: backbone.dim, **hallucinated}, self.per_step).dim
         head = Head(self.dim, self.num_outputs)
         tnets = {name: self.new_tnet(backbone.dim, size) for name, size in blueprint["tnets"].items()}
         tnets = {} if self.hallucination == "none" else tnets

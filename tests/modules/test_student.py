@@ -13,8 +13,9 @@ from mtpkdot.data import Batch, PlantedData, Split
 from mtpkdot.losses.rivals import RIVALS, Hints
 from mtpkdot.losses.selection import TeacherSelection
 from mtpkdot.losses.structure import StructuralTransport
-from mtpkdot.models import FeatureEncoder, GatedFusion, Hourglass
+from mtpkdot.models import FeatureEncoder, Fusion, GatedFusion, Hourglass, masked_mean
 from mtpkdot.modules import StudentModule
+from mtpkdot.modules.declaration import LINKED
 from mtpkdot.modules.teaching import METHODS, controls, pooled
 from mtpkdot.modules.teaching.start import Start
 from mtpkdot.pipeline.callbacks import StepSeed
@@ -643,3 +644,25 @@ def test_a_rival_that_is_not_taught_has_a_gradient_of_zero(training_student, bat
     parts = list(student.distillation.rival.parameters())
     assert parts
     assert all((p.grad == 0).all() for p in parts)
+
+
+class Joined(Fusion):
+    """All pooled features beside each other, so that the size follows from those of the modalities."""
+
+    def __init__(self, dims, per_step=False):
+        super().__init__(dims, per_step, sum(dims.values()))
+
+    def forward(self, features, masks):
+        pooled = torch.cat([masked_mean(features[name], masks[name]) for name in self.modalities], dim=1)
+        present = torch.stack([masks[name].any(dim=1) for name in self.modalities], dim=1).float()
+        return pooled, present / present.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+@pytest.mark.parametrize(("hallucination", "size"), [("tnet", 12 + 7), ("none", 12)])
+def test_the_size_of_a_students_feature_is_that_of_its_own_fusion(data, hallucination, size):
+    linked = {name: getattr(data, name) for name in LINKED}
+    parts = {"encoder": partial(FeatureEncoder, dim=12), "fusion": Joined, "hallucination": hallucination}
+    student = StudentModule(**linked, **parts, method="pkdot")
+    student.build({"tnets": {"signal": 7}, "spaces": {"joint": 5}})
+    feature, output = student(torch.zeros(2, 3, 32), torch.ones(2, 3, dtype=torch.bool))
+    assert (feature.shape, output.shape) == ((2, size), (2, student.num_outputs))
