@@ -31,6 +31,7 @@ from mtpkdot.modules.teacher import JOINT
 from mtpkdot.modules.teaching import AUTO, METHODS, MethodOrAuto, Teaching, Upstream
 from mtpkdot.modules.teaching.lifecycle import has_unlabelled
 from mtpkdot.modules.teaching.settings import check_batches, check_settings, check_structure, chosen_teachers
+from mtpkdot.modules.teaching.trial import try_rival, try_selection, try_structure
 
 _QUEUE = "distillation.queue."
 _TEACHERS = "teachers"  # name of the teachers in `frozen`
@@ -180,8 +181,10 @@ class StudentModule(StageModule):
         # The network is built when the sizes of the T-Nets are known; its parts are tried now.
         self.dim = fusion_size(self.new_fusion, list(self.steps), per_step)
         self.deviations = {"batch_attention": batch_attention, "frozen_projections": frozen_projections}
+        try_selection(selection or TeacherSelection, self.task, self.num_outputs, self.teaching.fallback)
+        try_structure(structure or StructuralTransport)
         if "rival" in self.teaching.weights:
-            self._rival(1)
+            try_rival(self._new_rival, self.task, self.num_outputs)
         self.uses_unlabelled = self.teaching.kind is not None
         self.name_heads([self.prevalent])
 
@@ -246,11 +249,15 @@ class StudentModule(StageModule):
         super().build(blueprint)
 
     def _rival(self, teacher_dim: int) -> Rival:
-        build = self.rival or METHODS[self.method].rival
-        assert build is not None  # see check_settings
         # The random state is kept, so that a student's initial weights do not depend on its method.
         with torch.random.fork_rng(devices=[]):
-            return build(self.task, self.dim, teacher_dim)
+            return self._new_rival(self.task, self.dim, teacher_dim)
+
+    @property
+    def _new_rival(self) -> RivalFactory:
+        build = self.rival or METHODS[self.method].rival
+        assert build is not None  # see check_settings
+        return build
 
     def frozen_parts(self) -> Iterable[nn.Module]:
         """Return the backbone and the T-Nets, unless they are trained."""

@@ -83,6 +83,7 @@ def test_own_parts_are_compared_in_a_study_with_a_rival_of_ones_own(config, root
         ("hallucinator.model.tnet", "Pooling", ["Pooling turns (2, 5, 4)", "(in_dim, out_dim)"]),
         ("hallucinator.model.tnet", "Concatenation", ["Concatenation is no TNet", "in_dim, out_dim"]),
         ("student.model.selection", "Gram", ["Gram is no Selection"]),
+        ("student.model.selection", "PerTeacher", ["PerTeacher returns (2,), (4,)", "Shares of weights (N, T)"]),
         ("student.model.structure", "Even", ["Even is no StructuralLoss"]),
     ],
 )
