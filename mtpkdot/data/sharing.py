@@ -2,6 +2,7 @@
 
 import inspect
 from abc import abstractmethod
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, ClassVar, Self
 
@@ -63,6 +64,10 @@ def _equal(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other)
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
     if "__eq__" in {name for kind in type(one).__mro__[:-1] for name in vars(kind)}:
         return bool(one == other)
     if one is other or isinstance(one, FunctionType | type) or not hasattr(one, "__dict__"):

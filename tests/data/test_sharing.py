@@ -1,5 +1,6 @@
 """A data set is read once by all DataModules that would read the same."""
 
+import numpy as np
 import pytest
 
 from mtpkdot.data import Split
@@ -46,3 +47,15 @@ def test_what_has_been_read_is_taken_by_data_of_the_same_arguments_alone(monkeyp
             Counted(samples, **{"split": Split(scheme="kfold"), **other}).share(first)
     with pytest.raises(ValueError, match="Given cannot take what one of another class has read"):
         Given(samples).share(first)
+
+
+def test_arguments_in_lists_and_mappings_are_compared_one_by_one():
+    samples = make().given
+
+    def made(value):
+        return Counted(samples, told=[Told(value), {"filter": Told(value), "table": np.arange(value)}])
+
+    first = made(2)
+    assert made(2).differing(first) == []
+    assert made(3).differing(first) == ["told"]
+    assert Counted(samples, told=[Told(2)]).differing(first) == ["told"]
