@@ -96,8 +96,10 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     hashes |= {argument: digest_file(path, f"{stage.kind}.model.{argument}") for argument, path in given.items()}
     model = {k: v for k, v in section["model"].items() if not is_upstream(k)}
     for argument, (of, key) in stage.module.inherited.items():
-        earlier = stage.upstream.get(of, of.removesuffix("_ckpt"))
-        model[argument] = config[earlier]["model"][key]
+        kind, _, modality = stage.upstream.get(of, of.removesuffix("_ckpt")).partition(".")
+        earlier = (config[kind][modality] if modality else config[kind])["model"]
+        # A stage of the user may have no such argument, and then has what is the default here.
+        model |= {argument: earlier[key]} if key in earlier else {}
     encoders = {name: config[BACKBONE][name]["model"]["encoder"] for name in data.modality_names}
     model |= stage.module.encoder_arguments(encoders, data.prevalent)
     model |= protocol.model_arguments(stage.module.switches)

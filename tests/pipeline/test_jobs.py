@@ -184,3 +184,12 @@ def test_a_submission_follows_the_test_list_and_names_what_is_missing(affwild2_t
     run(3, ["test", str(tmp_path / "runs" / "small"), "--data.root", str(moved)], log=tmp_path / "log")
     again = pd.read_csv(tmp_path / "runs" / "small" / "submission.csv")
     pd.testing.assert_frame_equal(again, table, rtol=0, atol=1e-6)
+
+
+def test_a_stage_inherits_nothing_from_an_own_stage_without_that_argument(tiny_config):
+    extra = json.dumps({"mixture": {"class_path": "tests.extending.own_stage.Mixture"}})
+    words = [f"--pipeline.extra_stages={extra}", "--student.model.hallucinator_ckpt=mixture"]
+    experiment = parse("fit", ["--config", str(tiny_config), *words])
+    job = make_jobs(experiment, wanted_stages(experiment)[1])["student"]
+    assert job.stage.upstream["hallucinator_ckpt"] == "mixture"
+    assert "tnet" not in job.sections["model"]
