@@ -80,8 +80,29 @@ class AdaptedModule(StageModule):
             self.build({"features": sizes, "fusion": joint, "teacher": identity})
             self.fit_heads(*(adapter.head for adapter in self.adapters if isinstance(adapter, Adapter)))
             if self.cotrained:
-                self.fusion.load_state_dict(teacher.fusion.state_dict())
-                self.head.load_state_dict(teacher.head.state_dict())
+                self._copy(teacher)
+
+    def _copy(self, teacher: TeacherModule) -> None:
+        """Copy the weights of the teacher's fusion and head.
+
+        Raises:
+            RunError: the teacher has another fusion. Settings without weights, such as attention heads, count as well.
+        """
+        sizes = {name: backbone.dim for name, backbone in teacher.named_backbones()}
+        features = {name: torch.linspace(-1, 1, 3 * size).reshape(1, 3, size) for name, size in sizes.items()}
+        masks = {name: torch.ones(1, 3, dtype=torch.bool) for name in sizes}
+        try:
+            self.fusion.load_state_dict(teacher.fusion.state_dict())
+            with torch.no_grad():
+                same = torch.allclose(*(fusion.eval()(features, masks)[0] for fusion in (self.fusion, teacher.fusion)))
+        except RuntimeError:
+            same = False
+        if not same:
+            raise RunError(
+                f"{self.teacher_ckpt} has another fusion than teacher.model.fusion",
+                "Set that section to the one it was trained with, or train the teacher anew.",
+            )
+        self.head.load_state_dict(teacher.head.state_dict())
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """Build one adapter per modality, and the copy of the fusion if it is cotrained."""

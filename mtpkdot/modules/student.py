@@ -208,13 +208,21 @@ class StudentModule(StageModule):
         Raises:
             RunError: the trained T-Nets do not match those of the student.
         """
+        pairs = list(zip(self.model.tnets, hallucinator.tnets, strict=False))  # none without hallucination
+        x = torch.linspace(-1, 1, 3 * self.model.backbone.dim).reshape(1, 3, -1)
         try:
-            self.model.tnets.load_state_dict(hallucinator.tnets.state_dict() if len(self.model.tnets) else {})
-        except RuntimeError as error:
+            for own, trained in pairs:
+                own.load_state_dict(trained.state_dict())
+            # Settings without weights, such as an activation, count as well.
+            with torch.no_grad():
+                same = all(torch.allclose(own.eval()(x), trained.eval()(x)) for own, trained in pairs)
+        except RuntimeError:
+            same = False
+        if not same:
             raise RunError(
                 f"{self.hallucinator_ckpt} has other T-Nets than hallucinator.model.tnet",
                 "Set that section to the one it was trained with, or train the hallucinator anew.",
-            ) from error
+            )
 
     def build(self, blueprint: dict[str, Any]) -> None:
         """Build the student and the distillation terms."""

@@ -19,8 +19,7 @@ def make(checkpoints, data):
             modalities=data.modalities,
             prevalent="video",
             teacher_ckpt=str(checkpoints["teacher"]),
-            fusion=partial(GatedFusion, dim=16, feedforward=16),
-            **changes,
+            **{"fusion": partial(GatedFusion, dim=16, feedforward=16), **changes},
         )
         module.setup("fit")
         return module.train()
@@ -74,3 +73,10 @@ def test_shuffled_adapters_read_the_features_of_other_samples(make, batch):
         control.spaces(batch)["signal"].feature, module.spaces(batch)["signal"].feature.roll(1, dims=0)
     )
     torch.testing.assert_close(control.spaces(batch)["joint"].feature, module.spaces(batch)["joint"].feature)
+
+
+@pytest.mark.parametrize("other", [{"heads": 4}, {"dim": 24}])
+def test_a_copy_of_the_fusion_is_refused_where_the_teacher_has_another_one(make, other):
+    with pytest.raises(RunError, match=r"has another fusion than teacher\.model\.fusion"):
+        make(teacher="cotrained", fusion=partial(GatedFusion, **{"dim": 16, "feedforward": 16, **other}))
+    make(teacher="frozen", fusion=partial(GatedFusion, **{"dim": 16, "feedforward": 16, **other}))

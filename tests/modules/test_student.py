@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mtpkdot.data import Batch, PlantedData, Split
+from mtpkdot.errors import RunError
 from mtpkdot.losses.rivals import RIVALS, Hints
 from mtpkdot.losses.selection import TeacherSelection
 from mtpkdot.losses.structure import StructuralTransport
@@ -666,3 +667,24 @@ def test_the_size_of_a_students_feature_is_that_of_its_own_fusion(data, hallucin
     student.build({"tnets": {"signal": 7}, "spaces": {"joint": 5}})
     feature, output = student(torch.zeros(2, 3, 32), torch.ones(2, 3, dtype=torch.bool))
     assert (feature.shape, output.shape) == ((2, size), (2, student.num_outputs))
+
+
+class Bent(Hourglass):
+    """Weights of the same names and sizes, and another result."""
+
+    def forward(self, feature):
+        return super().forward(feature).tanh()
+
+
+@pytest.mark.parametrize(("tnet", "fits"), [(Hourglass, True), (Bent, False)])
+def test_t_nets_of_the_same_weights_and_another_result_are_refused(checkpoints, data, tnet, fits):
+    linked = {name: getattr(data, name) for name in LINKED}
+    names = {"backbone_ckpt": "backbone.video", "hallucinator_ckpt": "hallucinator"}
+    paths = {argument: str(checkpoints[name]) for argument, name in names.items()}
+    encoder = partial(FeatureEncoder, dim=16)
+    student = StudentModule(**linked, **paths, encoder=encoder, tnet=partial(tnet, hidden=[16]), method="none")
+    if fits:
+        student.setup("fit")
+        return
+    with pytest.raises(RunError, match=r"has other T-Nets than hallucinator\.model\.tnet"):
+        student.setup("fit")
