@@ -4,6 +4,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+_PACKAGE = Path(__file__).resolve().parent
+
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the frames of an error within the user's code, without this package, installed packages and Python.
@@ -16,9 +18,14 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if "site-packages" not in frame.filename
-        and "mtpkdot" not in Path(frame.filename).parts
+        and not is_of_package(frame.filename)
         and base not in Path(frame.filename).parents
     ]
+
+
+def is_of_package(file: str) -> bool:
+    """Return whether a source file belongs to this package; a checkout around it may have the same name."""
+    return _PACKAGE in Path(file).resolve().parents
 
 
 def place_of(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from mtpkdot.pipeline.stages import Stage
 from mtpkdot.pipeline.tracking import Tracking
 from mtpkdot.pipeline.trainer import check_callbacks, check_plugins, check_setup, check_trainer
 from mtpkdot.pipeline.training import StageCLI
-from mtpkdot.tracebacks import own_frames, place_of
+from mtpkdot.tracebacks import is_of_package, own_frames, place_of
 
 # Raised if a section does not fit a class, or a class has an error.
 _UNBUILT = (
@@ -230,4 +230,4 @@ def _is_ours(error: BaseException) -> bool:
     if isinstance(error, LookupError | RuntimeError):
         return not own_frames(error)
     frames = extract_tb(error.__traceback__)
-    return isinstance(error, AttributeError | ImportError) and "mtpkdot" in Path(frames[-1].filename).parts
+    return isinstance(error, AttributeError | ImportError) and is_of_package(frames[-1].filename)
