@@ -62,7 +62,8 @@ def _moved_text(section: str, text: str) -> str | None:
         return None  # the parser of the command line reports the error
     if not isinstance(model, Mapping) or not any(_is_old(section, key, value) for key, value in model.items()):
         return None
-    return yaml.safe_dump(_moved(section, model), default_flow_style=True)
+    moved: str = yaml.safe_dump(_moved(section, model), default_flow_style=True)
+    return moved
 
 
 def moving_loader() -> str:
@@ -92,7 +93,8 @@ def _moved(section: str, model: Any) -> Any:
     for key, value in old.items():
         name, _, argument = _announced(section, key).partition(".")
         now = kept.get(name)
-        nested = dict(now) if isinstance(now, Mapping) else {"class_path": now} if isinstance(now, str) else {}
+        named = {"class_path": now} if isinstance(now, str) else {}
+        nested: dict[str, Any] = dict(now) if isinstance(now, Mapping) else named
         kept[name] = {**nested, "init_args": {**nested.get("init_args", {}), argument: value}}
     return kept
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtpkdot.losses.rivals import Rival, RivalFactory, Seen
-from mtpkdot.losses.selection import Selection, SelectionFactory, Shares
+from mtpkdot.losses.selection import SelectionFactory, Shares
 from mtpkdot.losses.structure import StructuralLoss, Structure, StructureFactory
 from mtpkdot.losses.task import Task
 from mtpkdot.models.tried import named, tried
