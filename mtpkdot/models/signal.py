@@ -190,13 +190,16 @@ class SignalEncoder(Encoder):
         x = _real(x, mask)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(convolution(x.transpose(1, 2)).transpose(1, 2))
-            mask = _reduced(mask, self.stride)
+            mask = _reduced(mask, self.stride, x.shape[1])
             x = _real(self.dropout(F.gelu(x)), mask)
         return _real(self.project(x), mask), mask
 
 
-def _reduced(mask: Tensor, stride: int) -> Tensor:
-    return F.pad(mask, (0, -mask.shape[1] % stride)).view(len(mask), -1, stride).any(dim=2)
+def _reduced(mask: Tensor, stride: int, length: int) -> Tensor:
+    """Return which of `length` reduced steps cover a real one; by a size that an exported network need not guess."""
+    covered = torch.arange(stride * length, device=mask.device)
+    real = mask[:, covered.clamp_max(mask.shape[1] - 1)] & (covered < mask.shape[1])
+    return real.unflatten(1, (length, stride)).any(dim=2)
 
 
 def _real(x: Tensor, mask: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from mtpkdot.models import (
     GatedFusion,
     Head,
     Hourglass,
+    SignalEncoder,
     Steps,
     Student,
     VideoEncoder,
@@ -25,6 +26,8 @@ ENCODERS = {
     "frames": (partial(FrameEncoder, model="test_resnet", dim=8, temporal_layers=1), (3, 32, 32), False),
     "clips per step": (partial(FrameEncoder, model="test_resnet", dim=8), (2, 3, 32, 32), True),
     "one clip": (partial(VideoEncoder, dim=8), (3, 32, 32), False),
+    "a signal": (partial(SignalEncoder, channels=[8], kernel=3, stride=2, dim=8), (2,), False),
+    "signals per step": (partial(SignalEncoder, dim=8), (16, 2), True),
 }
 
 
@@ -53,8 +56,8 @@ def test_an_exported_student_answers_the_same_for_other_batches_and_lengths(name
     model, clip = student(name), name == "one clip"
     shapes = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},) * 2
     exported = export(model, inputs(name, 3, 5), dynamic_shapes=shapes).module()
-    # The strides of a video network leave lengths of the kind of the example's.
-    for batch, time in ((2, 8), (7, 6)) if clip else ((1, 1), (2, 9), (7, 3)):
+    # The strides of a network over time leave lengths of the kind of the example's.
+    for batch, time in ((2, 8), (7, 6)) if clip or name == "a signal" else ((1, 1), (2, 9), (7, 3)):
         seen = inputs(name, batch, time, gaps=not clip)  # a video network reads a clip to its end
         for found, expected in zip(exported(*seen), model(*seen), strict=True):
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
