@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -212,10 +213,16 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
             f"{meant}Correct the name, or add the modality to the data section.",
         )
     found = in_order(extra)
-    parser = _parser(verb, tuple(data.modality_names), tuple(found.items()), _others(parsed))
+    names, others = tuple(data.modality_names), _others(parsed, stage_classes())
     begun = {name: stage.sections(found[name], data.modality_names) for name, stage in extra.items()}
     # First the sections of extra stages; files and options override them.
-    namespace = _run(parser, [*([f"--config={yaml.safe_dump(begun)}"] if extra else []), *argv])
+    words = [*([f"--config={yaml.safe_dump(begun)}"] if extra else []), *argv]
+    parser = _parser(verb, names, tuple(found.items()), others)
+    namespace = _run(parser, words)
+    if own := _others(namespace, {name: found[name] for name in extra}, names):
+        # Known only now, because the sections of extra stages were not parsed before.
+        parser = _parser(verb, names, tuple(found.items()), others | own)
+        namespace = _run(parser, words)
     known = keys(parser)
     for path, content in files.items():
         for key in unknown_sections(content, known):
@@ -256,15 +263,24 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     return data
 
 
-def _others(parsed: Namespace) -> frozenset[str]:
-    """Return the keys at which a parsed config names another class than the built-in one."""
+def _others(
+    parsed: Namespace, kinds: Mapping[str, type[StageModule]], modalities: Sequence[str] = ()
+) -> frozenset[str]:
+    """Return the keys at which a parsed config names another class than the built-in one.
+
+    Args:
+        parsed: the config, in which the sections of `kinds` are parsed.
+        kinds: classes of stages by name.
+        modalities: names of the modalities, for stages per modality.
+    """
     found = set()
-    for name, module in stage_classes().items():
-        for key, kind in module.built_in.items():
-            value = parsed.get(f"{name}.model.{key}")
+    for name, module in kinds.items():
+        places = [f"{section}.model" for section in module.sections(name, modalities)]
+        for place, (key, kind) in product(places, module.built_in.items()):
+            value = parsed.get(f"{place}.{key}")
             path = str(value.get("class_path", "")) if isinstance(value, Namespace) else ""
             if path.rpartition(".")[2] != kind.__name__ or not path.startswith("mtpkdot."):
-                found.add(f"{name}.model.{key}")
+                found.add(f"{place}.{key}")
     return frozenset(found)
 
 

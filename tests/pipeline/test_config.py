@@ -1,7 +1,8 @@
 import pytest
+import yaml
 
 from mtpkdot.errors import ConfigError, UserError
-from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.config import parse, parse_content
 
 
 def test_every_modality_has_a_section_with_defaults(tiny_config):
@@ -47,3 +48,17 @@ def test_an_error_is_one_line(tiny_config):
         parse("fit", ["--config", str(tiny_config), "--teacher.model.fusion.dim", "wide"])
     assert "\n" not in str(caught.value)
     assert "teacher.model.fusion.dim" in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", ["student", "warm"])
+def test_a_class_of_ones_own_keeps_its_own_defaults(stage, tiny_config):
+    """And not those of the built-in class in its place, here a `dim` of 128."""
+    extra = {"class_path": "mtpkdot.modules.StudentModule", "init_args": {"method": "none"}, "before": None}
+    content = yaml.safe_load(tiny_config.read_text())
+    content["student"]["model"].pop("fusion", None)
+    content["pipeline"] = {"extra_stages": {"warm": extra}}
+    own = f"--{stage}.model.fusion=tests.extending.parts.Concatenation"
+    config = parse_content("fit", content, [own, f"--{stage}.model.lr=0.5"]).config
+    assert config[stage]["model"]["fusion"]["init_args"] == {"dim": 16}
+    assert config[stage]["model"]["lr"] == 0.5
+    assert config["teacher"]["model"]["fusion"]["class_path"].endswith("GatedFusion")
