@@ -199,7 +199,7 @@ def _reduced(mask: Tensor, stride: int, length: int) -> Tensor:
     """Return which of `length` reduced steps cover a real one; by a size that an exported network need not guess."""
     covered = torch.arange(stride * length, device=mask.device)
     real = mask[:, covered.clamp_max(mask.shape[1] - 1)] & (covered < mask.shape[1])
-    return real.unflatten(1, (length, stride)).any(dim=2)
+    return real.view(mask.shape[0], length, stride).any(dim=2)
 
 
 def _real(x: Tensor, mask: Tensor) -> Tensor:

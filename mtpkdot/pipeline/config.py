@@ -213,16 +213,12 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
             f"{meant}Correct the name, or add the modality to the data section.",
         )
     found = in_order(extra)
-    names, others = tuple(data.modality_names), _others(parsed, stage_classes())
     begun = {name: stage.sections(found[name], data.modality_names) for name, stage in extra.items()}
     # First the sections of extra stages; files and options override them.
     words = [*([f"--config={yaml.safe_dump(begun)}"] if extra else []), *argv]
-    parser = _parser(verb, names, tuple(found.items()), others)
-    namespace = _run(parser, words)
-    if own := _others(namespace, {name: found[name] for name in extra}, names):
-        # Known only now, because the sections of extra stages were not parsed before.
-        parser = _parser(verb, names, tuple(found.items()), others | own)
-        namespace = _run(parser, words)
+    parser, namespace = _all_stages(
+        verb, words, kinds=found, modalities=data.modality_names, others=_others(parsed, stage_classes())
+    )
     known = keys(parser)
     for path, content in files.items():
         for key in unknown_sections(content, known):
@@ -261,6 +257,36 @@ def parse_data(verb: str, argv: Sequence[str]) -> BaseData:
     data = _instantiate_data(parser, _run(parser, words))
     data.check_modalities()
     return data
+
+
+def _all_stages(
+    verb: str,
+    argv: list[str],
+    kinds: Mapping[str, type[StageModule]],
+    modalities: Sequence[str],
+    others: frozenset[str],
+) -> tuple[ArgumentParser, Namespace]:
+    """Parse the sections of all stages.
+
+    Args:
+        verb: for the usage line.
+        argv: the command line, with the initial values of extra stages.
+        kinds: classes of all stages by name.
+        modalities: names in the order of the data.
+        others: see `_parser`, of the built-in stages.
+
+    Returns:
+        The parser and the parsed config.
+    """
+    stages, names = tuple(kinds.items()), tuple(modalities)
+    parser = _parser(verb, names, stages, others)
+    namespace = _run(parser, argv)
+    extra = {name: kind for name, kind in stages if name not in stage_classes()}
+    if own := _others(namespace, extra, names):
+        # Known only now, because the sections of extra stages were not parsed before.
+        parser = _parser(verb, names, stages, others | own)
+        namespace = _run(parser, argv)
+    return parser, namespace
 
 
 def _others(
