@@ -42,7 +42,7 @@ class Public:
 
     @property
     def typed(self) -> bool:
-        """Tell if every argument and the result of a function has a type; True for all else."""
+        """Return whether every argument and the result of a function has a type; True for all else."""
         if not isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef):
             return True
         given = self.node.args

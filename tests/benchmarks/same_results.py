@@ -1,8 +1,8 @@
 """Compares the results of two commits on every config: `python -m tests.benchmarks.same_results COMMIT [CONFIG ...]`.
 
 Every config is trained with the settings of its test (tests/test_configs.py), once by the sources and the config at
-COMMIT and once by those of the working tree, on the same data. Printed are, per config, the largest difference of any number in
-predictions.parquet, and what differs beside numbers.
+COMMIT and once by those of the working tree, on the same data. Printed are, per config, the largest difference of any
+number in predictions.parquet, and what differs beside numbers.
 """
 
 import argparse

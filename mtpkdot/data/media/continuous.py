@@ -114,8 +114,8 @@ class ContinuousData(MediaData):
 
     A subclass names the `annotations` and the `tracks`, finds the recordings (`inventory`) and decodes them
     (`converter`) into a `Content`. Its facts are `subject` and, for given parts, `part` (train, validation, test).
-    `small` has the `times` of the frames in seconds, the `offsets` of their pictures, and an array (frames,) per
-    annotation, NaN where absent. `large` has what `pictures` and tracks read.
+    `small` has the `times` of the frames in seconds (NaN for those at `frame_rate`), the `offsets` of their pictures,
+    and an array (frames,) per annotation, NaN where absent. `large` has what `pictures` and tracks read.
 
     Args:
         prevalent: modality of the student.
@@ -261,7 +261,9 @@ class ContinuousData(MediaData):
 
     def _cut(self, row: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Cut one recording: frames, pieces of tracks, targets and masks of the steps of its windows."""
-        cut = self.windows.cut(np.asarray(row["times"], dtype=np.float64), read_present(np.asarray(row["offsets"])))
+        known = np.asarray(row["times"], dtype=np.float64)
+        times = np.where(np.isnan(known), np.arange(len(known)) / self.frame_rate, known)
+        cut = self.windows.cut(times, read_present(np.asarray(row["offsets"])))
         target, labelled = self.windows.step_means(self._values(row))
         found: dict[str, npt.NDArray[Any]] = {"frames": cut.frames, "target": target, "labelled": labelled}
         found[f"mask.{VIDEO}"] = cut.mask

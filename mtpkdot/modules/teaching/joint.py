@@ -19,7 +19,7 @@ class JointTeacher(Teachers):
         teacher: the trained stage.
     """
 
-    stages: ClassVar[tuple[str, ...]] = ("teacher",)
+    stages: ClassVar[tuple[str, ...]] = (TeacherModule.section,)
 
     def __init__(self, teacher: TeacherModule) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class AdaptedTeachers(Teachers):
         names: names of the spaces to use; None for all.
     """
 
-    stages: ClassVar[tuple[str, ...]] = ("teacher", "adapted")
+    stages: ClassVar[tuple[str, ...]] = (TeacherModule.section, AdaptedModule.section)
     is_choice: ClassVar[bool] = True
 
     def __init__(self, adapted: AdaptedModule, names: Collection[str] | None = None) -> None:
