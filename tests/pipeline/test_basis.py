@@ -80,12 +80,12 @@ def test_data_of_every_seed_are_the_basis_of_that_seed(config):
 
 
 def test_code_that_a_variant_names_is_its_own_basis(config, tmp_path, monkeypatch):
-    Path("own_encoder.py").write_text(CODE)
+    Path("encoder_of_a_variant.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
-    encoder = {"backbone.video.model.encoder": {"class_path": "own_encoder.Own"}}
+    encoder = {"backbone.video.model.encoder": {"class_path": "encoder_of_a_variant.Own"}}
     variants = {"none": {"student.model.method": "none"}, "own": encoder}
     before = bases(config, variants=variants)
-    Path("own_encoder.py").write_text(CODE + "    extra = 1\n")
+    Path("encoder_of_a_variant.py").write_text(CODE + "    extra = 1\n")
     after = changed(before, bases(config, variants=variants))
     assert after == {f"all/{variant}/{seed}" for variant in ("upstream-own", "own") for seed in (0, 1)}
 
