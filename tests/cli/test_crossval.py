@@ -30,7 +30,9 @@ class Failing(Rival):
     """A loss that passes every check and fails in training."""
 
     def forward(self, student, teacher, target, labelled):
-        raise ZeroDivisionError("as planned")
+        if len(target) > 4:  # a batch, and not the rows on which it is tried before
+            raise ZeroDivisionError("as planned")
+        return student.output.sum()
 
 
 def call(config, root, *more, folds="2", seeds="2", name="s"):
