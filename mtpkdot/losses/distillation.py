@@ -12,7 +12,7 @@ from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import Rival, Seen
 from mtpkdot.losses.selection import Selection
 from mtpkdot.losses.structure import StructuralLoss
-from mtpkdot.losses.task import Task, output_loss
+from mtpkdot.losses.task import Task, ValueLoss, output_loss
 from mtpkdot.losses.weighting import Term
 
 STUDENT = ""  # the student's own name in the queue; no teacher has an empty one
@@ -41,6 +41,7 @@ class Distillation(nn.Module):
         selection: rule that assigns teachers to rows.
         rival: loss of the term `rival`.
         temperature: softening temperature of the term `output`.
+        values: loss of values in the term `output`, see `mtpkdot.losses.task.output_loss`.
         queue: past features that the structural terms compare as well.
     """
 
@@ -52,11 +53,12 @@ class Distillation(nn.Module):
         selection: Selection,
         rival: Rival | None = None,
         temperature: float = 2.0,
+        values: ValueLoss = "squared",
         queue: FeatureQueue | None = None,
     ) -> None:
         super().__init__()
         self.task, self.terms, self.selection, self.temperature = task, set(terms), selection, temperature
-        self.structure, self.rival, self.queue = structure, rival, queue
+        self.structure, self.rival, self.queue, self.values = structure, rival, queue, values
 
     def forward(
         self,
@@ -158,6 +160,7 @@ class Distillation(nn.Module):
                 temperature=self.temperature,
                 scale=scale,
                 weights=weights,
+                values=self.values,
             )
         if self.rival is not None and "rival" in self.terms:
             found["rival"] = self.rival(own, theirs, target[rows], labelled[rows])

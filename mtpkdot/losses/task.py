@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Task = Literal["classification", "ordinal", "regression"]
+ValueLoss = Literal["squared", "ccc"]
 
 
 def output_count(task: Task, targets: int) -> int:
@@ -149,6 +150,7 @@ def output_loss(
     temperature: float = 2.0,
     scale: Tensor | float = 1.0,
     weights: Tensor | None = None,
+    values: ValueLoss = "squared",
 ) -> Tensor:
     """Compute the loss of the student's outputs with the teacher's as targets; labels are not needed.
 
@@ -160,10 +162,11 @@ def output_loss(
         temperature: softening temperature T of classes and thresholds; the loss is scaled by T^2.
         scale: (K,) unit in which values are compared, so that the loss does not depend on the targets' unit.
         weights: (B,) weights of the rows in the mean, not negative; None for equal weights.
+        values: loss of values: the mean squared error, or `1 - CCC` of the rows taught together.
 
     Returns:
         Scalar `T^2 KL(teacher || student)` (Hinton et al., arXiv 1503.02531), its mean over thresholds (ordinal), or
-        the mean squared error.
+        the loss of values, its mean over targets.
 
     Example:
         >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]])
@@ -175,6 +178,8 @@ def output_loss(
     with torch.autocast(device_type=output.device.type, enabled=False):
         kept = torch.promote_types(output.dtype, torch.float32)
         output, teacher = output[valid].to(kept), teacher[valid].to(kept)
+        if task == "regression" and values == "ccc":
+            return (1 - concordance(output, teacher)).mean()
         if task == "regression":
             rows = ((output - teacher) / scale).square().mean(dim=1)
         else:

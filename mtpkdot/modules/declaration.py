@@ -33,6 +33,8 @@ class StageDeclaration:
             each student has its own.
         reads_raw: True to train on raw steps only, without cached features and their views.
         names_heads: True to store predictions as `section.head`, as is always done for a stage with several heads.
+        on_demand: True to train the stage only if another one takes its checkpoint.
+        fit_defaults: defaults of the section's `fit` that differ from those of other stages.
         submits: True to write predictions in the format that the authors of the data set require.
     """
 
@@ -45,6 +47,8 @@ class StageDeclaration:
     shared: ClassVar[bool] = True
     reads_raw: ClassVar[bool] = False
     names_heads: ClassVar[bool] = False
+    on_demand: ClassVar[bool] = False
+    fit_defaults: ClassVar[Mapping[str, Any]] = {}
     submits: ClassVar[bool] = False
 
     @classmethod

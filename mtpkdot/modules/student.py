@@ -17,7 +17,7 @@ from mtpkdot.losses.queue import FeatureQueue
 from mtpkdot.losses.rivals import Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import SelectionFactory, TeacherSelection
 from mtpkdot.losses.structure import StructuralTransport, StructureFactory
-from mtpkdot.losses.task import task_loss
+from mtpkdot.losses.task import ValueLoss, task_loss
 from mtpkdot.losses.weighting import Term, TermWeights, Weighting
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.encoder import EncoderFactory
@@ -47,6 +47,7 @@ class StudentModule(StageModule):
         hallucinator_ckpt: checkpoint of the T-Nets; set by the pipeline.
         teacher_ckpt: checkpoint of the multimodal teacher; set by the pipeline if the method needs it.
         adapted_ckpt: checkpoint of the adapted teachers; set by the pipeline if the method needs them.
+        pool_ckpt: checkpoint of the pool of teachers; set by the pipeline if the method needs it.
         method: `none` (task loss only); `pkdot` (the joint teacher); `mtpkdot` (the joint and the adapted teachers, see
             `selection`); `mtpkdot_plus` (all teachers as one pool, weighted and trusted by held-out evidence, see
             `mtpkdot.losses.evidence`, for samples without a label; if no epoch of the student is better on held-out
@@ -66,6 +67,8 @@ class StudentModule(StageModule):
         selection: assignment of teachers to rows: TeacherSelection or another Selection, with its settings.
         rival: class of the rival with its settings, in place of the method's own.
         temperature: softening temperature of the soft labels.
+        values: loss of a teacher's values in the term `output`: `squared` errors, or `ccc` for 1 - CCC of a batch; null
+            for that of the method.
         queue: number of samples of earlier batches that the structural terms compare as well, fewer than the training
             samples.
         warmup: fraction of the epochs in which mtpkdot_plus and selftraining learn from labels only; the student is
@@ -106,7 +109,7 @@ class StudentModule(StageModule):
         """Return the arguments for the prevalent backbone, the T-Nets, and the teachers that the method needs."""
         teachers = METHODS[model["method"]].teachers_for(model["weights"]) if model["method"] != AUTO else None
         needed = set() if teachers is None else {f"{stage}_ckpt" for stage in teachers.stages}
-        of_teachers = {"teacher_ckpt", "adapted_ckpt"} - needed
+        of_teachers = {"teacher_ckpt", "adapted_ckpt", "pool_ckpt"} - needed
         return [name for name in super().upstream_arguments(model) if name not in of_teachers]
 
     @classmethod
@@ -138,6 +141,7 @@ class StudentModule(StageModule):
         hallucinator_ckpt: str | None = None,
         teacher_ckpt: str | None = None,
         adapted_ckpt: str | None = None,
+        pool_ckpt: str | None = None,
         method: MethodOrAuto = "mtpkdot",
         weights: dict[Term, float] | None = None,
         weighting: Weighting = "fixed",
@@ -146,6 +150,7 @@ class StudentModule(StageModule):
         selection: SelectionFactory | None = None,
         rival: RivalFactory | None = None,
         temperature: float = 2.0,
+        values: ValueLoss | None = None,
         queue: int = 0,
         warmup: float = 0.1,
         teachers: list[str] | None = None,
@@ -165,11 +170,12 @@ class StudentModule(StageModule):
         if not 0 <= warmup < 1:
             raise ValueError(f"student.model.warmup lies in [0, 1), not {warmup}")
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
+        self.values = values or METHODS[method].values
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
         self.selection = (selection or TeacherSelection)()
         chosen = {"guarded": self.selection.guarded, "own_rival": rival is not None}
         check_settings(method, weights, weighting=weighting, queue=queue, **chosen)
-        checkpoints = {"backbone": backbone_ckpt, "teacher": teacher_ckpt, "adapted": adapted_ckpt}
+        checkpoints = {"backbone": backbone_ckpt, "teacher": teacher_ckpt, "adapted": adapted_ckpt, "pool": pool_ckpt}
         names = chosen_teachers(method, teachers, self.steps)
         upstream = Upstream(checkpoints, names, self.prevalent, self.task)
         self.teaching, self.hallucinator_ckpt = Teaching(method, weights, warmup, upstream), hallucinator_ckpt
@@ -252,6 +258,7 @@ class StudentModule(StageModule):
                 selection=self.selection,
                 rival=self._rival(spaces[JOINT]) if "rival" in self.teaching.weights else None,
                 temperature=self.temperature,
+                values=self.values,
                 queue=FeatureQueue(self.queue, {STUDENT: self.dim, **spaces}) if self.queue else None,
             )
         super().build(blueprint)

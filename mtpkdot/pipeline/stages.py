@@ -28,6 +28,10 @@ BUILT_IN = {
         "mtpkdot.modules.adapted:AdaptedModule",
         "each modality once more, aligned with the multimodal teacher",
     ),
+    "pool": (
+        "mtpkdot.modules.pool:PoolModule",
+        "teachers of several kinds, combined; trained for the methods that use it (mtpkdot_plus)",
+    ),
     "hallucinator": (
         "mtpkdot.modules.hallucinator:HallucinatorModule",
         "predicts the features of the privileged modalities (T-Net)",
@@ -37,7 +41,7 @@ BUILT_IN = {
         "what is handed on: it sees the prevalent modality, and learns from the teachers",
     ),
 }
-BACKBONE, TEACHER, ADAPTED, HALLUCINATOR, STUDENT = BUILT_IN
+BACKBONE, TEACHER, ADAPTED, POOL, HALLUCINATOR, STUDENT = BUILT_IN
 # Groups that `pipeline.stages` may name: stages that the students of a study share, and those that each of them owns.
 UPSTREAM, DOWNSTREAM = "upstream", "downstream"
 
@@ -91,7 +95,7 @@ def add_stage(
     parser.add_class_arguments(
         module, f"{section}.model", skip=set(module.filled()), instantiate=False, fail_untyped=False
     )
-    parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit())
+    parser.add_argument(f"--{section}.fit", type=StageFit, default=StageFit(**module.fit_defaults))
     built_in = {f"{section}.model.{key}": {"class_path": kind.__name__} for key, kind in module.built_in.items()}
     parser.set_defaults({key: value for key, value in built_in.items() if key not in others})
 
@@ -172,7 +176,8 @@ def plan(
                     )
             shared = module.shared and all(stages[earlier].shared for earlier in upstream.values())
             stages[name] = Stage(name, kind, module, upstream=upstream, shared=shared)
-    return list(stages.values())
+    taken = {earlier for stage in stages.values() for earlier in stage.upstream.values()}
+    return [stage for name, stage in stages.items() if name in taken or not stage.module.on_demand]
 
 
 def _taken(

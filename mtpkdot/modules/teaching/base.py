@@ -67,6 +67,8 @@ class Teachers(nn.Module):
     """True if they need the training part or the held-out part of the data."""
     is_weighed: ClassVar[bool] = False
     """True if they are weighed against the student, and teach only after that."""
+    needs_unlabelled: ClassVar[bool] = False
+    """True if they teach rows without a label only, and the method is `none` if there are no such rows."""
     levels_output: ClassVar[bool] = False
     """True to raise the weight of the term `output` until unlabelled rows have at least the weight of labelled ones."""
     keeps_better: ClassVar[bool] = False

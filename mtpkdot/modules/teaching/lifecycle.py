@@ -91,6 +91,9 @@ class Teaching:
             return self.weights
         if data is None:
             raise ValueError(f"{self.name} looks at its data before it teaches: fit it with a BaseData as datamodule")
+        if teachers.needs_unlabelled and not has_unlabelled(data):
+            self.teachers, self.levels, self.weights = None, False, METHODS["none"].terms()
+            return self.weights
         teachers.look_at(moved(data.evaluation_loader("train")))
         if self.levels:
             self.weights = level_weights(self.weights, data, prevalent, self.upstream.names)

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from mtpkdot.losses.rivals import RIVALS, Rival
+from mtpkdot.losses.task import ValueLoss
 from mtpkdot.losses.weighting import Term
 from mtpkdot.modules.teaching.base import Teachers
 from mtpkdot.modules.teaching.controls import OwnTeacher, SpreadLabels
 from mtpkdot.modules.teaching.joint import AdaptedTeachers, JointTeacher
-from mtpkdot.modules.teaching.pooled import PooledTeachers
+from mtpkdot.modules.teaching.pooled import PooledNetworks, PooledTeachers
 
 MethodName = Literal[
     "none",
     "pkdot",
     "mtpkdot",
     "mtpkdot_plus",
+    "mtpkdot_plus_2",
     "selftraining",
     "labelprop",
     "kd",
@@ -45,6 +47,7 @@ class Method:
         weights: weights of the loss terms; a term without weight is neither computed nor logged.
         teachers: class of the teachers, with the hooks of their life cycle; None to learn from labels only.
         rival: loss of the term `rival`; None if the user names it.
+        values: loss of the teachers' values in the term `output`, see `mtpkdot.losses.task.output_loss`.
         revision: number to increase if the same settings train a different student than before, so that students
             trained earlier are not reused.
     """
@@ -52,6 +55,7 @@ class Method:
     weights: Mapping[Term, float]
     teachers: type[Teachers] | None = JointTeacher
     rival: type[Rival] | None = None
+    values: ValueLoss = "squared"
     revision: int = 0
 
     def terms(self, weights: Mapping[Term, float] | None = None) -> dict[Term, float]:
@@ -79,7 +83,8 @@ METHODS: dict[MethodName, Method] = {
     "none": Method({"task": 1.0}, None),
     "pkdot": Method({"task": 1.0, "transport": 0.6}),
     "mtpkdot": Method({"task": 0.8, "transport": 0.2, "centroid": 0.2}, AdaptedTeachers),
-    "mtpkdot_plus": Method({"task": 1.0, "output": 3.0, "transport": 0.2}, PooledTeachers, revision=2),
+    "mtpkdot_plus": Method({"task": 1.0, "output": 3.0, "transport": 0.2}, PooledTeachers, values="ccc", revision=3),
+    "mtpkdot_plus_2": Method({"task": 1.0, "output": 3.0, "transport": 0.2}, PooledNetworks, revision=2),
     "selftraining": Method({"task": 1.0, "output": 1.0}, OwnTeacher, revision=1),
     "labelprop": Method({"task": 1.0, "output": 1.0}, SpreadLabels),
     **{_named(name): Method({"task": 1.0, "rival": rival.weight}, rival=rival) for name, rival in RIVALS.items()},
