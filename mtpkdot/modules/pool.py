@@ -33,7 +33,7 @@ class PoolModule(StageModule):
         teacher_ckpt: checkpoint of the multimodal teacher; set by the pipeline.
         members: constructors of the fitted members, by name; null for `linear` and `graph`.
         networks: whether the trained networks are members.
-        modalities: `all`, or `prevalent` for a control whose members see the student's modality only.
+        members_see: `all` modalities, or `prevalent` for a control without privileged knowledge.
         rounds: number of rounds; from the second on, members learn from the pool's answers as well.
         power: exponent of the probabilities, renormalised, that further rounds learn from.
         most_rows: largest number of training rows that members are fitted on, spread evenly.
@@ -57,7 +57,7 @@ class PoolModule(StageModule):
         teacher_ckpt: str | None = None,
         members: dict[str, MemberFactory] | None = None,
         networks: bool = True,
-        modalities_of_members: Literal["all", "prevalent"] = "all",
+        members_see: Literal["all", "prevalent"] = "all",
         rounds: int = 2,
         power: float = 2.0,
         most_rows: int = 100_000,
@@ -69,7 +69,7 @@ class PoolModule(StageModule):
             raise ValueError("pool.model needs rounds and most_rows of 1 or more and a power above 0")
         self.adapted_ckpt, self.teacher_ckpt = adapted_ckpt, teacher_ckpt
         self.members = members or {"linear": LinearTeacher, "graph": GraphTeacher}
-        self.networks, self.alone, self.most_rows = networks, modalities_of_members == "prevalent", most_rows
+        self.networks, self.alone, self.most_rows = networks, members_see == "prevalent", most_rows
         names = [self.prevalent] if self.alone else list(self.steps)
         groups = [[name] for name in names] + ([names] if len(names) > 1 else [])
         self.pool = Pool(self.task, self.num_outputs, self.members, groups, rounds=rounds, power=power)

@@ -46,7 +46,7 @@ class Calibration:
         ones, zeros = torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
         if not len(truth):
             return cls(ones, zeros)
-        output = output.double()
+        output, truth = output.detach().double(), truth.detach()
         if task == "regression":
             truth = truth.double()
             centred, wanted = output - output.mean(dim=0), truth - truth.mean(dim=0)
@@ -66,6 +66,38 @@ class Calibration:
     def __call__(self, output: Tensor) -> Tensor:
         """Return the calibrated outputs (N, K), float64."""
         return self.slope * output.double() + self.offset
+
+
+def unchanged(size: int) -> Calibration:
+    """Return the calibration that leaves outputs (N, size) as they are."""
+    return Calibration(torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64))
+
+
+def sharpening(task: Task, power: float, answers: Tensor, labels: Tensor) -> Calibration:
+    """Return the map from calibrated answers to those that others learn from.
+
+    Probabilities are raised to a power and renormalised. Values get the mean and the standard deviation of the labels,
+    since the best guesses of a weak teacher lie close to the mean.
+
+    Args:
+        task: the task.
+        power: the power; values ignore it.
+        answers: (N, K) calibrated answers on the rows that they are for.
+        labels: (L, K) values; ignored for classes.
+
+    Example:
+        >>> answers = torch.tensor([[0.9, 0.1]]).log()
+        >>> sharpening("classification", 2.0, answers, torch.tensor([0]))(answers).softmax(dim=1)
+        tensor([[0.9878, 0.0122]], dtype=torch.float64)
+    """
+    same = unchanged(answers.shape[1])
+    if task != "regression":
+        return Calibration(power * same.slope, same.offset)
+    answers, labels = answers.double(), labels.double()
+    deviation = answers.std(dim=0, unbiased=False)
+    flat = deviation <= 1e-6 * answers.square().mean(dim=0).sqrt()
+    slope = torch.where(flat, 1.0, labels.std(dim=0, unbiased=False) / deviation.masked_fill(flat, 1.0))
+    return Calibration(slope, labels.mean(dim=0) - slope * answers.mean(dim=0))
 
 
 def log_likelihood(task: Task, output: Tensor, truth: Tensor) -> Tensor:

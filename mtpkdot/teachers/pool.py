@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtpkdot.losses.task import Task
-from mtpkdot.teachers.calibration import Calibration, log_likelihood
+from mtpkdot.teachers.calibration import Calibration, log_likelihood, sharpening, unchanged
 from mtpkdot.teachers.member import Member, MemberFactory, Targets
 from mtpkdot.teachers.rows import Rows
 
@@ -108,22 +108,6 @@ def weigh(task: Task, answers: Mapping[str, Answers], held_out: Rows) -> Weights
     return Weights(names, calibrations, shares=shares, final=Calibration.fit(task, pooled.output[known], truth[known]))
 
 
-def unchanged(size: int) -> Calibration:
-    """Return the calibration that leaves outputs (N, size) as they are."""
-    return Calibration(torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64))
-
-
-def _spread(pooled: Answers, training: Rows) -> Calibration:
-    """Return the map of answers on rows without a label to the mean and standard deviation of the labels."""
-    labels = training.target[training.labelled].double()
-    taught = pooled.valid & ~training.labelled
-    answers = pooled.output[taught if bool(taught.any()) else pooled.valid].double()
-    deviation = answers.std(dim=0, unbiased=False)
-    flat = deviation <= 1e-6 * answers.square().mean(dim=0).sqrt()
-    slope = torch.where(flat, 1.0, labels.std(dim=0, unbiased=False) / deviation.masked_fill(flat, 1.0))
-    return Calibration(slope, labels.mean(dim=0) - slope * answers.mean(dim=0))
-
-
 class Pool:
     """Pool of members that are fitted in one go, and of networks whose answers are given.
 
@@ -143,7 +127,7 @@ class Pool:
     Attributes:
         members: the fitted members, by name.
         weights: calibration and weights of members and networks; None before `fit`.
-        spread: for values, the map of calibrated answers to the mean and spread of the training labels.
+        sharpening: map from calibrated answers to those that further rounds and students learn from.
     """
 
     def __init__(
@@ -159,7 +143,7 @@ class Pool:
         self.rounds, self.power = rounds, power
         self.members: dict[str, Member] = {}
         self.weights: Weights | None = None
-        self.spread = unchanged(size)
+        self.sharpening = unchanged(size)
 
     def fit(
         self,
@@ -188,8 +172,9 @@ class Pool:
                 on_held_out[name] = self._answer(member, held_out)
             self.weights = weigh(self.task, on_held_out, held_out)
             pooled = self.weights.combine(on_training)
-            if self.task == "regression":
-                self.spread = _spread(pooled, training)
+            taught = pooled.valid & ~training.labelled
+            answers = pooled.output[taught if bool(taught.any()) else pooled.valid]
+            self.sharpening = sharpening(self.task, self.power, answers, training.target[training.labelled])
             pooled = self.sharpened(pooled)
             targets = Targets.of_labels(self.task, training, self.size).with_answers(
                 self.task, pooled.output, pooled.valid
@@ -213,7 +198,7 @@ class Pool:
             "calibrations": [(c.slope, c.offset) for c in weights.calibrations],
             "shares": weights.shares,
             "final": (weights.final.slope, weights.final.offset),
-            "spread": (self.spread.slope, self.spread.offset),
+            "sharpening": (self.sharpening.slope, self.sharpening.offset),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -229,7 +214,7 @@ class Pool:
             shares=state["shares"],
             final=Calibration(*state["final"]),
         )
-        self.spread = Calibration(*state["spread"])
+        self.sharpening = Calibration(*state["sharpening"])
 
     def _fitted(self) -> Weights:
         if self.weights is None:
@@ -247,9 +232,8 @@ class Pool:
         return self._fitted().combine({**(of_networks or {}), **own})
 
     def sharpened(self, answers: Answers) -> Answers:
-        """Return the answers to learn from: probabilities raised to the power, or values spread like the labels."""
-        output = self.spread(answers.output) if self.task == "regression" else answers.output * self.power
-        return Answers(output, answers.valid)
+        """Return the answers to learn from, see `mtpkdot.teachers.calibration.sharpening`."""
+        return Answers(self.sharpening(answers.output), answers.valid)
 
     @staticmethod
     def _answer(member: Member, rows: Rows) -> Answers:

@@ -154,13 +154,6 @@ def test_a_pool_that_is_not_fitted_says_so(held_out):
         Pool("classification", 3, MEMBERS, GROUPS).answers(held_out)
 
 
-def test_sharpened_probabilities_are_powers():
-    pool = Pool("classification", 3, MEMBERS, GROUPS, power=2)
-    probabilities = torch.tensor([[0.5, 0.3, 0.2]])
-    sharpened = pool.sharpened(answers(probabilities.log())).output.softmax(dim=1)
-    assert torch.allclose(sharpened, probabilities**2 / (probabilities**2).sum())
-
-
 def test_values_to_learn_from_have_the_mean_and_spread_of_the_labels():
     random = torch.Generator().manual_seed(0)
     truth = 2 * torch.randn(400, 1, generator=random) + 5

@@ -21,6 +21,9 @@ from mtpkdot.models.backbone import Backbone
 from mtpkdot.modules.base import StageModule
 from mtpkdot.modules.teacher import JOINT
 from mtpkdot.modules.teaching.base import Answer, Evidence, Teachers, Upstream, compared
+from mtpkdot.teachers.calibration import Calibration, sharpening
+
+_SOURCES = {"backbone": False, "student": True}
 
 
 class BackboneTeacher(Teachers):
@@ -72,9 +75,17 @@ class BackboneTeacher(Teachers):
 
 
 class OwnTeacher(BackboneTeacher):
-    """Self-training: the better of the prevalent backbone and the student after its warm-up, on held-out people."""
+    """Self-training: the better of the prevalent backbone and the student after its warm-up, on held-out people.
 
+    Its answers are calibrated on held-out people and then sharpened, or spread like the labels, as those of the pool of
+    mtpkdot_plus are. They teach rows without a label.
+    """
+
+    needs_unlabelled: ClassVar[bool] = True
     is_weighed: ClassVar[bool] = True
+    levels_output: ClassVar[bool] = True
+    keeps_better: ClassVar[bool] = True
+    power: ClassVar[float] = 2.0
 
     @torch.no_grad()
     def weigh_against(
@@ -83,25 +94,35 @@ class OwnTeacher(BackboneTeacher):
         """Compare the student with the backbone by their likelihood on held-out samples, both calibrated.
 
         Returns:
-            `answers`: (n, K) outputs of the student on the training part, by the row of the data set; empty if the
-            backbone is the better one.
+            `answers`: (n, K) answers of the better one on the training part, by the row of the data set; and
+            `of_student`, True if that is the student.
         """
-        if learned:
-            own, backbone, *truth = compared(held_out, student, lambda batch: {JOINT: self.own(batch)})
-            learned = likelier(self.task, own, backbone[JOINT], *truth)
-        if not learned:
-            return {"answers": torch.zeros(0)}
-        rows, outputs = [], []
+        own, backbone, target, labelled = compared(held_out, student, lambda batch: {JOINT: self.own(batch)})
+        learned = learned and likelier(self.task, own, backbone[JOINT], target, labelled)
+        better, answer = (own, student) if learned else (backbone[JOINT], self.own)
+        seen = labelled & better.valid
+        calibration = Calibration.fit(self.task, better.output[seen].cpu(), target[seen].cpu())
+        rows, outputs, labels, taught = [], [], [], []
         for batch in training:
+            given = answer(batch)
             rows.append(batch.index)
-            outputs.append(student(batch).output)
-        return {"answers": _by_row(torch.cat(rows), torch.cat(outputs)).cpu()}
+            outputs.append(calibration(given.output.cpu()))
+            labels.append(batch.target[batch.labelled].cpu())
+            taught.append((given.valid & ~batch.labelled).cpu())
+        answers, unlabelled = torch.cat(outputs), torch.cat(taught)
+        sharpen = sharpening(self.task, self.power, answers[unlabelled], torch.cat(labels))
+        return {"answers": _by_row(torch.cat(rows).cpu(), sharpen(answers).float()), "of_student": learned}
 
     def use(self, evidence: Evidence) -> dict[str, float]:
-        """Use the outputs of the backbone, or those of the student."""
+        """Use the answers, and return the source of them for the log."""
         super().use(evidence)
         self.table = evidence["answers"].to(self.table.device)
-        return {"share_backbone": float(not len(self.table)), "share_student": float(len(self.table) > 0)}
+        return {f"share_{name}": float(of == evidence["of_student"]) for name, of in _SOURCES.items()}
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
+        """Return the backbone's features with the answers, valid on rows without a label."""
+        space = super().spaces(batch)[JOINT]
+        return {JOINT: replace(space, valid=space.valid & ~batch.labelled)}
 
 
 class SpreadLabels(BackboneTeacher):

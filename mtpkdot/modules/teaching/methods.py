@@ -85,7 +85,7 @@ METHODS: dict[MethodName, Method] = {
     "mtpkdot": Method({"task": 0.8, "transport": 0.2, "centroid": 0.2}, AdaptedTeachers),
     "mtpkdot_plus": Method({"task": 1.0, "output": 3.0, "transport": 0.2}, PooledTeachers, values="ccc", revision=3),
     "mtpkdot_plus_2": Method({"task": 1.0, "output": 3.0, "transport": 0.2}, PooledNetworks, revision=2),
-    "selftraining": Method({"task": 1.0, "output": 1.0}, OwnTeacher, revision=1),
+    "selftraining": Method({"task": 1.0, "output": 3.0}, OwnTeacher, values="ccc", revision=2),
     "labelprop": Method({"task": 1.0, "output": 1.0}, SpreadLabels),
     **{_named(name): Method({"task": 1.0, "rival": rival.weight}, rival=rival) for name, rival in RIVALS.items()},
     "rival": Method({"task": 1.0, "rival": 1.0}),
