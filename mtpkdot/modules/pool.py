@@ -161,8 +161,8 @@ class PoolModule(StageModule):
         if len(chosen) < rows:
             print(f"pool: its members are fitted on {len(chosen):,} of {rows:,} training rows (pool.model.most_rows)")
         some = {name: Answers(a.output[chosen], a.valid[chosen]) for name, a in on_training.items()}
-        self.pool.fit(training.keep(chosen), held_out, some, on_held_out)
-        answers = [self.pool.answers(training, on_training), self.pool.answers(held_out, on_held_out)]
+        of_some, of_held_out = self.pool.fit(training.keep(chosen), held_out, some, on_held_out)
+        answers = [of_some if len(chosen) == rows else self.pool.answers(training, on_training), of_held_out]
         where = torch.cat([index, held_index])
         size = len(data.samples) * (data.samples.labelled.shape[1] if data.per_step else 1)
         people = np.unique(data.samples.subjects, return_inverse=True)[1]

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from mtpkdot.losses.propagation import spread_labels
+from mtpkdot.losses.propagation import graph_of, spread
 from mtpkdot.losses.task import Task
 from mtpkdot.teachers.calibration import held_out_score
 from mtpkdot.teachers.member import Member, Targets
@@ -39,30 +40,33 @@ class GraphTeacher(Member):
         super().__init__(modalities)
         self.components, self.neighbours, self.alphas = components, neighbours, alphas
 
-    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> None:
+    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> Tensor:
         """Spread the labels of the training rows; see Member."""
         scaling = Scaling.fit(training, self.modalities, block=True)
         seen = training.seen(self.modalities)
         x = scaling(training.keep(seen)).numpy()
         reduction = PCA(min(self.components, *x.shape), random_state=0).fit(x)
-        points = reduction.transform(x)
+        points = reduction.transform(x).astype(np.float32)
         self.state = {
-            "points": torch.from_numpy(points).float(),
+            "points": torch.from_numpy(points),
             "centre": torch.from_numpy(reduction.mean_),
             "axes": torch.from_numpy(reduction.components_),
         }
         for name in self.modalities:
             self.state |= {f"mean.{name}": scaling.mean[name], f"scale.{name}": scaling.scale[name]}
         y, labelled = targets.columns[seen].numpy(), (targets.weight[seen] > 0).numpy()
+        near = self._nearest(points, self.neighbours + 1)
+        graph = graph_of(near.numpy())
         judged = held_out.keep(held_out.seen(self.modalities))
-        near = self._near(judged)
+        of_judged = self._near(judged)
         best = -np.inf
         for alpha in self.alphas:
-            spread = spread_labels(points, y, labelled, neighbours=self.neighbours, alpha=alpha, unit=False)
-            answers = _outputs(task, torch.from_numpy(np.asarray(spread)))
-            score = held_out_score(task, answers[near].mean(dim=1), judged.target) if len(judged) else 0.0
+            answers = _outputs(task, torch.from_numpy(spread(graph, y, labelled, alpha)))
+            score = held_out_score(task, answers[of_judged].mean(dim=1), judged.target) if len(judged) else 0.0
             if score > best:
                 best, self.state["answers"] = score, answers.float()
+        own = self.state["answers"][near[:, : self.neighbours]].double().mean(dim=1)
+        return own.new_zeros(len(training), own.shape[1]).index_copy(0, seen.nonzero()[:, 0], own)
 
     def output(self, rows: Rows) -> Tensor:
         """Return the mean answer (N, K) of the nearest training rows, itself among them for a training row."""
@@ -71,12 +75,17 @@ class GraphTeacher(Member):
     def _near(self, rows: Rows) -> Tensor:
         """Return the positions (N, neighbours) of the nearest training rows."""
         scaling = Scaling(*({n: self.state[f"{part}.{n}"] for n in self.modalities} for part in ("mean", "scale")))
-        points = self.state["points"].numpy()
-        if not len(rows):
-            return torch.zeros(0, min(self.neighbours, len(points)), dtype=torch.int64)
         x = (scaling(rows) - self.state["centre"]) @ self.state["axes"].T
-        search = NearestNeighbors(n_neighbors=min(self.neighbours, len(points))).fit(points)
-        return torch.from_numpy(search.kneighbors(x.float().numpy(), return_distance=False))
+        return self._nearest(x.float().numpy(), self.neighbours)
+
+    def _nearest(self, x: npt.NDArray[np.float32], count: int) -> Tensor:
+        """Return the positions of the `count` training points that are nearest to each of x (N, D)."""
+        points = self.state["points"].numpy()
+        count = min(count, len(points))
+        if not len(x):
+            return torch.zeros(0, count, dtype=torch.int64)
+        search = NearestNeighbors(n_neighbors=count).fit(points)
+        return torch.from_numpy(search.kneighbors(x, return_distance=False))
 
 
 def _outputs(task: Task, answers: Tensor) -> Tensor:

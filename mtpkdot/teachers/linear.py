@@ -1,6 +1,6 @@
 """Linear teacher: multinomial or ordinal logistic regression, or ridge regression."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from mtpkdot.teachers.member import Member, Targets
 from mtpkdot.teachers.rows import Rows, Scaling
 
 _STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(2, -9, -1))  # penalties, the largest first
+_PATIENCE = 3  # weaker penalties in a row without a gain on held-out people, after which none is tried
 
 
 class LinearTeacher(Member):
@@ -34,7 +35,7 @@ class LinearTeacher(Member):
         super().__init__(modalities)
         self.strengths = sorted(strengths, reverse=True)
 
-    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> None:
+    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> Tensor:
         """Fit a model per penalty, and keep the best on held-out people; see Member."""
         scaling = Scaling.fit(training, self.modalities)
         known = (targets.weight > 0) & training.seen(self.modalities)
@@ -42,16 +43,20 @@ class LinearTeacher(Member):
         judged = held_out.keep(held_out.seen(self.modalities))
         held = scaling(judged)
         path = _ridge_path if task == "regression" else _logistic_path
-        best, score = None, -np.inf
+        best, score, worse = None, -np.inf, 0
         for coefficients in path(task, x.numpy(), y.numpy(), (weight / weight.sum()).numpy(), self.strengths):
             weights = torch.from_numpy(coefficients)
             reached = held_out_score(task, held @ weights[1:] + weights[0], judged.target) if len(judged) else 0.0
+            worse += 1
             if best is None or reached > score:
-                best, score = weights, reached
+                best, score, worse = weights, reached, 0
+            if worse == _PATIENCE:
+                break
         assert best is not None
         self.state = {"weights": best}
         for name in self.modalities:
             self.state |= {f"mean.{name}": scaling.mean[name], f"scale.{name}": scaling.scale[name]}
+        return self.output(training)
 
     def output(self, rows: Rows) -> Tensor:
         """Return logits, thresholds' logits or values (N, K); see Member."""
@@ -63,8 +68,8 @@ class LinearTeacher(Member):
 Array = npt.NDArray[np.float64]
 
 
-def _logistic_path(task: Task, x: Array, y: Array, weight: Array, strengths: Sequence[float]) -> list[Array]:
-    """Return coefficients (1 + D, K) of logistic regressions, each started from the one with the larger penalty.
+def _logistic_path(task: Task, x: Array, y: Array, weight: Array, strengths: Sequence[float]) -> Iterator[Array]:
+    """Yield coefficients (1 + D, K) of logistic regressions, each started from the one with the larger penalty.
 
     Args:
         task: `classification` (multinomial) or `ordinal` (one binary regression per threshold).
@@ -91,22 +96,19 @@ def _logistic_path(task: Task, x: Array, y: Array, weight: Array, strengths: Seq
         gradient[1:] += strength * w[1:]
         return float(cost + 0.5 * strength * np.square(w[1:]).sum()), gradient.ravel()
 
-    found = []
     start: Array = np.zeros(shape).ravel()
     for strength in strengths:
-        start = minimize(loss, start, args=(strength,), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
-        found.append(start.reshape(shape).copy())
-    return found
+        options = {"maxiter": 200, "ftol": 1e-8}
+        start = minimize(loss, start, args=(strength,), jac=True, method="L-BFGS-B", options=options).x
+        yield start.reshape(shape).copy()
 
 
-def _ridge_path(task: Task, x: Array, y: Array, weight: Array, strengths: Sequence[float]) -> list[Array]:
-    """Return coefficients (1 + D, K) of ridge regressions, as `_logistic_path` does, from one decomposition."""
+def _ridge_path(task: Task, x: Array, y: Array, weight: Array, strengths: Sequence[float]) -> Iterator[Array]:
+    """Yield coefficients (1 + D, K) of ridge regressions, as `_logistic_path` does, from one decomposition."""
     mean, centre = weight @ y, weight @ x
     root = np.sqrt(weight)[:, None]
     left, size, right = np.linalg.svd(root * (x - centre), full_matrices=False)
     projected = left.T @ (root * (y - mean))
-    found = []
     for strength in strengths:
         w = right.T @ ((size / (size**2 + strength))[:, None] * projected)
-        found.append(np.concatenate([(mean - centre @ w)[None], w]))
-    return found
+        yield np.concatenate([(mean - centre @ w)[None], w])

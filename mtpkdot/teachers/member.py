@@ -77,13 +77,14 @@ class Member(ABC):
         ...     def fit(self, task, training, targets, held_out):
         ...         mean = (targets.columns * targets.weight[:, None]).sum(dim=0) / targets.weight.sum()
         ...         self.state = {"output": mean.clamp_min(1e-3).log()}
+        ...         return self.output(training)
         ...
         ...     def output(self, rows):
         ...         return self.state["output"].expand(len(rows), -1)
         >>> rows = Rows.of({"face": torch.zeros(4, 2)}, torch.tensor([0, 0, 0, 1]))
         >>> member = Prior(["face"])
-        >>> member.fit("classification", rows, Targets.of_labels("classification", rows, 2), rows)
-        >>> member.output(rows).exp()[0].tolist()
+        >>> output = member.fit("classification", rows, Targets.of_labels("classification", rows, 2), rows)
+        >>> output.exp()[0].tolist()
         [0.75, 0.25]
     """
 
@@ -95,7 +96,7 @@ class Member(ABC):
         """Everything that `fit` has learned, tensors by name; stored in the checkpoint."""
 
     @abstractmethod
-    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> None:
+    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> Tensor:
         """Learn from the training rows, and set `state`.
 
         Args:
@@ -103,6 +104,9 @@ class Member(ABC):
             training: the training rows, N.
             targets: their targets; rows of weight 0 have none.
             held_out: rows of other people, all with a label, for the choice of settings.
+
+        Returns:
+            The outputs (N, K) on the training rows.
         """
 
     @abstractmethod

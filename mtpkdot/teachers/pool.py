@@ -151,7 +151,7 @@ class Pool:
         held_out: Rows,
         of_training: Mapping[str, Answers] | None = None,
         of_held_out: Mapping[str, Answers] | None = None,
-    ) -> None:
+    ) -> tuple[Answers, Answers]:
         """Fit the members and weigh them.
 
         Args:
@@ -159,6 +159,9 @@ class Pool:
             held_out: rows of other people.
             of_training: answers of networks on the training rows, by name.
             of_held_out: their answers on the held-out rows.
+
+        Returns:
+            The calibrated answers of the pool on the training rows and on the held-out rows.
         """
         known = held_out.keep(held_out.labelled)
         targets = Targets.of_labels(self.task, training, self.size)
@@ -166,9 +169,9 @@ class Pool:
         self.members = {}
         for number in range(1, self.rounds + 1):
             for name, member in self._built(number):
-                member.fit(self.task, training, targets, known)
+                output = member.fit(self.task, training, targets, known)
                 self.members[name] = member
-                on_training[name] = self._answer(member, training)
+                on_training[name] = Answers(output, training.seen(member.modalities))
                 on_held_out[name] = self._answer(member, held_out)
             self.weights = weigh(self.task, on_held_out, held_out)
             pooled = self.weights.combine(on_training)
@@ -179,7 +182,8 @@ class Pool:
             targets = Targets.of_labels(self.task, training, self.size).with_answers(
                 self.task, pooled.output, pooled.valid
             )
-        self.on_training, self.on_held_out = on_training, on_held_out
+        weights = self._fitted()
+        return weights.combine(on_training), weights.combine(on_held_out)
 
     def _built(self, number: int) -> Iterator[tuple[str, Member]]:
         """Yield the members of a round, not fitted, with their names: `KIND.MODALITY+MODALITY`, and the round."""
