@@ -22,6 +22,7 @@ Verb = Callable[[Sequence[str]], int | None]
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("mtpkdot.cli.demo:demo", "the first run: from generated raw video to a report"),
     "init": ("mtpkdot.cli.init:init", "write a config for feature files of your own"),
+    "probe": ("mtpkdot.cli.probe:probe", "estimate in seconds what each modality is worth, and whether teachers pay"),
     "fit": ("mtpkdot.cli.experiment:fit", "train every stage of an experiment and evaluate them"),
     "stage": ("mtpkdot.cli.experiment:stage", "train one stage, taking the earlier ones from earlier runs"),
     "validate": ("mtpkdot.cli.experiment:validate", "evaluate a run again on its validation part"),

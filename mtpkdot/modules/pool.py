@@ -118,7 +118,7 @@ class PoolModule(StageModule):
                 continue
             present[name] = batch.present(name).cpu()
             if _is_vector(self.steps[name].shape):
-                values[name] = _pooled(batch.inputs[name], batch.masks[name], self.per_step).float().cpu()
+                values[name] = moments_of_steps(batch.inputs[name], batch.masks[name], self.per_step).float().cpu()
             else:
                 values[name] = rows_of_steps(features[name], masks[name], self.per_step).float().cpu()
             if self.networks:
@@ -219,7 +219,7 @@ def _is_vector(shape: tuple[int, ...]) -> bool:
     return len(shape) == 1
 
 
-def _pooled(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
+def moments_of_steps(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
     """Return rows of steps (B, T, D): the steps (B * T, D), or mean and standard deviation over the real ones (B, 2 D).
 
     Of a single step there is no deviation, and the mean alone is returned (B, D).
