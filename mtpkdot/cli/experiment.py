@@ -37,10 +37,13 @@ def test(argv: Sequence[str]) -> None:
 def _fit(verb: str, argv: Sequence[str]) -> None:
     from mtpkdot.pipeline.config import parse
     from mtpkdot.pipeline.notices import quieten
+    from mtpkdot.pipeline.probed import advice
     from mtpkdot.pipeline.runner import Run
 
     quieten()
     run = Run(parse(verb, argv))
+    if run.ranks.first and (recommended := advice(run.experiment)):
+        print(recommended, flush=True)
     run.fit()
     if run.ranks.first:
         _suggest_report(run.folder)

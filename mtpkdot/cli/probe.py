@@ -10,6 +10,8 @@ from mtpkdot.cli.arguments import Parser, next_step
 from mtpkdot.cli.help import answered
 from mtpkdot.errors import ConfigError
 
+_DRAWS, _FEW, _LARGE = 4, 2, 200_000  # draws by default, and draws of more features times rows than this
+
 _TEXT = """Estimate by linear models and graphs what each modality knows, what more labels would bring, and whether a
 student would gain from teachers, on inner folds over the people of the training and validation parts. The test part is
 not used. All options of `mtpkdot fit` work too, such as --data.labelled_subjects 10."""
@@ -21,7 +23,7 @@ def probe(argv: Sequence[str]) -> None:
         return
     options, rest = _parser().parse_known_args(list(argv))
     for name in ("folds", "draws", "jobs"):
-        if getattr(options, name) < (2 if name == "folds" else 1):
+        if (getattr(options, name) or _DRAWS) < (2 if name == "folds" else 1):
             raise ConfigError(f"--{name} is {getattr(options, name)}", "Choose a larger number.")
     from mtpkdot.pipeline.config import parse
     from mtpkdot.pipeline.notices import quieten
@@ -47,7 +49,7 @@ def probe(argv: Sequence[str]) -> None:
         Question.of(data),
         sizes=sizes,
         points=sizes.points(_least(data.targets, material.unit), _numbers(options.labelled)),
-        draws=options.draws,
+        draws=options.draws or (_FEW if material.size > _LARGE else _DRAWS),
         seed=data.seed,
     )
     findings = Findings(plan, plan.scores(options.jobs))
@@ -67,7 +69,11 @@ def _parser() -> Parser:
         prog="mtpkdot probe", usage="mtpkdot probe --config FILE [--KEY VALUE ...] [options]", description=_TEXT
     )
     parser.add_argument("--folds", type=int, default=5, help="number of inner folds over people")
-    parser.add_argument("--draws", type=int, default=4, help="divisions into folds, with other labelled people in each")
+    parser.add_argument(
+        "--draws",
+        type=int,
+        help=f"divisions into folds, with other labelled people in each; by default {_DRAWS}, for many features {_FEW}",
+    )
     parser.add_argument("--labelled", default="", help="numbers of labelled people of the curve, e.g. 5,10,20")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--out", type=Path, help="file of the findings; by default probe.json in the folder of the run")

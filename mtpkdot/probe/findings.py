@@ -153,6 +153,8 @@ class Findings:
     def _heading(self) -> Iterator[str]:
         plan, material = self.plan, self.plan.material
         left = f" {material.left_out} recordings are left out, spread evenly." if material.left_out else ""
+        if material.reduced:
+            left += f" {', '.join(material.reduced)}: principal components of the features."
         yield escaped(
             f"{plan.question.metric} on inner folds over {len(material.people)} {material.unit} with labels of the "
             f"training and validation parts ({plan.sizes.folds} folds, {plan.draws} draws); in each fold "
@@ -181,7 +183,9 @@ class Findings:
         for point in self.points:
             scores = [estimate.told() for estimate in (point.base, point.together, point.pool)]
             gains = [point.gain, point.control_gain, point.oracle_gain]
-            rows.append([str(point.labelled), *scores, *("" if gain is None else gain.told(sign=True) for gain in gains)])
+            rows.append(
+                [str(point.labelled), *scores, *("" if gain is None else gain.told(sign=True) for gain in gains)]
+            )
         return rows
 
     def _more(self) -> Iterator[str]:

@@ -4,14 +4,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Clips, FloatArray, IntArray, Samples
 from mtpkdot.errors import ConfigError, DataError
 from mtpkdot.modules.pool import moments_of_steps
 from mtpkdot.teachers import Rows
+from mtpkdot.teachers.rows import Scaling
 
-MOST_ROWS = 4000  # Rows that a minute is enough for.
+# Sizes for which a minute or two are enough.
+_MOST_ROWS = 2000
+_MOST_FEATURES = 150  # of a modality
 _LEAST = 4  # People with labels: one is tested, one selects, and two train.
 _CHUNK = 1024  # Recordings read at a time.
 
@@ -29,6 +33,7 @@ class Material:
         unlabelled: number of recordings of the training part without a label.
         training: number of recordings of the training part.
         left_out: number of recordings that were left out because there are too many.
+        reduced: modalities with so many features that their first principal components stand for them.
     """
 
     rows: Rows
@@ -39,6 +44,12 @@ class Material:
     unlabelled: int
     training: int
     left_out: int
+    reduced: list[str]
+
+    @property
+    def size(self) -> int:
+        """Number of rows times number of features, which decides how long fits take."""
+        return sum(values.numel() for values in self.rows.values.values())
 
     @property
     def unit(self) -> str:
@@ -67,7 +78,7 @@ def read(data: BaseData, command: str) -> Material:
     parts = {part: data.positions(part) for part in ("train", "validation")}
     whole = np.concatenate(list(parts.values()))
     steps = data.samples.labelled.shape[1] if data.per_step else 1
-    count = max(MOST_ROWS // steps, 1)
+    count = max(_MOST_ROWS // steps, 1)
     kept = np.sort(whole[np.arange(min(count, len(whole))) * len(whole) // min(count, len(whole))])
     chosen = np.zeros(len(data.samples), dtype=np.bool_)
     chosen[kept] = True
@@ -80,8 +91,10 @@ def read(data: BaseData, command: str) -> Material:
         )
     selecting = np.unique(data.samples.subjects[parts["validation"]][data.samples.known[parts["validation"]]])
     known = data.samples.known[parts["train"]]
+    rows = rows_of(samples)
+    reduced = [name for name, values in rows.values.items() if values.shape[1] > _MOST_FEATURES]
     return Material(
-        rows_of(samples),
+        replace(rows, values={**rows.values, **{name: _components(rows, name) for name in reduced}}),
         replace(samples, features={}, masks={}),
         recording=np.repeat(np.arange(len(samples)), steps),
         people=people,
@@ -89,6 +102,7 @@ def read(data: BaseData, command: str) -> Material:
         unlabelled=int((~known).sum()),
         training=len(known),
         left_out=len(whole) - len(kept),
+        reduced=reduced,
     )
 
 
@@ -119,6 +133,13 @@ def rows_of(samples: Samples) -> Rows:
         labelled=labelled,
         people=torch.from_numpy(people).repeat_interleave(len(labelled) // max(len(samples), 1)),
     )
+
+
+def _components(rows: Rows, name: str) -> torch.Tensor:
+    """Return the first principal components (N, D) of the standardised features of a modality."""
+    x = Scaling.fit(rows, [name])(rows.only([name])).numpy()
+    found = PCA(min(_MOST_FEATURES, len(x)), svd_solver="randomized", random_state=0).fit_transform(x)
+    return torch.from_numpy(found.astype(np.float32))
 
 
 def _tensor(steps: FloatArray) -> torch.Tensor:

@@ -12,6 +12,7 @@ from mtpkdot.report.compare import Comparison, Difference, Value
 from mtpkdot.report.gather import gather
 from mtpkdot.report.page import Block, Heading, Page, Table, Text
 from mtpkdot.report.sections.outcomes import answers
+from mtpkdot.report.sections.probed import predicted
 from mtpkdot.report.sections.provenance import absent, ran
 from mtpkdot.report.sections.results import Found, labels, people, results
 from mtpkdot.report.sections.structures import seen
@@ -76,6 +77,7 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
         blocks += [Heading("Results" if single else f"Results: {comparison.setting}", 3)]
         blocks += results(comparison, found[comparison.setting])
     blocks += labels(comparisons, found)
+    blocks += predicted(comparisons, found)
     of_settings = {comparison.setting: trainings(comparison) for comparison in comparisons}
     for number, comparison in enumerate(comparisons):
         drawn = _drawn(comparison, of_settings[comparison.setting], whole=number < _DRAWN)

@@ -105,3 +105,25 @@ def by_labels(values: Curve, gains: Curve, counts: Mapping[str, str], metric: st
         axes[0][1].axhline(0, color="black", linewidth=0.8)
         legend(figure, axes[0][0])
         return svg(figure)
+
+
+def predictions(pairs: Sequence[tuple[str, tuple[float, float, float], Difference]], metric: str) -> str:
+    """Draw measured against predicted gains.
+
+    Args:
+        pairs: name, predicted value with both ends of its interval, and measured difference.
+        metric: name of the metric.
+    """
+    with panels(1, 1, 3.6, 0.6 * WIDTH) as (figure, axes):
+        ax = axes[0][0]
+        for index, (name, (value, low, high), measured) in enumerate(pairs):
+            x = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+            style = mark(index) | {"linestyle": "none", "capsize": 2, "elinewidth": 0.8}
+            ax.errorbar(value, measured.value, xerr=x, yerr=_ends(measured), label=shorten(name), **style)
+        ax.axline((0, 0), slope=1, color="#555555", linewidth=0.8)
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.grid()
+        ax.set_xlabel(f"predicted gain in {metric}")
+        ax.set_ylabel("measured gain")
+        legend(figure, ax, 2)
+        return svg(figure)
