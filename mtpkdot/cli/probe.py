@@ -22,9 +22,9 @@ def probe(argv: Sequence[str]) -> None:
     if answered("probe", argv):  # Help on a section; otherwise it is the help of this parser.
         return
     options, rest = _parser().parse_known_args(list(argv))
-    for name in ("folds", "draws", "jobs"):
-        if (getattr(options, name) or _DRAWS) < (2 if name == "folds" else 1):
-            raise ConfigError(f"--{name} is {getattr(options, name)}", "Choose a larger number.")
+    for name, least in (("folds", 2), ("draws", 1), ("jobs", 1)):
+        if (value := getattr(options, name)) is not None and value < least:
+            raise ConfigError(f"--{name} is {value}", f"Choose {least} or more.")
     from mtpkdot.pipeline.config import parse
     from mtpkdot.pipeline.notices import quieten
     from mtpkdot.pipeline.probed import PROBE, data_of, labelled_of

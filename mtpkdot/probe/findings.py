@@ -100,7 +100,7 @@ class Findings:
     def text(self) -> str:
         """Return all tables and sentences as Markdown."""
         parts = [*self._heading(), *table(self._models()), "", *self._legend(), "", *table(self._curve()), ""]
-        return "\n".join([*parts, *(escaped(line) for line in (*self._more(), self.reason, RULE))])
+        return "\n".join([*parts, *(escaped(line) for line in (*self._more(), self.reason, "", RULE))])
 
     def plain(self) -> dict[str, Any]:
         """Return the findings as written to probe.json."""
@@ -152,7 +152,7 @@ class Findings:
 
     def _heading(self) -> Iterator[str]:
         plan, material = self.plan, self.plan.material
-        left = f" {material.left_out} recordings are left out, spread evenly." if material.left_out else ""
+        left = f" {material.left_out} recordings are left out for speed." if material.left_out else ""
         if material.reduced:
             left += f" {', '.join(material.reduced)}: principal components of the features."
         yield escaped(
@@ -211,7 +211,7 @@ class Findings:
             return ""
         without = f" The same recipe on {self.plan.question.prevalent} alone gains {control.told(sign=True)}"
         if over.low > 0:
-            return f"{without}: the privileged modalities add {over.told(sign=True)}."
+            return f"{without}, so the privileged modalities add {over.told(sign=True)}."
         return (
             f"{without}; the difference, {over.told(sign=True)}, is not clear of 0: compare with selftraining, which "
             "needs no privileged modality."

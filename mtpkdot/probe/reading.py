@@ -7,7 +7,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.data.batch import Clips, FloatArray, IntArray, Samples
+from mtpkdot.data.batch import BoolArray, Clips, FloatArray, IntArray, Samples
 from mtpkdot.errors import ConfigError, DataError
 from mtpkdot.modules.pool import moments_of_steps
 from mtpkdot.teachers import Rows
@@ -79,7 +79,7 @@ def read(data: BaseData, command: str) -> Material:
     whole = np.concatenate(list(parts.values()))
     steps = data.samples.labelled.shape[1] if data.per_step else 1
     count = max(_MOST_ROWS // steps, 1)
-    kept = np.sort(whole[np.arange(min(count, len(whole))) * len(whole) // min(count, len(whole))])
+    kept = _thinned(whole, data.samples.known[whole], count)
     chosen = np.zeros(len(data.samples), dtype=np.bool_)
     chosen[kept] = True
     samples = data.samples.keep(chosen)
@@ -133,6 +133,18 @@ def rows_of(samples: Samples) -> Rows:
         labelled=labelled,
         people=torch.from_numpy(people).repeat_interleave(len(labelled) // max(len(samples), 1)),
     )
+
+
+def _thinned(recordings: IntArray, known: BoolArray, most: int) -> IntArray:
+    """Return at most `most` recordings, spread evenly; those without a label are left out first."""
+    if known.sum() > most:
+        return _spread(recordings, most)
+    return np.concatenate([recordings[known], _spread(recordings[~known], most - int(known.sum()))])
+
+
+def _spread(recordings: IntArray, most: int) -> IntArray:
+    count = min(len(recordings), most)
+    return recordings[np.arange(count) * len(recordings) // max(count, 1)]
 
 
 def _components(rows: Rows, name: str) -> torch.Tensor:
