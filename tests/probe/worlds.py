@@ -10,7 +10,7 @@ from mtpkdot.probe.reading import read
 
 
 def world(**more) -> PlantedData:
-    """Data of 42 people beside the test part: 8 with labels, and 17 who select. The video is weak, the signal strong."""
+    """Data of 42 people beside the test part: 8 with labels, 17 who select. The video is weak, the signal strong."""
     own = {"subjects": 60, "samples_per_subject": 12, "steps": 1, "classes": 3, "labelled_subjects": 8}
     own |= {"video_strength": 0.6, "signal_strength": 3.0, "split": Split("holdout", test=0.3, validation=0.4)}
     return PlantedData(**own | more)
