@@ -352,9 +352,9 @@ class StudentModule(StageModule):
         """
         super().on_fit_start()
         data, kind = self._data(), self.teaching.kind
-        pooled = kind is not None and kind.pooled and self.trainer.is_global_zero
-        if pooled and data is not None and not has_unlabelled(data):
-            print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
+        needs = kind is not None and kind.needs_unlabelled and self.trainer.is_global_zero
+        if needs and data is not None and not has_unlabelled(data):
+            print(f"{self.method} teaches samples without a label, and all have one: it trains the student of none")
         like = self.model.head.weight
         self.term_weights.weights = self.teaching.begin(data, self._moved, like, self.num_outputs)
 

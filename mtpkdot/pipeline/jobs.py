@@ -20,7 +20,7 @@ from mtpkdot.pipeline.identity import (
     trains_anew,
 )
 from mtpkdot.pipeline.protocol import Protocol, expand
-from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, Stage, needed, plan
+from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, Stage, demanded, needed, plan
 from mtpkdot.pipeline.store import StoredStage, flatten
 from mtpkdot.pipeline.trainer import of_stage
 
@@ -68,6 +68,7 @@ def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[lis
             raise ConfigError(
                 f"there is no stage {name!r}", f"{nearest(name, choices)}Choose from {', '.join(choices)}."
             )
+    stages = demanded(stages, config["pipeline"]["stages"])
     wanted = [stage for stage in stages if everything or stage.is_named(config["pipeline"]["stages"])]
     return wanted, needed(wanted, stages)
 

@@ -176,8 +176,7 @@ def plan(
                     )
             shared = module.shared and all(stages[earlier].shared for earlier in upstream.values())
             stages[name] = Stage(name, kind, module, upstream=upstream, shared=shared)
-    taken = {earlier for stage in stages.values() for earlier in stage.upstream.values()}
-    return [stage for name, stage in stages.items() if name in taken or not stage.module.on_demand]
+    return list(stages.values())
 
 
 def _taken(
@@ -203,6 +202,17 @@ def _name(source: str, argument: str, kind: str, modality: str, found: Kinds) ->
             f"{nearest(source, found)}Name a checkpoint, or call the argument after one of {', '.join(found)}.",
         )
     return f"{source}.{modality}" if found[source].per_modality else source
+
+
+def demanded(stages: list[Stage], named: Sequence[str]) -> list[Stage]:
+    """Return the stages without those on demand that no stage takes, and that are not named themselves.
+
+    Args:
+        stages: all stages.
+        named: names in `pipeline.stages`.
+    """
+    taken = {earlier for stage in stages for earlier in stage.upstream.values()}
+    return [s for s in stages if not s.module.on_demand or s.name in taken or {s.name, s.kind} & {*named}]
 
 
 def needed(wanted: list[Stage], everything: list[Stage]) -> list[Stage]:
