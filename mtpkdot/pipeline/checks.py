@@ -90,6 +90,8 @@ def _check_fit(
             f"the batches of {stage.name} have {size} samples, for {processes} devices together",
             "Raise data.init_args.batch_size, or lower trainer.devices.",
         )
+    if fit["average"] is not None and fit["average"] < 1:
+        raise ConfigError(f"{stage.name}.fit.average is {fit['average']}", "Set it to 1 or more, or to null.")
     if fit["max_epochs"] < 1:
         raise ConfigError(f"{stage.name}.fit.max_epochs is {fit['max_epochs']}", "Set it to 1 or more.")
     often = trainer["check_val_every_n_epoch"]

@@ -23,6 +23,7 @@ from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import StageModule
 from mtpkdot.modules.declaration import LINKED
+from mtpkdot.pipeline.averaging import AverageWeights
 from mtpkdot.pipeline.callbacks import (
     Announcement,
     Best,
@@ -138,13 +139,15 @@ class StageCLI(LightningCLI):
         self.best, last = Best(monitor, mode, **common), Last(**common)
         chosen = self.config_init.trainer.callbacks or []
         self.chosen: list[Callback] = chosen if isinstance(chosen, list) else [chosen]
-        self.model.keeps_scored = bool(self.chosen)
+        average = self.fit_options["average"]
+        self.model.keeps_scored = bool(self.chosen) or average is not None
         callbacks: list[Callback] = [
             FeaturesAtHand(self.features),
             StepSeed(int(self.config.seed_everything)),
             *([Built()] if self.chosen else []),
             Divergence(self.name),
             self.stopwatch,
+            *([AverageWeights(average)] if average is not None else []),
             self.preemption,
             self.best,
             last,
