@@ -70,8 +70,8 @@ class StageFit:
         patience: stop after this many epochs without improvement; null for never.
         gradient_clip_val: largest gradient norm; null for no clipping.
         accumulate_grad_batches: batches per optimiser step. The transport is still computed within each batch.
-        average: number of epochs over which weights are averaged; the average is validated, selected and handed on. Null
-            for the weights of single epochs.
+        average: number of epochs over which weights are averaged; the average is validated, selected and handed on;
+            null for those of single epochs.
     """
 
     max_epochs: int = 20
