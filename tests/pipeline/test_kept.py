@@ -138,7 +138,7 @@ def test_the_average_of_weights_is_what_is_scored_and_handed_on(tiny_config, tmp
         assert again == pytest.approx(score, abs=1e-6), stage
     assert main(["fit", *options("single", "null")]) == 0
     single = scored_again(options("single", "null"))
-    assert {stage for stage in STAGES if scores[stage] != single[stage]} >= {"backbone.video", "hallucinator"}
+    assert scores["hallucinator"] != single["hallucinator"]
 
 
 AVERAGES = {
