@@ -147,9 +147,9 @@ class TeacherSelection(Selection):
         labelled: Tensor,
     ) -> Shares:
         # Teachers are compared on the labelled rows on which all are valid; those without any are left out.
-        judged = labelled[:, None] & valid
-        able = judged.any(dim=0)
-        known = judged[:, able].all(dim=1) & judged.any(dim=1)
+        usable = labelled[:, None] & valid
+        able = usable.any(dim=0)
+        known = usable[:, able].all(dim=1) & usable.any(dim=1)
         chosen, trust = self.fallback, 1.0
         if bool(known.any()) and (len(teachers) > 1 or self.margin is not None):
             losses = {

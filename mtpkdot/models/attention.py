@@ -83,7 +83,7 @@ class AttentionBlock(nn.Module):
         return attended
 
 
-def rows(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
+def reduce_steps(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
     """Reduce steps to the rows that predictions are made for: one per sample, or one per step.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtpkdot.errors import ConfigError
-from mtpkdot.models.weights import PRETRAINED, adopt_weights, fetch_weights, match_weights, misfit, read_weights, wanted
+from mtpkdot.models.weights import PRETRAINED, copy_weights, fetch_weights, match_weights, misfit, read_weights, wanted
 
 
 def image_network(
@@ -87,7 +87,7 @@ def video_network(name: str, weights: str | None = None) -> nn.Module:
             url = get_model_weights(name).DEFAULT.url
             filename = url.rsplit("/", 1)[1]
             path = fetch_weights(name, url, filename, Path(filename).stem.rsplit("-", 1)[1])
-        adopt_weights(network, match_weights(read_weights(path), network, path, ("fc",)), path)
+        copy_weights(network, match_weights(read_weights(path), network, path, ("fc",)), path)
     return network
 
 

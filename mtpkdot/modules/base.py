@@ -189,8 +189,8 @@ class StageModule(StageDeclaration, L.LightningModule):
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
         """Return the names of logged values that can select the epoch, the default first."""
-        judged = [] if cls.monitors_loss else logged_metrics(task)
-        return [*(f"val/{name}" for name in [*judged, "loss"]), "train/loss"]
+        metrics = [] if cls.monitors_loss else logged_metrics(task)
+        return [*(f"val/{name}" for name in [*metrics, "loss"]), "train/loss"]
 
     @classmethod
     def notes(cls, checkpoint: Path) -> list[str]:
@@ -310,9 +310,9 @@ class StageModule(StageDeclaration, L.LightningModule):
         terms: Any = self.losses(batch)
         loss = terms.get("loss") if isinstance(terms, Mapping) else None
         if not isinstance(loss, Tensor) or loss.ndim:
-            told = f"the terms {', '.join(terms)}" if isinstance(terms, Mapping) else _form(terms)
+            returned = f"the terms {', '.join(terms)}" if isinstance(terms, Mapping) else _form(terms)
             raise ConfigError(
-                f"{type(self).__name__}.losses returns {told}",
+                f"{type(self).__name__}.losses returns {returned}",
                 "It returns scalar terms by name, with `loss` for the one to minimise.",
             )
         found: dict[str, Tensor] = terms

@@ -159,7 +159,7 @@ def check_modules(
     Raises:
         UserError: a stage cannot be built; the message names it.
     """
-    told, checked = False, set() if checked is None else checked
+    warned, checked = False, set() if checked is None else checked
     parsed: dict[str, StageCLI] = {}
     for job in jobs:
         built = _built(job, data)
@@ -180,8 +180,8 @@ def check_modules(
         if features.compiled and media_encoders(cli.model):
             check_compiler(cli.trainer.strategy.root_device)
         precision = cli.trainer.precision
-        if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
-            told = True
+        if not warned and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
+            warned = True
             print(f"{precision} is emulated on this device and slow; --trainer.precision 32-true is faster here.")
         cli.release()
         parsed[name] = cli

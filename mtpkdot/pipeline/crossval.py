@@ -133,9 +133,9 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
         try:
             _fit(cell)
         except UserError as error:
-            told = f"diverged: {error}" if isinstance(error, DivergedError) else str(error)
-            write_text(folder / FAILED, f"{told}\n")
-            return told
+            line = f"diverged: {error}" if isinstance(error, DivergedError) else str(error)
+            write_text(folder / FAILED, f"{line}\n")
+            return line
         except Exception:  # noqa: BLE001 - one cell of a thousand must not take the others down; the traceback is kept
             account = traceback.format_exc()
             write_text(folder / FAILED, account)
@@ -171,9 +171,9 @@ def check(study: Study) -> None:
             run.check(checked)
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
             tested = run.data.positions("test")
-            judged = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())
-            judged.update(run.data.samples.target[tested].tobytes())
-            if of_settings.setdefault(cell.setting, judged.hexdigest()) != judged.hexdigest():
+            tested_data = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())
+            tested_data.update(run.data.samples.target[tested].tobytes())
+            if of_settings.setdefault(cell.setting, tested_data.hexdigest()) != tested_data.hexdigest():
                 raise ConfigError(
                     "variants of one setting are tested on different samples or targets",
                     "Make settings of what changes the data.",

@@ -169,8 +169,8 @@ def _against(difference: Difference | None, resample: Resample) -> str:
     d = difference
     ends = "" if math.isnan(d.low) else f" [{d.low:+.4f}, {d.high:+.4f}]"
     of = (d.p_t,) if resample == "seed" else (d.p_bootstrap, d.p_t)
-    told = " / ".join("-" if math.isnan(p) else f"{p:.3f}" for p in of)
-    return f"{d.value:+.4f}{ends}" + (f", {told}" if told.strip("-/ ") else "")
+    tests = " / ".join("-" if math.isnan(p) else f"{p:.3f}" for p in of)
+    return f"{d.value:+.4f}{ends}" + (f", {tests}" if tests.strip("-/ ") else "")
 
 
 def share(difference: Difference | None) -> str:

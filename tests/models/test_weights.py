@@ -9,7 +9,7 @@ from torch import nn
 
 from mtpkdot.errors import ConfigError
 from mtpkdot.models.weights import (
-    adopt_weights,
+    copy_weights,
     fetch_weights,
     match_weights,
     read_weights,
@@ -107,7 +107,7 @@ def test_files_without_batch_counters_are_read(tmp_path):
     tensors = state()
     del tensors["norm.num_batches_tracked"]
     model = network()
-    adopt_weights(model, match_weights(tensors, model, tmp_path), tmp_path)
+    copy_weights(model, match_weights(tensors, model, tmp_path), tmp_path)
     assert torch.equal(model.conv.weight, tensors["conv.weight"])
 
 
@@ -125,7 +125,7 @@ def test_weights_of_other_shapes_are_told_in_one_line(tmp_path):
     tensors = state()
     tensors["conv.weight"] = torch.zeros(5, 3, 3, 3)
     with pytest.raises(ConfigError, match=r"w\.pth does not fit") as caught:
-        adopt_weights(network(), tensors, tmp_path / "w.pth")
+        copy_weights(network(), tensors, tmp_path / "w.pth")
     assert "\n" not in str(caught.value)
 
 

@@ -20,7 +20,7 @@ from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.data.media.store import Content
 from mtpkdot.data.media.timeline import align
 from mtpkdot.data.media.windows import mean_of_each
-from mtpkdot.data.splits import UNJUDGED, Split
+from mtpkdot.data.splits import UNSCORED, Split
 from mtpkdot.errors import DataError
 
 AUDIO = "audio"
@@ -166,7 +166,7 @@ class AffWild2(ContinuousData):
             # Unlabelled steps of training videos are then unused, even as context.
             hidden = (sets == "train")[:, None] & ~labelled
             masks = {name: mask & ~hidden for name, mask in masks.items()}
-        parts = np.select([sets == "validation", sets == "test"], ["test", UNJUDGED], "train").astype(np.str_)
+        parts = np.select([sets == "validation", sets == "test"], ["test", UNSCORED], "train").astype(np.str_)
         if "test" in self.unlabelled:
             parts[sets == "test"] = "train"
         listed = sets == "test"

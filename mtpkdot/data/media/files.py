@@ -27,12 +27,12 @@ class LineFault:
     """Additional fault of lines of numbers.
 
     Attributes:
-        rows: function of numbers (n, columns) that returns the damaged lines (n,) as bool.
+        damaged: function of numbers (n, columns) that returns the damaged lines (n,) as bool.
         what: function of the numbers (columns,) of a damaged line that returns a description of the fault.
         step: advice for the user.
     """
 
-    rows: Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+    damaged: Callable[[NDArray[np.float64]], NDArray[np.bool_]]
     what: Callable[[NDArray[np.float64]], str]
     step: str
 
@@ -151,7 +151,7 @@ def read_numbers(
     if table.empty:
         raise DataError(f"{path}: holds a header and no rows", _AGAIN)
     numbers = table.to_numpy()
-    if not np.isfinite(numbers).all() or (other is not None and other.rows(numbers).any()):
+    if not np.isfinite(numbers).all() or (other is not None and other.damaged(numbers).any()):
         _point_at_damage(path, data, separator=separator, names=names, other=other)
         raise DataError(f"{path}: holds values that are not finite", _AGAIN)
     return table
@@ -165,11 +165,11 @@ def damaged(path: Path, faults: Sequence[tuple[int, str]], step: str) -> DataErr
         faults: number of each line, and its fault as the continuation of `line 7`.
         step: advice for the user.
     """
-    told = "; ".join(f"line {number}{'' if what[:1] == ':' else ' '}{what}" for number, what in faults[:_MOST_LINES])
+    listed = "; ".join(f"line {number}{'' if what[:1] == ':' else ' '}{what}" for number, what in faults[:_MOST_LINES])
     if len(faults) == 1:
-        return DataError(f"{path}: {told}", step)
+        return DataError(f"{path}: {listed}", step)
     more = f"; and {len(faults) - _MOST_LINES} more" if len(faults) > _MOST_LINES else ""
-    return DataError(f"{path}: {len(faults)} lines are damaged: {told}{more}", step)
+    return DataError(f"{path}: {len(faults)} lines are damaged: {listed}{more}", step)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -243,6 +243,6 @@ def _fault(line: str, separator: str, names: Sequence[str], other: LineFault | N
         if not np.isfinite(float(cell)):
             return held, _AGAIN
     row = np.array([[float(cell) for cell in cells]])
-    if other is not None and other.rows(row).any():
+    if other is not None and other.damaged(row).any():
         return other.what(row[0]), other.step
     return "", ""

@@ -164,13 +164,13 @@ def iter_pictures(path: Path, id: str, settings: PictureSettings) -> Iterator[tu
         for number, (frame, box) in enumerate(_boxed(iter_lazy_frames(path), id, settings)):
             yield frame.time, _pixels(frame.rgb, number, box=box, settings=settings, path=path)
         return
-    names, rows = frame_files(path), _rows(id, settings)
+    names, boxes = frame_files(path), _boxes_of(id, settings)
     for number in range(max(names, default=-1) + 1):
         if number not in names:
             yield float("nan"), None
             continue
         picture = read_jpeg(path / names[number]).permute(1, 2, 0)
-        box = None if rows is None else box_at(rows, number)
+        box = None if boxes is None else box_at(boxes, number)
         yield float("nan"), _pixels(picture.numpy, number, box=box, settings=settings, path=path)
 
 
@@ -181,7 +181,7 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
     if settings.crop == "face":
         raise DataError(f"{folder}: faces are searched in videos, not in folders of frames", "Set crop to whole.")
     files = [b""] * (max(names) + 1)
-    rows = _rows(id, settings)
+    boxes = _boxes_of(id, settings)
     problems = []
     for number, name in names.items():
         path = folder / name
@@ -193,7 +193,7 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
         if settings.crop == "whole" and tuple(picture.shape[1:]) == (settings.size, settings.size):
             files[number] = path.read_bytes()
         else:
-            box = None if rows is None else box_at(rows, number)
+            box = None if boxes is None else box_at(boxes, number)
             files[number] = _cut(picture.permute(1, 2, 0).numpy, number, box=box, settings=settings, path=folder)
     if len(problems) == len(names):
         first = problems[0]
@@ -223,8 +223,8 @@ def frame_files(folder: Path) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def _rows(id: str, settings: PictureSettings) -> Boxes | None:
-    """Return the rows of a recording in the box file of the user; None if the crop needs no boxes."""
+def _boxes_of(id: str, settings: PictureSettings) -> Boxes | None:
+    """Return the boxes of a recording in the box file of the user; None if the crop needs no boxes."""
     if settings.boxes is None:
         return None
     boxes = _box_file(settings.boxes)
@@ -238,9 +238,9 @@ def _boxed(
 ) -> "Iterator[tuple[LazyFrame, Box | None]]":
     """Yield frames of a video, each with its box or None; a frame waits until its box is known."""
     if settings.crop != "face":
-        rows = _rows(id, settings)
+        boxes = _boxes_of(id, settings)
         for number, frame in enumerate(frames):
-            yield frame, None if rows is None else box_at(rows, number)
+            yield frame, None if boxes is None else box_at(boxes, number)
         return
     detector = open_detector(settings.detector, settings.min_score)
     if settings.search == "causal":

@@ -160,9 +160,9 @@ def _check_columns(path: Path, names: list[str], id_column: str, taken: Collecti
     """Raise an error if a table lacks the id, or repeats a column of the manifest, which would leak the target."""
     if id_column not in names:
         pair = alike([id_column], names)
-        told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
+        hint = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
         raise DataError(
-            f"{path} has no column {id_column!r} to join on, only {', '.join(names[:5])}...{told}",
+            f"{path} has no column {id_column!r} to join on, only {', '.join(names[:5])}...{hint}",
             "Add the sample id, or name its column with data.init_args.id.",
         )
     twice = [name for name in names if written(name) in taken and name != id_column]

@@ -79,9 +79,9 @@ def read_manifest(
     for name in [*names, *columns.target]:
         if name not in table.columns:
             pair = alike([name], map(str, table.columns))
-            told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
+            hint = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
             raise DataConfigError(
-                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}{told}",
+                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}{hint}",
                 "Name the manifest's columns in data.init_args (id, subject, split_column, target).",
             )
         if columns.target.count(name) > 1:
@@ -153,10 +153,10 @@ def _check_words(path: Path, name: str, labels: "pd.Series[Any]", named: list[st
     if not words:
         return
     first = next(index for index, label in labels.items() if label is not None and label.strip() in words)
-    told = ", ".join(f"{word!r} in {count} rows" for word, count in words.items())
+    listed = ", ".join(f"{word!r} in {count} rows" for word, count in words.items())
     wanted = json.dumps([*named, *words], ensure_ascii=False)
     raise DataError(
-        f"{path}: the target {name!r} is {told} (first in {place(path, first)}) and a number elsewhere",
+        f"{path}: the target {name!r} is {listed} (first in {place(path, first)}) and a number elsewhere",
         f"Set data.init_args.missing_labels to {wanted} if these rows have no label, or empty the cells.",
     )
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from mtpkdot.cli.main import main
 from mtpkdot.data.media.prepare import Preparation, prepare, prepare_part
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
-from mtpkdot.data.media.store import Store, index_row
+from mtpkdot.data.media.store import Store, index_entry
 from mtpkdot.errors import DataConfigError, DataError
 from tests.data.helpers import complaint
 from tests.data.media_helpers import digests, found, plan, raw
@@ -349,7 +349,7 @@ def test_a_finished_store_is_used_without_being_written_to(root, tmp_path, monke
 
 def test_the_index_holds_what_is_small_and_how_long_the_rest_is(root, tmp_path):
     store = prepare(found(root), plan(root, tmp_path / "store"))
-    row = index_row(store.folder, "r6")
+    row = index_entry(store.folder, "r6")
     assert (row["id"], row["subject"], row["length.signal.x"]) == ("r6", "r6", 20_006)
     assert store.index.iloc[6]["times"].tolist() == [0, 1, 2]
 

@@ -54,7 +54,7 @@ def test_a_clip_of_biovid_is_the_sample_of_the_data_set(biovid_twin, crop):
 def test_windows_of_affwild2_are_the_samples_of_the_data_set(affwild2_twin, options, missing):
     data = affwild2(affwild2_twin, missing_frames=missing, unlabelled=["invalid"], **options)
     recipe, counted = Recipe.of(data.recipe()), 0
-    for row in data.rows:
+    for row in data.entries:
         crops = affwild2_twin / "cropped_aligned" / row["id"]
         x, mask = stored(data, row["id"])
         found = recipe.read(crops, coded=True)

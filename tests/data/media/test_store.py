@@ -10,7 +10,7 @@ from mtpkdot.data.media.recordings import Problem
 from mtpkdot.data.media.store import (
     Content,
     Store,
-    index_row,
+    index_entry,
     stored_problems,
     stored_source,
     write_index,
@@ -30,7 +30,7 @@ def content(value=1.0):
 @pytest.fixture
 def store(tmp_path):
     write_recording(tmp_path, "a", content(), "source")
-    write_index(tmp_path, [index_row(tmp_path, "a")], {"left_out": {}})
+    write_index(tmp_path, [index_entry(tmp_path, "a")], {"left_out": {}})
     return Store.open(tmp_path)
 
 
@@ -53,7 +53,7 @@ def test_equal_content_gives_equal_bytes(tmp_path):
 
 def test_the_digest_tells_contents_apart(tmp_path, store):
     write_recording(tmp_path, "a", content(2.0), "source")
-    write_index(tmp_path, [index_row(tmp_path, "a")], {"left_out": {}})
+    write_index(tmp_path, [index_entry(tmp_path, "a")], {"left_out": {}})
     assert Store.open(tmp_path).contents != store.contents
 
 
@@ -82,7 +82,7 @@ def test_a_torn_file_is_noticed_and_a_changed_byte_only_by_its_digest(store):
     data[-1] ^= 1
     path.write_bytes(data)
     assert stored_source(store.folder, "a") == "source"
-    assert index_row(store.folder, "a")["sha256"] != store.index["sha256"].iloc[0]
+    assert index_entry(store.folder, "a")["sha256"] != store.index["sha256"].iloc[0]
     path.write_bytes(data[:-1])
     assert stored_source(store.folder, "a") is None
 
