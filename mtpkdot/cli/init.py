@@ -17,6 +17,7 @@ def init(argv: Sequence[str]) -> None:
     place: Path = options.place
     from mtpkdot.data.tables.guess import Wishes, guess
     from mtpkdot.files import write_whole
+    from mtpkdot.pipeline.first_config import first_config
     from mtpkdot.pipeline.store import SHARED
 
     name = (place if place.is_dir() else place.parent).resolve().name or "mine"
@@ -35,7 +36,7 @@ def init(argv: Sequence[str]) -> None:
         target=options.target,
         task=options.task,
     )
-    text = guess(place, wishes).config(name, shlex.join(["mtpkdot", "init", *argv]))
+    text = first_config(guess(place, wishes), name, shlex.join(["mtpkdot", "init", *argv]))
     write_whole(out, text.encode())
     print(f"{text}\nWritten to {out}")
     print(f"Next: `mtpkdot data check --config {shlex.quote(str(out))}` (reads all files)")

@@ -21,7 +21,7 @@ from mtpkdot.pipeline.extra import extra_stages, in_order, names_in
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.renamed import moving_loader, with_moved_options
-from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, add_stage, stage_classes
+from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, STUDENT, UPSTREAM, add_stage, stage_classes
 from mtpkdot.pipeline.tracking import sweep_run
 from mtpkdot.pipeline.trainer import BatchTrainer
 from mtpkdot.shipped import with_located
@@ -383,7 +383,9 @@ def _prefixes(known: Sequence[str]) -> set[str]:
     return {".".join(part[:size]) for part in parts for size in range(1, len(part) + 1)}
 
 
-_HELP = "Every key of the config can be overridden: --student.model.lr 1e-3, --backbone.<modality>.fit.max_epochs 5."
+_HELP = (
+    f"Every key of the config can be overridden: --{STUDENT}.model.lr 1e-3, --{BACKBONE}.<modality>.fit.max_epochs 5."
+)
 
 
 def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
@@ -393,8 +395,8 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
         message = str(error)
         if "Problems parsing config" in message:
             raise ConfigError(f"{_unreadable(argv)} is no YAML ({one_line(message)})", "Correct it.") from error
-        told, guess = objection(message, parser)
-        raise ConfigError(told, f"{guess}Run with --print_config to see all keys.") from error
+        problem, guess = objection(message, parser)
+        raise ConfigError(problem, f"{guess}Run with --print_config to see all keys.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{_unreadable(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
     finally:

@@ -28,6 +28,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.extras import require
 from mtpkdot.modules import StageModule
+from mtpkdot.pipeline.stages import STUDENT, TEACHER
 
 
 class BatchTrainer(Trainer):
@@ -122,7 +123,7 @@ _UNFIT: dict[type[Callback], tuple[str, str]] = {
     ModelPruning: ("masks weights in a form that no later stage can load", "Leave it out."),
     BaseFinetuning: (
         "trains encoders whose features are computed once, as those of frozen ones",
-        "Use teacher.model.finetune_encoders or student.model.finetune_encoder.",
+        f"Use {TEACHER}.model.finetune_encoders or {STUDENT}.model.finetune_encoder.",
     ),
     BasePredictionWriter: ("predicts nothing here", "Read predictions.parquet of the run."),
 }
