@@ -1,4 +1,4 @@
-"""First config for the user's own features: the guessed data section, and the sections of stages that follow from it."""
+"""First config for the user's own features: the guessed data section, and sections of stages that follow from it."""
 
 import math
 

@@ -201,8 +201,8 @@ def below_bound(scores: Iterable[Score], prevalent: str, method: str) -> list[st
         "recordings without a label beside the labelled ones",
     ]
     return [
-        f"The {STUDENT} is below its lower bound, {prevalent} alone, on {' and '.join(below)}: its training does not pay "
-        f"here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
+        f"The {STUDENT} is below its lower bound, {prevalent} alone, on {' and '.join(below)}: its training is of "
+        f"no use here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
     ]
 
 

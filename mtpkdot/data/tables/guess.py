@@ -109,13 +109,13 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     words = sorted({word for name in target for word in missing_words(table[name])})
     table[target] = table[target].map(lambda label: None if str(label).strip() in words else label)
     task, labels = _task(path, table, target, wishes.task)
-    labelled = table[table[target].notna().all(axis=1)]
-    people = labelled[subject or id_column].nunique()
+    known = table[table[target].notna().all(axis=1)]
+    people = known[subject or id_column].nunique()
     split, scheme = _split(path, table, column=parts, people=people, notes=notes)
     if subject is None:
         notes.append("No column names people: a person may be in several parts.")
     person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds of people, else of rows
-    without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
+    without = "" if len(known) == len(table) else f"; {len(table) - len(known)} rows have none"
     arguments: list[tuple[str, object, str]] = [
         ("manifest", str(path), f"{len(table)} rows"),
         ("features", {name: str(file) for name, file in features.items()}, "a file per modality, joined on the id"),
@@ -131,14 +131,8 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     ]
     data = _read({key: value for key, value, _ in arguments})
     arguments += _lacking(data)
-    return Guess(
-        arguments,
-        list(features),
-        samples=len(table),
-        labelled=len(data.positions("train", labelled_only=True)),
-        batch_size=data.batch_size,
-        notes=notes,
-    )
+    labelled = len(data.positions("train", labelled_only=True))
+    return Guess(arguments, [*features], samples=len(table), labelled=labelled, batch_size=data.batch_size, notes=notes)
 
 
 def _read(arguments: dict[str, Any]) -> FeatureData:
