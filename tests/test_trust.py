@@ -160,7 +160,7 @@ def test_the_flag_is_read_in_both_forms_and_needs_a_name(complaint):
     assert trust.without_flags(["a", "--trust", "b.c", "--trust=d,e", "f"]) == (["a", "f"], ["b.c", "d", "e"])
     with pytest.raises(ConfigError, match="names nothing"):
         trust.without_flags(["--trust"])
-    assert "no name of a package" in complaint(["report", "runs", "--out", "x", "--trust", "../evil"])
+    assert "not the name of a package" in complaint(["report", "runs", "--out", "x", "--trust", "../evil"])
 
 
 @pytest.fixture

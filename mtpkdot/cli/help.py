@@ -32,22 +32,22 @@ keys that are used most:
 
 more:
   mtpkdot fit --help {student}        the keys of a section, with their defaults
-  mtpkdot fit --help BioVid         those of a class: data set, encoder (FrameEncoder ...) or rival;
-                                    of any class that a key names: --data.help=BioVid
+  mtpkdot fit --help BioVid         the keys of a class: data set, encoder (FrameEncoder ...) or rival;
+                                    for any class that a key names: --data.help=BioVid
   mtpkdot fit --config FILE --print_config   every key with its value"""
 
 _RUN = """usage: mtpkdot {verb} RUN [--KEY VALUE ...]
 
 {text}
-RUN is the folder of a run, e.g. runs/demo. The keys are those of this machine, e.g. --trainer.accelerator cpu
---trainer.devices 2; `mtpkdot {verb} --help trainer` has them all. Of a run that somebody else has made, classes beside
-those of mtpkdot, torch and lightning are imported only with --trust my_project."""
+RUN is the folder of a run, e.g. runs/demo. Keys set what depends on this machine, e.g. --trainer.accelerator cpu
+--trainer.devices 2; `mtpkdot {verb} --help trainer` lists them. If somebody else has made the run, its classes from
+outside mtpkdot, torch and lightning are imported only with --trust my_project."""
 
 _TEXTS = {
-    "fit": """Train every stage of an experiment, evaluate them and print the table. What is trained already is taken as
-it is; after an interruption the same command goes on.""",
-    "stage NAME": f"""Train one stage, and take those before it from earlier runs. NAME is one of {", ".join(BUILT_IN)},
-{BACKBONE}.MODALITY for that of one modality, or that of a stage of your own.""",
+    "fit": """Train every stage of an experiment, evaluate them and print the table. Stages that are trained already are
+reused; after an interruption the same command continues.""",
+    "stage NAME": f"""Train one stage, and take earlier stages from earlier runs. NAME is one of {", ".join(BUILT_IN)},
+{BACKBONE}.MODALITY for a single modality, or the name of a stage of your own.""",
     "validate": "Evaluate a run again on its validation part.",
     "test": "Evaluate a run again on its test part.",
 }

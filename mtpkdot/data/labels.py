@@ -23,7 +23,9 @@ def check_labelled_subjects(value: LabelledSubjects) -> None:
     else:
         valid = value >= 1 if type(value) is int else type(value) is float and 0 < value <= 1
     if not valid:
-        raise ValueError(f"labelled_subjects is all, a number of people from 1, or a share in (0, 1], not {value!r}")
+        raise ValueError(
+            f"labelled_subjects must be all, a number of people from 1, or a share in (0, 1], not {value!r}"
+        )
 
 
 def hide_labels(samples: Samples, parts: StrArray, labelled: LabelledSubjects, seed: tuple[int, ...]) -> Samples:

@@ -137,7 +137,7 @@ def folds_of(split: Split, samples: Samples, source: str) -> list[int]:
     labelled = np.isin(samples.subjects, _labelled_subjects(samples, samples.subjects))
     names = np.unique(samples.split_column[labelled]).tolist()
     if unknown := [name for name in names if not name.isdecimal()]:
-        raise DataError(f"{source}: the fold {unknown[0]!r} is no number", "Number the folds in that column.")
+        raise DataError(f"{source}: the fold {unknown[0]!r} is not a number", "Number the folds in that column.")
     return sorted(int(name) for name in names)
 
 

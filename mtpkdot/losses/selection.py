@@ -129,7 +129,7 @@ class TeacherSelection(Selection):
             ValueError: no teacher has the name of the fallback.
         """
         if self.fallback not in teachers:
-            raise ValueError(f"{self.fallback!r} is none of the teachers {list(teachers)}; name another fallback")
+            raise ValueError(f"{self.fallback!r} is not one of the teachers {list(teachers)}; name another fallback")
         with torch.no_grad():
             if self.rule == "batch":
                 return self._of_batch(task, own, teachers=teachers, valid=valid, target=target, labelled=labelled)

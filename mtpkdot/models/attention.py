@@ -30,7 +30,7 @@ class AttentionBlock(nn.Module):
     ) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"the feature size {dim} is no multiple of the {heads} attention heads")
+            raise ValueError(f"the feature size {dim} is not a multiple of the {heads} attention heads")
         self.heads, self.across_batch = heads, across_batch
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)

@@ -45,7 +45,7 @@ def image_network(
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if "img_size" in arguments and size and patch and (size[0] % patch[0] or size[1] % patch[1]):
         raise ConfigError(
-            f"the model {name} reads patches of {patch[0]}x{patch[1]}, and {size[0]}x{size[1]} is no multiple of them",
+            f"the model {name} reads patches of {patch[0]}x{patch[1]}; {size[0]}x{size[1]} is not a multiple of them",
             "Choose another size of the pictures, or a convolutional model.",
         )
     weights = wanted(weights)

@@ -460,5 +460,7 @@ def load_stage(kind: type[Upstream], path: str | Path) -> Upstream:
         with without_pretrained(), torch.random.fork_rng(devices=[]):
             module = kind.load_from_checkpoint(path, map_location="cpu")
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError, ArgumentError, UnpicklingError) as error:
-        raise NoStageError(f"{path} is no checkpoint of {kind.__name__}", "Give one of that stage.") from error
+        raise NoStageError(
+            f"{path} is not a checkpoint of {kind.__name__}", "Give a checkpoint of that stage."
+        ) from error
     return module.eval().requires_grad_(False)

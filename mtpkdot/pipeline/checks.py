@@ -63,7 +63,7 @@ def check_config(
     check_trainer(config["trainer"])
     if ranks.size > 1 and protocol.batch_attention:
         raise ConfigError(
-            "protocol.batch_attention lets samples see their batch, of which each of several devices has a share",
+            "protocol.batch_attention lets samples attend to their batch, but each of several devices has a part of it",
             "Set --trainer.devices 1.",
         )
     every = config["pipeline"]["checkpoint_every"]
@@ -87,7 +87,7 @@ def _check_fit(
     size = fit["batch_size"] or data.batch_size
     if size < processes:
         raise ConfigError(
-            f"the batches of {stage.name} have {size} samples, for {processes} devices together",
+            f"a batch of {stage.name} has {size} samples, fewer than the {processes} devices that share it",
             "Raise data.init_args.batch_size, or lower trainer.devices.",
         )
     if fit["max_epochs"] < 1:

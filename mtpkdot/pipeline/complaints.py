@@ -75,8 +75,8 @@ def _of_factory(text: str) -> str:
     base = kind.rpartition(".")[2]
     first = f" with the first arguments {', '.join(_FIRST[base])}" if base in _FIRST else ""
     if named and "to be a subclass of" in account:
-        return f"{key}: {named[1]} is no {base}; name a subclass of it{first}"
-    return f"{key} is no {base}{first}: {account}"
+        return f"{key}: {named[1]} is not a {base}; name a subclass of it{first}"
+    return f"{key} is not a {base}{first}: {account}"
 
 
 def keys(parser: ArgumentParser) -> list[str]:

@@ -166,7 +166,7 @@ def _class(name: str, path: str) -> type[StageModule]:
 
 def _problems(kind: Any) -> Iterator[str]:
     if not (isinstance(kind, type) and issubclass(kind, StageModule)):
-        yield "is no stage"
+        yield "is not a stage"
         return
     known = arguments_of(kind)
     needed = [*LINKED, *kind.takes, *(["modality"] if kind.per_modality else [])]

@@ -201,8 +201,8 @@ def below_bound(scores: Iterable[Score], prevalent: str, method: str) -> list[st
         "recordings without a label beside the labelled ones",
     ]
     return [
-        f"The {STUDENT} is below its lower bound, {prevalent} alone, on {' and '.join(below)}: its training is of "
-        f"no use here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
+        f"The {STUDENT} is below its lower bound, {prevalent} alone, on {' and '.join(below)}: its training does "
+        f"not help here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
     ]
 
 
@@ -268,7 +268,7 @@ def check_predictions(table: pd.DataFrame, task: Task, targets: Sequence[str], f
     if other or not all(pd.api.types.is_numeric_dtype(column) for column in numbers):
         what = f"they name {other[0]!r}" if other else "probabilities or values are absent, or no numbers"
         step = "Remove that folder, and run it again."
-        raise RunError(f"{folder / PREDICTIONS} is not of the run beside it: {what}", step)
+        raise RunError(f"{folder / PREDICTIONS} does not belong to the run beside it: {what}", step)
 
 
 def read_scores(folder: Path, stages: Collection[str] | None = None) -> list[Score]:

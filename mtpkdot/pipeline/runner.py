@@ -324,7 +324,7 @@ class Run:
         """Write `run.json`, unless the folder holds a run of another configuration."""
         holds = "a study" if (self.folder / "study.json").is_file() else SHARED.get(self.folder.name)
         if holds is not None:
-            raise RunError(f"{self.folder} holds {holds}", "Name the run otherwise with --pipeline.name.")
+            raise RunError(f"{self.folder} holds {holds}", "Choose another name with --pipeline.name.")
         before = self._before()
         found = self._changed(before)
         if found is not None:
@@ -404,7 +404,7 @@ class Run:
             )
         if change.key.startswith("revision.") or change.key.endswith(".method.revision"):
             return OtherRunError(
-                f"{self.folder} holds a run of another version of mtpkdot, which trained otherwise ({change})",
+                f"{self.folder} holds a run of another version of mtpkdot, which trained differently ({change})",
                 "Use another --pipeline.name, or put the run aside with --pipeline.resume false.",
             )
         return OtherRunError(

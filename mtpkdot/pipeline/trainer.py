@@ -109,7 +109,7 @@ _REFUSED = {
 # Callbacks of Lightning that would invalidate the record, and the alternative to each.
 _UNFIT: dict[type[Callback], tuple[str, str]] = {
     StochasticWeightAveraging: (
-        "averages weights after the last epoch, so that no score has chosen what it would hand on",
+        "averages weights after the last epoch, so that its result would never be scored",
         "Use EMAWeightAveraging or WeightAveraging, whose averages are scored in every epoch.",
     ),
     BatchSizeFinder: (
@@ -214,7 +214,7 @@ def check_callbacks(callbacks: Iterable[Callback], module: StageModule, stage: s
                 raise ConfigError(f"trainer.callbacks: {name} {reason}", step)
         if _is_unused(callback):
             raise ConfigError(
-                f"trainer.callbacks: {name} acts only where a Trainer tests or predicts, which no stage's does",
+                f"trainer.callbacks: {name} acts only if a Trainer tests or predicts, which no stage does",
                 "Leave it out; predictions.parquet of the run has every prediction.",
             )
         monitor = getattr(callback, "monitor", None)

@@ -368,9 +368,9 @@ def test_a_mistake_is_one_line_before_anything_is_trained(more, words, tiny_conf
 def test_what_is_not_asked_for_again_is_named(root, tiny_config, tmp_path, capsys):
     shutil.copytree(root, tmp_path / "runs")
     assert main(call(tiny_config, tmp_path / "runs", "--methods", "none")) == 0
-    assert "Run before and not asked for now, so not in these tables: all/pkdot\n" in capsys.readouterr().out
+    assert "Finished earlier but not requested now, so not in these tables: all/pkdot\n" in capsys.readouterr().out
     assert main(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot")) == 0
-    assert "Run before" not in capsys.readouterr().out
+    assert "Finished earlier" not in capsys.readouterr().out
 
 
 def test_another_configuration_under_the_same_name_is_one_line(root, tiny_config, complaint):

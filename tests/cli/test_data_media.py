@@ -91,7 +91,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
     # Signals that lose their video are a problem of their own, but no recording. One without them is kept.
     count = 2 if kind in ("empty video", "odd subject") else 1
     lost = 0 if kind in KEPT else 1
-    assert f"not ready: {count} problems, which cost {lost} recordings" in printed.out.rstrip().splitlines()[-1]
+    assert f"not ready: {count} problems affect {lost} recordings" in printed.out.rstrip().splitlines()[-1]
     skip = [*SMALL, "--data.on_error", "skip"]
     assert main(["data", "check", name, str(root), *skip]) == 0
     printed = capsys.readouterr().out.rstrip().splitlines()[-2]
@@ -143,7 +143,7 @@ def test_what_the_split_lacks_is_found_by_the_check_in_the_words_of_fit(
         (["prepare", "biovid", "nowhere"], "nowhere does not exist"),
         (["check", "biovid", "."], "holds no BioVid"),
         (["check", "affwild2", "."], "holds no folder VA_Estimation_Challenge/"),
-        (["check", "biovid", ".", "--data.frames", "0"], "frames is 1 or more"),
+        (["check", "biovid", ".", "--data.frames", "0"], "frames must be 1 or more"),
         (["prepare", "--data", "PlantedData"], "has no raw recordings"),
         (["check", "--data", "PlantedData", "--quick"], "--quick is for data sets of media"),
         (["check", "--data", "PlantedData", "--data.subjects", "1"], "subjects"),

@@ -89,7 +89,7 @@ def test_in_a_study_the_others_have_their_tables_and_the_one_that_diverged_is_na
     assert "diverged: student diverged in epoch" in printed
     study = tmp_path / "lost"
     summary = (study / "summary.md").read_text()
-    assert "Diverged, and in no number of these tables: lost/all/lost/fold0-seed0, lost/all/lost/fold1-seed0" in summary
+    assert "Diverged, and not in these tables: lost/all/lost/fold0-seed0, lost/all/lost/fold1-seed0" in summary
     values = pd.read_csv(study / "results.csv")
     assert {"none", "teacher", "base"} <= set(values["method"])
     assert "lost" not in set(values["method"])

@@ -391,7 +391,7 @@ def test_a_folder_that_is_no_run_cannot_be_evaluated(tmp_path, complaint):
 def test_a_config_that_is_no_yaml_is_one_line(tmp_path, complaint):
     (tmp_path / "bad.yaml").write_text("data: [unclosed\n  student: {")
     line = complaint(call("fit", tmp_path / "bad.yaml", tmp_path))
-    assert f"{tmp_path / 'bad.yaml'} is no YAML" in line
+    assert f"{tmp_path / 'bad.yaml'} is not valid YAML" in line
     assert "line 2" in line
 
 
@@ -399,4 +399,4 @@ def test_a_config_that_is_no_yaml_is_one_line(tmp_path, complaint):
 def test_a_file_that_is_no_text_is_one_line(written, tiny_config, tmp_path, complaint):
     (tmp_path / "bad.yaml").write_bytes("max_epochs: 2  # caf\u00e9\n".encode("latin-1"))
     line = complaint([*call("fit", tiny_config, tmp_path), *(word.format(tmp_path / "bad.yaml") for word in written)])
-    assert "bad.yaml is no text in UTF-8" in line
+    assert "bad.yaml is not text in UTF-8" in line

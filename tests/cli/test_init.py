@@ -196,7 +196,7 @@ def test_what_is_no_feature_file_is_left_out_and_named(folder, capsys):
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), [], "--target"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), ["--target", "z"], "no column 'z'"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), ["--target", "x", "subject"], "not all numbers"),
-        ({"label": 3}, ("face.csv", "b.npz"), ["--target", "label"], "which are no classes"),
+        ({"label": 3}, ("face.csv", "b.npz"), ["--target", "label"], "too many for classes"),
         ({"label": 1}, ("face.csv", "b.npz"), ["--subject", "label"], "people"),
         ({"label": 1}, ("face.csv", "b.npz"), ["--manifest", "none.csv"], "none.csv does not exist"),
     ],

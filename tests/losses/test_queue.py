@@ -130,7 +130,7 @@ def test_spaces_that_saw_different_samples_are_refused_and_leave_the_queue_as_it
 
 @over("size", [0, -3])
 def test_a_queue_of_nothing_is_refused(size):
-    with pytest.raises(ValueError, match=f"the size of a queue is 1 or more, not {size}"):
+    with pytest.raises(ValueError, match=f"the size of a queue must be 1 or more, not {size}"):
         FeatureQueue(size, DIMS)
 
 

@@ -52,7 +52,7 @@ def test_a_variant_cannot_take_the_name_of_another_model(tiny_config, tmp_path, 
 
 def test_a_file_that_is_no_text_is_told(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"variants: \xff\xfe")
-    with pytest.raises(ConfigError, match="is no YAML"):
+    with pytest.raises(ConfigError, match="is not valid YAML"):
         read_study_file(tmp_path / "a.yaml")
 
 
@@ -75,7 +75,7 @@ def test_settings_are_every_combination_of_labels_and_protocols():
 
 @pytest.mark.parametrize("wrong", ["50%", "ten", "-1", "1e3", "0.5x"])
 def test_labelled_people_are_a_number(wrong):
-    with pytest.raises(ConfigError, match="no number of people"):
+    with pytest.raises(ConfigError, match="not a number of people"):
         settings_of(["10", wrong], [])
 
 
@@ -131,7 +131,7 @@ def test_methods_of_the_command_line_replace_the_files_variants(tiny_config, tmp
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("variants: {", "no YAML"),
+        ("variants: {", "not valid YAML"),
         ("[]", "no variants"),
         ("variants: {}", "no variants"),
         ("variants: {a: {}}\nmethod: x", "'method'"),
@@ -141,7 +141,7 @@ def test_methods_of_the_command_line_replace_the_files_variants(tiny_config, tmp
         ("variants: {a: {}}\nsettings: {b: [c]}", "settings.b"),
         ("variants: {'a/b': {}}", "'a/b'"),
         ("variants: {upstream: {}}", "'upstream'"),
-        ("variants: {a: {}}\nset: [x]", "set is no mapping"),
+        ("variants: {a: {}}\nset: [x]", "set is not a mapping"),
         ("variants: {a: {}}\nseeds: many", "seeds is 'many'"),
         ("variants: {a: {}}\nresample: fold", "resample is 'fold'"),
     ],

@@ -40,7 +40,7 @@ def test_what_has_the_form_fits():
 )
 def test_what_has_another_form_is_told_with_its_place(value, told, tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(value))
-    with pytest.raises(RunError, match=rf"r\.json is no such record as mtpkdot writes: {told}.* Do this\."):
+    with pytest.raises(RunError, match=rf"r\.json is not a valid record of mtpkdot: {told}.* Do this\."):
         read_record(tmp_path / "r.json", FORM, "Do this.")
 
 

@@ -77,7 +77,7 @@ def test_a_written_study_is_the_same_when_read(tmp_path):
 
 
 def test_a_folder_without_a_study_says_so(tmp_path):
-    with pytest.raises(RunError, match="is no study"):
+    with pytest.raises(RunError, match="is not a study"):
         Study.read(tmp_path)
 
 

@@ -20,9 +20,9 @@ def slurm(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--slurm", "timeout_min=5"], "--slurm says how --submit submits"),
-        (["--submit", "0"], "--submit is the number of jobs, not 0"),
-        (["--submit", "2", "--part", "1/2"], "--submit makes the parts itself"),
+        (["--slurm", "timeout_min=5"], "--slurm sets options of --submit"),
+        (["--submit", "0"], "--submit is 0, not a number of jobs"),
+        (["--submit", "2", "--part", "1/2"], "--submit divides the study itself"),
         (["--submit", "2", "--slurm", "timeout_min"], "--slurm timeout_min is no KEY=VALUE"),
         (["--submit", "2", "--slurm", "slurm_time=4:00:00"], "--slurm slurm_time is set by timeout_min"),
         (["--submit", "2", "--slurm", "timeout_min=4h"], "--slurm: "),
@@ -44,7 +44,7 @@ def test_without_slurm_nothing_is_run_instead(tmp_path, monkeypatch):
 
 
 def test_what_slurm_refuses_is_told(slurm, tmp_path):
-    with pytest.raises(RunError, match="Slurm does not take the jobs"):
+    with pytest.raises(RunError, match="Slurm refuses the jobs"):
         submit(crossval, ["--config", "x"], 2, tmp_path / "jobs", {})
 
 

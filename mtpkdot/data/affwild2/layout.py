@@ -38,7 +38,7 @@ _EXPECTED = {"train": 356, "validation": 76}
 _RELEASED = (".mp4", ".avi")  # Suffixes of raw videos.
 _SIDES = ("_left", "_right")
 _DEPTH = 4
-_FINE = "Nothing, if so meant."
+_FINE = "Ignore this if it is intended."
 _RESTORE = "Take it from the data set again."
 
 
@@ -245,7 +245,9 @@ def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]
 def _asked(root: Path, lists: Sequence[Path], problems: list[Problem]) -> list[Span]:
     """Return the test list."""
     if not lists:
-        problems.append(Problem(root, f"holds no test list {TEST_LIST}", "Nothing, if there is no test.", fatal=False))
+        problems.append(
+            Problem(root, f"holds no test list {TEST_LIST}", "Ignore this if there is no test.", fatal=False)
+        )
         return []
     for other in lists[1:]:
         if other.read_bytes() != lists[0].read_bytes():

@@ -95,7 +95,7 @@ def read_test_list(path: Path) -> list[Span]:
             found.append(Span(name, position, position))
         seen.add(key)
     if faults:
-        raise damaged(path, faults, "Delete or correct such lines: each recording or frame stands there once.")
+        raise damaged(path, faults, "Delete or correct such lines: each recording or frame is listed once.")
     if not found:
         raise DataError(f"{path}: lists nothing", _RESTORE)
     return found

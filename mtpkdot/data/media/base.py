@@ -115,7 +115,7 @@ class MediaData(BaseData):
             raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         if not self.root.is_dir():
             raise DataConfigError(
-                f"{self.root} {'is no folder' if self.root.exists() else 'does not exist'}", self._advice
+                f"{self.root} {'is not a folder' if self.root.exists() else 'does not exist'}", self._advice
             )
         return self.root
 

@@ -72,10 +72,13 @@ def read_boxes(path: Path) -> dict[str, Boxes]:
             raise DataError(f"{where}: no recording is named", "Fill in its id.")
         for name, cell, value in zip(["frame", *_COLUMNS], given, read, strict=True):
             if not np.isfinite(value) and not pd.isna(cell):
-                raise DataError(f"{where}: {name} {cell!r} is no number", "Give a number of pixels or frames.")
+                raise DataError(f"{where}: {name} {cell!r} is not a number", "Give a number of pixels or frames.")
         frame = -1.0 if np.isnan(read[0]) else float(read[0])
         if frame < -1 or not frame.is_integer():
-            raise DataError(f"{where}: frame {frame:g} is no frame", "Count frames from 0; -1 is the whole recording.")
+            raise DataError(
+                f"{where}: frame {frame:g} is not the number of a frame",
+                "Count frames from 0; -1 is the whole recording.",
+            )
         box = read[1:]
         if np.isnan(box).any() and not np.isnan(box).all():
             raise DataError(f"{where}: a part of the box is missing", "Fill in all four numbers, or none for no face.")

@@ -105,7 +105,7 @@ def read_lines(path: Path) -> list[str]:
         # Bytes are split at line ends alone; text also at form feeds and the like, which would shift the line numbers.
         return [line.decode() for line in _read_bytes(path).splitlines()]
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8", _AGAIN) from error
+        raise DataError(f"{path}: is not text in UTF-8", _AGAIN) from error
 
 
 def read_numbers(
@@ -189,7 +189,7 @@ def _header(path: Path, data: bytes, separator: str, first_columns: Sequence[str
         # Not data.splitlines(): it would split the whole file for its first line.
         text = re.split(rb"\r|\n", data, maxsplit=1)[0].decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8", _AGAIN) from error
+        raise DataError(f"{path}: is not text in UTF-8", _AGAIN) from error
     wanted = separator.join(first_columns)
     names = [name.strip().lower() for name in text.split(separator)]
     if _numeric(text.replace(",", " ").replace(";", " ").split()):
@@ -239,7 +239,7 @@ def _fault(line: str, separator: str, names: Sequence[str], other: LineFault | N
         if _numeric([cell.replace(",", ".", 1)]) and not _numeric([cell]):
             return f"{held}: a decimal comma", "Write it with decimal points, as the data set comes."
         if not _numeric([cell]):
-            return f"{held}, which is no number", _AGAIN
+            return f"{held}, which is not a number", _AGAIN
         if not np.isfinite(float(cell)):
             return held, _AGAIN
     row = np.array([[float(cell) for cell in cells]])

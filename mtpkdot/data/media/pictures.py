@@ -71,13 +71,15 @@ class PictureSettings:
         if self.size < 8 or not 1 <= self.quality <= 100 or self.margin < 0 or self.detect_every < 1:
             raise ValueError("pictures need a size of 8 or more, a quality of 1 to 100, and no negative margin")
         if (self.crop == "boxes") != (self.boxes is not None):
-            raise ValueError("pictures.boxes names the file for crop: boxes, and nothing else reads it")
+            raise ValueError("pictures.boxes is used by crop: boxes alone")
         if not 0 < self.min_score < 1:
-            raise ValueError(f"pictures.min_score is a confidence between 0 and 1, not {self.min_score}")
+            raise ValueError(f"pictures.min_score must be a confidence between 0 and 1, not {self.min_score}")
         if self.crop != "face" and (unread := self._changed(*_LATER)):
-            raise ValueError(f"pictures.{unread[0]} is for crop: face, and nothing else reads it")
+            raise ValueError(f"pictures.{unread[0]} is used by crop: face alone")
         if self.detector == HAAR and (unread := self._changed("min_score", "align")):
-            raise ValueError(f"pictures.{unread[0]} needs a YuNet file as pictures.detector; the cascade knows no such")
+            raise ValueError(
+                f"pictures.{unread[0]} needs a YuNet file as pictures.detector; the cascade has no such setting"
+            )
 
     def plain(self) -> dict[str, Any]:
         """Return the settings with the digests of the box file and of the detector, as plain data."""

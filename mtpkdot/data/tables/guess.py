@@ -124,7 +124,7 @@ def guess(place: Path, wishes: Wishes) -> Guess:
         *([("missing_labels", words, "taken as no label, beside empty cells")] if words else []),
         ("task", task, "values" if task == "regression" else "or ordinal, if the order of the classes counts"),
         ("id", id_column, "column of the sample id, here and in tables of features"),
-        ("subject", person, f"{table[subject].nunique()} people" if subject else "nobody is named"),
+        ("subject", person, f"{table[subject].nunique()} people" if subject else "no column names people"),
         ("split", scheme, _SCHEMES[str(scheme["scheme"])]),
         *([("split_column", split, "of the manifest")] if split not in (None, "split") else []),
         ("batch_size", 64, "rows per batch; the similarity structure is that of a batch"),
@@ -166,7 +166,7 @@ def _manifest(folder: Path) -> Path:
     likely = named or [path for path in tables if known & {plain(name) for name in column_names(path)}]
     if len(likely) != 1 and len(tables) > 1:
         names = ", ".join(path.name for path in likely or tables)
-        raise ConfigError(f"{folder}: which of {names} is the manifest is not clear", "Name it with --manifest FILE.")
+        raise ConfigError(f"{folder}: the manifest is not clear, among {names}", "Name it with --manifest FILE.")
     return likely[0] if likely else tables[0]
 
 
@@ -177,7 +177,7 @@ def _id(path: Path, table: pd.DataFrame, wished: str | None) -> str:
         found = unique[0] if len(unique) == 1 else None
     if found is None:
         raise ConfigError(
-            f"{path}: which column is the sample id is not clear, of {_some(table.columns)}",
+            f"{path}: the column of the sample id is not clear, among {_some(table.columns)}",
             "Name it with --id COLUMN; every row has an id of its own.",
         )
     return found
@@ -242,7 +242,7 @@ def _prevalent(modalities: list[str], wished: str | None) -> str:
     likely = [wished] if wished else [name for name in modalities if {*_words(name)} & {*_PREVALENT}]
     if len(likely) != 1:
         raise ConfigError(
-            f"which of {_some(modalities)} the student sees is not clear",
+            f"the modality that the student sees is not clear, among {_some(modalities)}",
             "Name it with --prevalent NAME. A modality is one file, with a row per sample.",
         )
     return likely[0]
@@ -281,7 +281,7 @@ def _target(path: Path, table: pd.DataFrame, wished: Sequence[str], taken: set[s
     if len(found) == 1 or (found and found == values):
         return found
     raise ConfigError(
-        f"{path}: which column is the target is not clear, of {_some(left) or 'none'}",
+        f"{path}: the target column is not clear, among {_some(left) or 'none'}",
         "Name it with --target COLUMN, or several for regression with --target COLUMN COLUMN.",
     )
 
@@ -292,7 +292,8 @@ def _task(path: Path, table: pd.DataFrame, target: list[str], wished: Task | Non
     if len(target) > 1:
         if wished not in (None, "regression") or None in [None if c is None else 0 for c in columns]:
             raise ConfigError(
-                f"{path}: several targets are values, and {', '.join(target)} are not all numbers", "Name one --target."
+                f"{path}: several targets need numbers, and {', '.join(target)} are not all numbers",
+                "Name one --target.",
             )
         return "regression", "numbers"
     known, numbers = table[target[0]].dropna(), columns[0]
@@ -302,7 +303,7 @@ def _task(path: Path, table: pd.DataFrame, target: list[str], wished: Task | Non
         return "regression", "numbers"
     if count < 2 or (numbers is None and count > max(2, len(known) // 2)):
         raise ConfigError(
-            f"{path}: the column {target[0]!r} has {count} different values in {len(known)} rows, which are no classes",
+            f"{path}: the column {target[0]!r} has {count} different values in {len(known)} rows, too many for classes",
             "Name another one with --target COLUMN.",
         )
     return wished or "classification", f"{count} classes"

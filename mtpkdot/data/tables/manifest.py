@@ -192,12 +192,12 @@ def _classes(
         for label, value in number.items():
             if value is None or not math.isfinite(value):
                 where = place(path, known.index[np.flatnonzero(known == label)[0]])
-                raise DataError(f"{path}, {where}: the class {label!r} is no finite number", "Correct the label.")
+                raise DataError(f"{path}, {where}: the class {label!r} is not a finite number", "Correct the label.")
     elif task == "ordinal":
         label = next(label for label, value in number.items() if value is None)
         where = place(path, known.index[np.flatnonzero(known == label)[0]])
         raise DataError(
-            f"{path}, {where}: the ordinal class {label!r} is no number, so its place in the order is not known",
+            f"{path}, {where}: the ordinal class {label!r} is not a number, so its place in the order is unknown",
             "Number the classes in their order, or set data.init_args.task to classification.",
         )
     canonical = {label: str(plain_text(number[label])) if numeric else label for label in distinct}
@@ -224,7 +224,7 @@ def _values(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDAr
         bad = np.flatnonzero(table[name].notna().to_numpy() & ~np.isfinite(target[:, position]))
         if len(bad):
             where = f"{path}, {place(path, table.index[bad[0]])}"
-            more = f" ({len(bad)} rows are so)" if len(bad) > 1 else ""
+            more = f" ({len(bad)} such rows)" if len(bad) > 1 else ""
             raise DataError(
                 f"{where}: the target {name!r} is {table[name].iloc[bad[0]]!r}, not a finite number{more}",
                 "Write a number, or leave the cell empty for a sample without target.",

@@ -21,7 +21,7 @@ def of_labels(manifest: Manifest) -> list[str]:
     for what, names in (("classes", manifest.class_names), ("subjects", manifest.subjects)):
         pair = twins([] if names is None else np.unique(names).tolist())
         if pair:
-            remarks.append(f"the {what} {pair[0]!r} and {pair[1]!r} are two: {pair[2]}")
+            remarks.append(f"the {what} {pair[0]!r} and {pair[1]!r} are taken for two: {pair[2]}")
     return remarks
 
 
@@ -102,4 +102,4 @@ def of_giveaways(modality: str, columns: list[str], values: FloatArray, samples:
         same = np.any([(features == wanted[:, None]).all(axis=0) for wanted in target.T], axis=0)
     found = [column for column, is_target in zip(columns, same.tolist(), strict=True) if is_target]
     names = ", ".join(map(repr, found[:_MOST_NAMES]))
-    return [f"{modality}: {names} gives the target of all {len(target)} labelled samples away"] if found else []
+    return [f"{modality}: {names} reveals the target of all {len(target)} labelled samples"] if found else []

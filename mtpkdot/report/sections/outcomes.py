@@ -55,7 +55,7 @@ def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
 
 
 def _undrawn(what: str, methods: Sequence[str]) -> list[Block]:
-    return [Text(f"For want of room {what} are not drawn of {', '.join(methods)}.")] if methods else []
+    return [Text(f"For lack of space, {what} are not drawn for {', '.join(methods)}.")] if methods else []
 
 
 def _values(comparison: Comparison, shown: Sequence[str], left: Sequence[str]) -> list[Block]:

@@ -423,7 +423,7 @@ def test_a_list_names_recordings_or_frames(listed, text, wanted):
         ("a/00001.jpg\na/00001.jpg\n", "line 2 lists 'a/00001.jpg' for the second time"),
         ("a/00001.jpg\na\n", "line 2 lists 'a' both"),
         ("a/00000.jpg\n", "frames count from 00001.jpg"),
-        (b"a\xff\n", "no text in UTF-8"),
+        (b"a\xff\n", "not text in UTF-8"),
     ],
 )
 def test_a_damaged_list_is_refused_with_the_line(listed, text, words):

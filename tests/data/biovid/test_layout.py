@@ -262,7 +262,7 @@ def test_a_clip_that_the_index_does_not_know_is_left_out_with_a_note(tmp_path):
         (f"1\t{BOB}\t0\tBL1\t9\t{ANN}-BL1-002", "subject '080209_m_26' with the clip", True),
         (f"1\t{ANN}\t1\tBL1\t9\t{ANN}-BL1-002", "class 1 'BL1' with the clip", True),
         (f"1\t{ANN}\t0\tPA1\t9\t{ANN}-BL1-002", "class 0 'PA1' with the clip", True),
-        (f"1\t{ANN}\t0\tBL1\t9\t{ANN}-BL1-2", "is no clip name", True),
+        (f"1\t{ANN}\t0\tBL1\t9\t{ANN}-BL1-2", "is not a clip name", True),
         (f"1\t{ANN}\t0\tBL1\t9\t{ANN}-BL1-001", "listed before", False),
     ],
 )
@@ -358,7 +358,7 @@ def test_lists_say_which_clips_and_frames_are_used(tmp_path):
         (f"4/{ANN}-PA4-001 3 1 4", "frames 3 to 1 are no range"),
         (f"4/{ANN}-PA4-001 0 3 4", "frames 0 to 3 are no range"),
         (f"4/{ANN}-PA4-001 1 4 4", "ends before its last listed frame"),
-        (f"4/{ANN}-PA4-009 1 3 4", "is listed but is no folder"),
+        (f"4/{ANN}-PA4-009 1 3 4", "is listed but is not a folder"),
         (f"0/{ANN}-BL1-001 2 3 0", "has frames 2 to 3 here and (1, 3) before"),
     ],
 )
@@ -401,7 +401,7 @@ def test_options_of_the_other_layout_are_refused(tmp_path):
     framed(tmp_path / "frames", names())
     official(tmp_path / "PartA", names())
     assert "only one set of signals" in complaint(lambda: find(tmp_path / "frames", signals="raw"))
-    assert "knows no lists" in complaint(lambda: find(tmp_path, lists=[]))
+    assert "has no lists" in complaint(lambda: find(tmp_path, lists=[]))
     framed(tmp_path, names())
     assert "holds both" in complaint(lambda: find(tmp_path))
     assert find(tmp_path, part="PartA").recordings[0].files.get("pictures").suffix == ".mp4"

@@ -98,8 +98,8 @@ def cell(place, value):
         (damage(7, cell(0, "9790")), "line 7 comes 0.001978 s after the line before"),
         (damage(7, lambda line: line.replace("1", "\0")), "zero bytes"),
         (text().encode("utf-16"), "zero bytes"),
-        (b"time\tgsr\xff\n1\t2\n", "no text in UTF-8"),
-        (text(table() * [1e-6, 1, 1, 1]), "hardly in microseconds"),
+        (b"time\tgsr\xff\n1\t2\n", "not text in UTF-8"),
+        (text(table() * [1e-6, 1, 1, 1]), "does not seem to be in microseconds"),
     ],
 )
 def test_a_damaged_signal_file_is_refused_with_its_line(tmp_path, content, words):

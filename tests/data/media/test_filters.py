@@ -108,7 +108,7 @@ def test_frequencies_that_do_not_fit_are_told(settings, message):
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rate_that_is_none_is_told(rate):
-    with pytest.raises(ValueError, match="no sampling rate"):
+    with pytest.raises(ValueError, match="not a sampling rate"):
         clean(np.zeros((100, 1)), rate, lowpass=20.0)
 
 

@@ -124,7 +124,7 @@ def test_the_limit_of_pictures_can_be_raised(monkeypatch):
 
 def test_only_pictures_are_encoded():
     for wrong, quality in ((GRADIENT.astype(float), 90), (GRADIENT[..., 0], 90), (GRADIENT, 0)):
-        with pytest.raises(ValueError, match=r"picture is uint8|quality is"):
+        with pytest.raises(ValueError, match=r"picture must be uint8|quality must be"):
             encode_jpeg(wrong, quality)
 
 

@@ -375,7 +375,7 @@ def test_a_column_that_says_who_where_or_what_is_no_feature(study, which, suffix
     table = pd.DataFrame(study.features["video"], columns=list("abc")).assign(id=study.ids, **{name: 0.5})
     study.paths["video"] = write_table(study.folder / f"video{suffix}", table)
     message = complaint(study.data(**options).check)
-    assert f"video{suffix} has the column {name!r}, which is no feature" in message
+    assert f"video{suffix} has the column {name!r}, which describes the samples in the manifest" in message
 
 
 def test_other_columns_of_the_manifest_may_be_features(study):

@@ -338,7 +338,7 @@ def test_a_member_of_an_npz_that_is_no_array_is_one_line(member, tmp_path):
     np.savez(path, ids=np.arange(3))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(member, b"no array")
-    assert "is no .npy array" in complaint(lambda: read_features(path, "id"))
+    assert "is not a .npy array" in complaint(lambda: read_features(path, "id"))
 
 
 def test_arrays_of_a_thousand_gigabytes_are_refused_before_they_are_made(tmp_path):
