@@ -35,6 +35,12 @@ def test_every_folder_of_a_data_set_and_every_importer_is_in_the_table():
     assert {path.stem for path in (data / "tables" / "importers").glob("[!_]*.py")} == set(IMPORTERS)
 
 
+def test_every_data_set_from_outside_has_a_card():
+    data = ROOT / "mtpkdot" / "data"
+    assert {path.parent.name for path in data.glob("*/README.md")} == set(RAW)
+    assert {path.stem for path in (data / "tables" / "importers").glob("*.md")} == set(IMPORTERS)
+
+
 def test_looking_up_a_data_set_imports_no_torch():
     program = "import sys, mtpkdot.data.registry; print({'torch', 'lightning', 'pandas'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
