@@ -78,7 +78,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, complaint):
+def test_damage_is_reported_in_one_line_and_may_be_skipped(kind, request, capsys, complaint):
     name, pattern, damage = DAMAGE[kind]
     root = request.getfixturevalue(name)
     damage(first(root, pattern))
@@ -118,7 +118,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
         ("affwild2", "VA*/Train_Set/*.txt", [], "the train part is empty"),
     ],
 )
-def test_what_the_split_lacks_is_found_by_the_check_in_the_words_of_fit(
+def test_the_check_reports_problems_of_the_split_in_the_words_of_fit(
     name, removed, keys, says, request, capsys, complaint
 ):
     root = request.getfixturevalue(name)
@@ -150,7 +150,7 @@ def test_what_the_split_lacks_is_found_by_the_check_in_the_words_of_fit(
         (["prepare", "biovid", ".", "--data.part", "PartC"], "PartC"),
     ],
 )
-def test_mistakes_are_told_in_one_line(argv, says, complaint, tmp_path, monkeypatch):
+def test_mistakes_are_reported_in_one_line(argv, says, complaint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert says in complaint(["data", *argv])
     assert not list(tmp_path.iterdir())
@@ -161,7 +161,7 @@ def test_data_without_raw_recordings_are_read_whole(capsys):
     assert capsys.readouterr().out.startswith("ready: PlantedData: 1200 samples of 40 subjects: 780 train")
 
 
-def test_a_store_that_cannot_be_written_is_told(biovid, complaint):
+def test_a_store_that_cannot_be_written_is_reported(biovid, complaint):
     line = complaint(["data", "prepare", "biovid", str(biovid), *SMALL, "--data.store", "/proc/none"])
     assert "cannot be written" in line
 
@@ -175,6 +175,6 @@ def test_a_quick_check_looks_at_no_media(affwild2, capsys):
 
 
 @pytest.mark.parametrize("verb", ["check", "prepare"])
-def test_help_is_help(verb, capsys):
+def test_help_prints_the_usage(verb, capsys):
     assert main(["data", verb, "--help"]) == 0
     assert f"usage: mtpkdot data {verb} NAME FOLDER" in capsys.readouterr().out

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @over("name", DATA_SETS)
-def test_what_the_table_names_is_there(name):
+def test_every_name_of_the_table_exists(name):
     entry = DATA_SETS[name]
     assert issubclass(entry.data_class, BaseData)
     assert issubclass(entry.data_class, MediaData) == entry.raw == (name in RAW)

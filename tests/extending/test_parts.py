@@ -61,7 +61,7 @@ def test_a_run_of_own_parts_is_trained_evaluated_and_loaded(root):
     assert (feature.shape, output.shape) == ((2, 16), (2, 4))
 
 
-def test_own_parts_are_compared_in_a_study_with_a_rival_of_ones_own(config, root):
+def test_own_parts_are_compared_in_a_study_with_an_own_rival(config, root):
     study = root / "study.yaml"
     variants = {
         "none": {"student.model.method": "none"},

@@ -164,14 +164,14 @@ def test_a_single_run_is_reported_with_own_stages(root, tmp_path):
         ({"init_args": {}}, "needs a class_path"),
     ],
 )
-def test_a_wrong_stage_is_told_in_one_line(stage, told, root, tiny_config, tmp_path, complaint):
+def test_a_wrong_stage_is_reported_in_one_line(stage, told, root, tiny_config, tmp_path, complaint):
     call = ["fit", "--config", str(tiny_config), "--pipeline.root", str(root), "--pipeline.name", tmp_path.name]
     line = complaint([*call, "--pipeline.stages=[own]", f"--pipeline.extra_stages={json.dumps({'own': stage})}"])
     assert told in line
 
 
 @pytest.mark.parametrize("name", ["student", "data", "upstream", "a.b"])
-def test_a_name_that_is_taken_or_cannot_be_a_section_is_told(name, tiny_config, complaint):
+def test_a_name_that_is_taken_or_cannot_be_a_section_is_reported(name, tiny_config, complaint):
     extra = json.dumps({name: MIXTURE})
     assert f"names a stage {name!r}" in complaint(
         ["fit", "--config", str(tiny_config), f"--pipeline.extra_stages={extra}"]

@@ -17,7 +17,7 @@ FORM = {"name": str, "parts": [{"n": int | float}], "kind?": {"a", "b"}, "free?"
 RIGHT = {"name": "x", "parts": [{"n": 1}, {"n": 0.5}], "kind": "a"}
 
 
-def test_what_has_the_form_fits():
+def test_a_record_of_the_right_form_is_accepted():
     assert misfit(RIGHT, FORM) == ""
     assert misfit({"name": "x", "parts": [], "free": {"any": [{}]}}, FORM) == ""
 
@@ -38,7 +38,7 @@ def test_what_has_the_form_fits():
         ({**RIGHT, "free": 1}, "free is no mapping"),
     ],
 )
-def test_what_has_another_form_is_told_with_its_place(value, told, tmp_path):
+def test_a_record_of_another_form_is_reported_with_the_place(value, told, tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(value))
     with pytest.raises(RunError, match=rf"r\.json is not a valid record of mtpkdot: {told}.* Do this\."):
         read_record(tmp_path / "r.json", FORM, "Do this.")

@@ -29,7 +29,7 @@ def slurm(tmp_path, monkeypatch):
         (["--submit", "2", "--slurm", "no_such_key=1"], "--slurm: "),
     ],
 )
-def test_a_mistake_is_told_in_one_line(slurm, tiny_config, tmp_path, capsys, options, said):
+def test_a_mistake_is_reported_in_one_line(slurm, tiny_config, tmp_path, capsys, options, said):
     study = ["--config", str(tiny_config), "--methods", "none,kd", "--folds", "2", "--seeds", "1"]
     assert main(["crossval", *study, "--pipeline.root", str(tmp_path / "runs"), *options]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -43,7 +43,7 @@ def test_without_slurm_nothing_is_run_instead(tmp_path, monkeypatch):
         submit(print, [], 2, tmp_path, {})
 
 
-def test_what_slurm_refuses_is_told(slurm, tmp_path):
+def test_jobs_that_slurm_refuses_are_reported(slurm, tmp_path):
     with pytest.raises(RunError, match="Slurm refuses the jobs"):
         submit(crossval, ["--config", "x"], 2, tmp_path / "jobs", {})
 

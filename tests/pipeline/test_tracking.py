@@ -194,7 +194,7 @@ def test_wandb_is_imported_only_where_it_is_asked_for(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["nobody listens", "nobody answers"])
-def test_an_unreachable_server_is_told_and_nothing_fails(tiny_config, tmp_path, monkeypatch, capsys, silent):
+def test_an_unreachable_server_is_reported_and_nothing_fails(tiny_config, tmp_path, monkeypatch, capsys, silent):
     """With W&B itself: a second start of a run whose first one has failed is its own matter."""
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
@@ -260,7 +260,7 @@ def test_booleans_lists_nothing_and_nested_keys_arrive_as_they_are(tiny_config, 
 
 
 @pytest.mark.timeout(600)
-def test_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_path):
+def test_two_trials_at_a_time_finish_although_one_is_killed(tiny_config, trained_root, tmp_path):
     sweep = {
         "command": ["${env}", "mtpkdot", "fit", f"--config={tiny_config}", "--trainer.logger=WandbLogger", "${args}"]
     }

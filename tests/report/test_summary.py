@@ -53,7 +53,7 @@ def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_te
 
 
 @pytest.mark.parametrize(("protocol", "told"), [("clean", False), ("select_on_test", True), ("released", True)])
-def test_who_selects_on_the_test_part_has_nothing_to_choose_by(tmp_path, monkeypatch, protocol, told):
+def test_selection_on_the_test_part_leaves_no_part_to_choose_on(tmp_path, monkeypatch, protocol, told):
     of = fake.record
     monkeypatch.setattr(fake, "record", lambda *arguments: of(*arguments) | {"protocol": protocol})
     made = fake.study(tmp_path / "s", ("none", "kd"), folds=1)
@@ -78,7 +78,7 @@ def test_a_study_without_a_student_that_has_no_teachers_says_so(tmp_path):
     assert "gap closed" not in text
 
 
-def test_few_people_are_told_of(tmp_path):
+def test_few_people_are_reported(tmp_path):
     for people, told in ((6, True), (12, False)):
         made = fake.study(tmp_path / str(people), folds=1)
         fake.write(made, people=people)

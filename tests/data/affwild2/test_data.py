@@ -138,7 +138,7 @@ def test_every_step_holds_these_crops_and_no_others(affwild2_twin, tmp_path, mis
     assert bool(absent) == (missing == "mask")
 
 
-def test_windows_tile_every_recording_to_the_end_of_its_annotation_or_video(data, affwild2_twin):
+def test_windows_cover_every_recording_to_the_end_of_its_annotation_or_video(data, affwild2_twin):
     wanted = {
         f"{name}-{clip:06d}"
         for name in names(affwild2_twin)
@@ -271,7 +271,7 @@ def predictions(data):
 
 
 @pytest.mark.parametrize("kind", ["names", "frames"])
-def test_what_is_listed_is_submitted_in_the_order_of_the_list(affwild2_twin, tmp_path, kind):
+def test_listed_frames_are_submitted_in_the_order_of_the_list(affwild2_twin, tmp_path, kind):
     root = copied(affwild2_twin, tmp_path / "raw")
     listed = (root / TEST_LIST).read_text().split()
     other = next(iter((root / "VA_Estimation_Challenge" / "Train_Set").iterdir()))
@@ -441,7 +441,7 @@ def test_a_raw_video_that_was_cut_is_a_problem_and_never_a_silent_minimum(tmp_pa
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mov"])
-def test_raw_videos_of_other_formats_are_read_and_said_to_be_others(tmp_path, suffix):
+def test_raw_videos_of_other_formats_are_read_and_reported(tmp_path, suffix):
     root = tree(tmp_path / "raw", 60, 60, 60, 30)
     with av.open(str(root / "batch1/v.mp4")) as source, av.open(str(root / f"batch1/v.{suffix}"), "w") as out:
         copies = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}

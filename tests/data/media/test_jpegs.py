@@ -39,7 +39,7 @@ def test_jpegs_agree_with_pillow(options):
         assert np.abs(picture.permute(1, 2, 0).numpy() - expected).max() <= (2 if "mode" in options else 0)
 
 
-def test_what_is_encoded_is_read_again(tmp_path):
+def test_an_encoded_picture_is_decoded_with_small_errors(tmp_path):
     path = write_text(tmp_path / "a.jpg", encode_jpeg(GRADIENT, 95))
     assert (read_jpeg(path).permute(1, 2, 0).int() - torch.from_numpy(GRADIENT).int()).abs().float().mean() < 3
     assert len(encode_jpeg(GRADIENT, 30)) < len(encode_jpeg(GRADIENT, 95))

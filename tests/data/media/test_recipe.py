@@ -100,7 +100,7 @@ def test_ranges_and_names_of_values_are_in_the_recipe(affwild2_twin):
     assert recipe["media"]["tracks"]["audio"] == {"seconds": 1.0, "rate": 16_000}
 
 
-def test_what_cannot_be_read_is_one_line(biovid_twin, tmp_path):
+def test_unreadable_recordings_are_one_line(biovid_twin, tmp_path):
     plain = biovid(biovid_twin, frames=4, start=4.0, stop=5.0).recipe()
     with pytest.raises(DataConfigError, match="does not read raw recordings"):
         Recipe.of({**plain, "media": {}})

@@ -33,7 +33,7 @@ def times_of(present, rate=25):
 
 @quick
 @given(st.lists(st.booleans(), min_size=1, max_size=14))
-def test_absent_frames_are_filled_as_said(present):
+def test_absent_frames_are_filled_as_configured(present):
     known = np.array(present)
     there = [n for n, here in enumerate(present) if here]
     masked, repeated = shown_frames(known, repeat=False), shown_frames(known, repeat=True)
