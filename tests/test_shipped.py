@@ -55,7 +55,7 @@ def test_a_shipped_ablation_finds_its_config(elsewhere, complaint, capsys):
     (elsewhere / "configs").mkdir()
     (elsewhere / "configs" / "planted_few_labels.yaml").write_text("{")
     told = complaint(["crossval", "--ablation", ablation, "--methods", "none"])
-    assert "configs/planted_few_labels.yaml is no YAML" in told
+    assert "configs/planted_few_labels.yaml is not valid YAML" in told
 
 
 def test_a_config_that_is_not_shipped_is_reported_by_its_name(elsewhere, complaint):

@@ -164,7 +164,7 @@ class Tracking:
             except wandb.errors.Error as error:
                 wandb.teardown()  # wandb keeps the id of the run until then.
                 reason = f"the server cannot be reached ({' '.join(str(error).split())})"
-        print(f"W&B runs offline, for {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
+        print(f"W&B runs offline, since {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
         return init("offline")
 
 

@@ -212,7 +212,7 @@ def test_another_file_than_a_checkpoint_is_refused(tiny_config, trained_root, tm
     for path in (backbone, tmp_path / "text.ckpt"):
         given = ["--student.model.teacher_ckpt", str(path), "--pipeline.name", path.stem]
         line = complaint(call("fit", tiny_config, tmp_path / "runs", *stages, *given))
-        assert "no checkpoint of TeacherModule" in line
+        assert "not a checkpoint of TeacherModule" in line
 
 
 def test_regression_does_not_depend_on_the_unit_of_its_targets(tmp_path):
@@ -312,7 +312,7 @@ def test_ordered_classes_without_numbers_are_one_line(pain_levels, tmp_path, com
     path.write_text(path.read_text().replace(",4\n", ",worst\n"))
     line = complaint(call("fit", pain_levels, tmp_path / "runs"), 1)
     assert "manifest.csv, line" in line
-    assert "'worst' is no number" in line
+    assert "'worst' is not a number" in line
 
 
 @pytest.mark.parametrize("verb", ["stage", "validate", "test"])

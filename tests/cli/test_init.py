@@ -219,7 +219,7 @@ def test_a_feature_that_is_also_in_the_manifest_is_reported(option, folder, comp
     argv = ["init", place, option, "a"]
     if option != "--target":
         argv += ["--target", "label"]
-    assert "face.csv has the column 'a', which is no feature" in complaint(argv, 1)
+    assert "face.csv has the column 'a', which describes the samples in the manifest" in complaint(argv, 1)
 
 
 def test_words_for_missing_labels_and_suffixes_in_capitals_are_written_into_the_config(folder):

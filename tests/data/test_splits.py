@@ -148,7 +148,7 @@ def test_the_folds_of_a_column_are_its_numbers(names):
 
 def test_a_fold_column_of_words_is_reported():
     samples = cohort([1] * 3, split_column=np.array(["1", "two", "3"]))
-    assert "the fold 'two' is no number" in complaint(lambda: folds_of(Split(scheme="fold_column"), samples, SOURCE))
+    assert "the fold 'two' is not a number" in complaint(lambda: folds_of(Split(scheme="fold_column"), samples, SOURCE))
 
 
 def test_another_seed_makes_another_k_fold():

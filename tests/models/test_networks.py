@@ -61,7 +61,7 @@ def test_a_network_for_one_size_takes_the_size_of_the_pictures_and_needs_it():
     assert network.eval()(random(2, 3, 32, 48)).shape == (2, size)
     with pytest.raises(ConfigError, match="one size only"):
         image_network("test_vit")
-    with pytest.raises(ConfigError, match="64x21 is no multiple"):
+    with pytest.raises(ConfigError, match="64x21 is not a multiple"):
         image_network("test_vit", size=(64, 21))
 
 

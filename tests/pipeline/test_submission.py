@@ -23,7 +23,7 @@ def slurm(tmp_path, monkeypatch):
         (["--slurm", "timeout_min=5"], "--slurm sets options of --submit"),
         (["--submit", "0"], "--submit is 0, not a number of jobs"),
         (["--submit", "2", "--part", "1/2"], "--submit divides the study itself"),
-        (["--submit", "2", "--slurm", "timeout_min"], "--slurm timeout_min is no KEY=VALUE"),
+        (["--submit", "2", "--slurm", "timeout_min"], "--slurm timeout_min is not of the form KEY=VALUE"),
         (["--submit", "2", "--slurm", "slurm_time=4:00:00"], "--slurm slurm_time is set by timeout_min"),
         (["--submit", "2", "--slurm", "timeout_min=4h"], "--slurm: "),
         (["--submit", "2", "--slurm", "no_such_key=1"], "--slurm: "),

@@ -179,7 +179,7 @@ def test_without_credentials_it_runs_offline_and_says_so_once(tiny_config, tmp_p
     done = subprocess.run(line, env=environs, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert [text for text in done.stdout.splitlines() if "W&B" in text] == [
-        "W&B runs offline, for there are no credentials (see `wandb login`); "
+        "W&B runs offline, since there are no credentials (see `wandb login`); "
         f"`wandb sync {tmp_path}/tiny/wandb/offline-run-*` sends it later."
     ]
     (written,) = (tmp_path / "tiny" / "wandb").glob("offline-run-*/run-*.wandb")
@@ -212,7 +212,7 @@ def test_an_unreachable_server_is_reported_and_nothing_fails(tiny_config, tmp_pa
         seconds = time.monotonic() - start
     wandb.teardown()
     (told,) = [line for line in capsys.readouterr().out.splitlines() if "W&B" in line]
-    assert told.startswith("W&B runs offline, for the server cannot be reached (")
+    assert told.startswith("W&B runs offline, since the server cannot be reached (")
     assert ("refused" in told) == (not silent)
     assert seconds < 60
     assert list((tmp_path / "tiny" / "wandb").glob("offline-run-*/run-*.wandb"))

@@ -148,7 +148,7 @@ def _count_frames(
 def _unexpected(raw: dict[str, Path], used: set[str], spare: list[Path]) -> list[Problem]:
     """Return notes on raw videos of another format than the released one, and on unused crops and videos."""
     other = sorted(path for name, path in raw.items() if name in used and _is_other(path))
-    what = f"is no {' or '.join(_RELEASED)}, as which the data set comes; another copy may have other frames"
+    what = f"is not {' or '.join(_RELEASED)}, the formats of the data set; another copy may have other frames"
     spare = [*spare, *(path for name, path in raw.items() if name not in used)]
     unlisted = "has neither annotations nor a place on the test list"
     return [

@@ -454,7 +454,7 @@ def test_raw_videos_of_other_formats_are_read_and_reported(tmp_path, suffix):
     assert data.samples.masks["audio"].any()
     notes = [problem.what for problem in check(data).inventory.problems if problem.path.name == f"v.{suffix}"]
     assert len(notes) == 1
-    assert "is no .mp4 or .avi" in notes[0]
+    assert "is not .mp4 or .avi" in notes[0]
 
 
 def test_unlabelled_material_is_used_only_on_request(data, affwild2_twin, store):

@@ -97,7 +97,7 @@ def test_a_clip_name_is_parsed_into_its_parts(stamp, sex, age, name, number):
     ],
 )
 def test_another_name_is_refused_with_its_text(text):
-    with pytest.raises(ValueError, match=r"071309_w_21-BL1-081|none of BL1") as caught:
+    with pytest.raises(ValueError, match=r"071309_w_21-BL1-081|not one of BL1") as caught:
         parse_id(text)
     assert repr(text) in str(caught.value)
 
@@ -238,8 +238,8 @@ def test_files_that_cannot_be_used_are_reported_and_left_out(tmp_path):
     assert ids(inventory) == names()[:4]
     assert inventory.recordings[3].files.get("table") is None
     fatal, notes = said(inventory, True), said(inventory, False)
-    assert [line for line in fatal if "guest-BL1-001.mp4: has no name of the kind" in line]
-    assert [line for line in fatal if "BL1-009.mp4: lies in a folder where" in line]
+    assert [line for line in fatal if "guest-BL1-001.mp4: is not named like" in line]
+    assert [line for line in fatal if "BL1-009.mp4: lies in a folder that contradicts its name" in line]
     assert [line for line in fatal if "PA4-001.mp4: is empty" in line]
     assert [line for line in fatal if "PA1-001_bio.csv: is a folder where a file belongs" in line]
     assert [line for line in fatal if "PA3-001_bio.csv: is empty" in line]
@@ -347,7 +347,7 @@ def test_lists_say_which_clips_and_frames_are_used(tmp_path):
     assert ids(inventory) == [names()[0], names()[4]]
     assert [(one.facts["first"], one.facts["last"]) for one in inventory.recordings] == [(1, 3), (2, 3)]
     (line,) = said(inventory)
-    assert "README.txt: is no list" in line
+    assert "README.txt: is not a list" in line
     assert ids(find(tmp_path, lists=[tmp_path / "train.txt"])) == [names()[4]]
 
 
@@ -355,8 +355,8 @@ def test_lists_say_which_clips_and_frames_are_used(tmp_path):
     ("line", "reason"),
     [
         (f"4/{ANN}-PA4-001 1 3 1", "label 1 in the folder"),
-        (f"4/{ANN}-PA4-001 3 1 4", "frames 3 to 1 are no range"),
-        (f"4/{ANN}-PA4-001 0 3 4", "frames 0 to 3 are no range"),
+        (f"4/{ANN}-PA4-001 3 1 4", "frames 3 to 1 are not a range"),
+        (f"4/{ANN}-PA4-001 0 3 4", "frames 0 to 3 are not a range"),
         (f"4/{ANN}-PA4-001 1 4 4", "ends before its last listed frame"),
         (f"4/{ANN}-PA4-009 1 3 4", "is listed but is not a folder"),
         (f"0/{ANN}-BL1-001 2 3 0", "has frames 2 to 3 here and (1, 3) before"),

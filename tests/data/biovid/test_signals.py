@@ -84,7 +84,7 @@ def cell(place, value):
         (text(columns=["time", "gsr", "gsr"]), "names a column twice"),
         (text(columns=["time"]), "has no signals"),
         (damage(7, cell(1, "0,123")), "line 7 holds '0,123' in the column 'gsr': a decimal comma"),
-        (damage(7, cell(2, "abc")), "line 7 holds 'abc' in the column 'ecg', which is no number"),
+        (damage(7, cell(2, "abc")), "line 7 holds 'abc' in the column 'ecg', which is not a number"),
         (damage(7, cell(2, "")), "line 7 has an empty cell in the column 'ecg'"),
         (damage(7, cell(2, "NaN")), "line 7 holds 'NaN' in the column 'ecg'"),
         (damage(7, cell(3, "-inf")), "line 7 holds '-inf' in the column 'emg_trapezius'"),

@@ -615,7 +615,7 @@ def test_other_files_than_media_are_named(tmp_path, action):
         assert str(path) in message
         assert problem in message
     for path in (tmp_path / "none.mp4", tmp_path):
-        assert f"{path} is no file" in complaint(lambda path=path: action(path))
+        assert f"{path} is not a file" in complaint(lambda path=path: action(path))
 
 
 def test_sound_alone_is_not_a_video(tmp_path):

@@ -120,7 +120,7 @@ def other_network(operation):
 )
 def test_a_file_that_is_not_a_yunet_network_is_named(tmp_path, contents, capfd):
     path = write_text(tmp_path / "net.onnx", contents)
-    with pytest.raises(DataConfigError, match="is no YuNet network"):
+    with pytest.raises(DataConfigError, match="is not a YuNet network"):
         open_detector(str(path))
     assert str(path) in complaint(lambda: open_detector(str(path)))
     assert capfd.readouterr() == ("", "")
@@ -131,7 +131,7 @@ def test_a_file_that_is_not_a_yunet_network_is_named(tmp_path, contents, capfd):
 def test_a_network_that_was_cut_off_is_named(tmp_path, share):
     data = YUNET.read_bytes()
     path = write_text(tmp_path / "net.onnx", data[: int(share * len(data))])
-    assert f"{path} is no YuNet network" in complaint(lambda: open_detector(str(path)))
+    assert f"{path} is not a YuNet network" in complaint(lambda: open_detector(str(path)))
 
 
 def test_a_pointer_to_a_network_is_recognised(tmp_path):

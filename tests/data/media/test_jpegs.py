@@ -71,7 +71,7 @@ def test_errors_of_pictures_name_the_file(tmp_path):
     whole = jpeg(GRADIENT)
     cases = {
         b"": "is empty",
-        b"just some text": "is no JPEG",
+        b"just some text": "is not a JPEG",
         whole[:-200]: "is cut off",
         b"\xff\xd8" + bytes(200) + b"\xff\xd9": "cannot be decoded",
     }

@@ -480,8 +480,8 @@ def test_people_and_classes_that_look_the_same_are_reported(study):
     study.manifest.loc[0, "subject"] = "P0"
     line = study.data().summary()
     assert "(calm: 12, pain: 11, 'pain ': 1)" in line
-    assert "the classes 'pain' and 'pain ' are two: they differ by a space at the start or end" in line
-    assert "the subjects 'P0' and 'p0' are two: they differ by upper and lower case" in line
+    assert "the classes 'pain' and 'pain ' are taken for two: they differ by a space at the start or end" in line
+    assert "the subjects 'P0' and 'p0' are taken for two: they differ by upper and lower case" in line
 
 
 def test_people_without_a_remaining_sample_are_counted(study):
@@ -523,7 +523,7 @@ def test_the_target_under_another_name_is_reported(study):
     study.features["video"][:, 1] = classes
     study.features["signal"][:, 0] = study.manifest["arousal"]
     study.unlabel(2, 3)
-    assert "; video: 'f1' gives the target of all 22 labelled samples away" in study.data().summary()
+    assert "; video: 'f1' reveals the target of all 22 labelled samples" in study.data().summary()
     line = study.data(task="regression", target="arousal").summary()
-    assert "; signal: 'f0' gives the target of all 22 labelled samples away" in line
+    assert "; signal: 'f0' reveals the target of all 22 labelled samples" in line
     assert "video:" not in line

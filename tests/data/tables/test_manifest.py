@@ -98,7 +98,7 @@ def test_ordinal_classes_are_ordered_as_numbers(tmp_path, suffix):
 def test_an_ordinal_class_that_is_not_a_number_is_an_error_that_names_the_line(text):
     message = complaint(lambda: text("id,subject,y\na,p,1\nb,p,\nc,p,high\nd,p,low\n", "ordinal"))
     assert "manifest.csv, line 4" in message
-    assert "'high' is no number" in message
+    assert "'high' is not a number" in message
     assert "Number the classes" in message
 
 
@@ -421,7 +421,7 @@ def test_labelled_samples_have_a_number(tmp_path_factory, labels):
 
 def test_targets_that_are_not_numbers_are_counted(text):
     message = complaint(lambda: text("id,subject,y\na,p,high\nb,p,1\nc,p,low\n", "regression"))
-    assert "line 2: the target 'y' is 'high', not a finite number (2 rows are so)" in message
+    assert "line 2: the target 'y' is 'high', not a finite number (2 such rows)" in message
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
