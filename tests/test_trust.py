@@ -187,7 +187,9 @@ def test_a_checkpoint_imports_only_what_is_trusted(key, strange, mark):
         with pytest.raises(RunError, match="--trust of_a_stranger"):
             load(path)
         assert not mark.exists()
-    with pytest.raises(RunError, match="is not a checkpoint of StudentModule"):  # Thing is not an encoder; but it was imported
+    with pytest.raises(
+        RunError, match="is not a checkpoint of StudentModule"
+    ):  # Thing is not an encoder; but it was imported
         mtpkdot.load(path, trust=["of_a_stranger"])
     assert mark.exists()
 

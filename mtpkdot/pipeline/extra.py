@@ -109,7 +109,8 @@ def extra_stages(options: Mapping[str, Mapping[str, Any]]) -> dict[str, ExtraSta
     for name, given in options.items():
         if not _is_free(name):
             raise ConfigError(
-                f"{_KEY} names a stage {name!r}", "Use another name of letters, digits and _, which is no section."
+                f"{_KEY}: the name {name!r} is taken or not valid",
+                "Use letters, digits and _, and no name of a section.",
             )
         for key in given:
             if key not in _KNOWN:

@@ -116,7 +116,9 @@ def test_a_stage_that_needs_a_later_or_missing_one_is_refused():
     with pytest.raises(ConfigError, match="needs the stage student, which is trained after early"):
         plan(["a"], "a", sections("none"), {"early": Following, **stage_classes()})
     without = {name: module for name, module in stage_classes().items() if name != "teacher"}
-    with pytest.raises(ConfigError, match=r"adapted\.model\.teacher_ckpt needs a stage 'teacher', which does not exist"):
+    with pytest.raises(
+        ConfigError, match=r"adapted\.model\.teacher_ckpt needs a stage 'teacher', which does not exist"
+    ):
         plan(["a"], "a", sections("none"), without)
 
 

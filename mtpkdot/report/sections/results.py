@@ -92,7 +92,7 @@ def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
             + "; ".join(f"{method} better for {(gain > 0).sum()} of {len(names)}" for method, gain in found.items()),
             f"Gain in {comparison.primary[0]} over {over}, subject by subject (mean over seeds), sorted by the first "
             "method. Means are over subjects, those of the tables over samples. Where subjects are unknown, every "
-            "sample is one.",
+            "sample counts as one.",
         )
     ]
 
