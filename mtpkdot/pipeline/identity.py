@@ -190,7 +190,7 @@ def identify(
     found = _sources(experiment, [stage.module, *_classes([model, trainer])], method, alone)
     keys = _Keys()
     if stage.kind not in BUILT_IN:
-        # The sources do not tell: those of an installed package are not followed, and others may be ignored.
+        # The sources alone do not show it: those of an installed package are not followed, and others may be ignored.
         keys.enter(f"{stage.name}.class_path", f"{stage.module.__module__}.{stage.module.__qualname__}")
     keys.section(f"{stage.name}.model", model, parameters(stage.module))
     keys.section(f"{stage.name}.fit", stage.section(config)["fit"], parameters(StageFit))
