@@ -17,7 +17,7 @@ from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleData
 from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels, label_counts
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
 from mtpkdot.data.sharing import Sharing
-from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts, folds_of
+from mtpkdot.data.splits import PARTS, UNSCORED, Split, assign_parts, folds_of
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.losses.task import Task
@@ -58,7 +58,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"num_workers"})
     # Methods whose results `contents` digests, so that their code need not decide a stage.
-    told_by_contents: ClassVar[frozenset[str]] = frozenset()
+    covered_by_contents: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ class BaseData(Sharing, L.LightningDataModule):
             f"{name} {shape}" + (f" absent from {lacking[name]} samples" if lacking[name] else "")
             for name, shape in shapes.items()
         )
-        labels = f"{told}; " if (told := label_counts(self.samples)) else ""
+        labels = f"{counted}; " if (counted := label_counts(self.samples)) else ""
         line = f"{len(self.samples)} samples{people}: {', '.join(counts)}; {labels}{modalities} (steps x features)"
         return "; ".join([line, *self.remarks()])
 
@@ -395,7 +395,7 @@ class BaseData(Sharing, L.LightningDataModule):
     @property
     def submitted(self) -> IntArray:
         """Positions of the samples whose predictions the authors of the data set ask for, who keep the labels."""
-        return np.flatnonzero(self.parts == UNJUDGED)
+        return np.flatnonzero(self.parts == UNSCORED)
 
     @property
     def unsubmitted(self) -> list[str]:

@@ -168,7 +168,7 @@ class StudentModule(StageModule):
         if method == AUTO:
             raise ValueError("method auto is chosen by the data of a config; name a method here")
         if not 0 <= warmup < 1:
-            raise ValueError(f"student.model.warmup lies in [0, 1), not {warmup}")
+            raise ValueError(f"student.model.warmup must lie in [0, 1), not {warmup}")
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
         self.values = values or METHODS[method].values
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
@@ -382,7 +382,7 @@ class StudentModule(StageModule):
     def notes(cls, checkpoint: Path) -> list[str]:
         """Return a remark if the final model predicts with the prevalent backbone."""
         if torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["blueprint"].get("by_backbone"):
-            return ["hands on the prevalent backbone, for no epoch of the student was better on held-out people"]
+            return ["fell back on the prevalent backbone, since no epoch of the student was better on held-out people"]
         return []
 
     def reached(self, monitor: str, score: float | None) -> float | None:

@@ -33,5 +33,5 @@ def resolve_method(experiment: Experiment) -> str:
     experiment.text = yaml.safe_dump(text, sort_keys=False)
     reason = f"{recordings - labelled} of {recordings} training recordings have no label"
     if method == "none":
-        reason = f"all {recordings} training recordings have a label, where no teacher was seen to help"
+        reason = f"all {recordings} training recordings have a label, and no teacher was seen to help then"
     return f"{', '.join(open_)}.model.method auto is {method}: {reason}"

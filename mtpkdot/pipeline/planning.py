@@ -92,7 +92,9 @@ class Plan:
         _check_collisions(said, [*study.settings.items(), *study.variants.items(), *own])
         for name in study.variants:
             if name == BASE or is_model_name(name, experiment.kinds):
-                raise ConfigError(f"a variant is named {name}, as the tables name another model", "Name it otherwise.")
+                raise ConfigError(
+                    f"a variant is named {name}, which the tables use for another model", "Choose another name."
+                )
         return founded(study)
 
 
@@ -141,7 +143,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())})", "Correct it.") from error
+        raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())})", "Correct it.") from error
     known = {"config", "settings", "variants", "set", "folds", "seeds", "resample"}
     if not isinstance(content, dict) or not content.get("variants"):
         raise ConfigError(f"{path} has no variants", "Give it a mapping `variants` of names to overrides.")
@@ -150,15 +152,15 @@ def read_study_file(path: Path) -> dict[str, Any]:
     for key in ("settings", "variants"):
         named = content.get(key) or {}
         if not isinstance(named, Mapping):
-            raise ConfigError(f"{path}: {key} is no mapping of names to overrides", "Correct it.")
+            raise ConfigError(f"{path}: {key} is not a mapping of names to overrides", "Correct it.")
         for name, overrides in named.items():
             check_name(str(name), f"{path}, {key}")
             if not isinstance(overrides, Mapping):
-                raise ConfigError(f"{path}: {key}.{name} is no mapping of keys to values", "Correct it, e.g. {}.")
+                raise ConfigError(f"{path}: {key}.{name} is not a mapping of keys to values", "Correct it, e.g. {}.")
         content[key] = {str(name): dict(overrides) for name, overrides in named.items()}
     content["set"] = content.get("set") or {}
     if not isinstance(content["set"], Mapping):
-        raise ConfigError(f"{path}: set is no mapping of keys to values", "Correct it.")
+        raise ConfigError(f"{path}: set is not a mapping of keys to values", "Correct it.")
     if type(content.get("seeds", 1)) is not int:
         raise ConfigError(f"{path}: seeds is {content['seeds']!r}", "Set it to a number from 1.")
     if content.get("resample", "subject") not in ("subject", "seed"):
@@ -172,7 +174,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
 def check_name(name: str, where: str) -> None:
     """Raise an error if a name cannot be that of a folder of the study."""
     if name in SHARED:
-        raise ConfigError(f"{where}: {name} is the folder of {SHARED[name]}", "Name it otherwise.")
+        raise ConfigError(f"{where}: {name} is the folder of {SHARED[name]}", "Choose another name.")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name) or name.startswith(UPSTREAM):
         raise ConfigError(
             f"{where}: the name {name!r} cannot be used", f"Use letters, digits and _.+-, and not {UPSTREAM}."
@@ -187,7 +189,9 @@ def settings_of(labelled: Sequence[str], protocols: Sequence[str]) -> dict[str, 
     """
     for count in labelled:
         if count != "all" and not re.fullmatch(r"\d+|\d*\.\d+", count):
-            raise ConfigError(f"--labelled {count} is no number of people", "Write all, a number, or a share as 0.5.")
+            raise ConfigError(
+                f"--labelled {count} is not a number of people", "Write all, a number, or a share as 0.5."
+            )
     names = ("clean", "released", *(switch.name for switch in fields(Protocol)))
     if unknown := [protocol for protocol in protocols if protocol not in names]:
         raise ConfigError(f"there is no protocol {unknown[0]!r}", f"Choose from {', '.join(names)}.")

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 BUILT_IN = {
     "backbone": (
         "mtpkdot.modules.backbone:BackboneModule",
-        "per modality its encoder, trained alone; that of the prevalent one is the lower bound",
+        "encoder of each modality, trained alone; the prevalent one is the lower bound",
     ),
     "teacher": ("mtpkdot.modules.teacher:TeacherModule", "the multimodal teacher"),
     "adapted": (
         "mtpkdot.modules.adapted:AdaptedModule",
-        "each modality once more, aligned with the multimodal teacher",
+        "adapters that align each modality with the multimodal teacher",
     ),
     "pool": (
         "mtpkdot.modules.pool:PoolModule",
@@ -38,7 +38,7 @@ BUILT_IN = {
     ),
     "student": (
         "mtpkdot.modules.student:StudentModule",
-        "what is handed on: it sees the prevalent modality, and learns from the teachers",
+        "the final model: sees the prevalent modality alone, and learns from the teachers",
     ),
 }
 BACKBONE, TEACHER, ADAPTED, POOL, HALLUCINATOR, STUDENT = BUILT_IN
@@ -201,7 +201,7 @@ def _taken(
 def _name(source: str, argument: str, kind: str, modality: str, found: Kinds) -> str:
     if source not in found:
         raise ConfigError(
-            f"{kind}.model.{argument} needs a stage {source!r}, which there is not",
+            f"{kind}.model.{argument} needs a stage {source!r}, which does not exist",
             f"{nearest(source, found)}Name a checkpoint, or call the argument after one of {', '.join(found)}.",
         )
     return f"{source}.{modality}" if found[source].per_modality else source

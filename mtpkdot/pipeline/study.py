@@ -182,7 +182,7 @@ class Study:
             RunError: the folder belongs to a single run, whose results would be overwritten.
         """
         if (self.folder / "run.json").is_file():
-            raise RunError(f"{self.folder} holds a run", "Name the study otherwise with --name.")
+            raise RunError(f"{self.folder} holds a run", "Choose another name with --name.")
         write_json(self.folder / RECORD, asdict(self))
 
     @classmethod
@@ -194,7 +194,7 @@ class Study:
         """
         path = folder / RECORD
         if not path.is_file():
-            raise RunError(f"{folder} is no study", "Name a folder that `mtpkdot crossval` has written.")
+            raise RunError(f"{folder} is not a study", "Name a folder that `mtpkdot crossval` has written.")
         record: dict[str, Any] = read_record(path, _STUDY, "Call its `mtpkdot crossval` again.")
         record |= {key: tuple(record[key]) for key in ("arguments", "folds", "seeds")}
         record |= {"root": str(folder.parent), "name": folder.name}

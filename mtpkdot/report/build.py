@@ -81,7 +81,7 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
         drawn = _drawn(comparison, of_settings[comparison.setting], whole=number < _DRAWN)
         blocks += drawn if single else [_of_setting(block, comparison.setting) for block in drawn]
     if left := [comparison.setting for comparison in comparisons[_DRAWN:]]:
-        text = f"Answers, gains per subject and spaces are drawn of the first {_DRAWN} settings only, not of "
+        text = f"Answers, gains per subject and spaces are drawn for the first {_DRAWN} settings only, not for "
         blocks.append(Text(f"{text}{', '.join(left)}; tables and results.csv have all."))
     blocks += [*ran(gathered, of_settings), *absent(source.entries, of_settings)]
     return blocks, _table(found)

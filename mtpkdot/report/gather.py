@@ -124,8 +124,8 @@ def of_study(study: Study) -> list[Entry]:
 
 def reason_of(entry: Entry) -> str:
     """Return why an entry has no results, in one line; that of a diverged run begins with `diverged`."""
-    told = entry.folder / FAILED
-    account = told.read_text().strip().splitlines() if told.is_file() else []
+    path = entry.folder / FAILED
+    account = path.read_text().strip().splitlines() if path.is_file() else []
     waited_for = "-".join([UPSTREAM, *([entry.group] if entry.group else [])])
     if not account and (entry.folder.parents[1] / waited_for / entry.folder.name / FAILED).is_file():
         return "its upstream stages failed"

@@ -18,13 +18,14 @@ from mtpkdot.report.tallies import constant_targets
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # Number of subjects.
 CHOOSING = (
-    "Of the validation parts, to choose by. They have selected the epochs, so that values lie high; base, the better "
-    "of two on these very parts, lies higher still, and so does mtpkdot_plus, which is weighed by them and may fall "
-    "back on the backbone: compare variants of one kind, or with the student without teachers. What is chosen is told "
-    "on test parts that the choice has not seen."
+    "Results of the validation parts, for choosing settings. They are too high, since these parts have selected the "
+    "epochs. base, the better of two on the same parts, is higher still, and so is mtpkdot_plus, which is weighed on "
+    "them and may fall back on the backbone: compare variants of one kind, or with the student without teachers. "
+    "Report the choice on test parts, which have had no part in it."
 )
 ON_TEST = (
-    "Where the protocol selects the epoch on the test part, these parts have selected nothing: it is no blind choice."
+    "If the protocol selects the epoch on the test part, the validation parts have selected nothing, and the choice is "
+    "not blind."
 )
 
 
@@ -64,9 +65,9 @@ def summarise(folder: Path, split: Split = "test") -> str:
     missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
     diverged = [e.place for e in entries if not e.finished and reason_of(e).startswith("diverged")]
     if diverged:
-        missing += [f"Diverged, and in no number of these tables: {few(diverged)}", ""]
+        missing += [f"Diverged, and not in these tables: {few(diverged)}", ""]
     if others := study.others:
-        missing += [f"Run before and not asked for now, so not in these tables: {few(others)}", ""]
+        missing += [f"Finished earlier but not requested now, so not in these tables: {few(others)}", ""]
     chosen = [CHOOSING, ""] if split == "validation" else []
     if chosen and any(protocol == "released" or "select_on_test" in protocol for protocol in protocols):
         chosen += [ON_TEST, ""]
@@ -146,19 +147,19 @@ def remarks(comparison: Comparison) -> list[str]:
     found = []
     if comparison.resample == "subject" and len(comparison.subjects) < FEW:
         found.append(
-            f"Only {len(comparison.subjects)} subjects are judged: a bootstrap over so few has intervals that are too "
+            f"Only {len(comparison.subjects)} subjects are tested: a bootstrap over so few has intervals that are too "
             "narrow."
         )
     gathered = comparison.gathered
     if gathered.task == "regression" and comparison.methods:
         one = constant_targets(comparison.total(comparison.methods[0]), gathered.targets)
         if one:
-            found.append(f"All truths of {', '.join(one)} are one value: the ccc is 0 whatever is predicted.")
+            found.append(f"All truths of {', '.join(one)} have one value: the ccc is 0 whatever is predicted.")
     if backbones := comparison.backbones:
         students = [student for student in comparison.students if comparison.bases[student] in backbones]
         found.append(
             f"No base for {', '.join(students)}: there is no student without teachers (method none) on the same "
-            "prevalent backbone. They are compared with that backbone, and no share of a gap is told."
+            "prevalent backbone. They are compared with that backbone, and no share of a gap is reported."
         )
     return [line for remark in found for line in (remark, "")]
 
@@ -169,8 +170,8 @@ def _against(difference: Difference | None, resample: Resample) -> str:
     d = difference
     ends = "" if math.isnan(d.low) else f" [{d.low:+.4f}, {d.high:+.4f}]"
     of = (d.p_t,) if resample == "seed" else (d.p_bootstrap, d.p_t)
-    told = " / ".join("-" if math.isnan(p) else f"{p:.3f}" for p in of)
-    return f"{d.value:+.4f}{ends}" + (f", {told}" if told.strip("-/ ") else "")
+    tests = " / ".join("-" if math.isnan(p) else f"{p:.3f}" for p in of)
+    return f"{d.value:+.4f}{ends}" + (f", {tests}" if tests.strip("-/ ") else "")
 
 
 def share(difference: Difference | None) -> str:
@@ -194,13 +195,13 @@ def interval(low: float, high: float) -> str:
 def note(resample: Resample, folds: int, seeds: int) -> str:
     """Return a sentence on how the numbers were computed."""
     about = (
-        "Intervals: bootstrap over subjects, paired between methods, the seeds (weights, orders, labelled people) "
-        "being what they are; p: the same / the corrected resampled t-test over folds (- for a single one), both "
-        "corrected for the number of methods (Holm), each reference for itself. Resampling raises calibration errors: "
-        "their intervals lie high."
+        "Intervals: bootstrap over subjects, paired between methods, for the given seeds (weights, orders, labelled "
+        "people); p: the same / the corrected resampled t-test over folds (- for a single one), both corrected for the "
+        "number of methods (Holm), separately for each reference. Resampling raises calibration errors, so that their "
+        "intervals are too high."
         if resample == "subject"
         else "Intervals and p: Student's t over seeds, paired between methods (shares of the gap: Fieller); p is "
-        "corrected for the number of methods (Holm), each reference for itself."
+        "corrected for the number of methods (Holm), separately for each reference."
     )
     return (
         f"{_count(folds, 'fold')}, {_count(seeds, 'seed')}. Values are means over seeds, each on all folds together; "

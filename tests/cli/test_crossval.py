@@ -365,12 +365,12 @@ def test_a_mistake_is_one_line_before_anything_is_trained(more, words, tiny_conf
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_asked_for_again_is_named(root, tiny_config, tmp_path, capsys):
+def test_finished_cells_that_are_not_requested_again_are_named(root, tiny_config, tmp_path, capsys):
     shutil.copytree(root, tmp_path / "runs")
     assert main(call(tiny_config, tmp_path / "runs", "--methods", "none")) == 0
-    assert "Run before and not asked for now, so not in these tables: all/pkdot\n" in capsys.readouterr().out
+    assert "Finished earlier but not requested now, so not in these tables: all/pkdot\n" in capsys.readouterr().out
     assert main(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot")) == 0
-    assert "Run before" not in capsys.readouterr().out
+    assert "Finished earlier" not in capsys.readouterr().out
 
 
 def test_another_configuration_under_the_same_name_is_one_line(root, tiny_config, complaint):
@@ -446,5 +446,5 @@ def test_a_damaged_file_of_a_run_is_one_line(root, tmp_path, complaint, name):
     assert f"{name} cannot be read" in complaint(["test", str(cell)])
 
 
-def test_no_experiment_is_one_line(complaint):
+def test_a_missing_experiment_is_one_line(complaint):
     assert "--config" in complaint(["crossval"])

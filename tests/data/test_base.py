@@ -145,7 +145,7 @@ def test_the_epoch_is_selected_on_the_test_part_under_the_protocol_switch_only()
 
 
 @pytest.mark.parametrize(("drawn", "augments", "expected"), [(2, True, {0, 1}), (None, True, {8}), (2, False, None)])
-def test_training_samples_come_in_the_views_that_were_said(drawn, augments, expected, monkeypatch):
+def test_training_samples_come_in_the_configured_views(drawn, augments, expected, monkeypatch):
     monkeypatch.setattr(Given, "augments", augments)
     data = make(clips=20)
     data.attach(None, {}, drawn)
@@ -240,7 +240,7 @@ def test_there_are_no_statistics_where_nothing_is_standardised():
     assert make(standardize=False).statistics("video") is None
 
 
-def test_modalities_and_targets_tell_the_models_their_sizes():
+def test_modalities_and_targets_give_the_models_their_sizes():
     data = make()
     assert data.modalities == {"video": [3], "signal": [1]}
     assert data.targets == ["a", "b"]
@@ -261,7 +261,7 @@ def test_a_class_that_no_training_sample_has_is_an_error_that_names_it(task):
     assert "no training sample has the class 'severe'" in message
 
 
-def test_a_class_without_a_label_among_few_people_is_told_with_their_number():
+def test_a_class_without_a_label_among_few_people_is_reported_with_their_number():
     data = make(target=np.array([0, 0, 0, 1] * 3))
     data.labelled_subjects = 1
     data.given.labelled[:4] = data.given.target[:4] == 0

@@ -21,7 +21,9 @@ def test_auto_is_chosen_by_the_labels_of_the_training_part(tiny_config, labelled
     assert yaml.safe_load(experiment.text) == yaml.safe_load(named.text)
 
 
-def test_a_run_says_and_records_what_auto_is_and_is_that_of_the_method(trained_root, tiny_config, tmp_path, capsys):
+def test_a_run_prints_and_records_the_method_of_auto_and_equals_a_run_of_that_method(
+    trained_root, tiny_config, tmp_path, capsys
+):
     root = tmp_path / "runs"
     shutil.copytree(trained_root / "stages", root / "stages")
     arguments = ["fit", "--config", str(tiny_config), "--pipeline.root", str(root), "--pipeline.name", "auto"]

@@ -16,7 +16,7 @@ def plan(config=None, ablation=None, methods=(), folds=None, seeds=None, labelle
     return Plan(config, ablation, methods, folds, seeds, labelled, protocols, more.get("name"), more.get("given", ()))
 
 
-def test_a_plan_without_a_word_compares_the_papers_methods_on_the_configs_folds(tiny_config):
+def test_a_plan_without_options_compares_the_papers_methods_on_the_configs_folds(tiny_config):
     made = plan(tiny_config).study()
     assert list(made.variants) == ["none", "pkdot", "mtpkdot"]
     assert made.name == "tiny-crossval"
@@ -50,9 +50,9 @@ def test_a_variant_cannot_take_the_name_of_another_model(tiny_config, tmp_path, 
         plan(ablation=path).study()
 
 
-def test_a_file_that_is_no_text_is_told(tmp_path):
+def test_a_file_that_is_not_text_is_reported(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"variants: \xff\xfe")
-    with pytest.raises(ConfigError, match="is no YAML"):
+    with pytest.raises(ConfigError, match="is not valid YAML"):
         read_study_file(tmp_path / "a.yaml")
 
 
@@ -75,7 +75,7 @@ def test_settings_are_every_combination_of_labels_and_protocols():
 
 @pytest.mark.parametrize("wrong", ["50%", "ten", "-1", "1e3", "0.5x"])
 def test_labelled_people_are_a_number(wrong):
-    with pytest.raises(ConfigError, match="no number of people"):
+    with pytest.raises(ConfigError, match="not a number of people"):
         settings_of(["10", wrong], [])
 
 
@@ -131,22 +131,22 @@ def test_methods_of_the_command_line_replace_the_files_variants(tiny_config, tmp
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("variants: {", "no YAML"),
+        ("variants: {", "not valid YAML"),
         ("[]", "no variants"),
         ("variants: {}", "no variants"),
         ("variants: {a: {}}\nmethod: x", "'method'"),
-        ("variants: [a]", "no mapping"),
+        ("variants: [a]", "is not a mapping"),
         ("variants: {a: 3}", "variants.a"),
-        ("variants: {a: {}}\nsettings: [a]", "settings is no mapping"),
+        ("variants: {a: {}}\nsettings: [a]", "settings is not a mapping"),
         ("variants: {a: {}}\nsettings: {b: [c]}", "settings.b"),
         ("variants: {'a/b': {}}", "'a/b'"),
         ("variants: {upstream: {}}", "'upstream'"),
-        ("variants: {a: {}}\nset: [x]", "set is no mapping"),
+        ("variants: {a: {}}\nset: [x]", "set is not a mapping"),
         ("variants: {a: {}}\nseeds: many", "seeds is 'many'"),
         ("variants: {a: {}}\nresample: fold", "resample is 'fold'"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told(text, words, tmp_path):
+def test_a_file_that_cannot_be_used_is_reported(text, words, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=words) as error:
@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_used_is_told(text, words, tmp_path):
     assert "a.yaml" in str(error.value)
 
 
-def test_a_missing_file_and_a_missing_experiment_are_told(tmp_path):
+def test_a_missing_file_and_a_missing_experiment_are_reported(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         read_study_file(tmp_path / "none.yaml")
     (tmp_path / "a.yaml").write_text("variants: {a: {}}\nsettings:\nset:\n")
@@ -163,7 +163,7 @@ def test_a_missing_file_and_a_missing_experiment_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [0, -1])
-def test_no_seed_is_no_study(seeds, tiny_config):
+def test_a_study_needs_a_seed(seeds, tiny_config):
     with pytest.raises(ConfigError, match="seeds is"):
         plan(tiny_config, seeds=seeds).study()
 
@@ -197,7 +197,7 @@ def test_the_command_line_holds_over_what_a_file_sets_for_all_cells(tiny_config,
         (("--pipeline={name: other}",), "the study"),
     ],
 )
-def test_what_a_setting_or_variant_would_override_is_told(said, name, tiny_config):
+def test_an_option_that_a_setting_or_variant_would_override_is_reported(said, name, tiny_config):
     with pytest.raises(ConfigError, match=rf"^{re.escape(said[0])} has no effect on {name}, which sets .* itself"):
         plan(tiny_config, methods=["none"], labelled=["2", "all"], folds="2", given=said).study()
 
@@ -210,7 +210,7 @@ def test_what_a_setting_or_variant_would_override_is_told(said, name, tiny_confi
         ({"settings": {"few": {"protocol": {"clip_splits": True}}}}, {"protocols": ["released"]}, "protocol"),
     ],
 )
-def test_what_an_ablation_says_of_labels_and_protocols_is_not_said_again(own, said, key, tiny_config, tmp_path):
+def test_labels_and_protocols_of_an_ablation_cannot_be_given_again(own, said, key, tiny_config, tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({"config": str(tiny_config), "variants": {"few": {}}, **own}))
     option = f"--{next(iter(said))} {next(iter(said.values()))[0]}"
@@ -219,7 +219,7 @@ def test_what_an_ablation_says_of_labels_and_protocols_is_not_said_again(own, sa
 
 
 @pytest.mark.parametrize("key", ["student.model.top_k", "student.model.structure.top_k"])
-def test_an_old_key_that_a_variant_would_override_is_told(key, tiny_config, tmp_path):
+def test_an_old_key_that_a_variant_would_override_is_reported(key, tiny_config, tmp_path):
     path = tmp_path / "own.yaml"
     variants = {"wide": {"student.model.structure.top_k": 8}, "narrow": {"student.model.top_k": 4}}
     path.write_text(yaml.safe_dump({"config": str(tiny_config), "variants": variants}))
@@ -227,7 +227,7 @@ def test_an_old_key_that_a_variant_would_override_is_told(key, tiny_config, tmp_
         plan(ablation=path, given=(f"--{key}=3",)).study()
 
 
-def test_names_are_folders():
+def test_names_must_be_valid_folders():
     for name in ("a", "0.1", "labelled_0.1", "a+b", "T-Net"):
         check_name(name, "here")
     for name in ("", "..", "a b", "a/b", "-x", "upstream-x", "a\n"):

@@ -57,7 +57,7 @@ def test_a_cell_is_a_command_line_of_fit():
     assert "--teacher.model.fusion.dim=32" not in cells["few/upstream/fold1-seed4"].arguments
 
 
-def test_what_a_setting_says_a_variant_and_a_fold_may_change():
+def test_a_variant_and_a_fold_override_a_setting():
     made = study(shared={"a": 1, "b": 1}, settings={"all": {"b": 2, "c": 2}}, variants={"v": {"c": 3}})
     given = next(cell for cell in made.cells() if not cell.first).arguments
     assert {"--a=1", "--b=2", "--c=3"} <= set(given)
@@ -77,7 +77,7 @@ def test_a_written_study_is_the_same_when_read(tmp_path):
 
 
 def test_a_folder_without_a_study_says_so(tmp_path):
-    with pytest.raises(RunError, match="is no study"):
+    with pytest.raises(RunError, match="is not a study"):
         Study.read(tmp_path)
 
 

@@ -182,14 +182,14 @@ def test_a_method_without_any_common_cell_is_not_compared(tmp_path):
     assert {d.method for d in found} == {"none"}
 
 
-def test_no_reference_is_no_comparison_and_no_error(tmp_path):
+def test_no_reference_gives_no_comparison_and_no_error(tmp_path):
     made = fake.study(tmp_path / "s", ("kd",))
     fake.write(made)
     found = comparison(made)
     assert found.differences(["pkdot", "selftraining"]) == []
 
 
-def test_without_a_student_that_has_no_teachers_the_backbone_is_no_base(tmp_path):
+def test_the_backbone_alone_is_a_reference_but_not_a_base(tmp_path):
     made = fake.study(tmp_path / "s", ("kd",))
     fake.write(made)
     found = comparison(made)
@@ -297,7 +297,7 @@ def test_gains_per_subject_are_those_of_the_subject_alone(made, table):
     assert np.isnan(part).sum() == 8
 
 
-def test_rounding_is_no_gain_of_a_subject(made, monkeypatch):
+def test_rounding_does_not_count_as_a_gain_of_a_subject(made, monkeypatch):
     found = comparison(made)
     of = {"pkdot": 0.1 + 0.2, "mtpkdot": 0.4}
     monkeypatch.setattr(found, "per_subject", lambda method, _: np.full(len(found.subjects), of.get(method, 0.3)))

@@ -37,7 +37,7 @@ def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_te
     text = summarise(made.folder, "validation")
     assert {name: (made.folder / name).read_bytes() for name in names} == before
     assert text == (made.folder / "summary.validation.md").read_text()
-    assert "Of the validation parts, to choose by" in text
+    assert "Results of the validation parts" in text
     assert "results.validation.csv" in text
     assert "have selected nothing" not in text
     values = pd.read_csv(made.folder / "results.validation.csv").query("metric == 'accuracy'").set_index("method")
@@ -53,13 +53,13 @@ def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_te
 
 
 @pytest.mark.parametrize(("protocol", "told"), [("clean", False), ("select_on_test", True), ("released", True)])
-def test_who_selects_on_the_test_part_has_nothing_to_choose_by(tmp_path, monkeypatch, protocol, told):
+def test_selection_on_the_test_part_leaves_no_part_to_choose_on(tmp_path, monkeypatch, protocol, told):
     of = fake.record
     monkeypatch.setattr(fake, "record", lambda *arguments: of(*arguments) | {"protocol": protocol})
     made = fake.study(tmp_path / "s", ("none", "kd"), folds=1)
     fake.write(made)
-    assert ("these parts have selected nothing" in summarise(made.folder, "validation")) is told
-    assert "these parts have selected nothing" not in summarise(made.folder)
+    assert ("the validation parts have selected nothing" in summarise(made.folder, "validation")) is told
+    assert "the validation parts have selected nothing" not in summarise(made.folder)
 
 
 def test_folds_that_did_not_run_are_not_counted(tmp_path):
@@ -78,11 +78,11 @@ def test_a_study_without_a_student_that_has_no_teachers_says_so(tmp_path):
     assert "gap closed" not in text
 
 
-def test_few_people_are_told_of(tmp_path):
+def test_few_people_are_reported(tmp_path):
     for people, told in ((6, True), (12, False)):
         made = fake.study(tmp_path / str(people), folds=1)
         fake.write(made, people=people)
-        assert ("subjects are judged" in summarise(made.folder)) is told
+        assert ("subjects are tested" in summarise(made.folder)) is told
 
 
 @pytest.mark.parametrize("many", [False, True])

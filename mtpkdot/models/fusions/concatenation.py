@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtpkdot.models.attention import rows
+from mtpkdot.models.attention import reduce_steps
 from mtpkdot.models.fusions.base import Fusion
 
 
@@ -30,7 +30,7 @@ class Concatenation(Fusion):
 
     def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the joint feature (N, sum of D_m) and equal gates of the present modalities (N, M); see Fusion."""
-        pooled = [rows(features[name], masks[name], self.per_step) for name in self.modalities]
+        pooled = [reduce_steps(features[name], masks[name], self.per_step) for name in self.modalities]
         present = [masks[n].flatten() if self.per_step else masks[n].any(dim=1) for n in self.modalities]
         gate = torch.stack(present, dim=1).to(pooled[0])
         return torch.cat(pooled, dim=1), gate / gate.sum(dim=1, keepdim=True).clamp_min(1)

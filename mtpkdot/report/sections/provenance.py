@@ -14,13 +14,13 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
     versions = sorted({json.dumps(model.record["versions"]) for model in models})
     protocols = sorted({str(model.record["protocol"]) for model in models})
     seeds, folds = sorted({key[3] for key in gathered.models}), sorted({key[2] for key in gathered.models})
-    told = [
+    sentences = [
         f"Protocol: {', '.join(protocols)}. Task: {gathered.task} of {', '.join(gathered.targets)}; the student sees "
         f"{gathered.prevalent}. Folds: {_range(folds)}. Seeds: {_range(seeds)}.",
         "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in json.loads(text).items()) for text in versions) + ".",
     ]
-    told += noted(of_settings)
-    blocks: list[Block] = [Heading("What ran", 3), *(Text(text) for text in told)]
+    sentences += noted(of_settings)
+    blocks: list[Block] = [Heading("What ran", 3), *(Text(text) for text in sentences)]
     sizes = [["setting", "part", "samples", "labelled"]]
     for setting in gathered.settings:
         record = next(model.record for key, model in gathered.models.items() if key[0] == setting)

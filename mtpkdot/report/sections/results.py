@@ -92,7 +92,7 @@ def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
             + "; ".join(f"{method} better for {(gain > 0).sum()} of {len(names)}" for method, gain in found.items()),
             f"Gain in {comparison.primary[0]} over {over}, subject by subject (mean over seeds), sorted by the first "
             "method. Means are over subjects, those of the tables over samples. Where subjects are unknown, every "
-            "sample is one.",
+            "sample counts as one.",
         )
     ]
 
@@ -126,14 +126,14 @@ def _curve(group: Mapping[str, Comparison], found: Mapping[str, Found]) -> Figur
             if difference.reference == BASE and difference.method in wanted:
                 gained.setdefault(difference.method, {})[labelled] = difference
         counts[labelled] = f"{labelled}\n({_samples(comparison):.0f} samples)"
-    told = "; ".join(
+    text = "; ".join(
         f"{method}: " + ", ".join(f"{_people(labelled)} {point.value:+.4f}" for labelled, point in points.items())
         for method, points in gained.items()
     )
     controls = [name for name in _CONTROLS if name in values]
     return Figure(
         gains.by_labels(values, gained, counts=counts, metric=some.primary[0], lines=controls),
-        f"Gains over the base by the number of labelled people. {told}",
+        f"Gains over the base by the number of labelled people. {text}",
         f"Left: {some.primary[0]}; right: gain over the base, with 95 % intervals, against the number of labelled "
         f"people ({', '.join(comparison.setting for comparison in group.values())}). Grey: controls.",
     )
@@ -171,8 +171,8 @@ def _p(p: float) -> str:
 
 
 def _origins(comparison: Comparison) -> str:
-    told = []
+    text = []
     for base, origin in comparison.origins.items():
         counts = {method: list(origin.values()).count(method) for method in dict.fromkeys(origin.values())}
-        told.append(f"{base} is {json.dumps(counts)[1:-1].replace(chr(34), '')} (folds and seeds)")
-    return f"{'; '.join(told)}."
+        text.append(f"{base} is {json.dumps(counts)[1:-1].replace(chr(34), '')} (folds and seeds)")
+    return f"{'; '.join(text)}."
