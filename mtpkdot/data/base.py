@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
+from mtpkdot.data.batch import Batch, BoolArray, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
 from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels, label_counts
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
 from mtpkdot.data.sharing import Sharing
@@ -116,6 +116,12 @@ class BaseData(Sharing, L.LightningDataModule):
             return self._loaded
         seed = (self.split.seed, self.split.fold, self.seed)
         return hide_labels(self._loaded, self.parts, self.labelled_subjects, seed)
+
+    @property
+    def hidden(self) -> BoolArray:
+        """Samples (n,) of the training part that have a label which `labelled_subjects` hides, of a step or all."""
+        hidden = self._loaded.labelled & ~self.samples.labelled
+        return np.asarray(hidden.any(axis=1) if self.per_step else hidden)
 
     @cached_property
     def parts(self) -> StrArray:
@@ -359,6 +365,15 @@ class BaseData(Sharing, L.LightningDataModule):
         """Return the loader of the whole part that selects the epoch, in order, for any number of processes."""
         return self.evaluation_loader(self._selecting)
 
+    def revealed_loader(self) -> DataLoader[Batch]:
+        """Return the loader of the training part, in order, with the labels that `labelled_subjects` hides.
+
+        For the bound of the method `oracle` alone: nothing that is handed on may read it.
+        """
+        return self._loader(
+            self.dataset.relabelled(self._loaded), batch_size=self.batch_size, sampler=self._evaluated("train")
+        )
+
     @property
     def _selecting(self) -> Part:
         return "test" if self.select_on_test else "validation"
@@ -432,13 +447,14 @@ class BaseData(Sharing, L.LightningDataModule):
             batch_sampler=GlobalBatches(order, self.batch_size, rank=rank, world=world, resumed=resumed)
         )
 
-    def _loader(self, **batches: Any) -> DataLoader[Batch]:
+    def _loader(self, dataset: SampleDataset | None = None, **batches: Any) -> DataLoader[Batch]:
+        dataset = dataset or self.dataset
         return DataLoader(
-            self.dataset,
+            dataset,
             # Cached features are only copied: a process for that would cost more than it saves.
-            num_workers=self.num_workers if self.dataset.reads_clips else 0,
+            num_workers=self.num_workers if dataset.reads_clips else 0,
             collate_fn=_as_is,
-            persistent_workers=self.num_workers > 0 and self.dataset.reads_clips,
+            persistent_workers=self.num_workers > 0 and dataset.reads_clips,
             **batches,
         )
 

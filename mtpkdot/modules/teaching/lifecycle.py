@@ -91,7 +91,7 @@ class Teaching:
             return self.weights
         if data is None:
             raise ValueError(f"{self.name} looks at its data before it teaches: fit it with a BaseData as datamodule")
-        teachers.look_at(moved(data.evaluation_loader("train")))
+        teachers.look_at(moved(data.revealed_loader() if teachers.sees_hidden else data.evaluation_loader("train")))
         if self.levels:
             self.weights = level_weights(self.weights, data, prevalent, self.upstream.names)
         if teachers.keeps_better:

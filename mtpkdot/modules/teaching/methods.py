@@ -7,7 +7,7 @@ from typing import Final, Literal, cast
 from mtpkdot.losses.rivals import RIVALS, Rival
 from mtpkdot.losses.weighting import Term
 from mtpkdot.modules.teaching.base import Teachers
-from mtpkdot.modules.teaching.controls import OwnTeacher, SpreadLabels
+from mtpkdot.modules.teaching.controls import HiddenLabels, OwnTeacher, SpreadLabels
 from mtpkdot.modules.teaching.joint import AdaptedTeachers, JointTeacher
 from mtpkdot.modules.teaching.pooled import PooledTeachers
 
@@ -18,6 +18,7 @@ MethodName = Literal[
     "mtpkdot_plus",
     "selftraining",
     "labelprop",
+    "oracle",
     "kd",
     "fitnets",
     "pkd",
@@ -33,6 +34,7 @@ MethodName = Literal[
     "m2pkd",
     "rival",
 ]
+BOUND = "a bound to compare with and no model to hand on"
 AUTO: Final = "auto"  # replaced by a method according to the data, before the stages are planned
 MethodOrAuto = Literal[MethodName, "auto"]  # a single Literal, since errors about a union do not list the values
 
@@ -82,6 +84,13 @@ METHODS: dict[MethodName, Method] = {
     "mtpkdot_plus": Method({"task": 1.0, "output": 3.0, "transport": 0.2}, PooledTeachers, revision=2),
     "selftraining": Method({"task": 1.0, "output": 1.0}, OwnTeacher, revision=1),
     "labelprop": Method({"task": 1.0, "output": 1.0}, SpreadLabels),
+    "oracle": Method({"task": 1.0, "output": 3.0}, HiddenLabels),
     **{_named(name): Method({"task": 1.0, "rival": rival.weight}, rival=rival) for name, rival in RIVALS.items()},
     "rival": Method({"task": 1.0, "rival": 1.0}),
 }
+
+
+def is_bound(name: str | None) -> bool:
+    """Return whether a method is a bound that sees hidden labels; not for a method of another version."""
+    method = next((method for known, method in METHODS.items() if known == name), None)
+    return method is not None and method.teachers is not None and method.teachers.sees_hidden
