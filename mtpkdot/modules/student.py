@@ -28,7 +28,7 @@ from mtpkdot.models.tnets import Hourglass, TNetFactory
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT
-from mtpkdot.modules.teaching import AUTO, BOUND, METHODS, MethodOrAuto, Teaching, Upstream, is_bound
+from mtpkdot.modules.teaching import AUTO, BOUND, METHODS, MethodOrAuto, Teaching, Upstream
 from mtpkdot.modules.teaching.lifecycle import has_unlabelled
 from mtpkdot.modules.teaching.settings import check_batches, check_settings, check_structure, chosen_teachers
 from mtpkdot.modules.teaching.trial import try_rival, try_selection, try_structure
@@ -187,7 +187,7 @@ class StudentModule(StageModule):
         if "rival" in self.teaching.weights:
             try_rival(self._new_rival, self.task, self.num_outputs)
         self.uses_unlabelled = self.teaching.kind is not None
-        self.is_bound = is_bound(method)
+        self.is_bound = METHODS[method].is_bound
         self.name_heads([self.prevalent])
 
     def setup(self, stage: str) -> None:
@@ -377,7 +377,8 @@ class StudentModule(StageModule):
     def notes(cls, checkpoint: Path) -> list[str]:
         """Return remarks if it has seen hidden labels, or if the final model predicts with the prevalent backbone."""
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        found = [f"has seen hidden labels, {BOUND}"] if is_bound(stored["hyper_parameters"].get("method")) else []
+        method = METHODS.get(stored["hyper_parameters"].get("method"))
+        found = [f"has seen hidden labels, {BOUND}"] if method is not None and method.is_bound else []
         if stored["blueprint"].get("by_backbone"):
             found.append("hands on the prevalent backbone, for no epoch of the student was better on held-out people")
         return found

@@ -3,7 +3,7 @@
 import yaml
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.modules.teaching import AUTO, BOUND, MethodName, is_bound
+from mtpkdot.modules.teaching import AUTO, BOUND, METHODS, MethodName
 from mtpkdot.pipeline.config import Experiment
 
 
@@ -27,7 +27,7 @@ def resolve_method(experiment: Experiment) -> str:
     named = {name: kind.method_of(sections[name].get("model", {})) for name, kind in experiment.kinds.items()}
     text, said = yaml.safe_load(experiment.text), []
     for method in dict.fromkeys(named.values()):
-        if method != AUTO and not is_bound(method):
+        if method is None or (method != AUTO and not METHODS[method].is_bound):
             continue
         stages = [name for name, of in named.items() if of == method]
         chosen, reason = _automatic(experiment.data) if method == AUTO else _of_bound(method, experiment.data)

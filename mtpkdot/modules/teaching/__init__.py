@@ -2,7 +2,7 @@
 
 from mtpkdot.modules.teaching.base import Teachers, Upstream
 from mtpkdot.modules.teaching.lifecycle import Teaching
-from mtpkdot.modules.teaching.methods import AUTO, BOUND, METHODS, Method, MethodName, MethodOrAuto, is_bound
+from mtpkdot.modules.teaching.methods import AUTO, BOUND, METHODS, Method, MethodName, MethodOrAuto
 from mtpkdot.modules.teaching.settings import check_settings, chosen_teachers
 
 __all__ = [
@@ -17,5 +17,4 @@ __all__ = [
     "Upstream",
     "check_settings",
     "chosen_teachers",
-    "is_bound",
 ]

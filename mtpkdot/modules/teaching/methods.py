@@ -70,6 +70,11 @@ class Method:
         """Return the class of the teachers for the user's `weights`; None if only labels teach."""
         return self.teachers if self.terms(weights).keys() - {"task"} else None
 
+    @property
+    def is_bound(self) -> bool:
+        """True if its teachers see labels that the data hide: it is a bound, and no method to use."""
+        return self.teachers is not None and self.teachers.sees_hidden
+
 
 def _named(rival: str) -> MethodName:
     """Return the name of a rival, typed as the name of its method."""
@@ -88,9 +93,3 @@ METHODS: dict[MethodName, Method] = {
     **{_named(name): Method({"task": 1.0, "rival": rival.weight}, rival=rival) for name, rival in RIVALS.items()},
     "rival": Method({"task": 1.0, "rival": 1.0}),
 }
-
-
-def is_bound(name: str | None) -> bool:
-    """Return whether a method is a bound that sees hidden labels; not for a method of another version."""
-    method = next((method for known, method in METHODS.items() if known == name), None)
-    return method is not None and method.teachers is not None and method.teachers.sees_hidden
