@@ -35,6 +35,7 @@ class BaseData(Sharing, L.LightningDataModule):
         labelled_subjects: training subjects whose labels are used: `all`, a number of subjects, or a share of them
             (0.1; of the samples, if subjects are unknown), drawn anew for every fold and seed. The recordings of the
             others are training material without labels.
+        labelled_seed: seed of that choice, for trainings on one choice that differ in `seed` alone; null for `seed`.
         batch_size: samples per batch, on all devices together.
         num_workers: number of loader processes. Not part of a stage's identity.
         views: views per training sample for stages with frozen encoders: 1 for the sample itself, more for the sample
@@ -42,7 +43,8 @@ class BaseData(Sharing, L.LightningDataModule):
             augmented. Stages that train all of their encoders see a new augmentation in every epoch.
         standardize: standardise every feature by the training part, inside the model.
         std_floor: lower bound of a feature's standard deviation, relative to its root mean square.
-        seed: seed of the order of samples and of the choice of labelled subjects; taken from `seed_everything`.
+        seed: seed of the order of samples, and of the choice of labelled subjects unless `labelled_seed` is given;
+            taken from `seed_everything`.
         clip_splits: protocol switch: split by clip, not by subject.
         select_on_test: protocol switch: choose the epoch on the test part.
         train_on_all: protocol switch: train on every part (set for backbones).
@@ -66,6 +68,7 @@ class BaseData(Sharing, L.LightningDataModule):
         task: Task = "classification",
         split: Split | None = None,
         labelled_subjects: LabelledSubjects = "all",
+        labelled_seed: int | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
         views: int = 1,
@@ -79,7 +82,10 @@ class BaseData(Sharing, L.LightningDataModule):
     ) -> None:
         super().__init__()
         check_labelled_subjects(labelled_subjects)
+        if labelled_seed is not None and labelled_seed < 0:
+            raise ValueError(f"labelled_seed is 0 or more, not {labelled_seed}")
         self.labelled_subjects: LabelledSubjects = labelled_subjects
+        self.labelled_seed = labelled_seed
         self.prevalent, self.task, self.split, self.seed = prevalent, task, split or Split(), seed
         self.batch_size, self.num_workers = batch_size, num_workers
         self.views, self.standardize, self.std_floor = views, standardize, std_floor
@@ -114,7 +120,7 @@ class BaseData(Sharing, L.LightningDataModule):
         """The data set, with the labels that may be used."""
         if self.labelled_subjects == "all":
             return self._loaded
-        seed = (self.split.seed, self.split.fold, self.seed)
+        seed = (self.split.seed, self.split.fold, self.seed if self.labelled_seed is None else self.labelled_seed)
         return hide_labels(self._loaded, self.parts, self.labelled_subjects, seed)
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mtpkdot.markdown import escaped, table
+from mtpkdot.modules.teaching import BOUND
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.store import write_text
 from mtpkdot.pipeline.study import BASE, Resample, Study
@@ -17,6 +18,7 @@ from mtpkdot.report.tallies import constant_targets
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # Number of subjects.
+_SPREAD = "sd over draws / starts"
 CHOOSING = (
     "Of the validation parts, to choose by. They have selected the epochs, so that values lie high; base, the better "
     "of two on these very parts, lies higher still, and so does mtpkdot_plus, which is weighed by them and may fall "
@@ -72,11 +74,10 @@ def summarise(folder: Path, split: Split = "test") -> str:
         chosen += [ON_TEST, ""]
     said = [f"Protocol: {', '.join(protocols)}.", "", *chosen, *missing]
     parts = [f"# {escaped(study.name)}", "", *map(escaped, said), *parts]
-    folds, seeds = (len({key[place] for key in gathered.models}) for place in (2, 3))
     of = "" if split == "test" else f".{split}"
-    parts += [f"{note(study.resample, folds, seeds)} All metrics are in results{of}.csv, all differences in "]
+    parts += [f"{note(study.resample, *gathered.repetitions)} All metrics are in results{of}.csv, all differences in "]
     parts[-1] += f"comparisons{of}.csv" + (
-        ", with intervals over seeds as well." if study.resample == "subject" else "."
+        ", with intervals over draws as well." if study.resample == "subject" else "."
     )
     text = "\n".join(parts) + "\n"
     write_text(folder / f"summary{of}.md", text)
@@ -106,12 +107,16 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
     of = {(d.method, d.reference): d for d in differences}
     tests = "p" if comparison.resample == "seed" else "p bootstrap / t"
     header = ["method", metric, "95 %", "sd", *(f"vs {r} [95 %], {tests}" for r in references)]
-    closed = any(not math.isnan(d.gap_closed) for d in differences)
-    found = [[*header, "gap closed"] if closed else header]
+    shares = {"gap closed": share, "oracle gap closed": oracle_share}
+    closed = {name: told for name, told in shares.items() if any(told(d) for d in differences)}
+    starts = any(not math.isnan(value.sd_starts) for value in primary.values())
+    found = [[*header, *closed, *([_SPREAD, f"{_SPREAD}, of the gain"] if starts else [])]]
     for method, value in primary.items():
+        gain = of.get((method, BASE))
         cells = [method, number(value.value), interval(value.low, value.high), number(value.sd)]
         cells += [_against(of.get((method, reference)), comparison.resample) for reference in references]
-        found.append([*cells, *([share(of.get((method, BASE)))] if closed else [])])
+        cells += [told(gain) for told in closed.values()]
+        found.append([*cells, *([spread(value), spread(gain)] if starts else [])])
     return found
 
 
@@ -149,6 +154,11 @@ def remarks(comparison: Comparison) -> list[str]:
             f"Only {len(comparison.subjects)} subjects are judged: a bootstrap over so few has intervals that are too "
             "narrow."
         )
+    if comparison.oracles:
+        found.append(
+            f"{', '.join(comparison.oracles)} has seen the hidden labels: it is {BOUND}. Oracle gap closed: share of "
+            "the difference between base and oracle, where that is clearly above 0."
+        )
     gathered = comparison.gathered
     if gathered.task == "regression" and comparison.methods:
         one = constant_targets(comparison.total(comparison.methods[0]), gathered.targets)
@@ -175,10 +185,19 @@ def _against(difference: Difference | None, resample: Resample) -> str:
 
 def share(difference: Difference | None) -> str:
     """Return the share of the gap that is closed, with its interval; empty if there is none."""
-    if difference is None or math.isnan(difference.gap_closed):
+    return "" if difference is None else _share(difference.gap_closed, difference.gap_low, difference.gap_high)
+
+
+def oracle_share(difference: Difference | None) -> str:
+    """Return the share of the gap between base and oracle that is closed, as `share` does."""
+    return "" if difference is None else _share(difference.oracle_closed, difference.oracle_low, difference.oracle_high)
+
+
+def spread(of: Value | Difference | None) -> str:
+    """Return the standard deviations over draws and over starts; empty without several starts."""
+    if of is None or math.isnan(of.sd_starts):
         return ""
-    ends = "" if math.isnan(difference.gap_low) else f" [{difference.gap_low:.0%}, {difference.gap_high:.0%}]"
-    return f"{difference.gap_closed:.0%}{ends}"
+    return f"{number(of.sd_draws) or '-'} / {number(of.sd_starts)}"
 
 
 def number(value: float) -> str:
@@ -191,22 +210,34 @@ def interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
-def note(resample: Resample, folds: int, seeds: int) -> str:
-    """Return a sentence on how the numbers were computed."""
+def note(resample: Resample, folds: int, draws: int, starts: int) -> str:
+    """Return sentences on how the numbers were computed.
+
+    Args:
+        resample: see Study.
+        folds: number of folds.
+        draws: number of draws.
+        starts: number of starts of each draw.
+    """
     about = (
-        "Intervals: bootstrap over subjects, paired between methods, the seeds (weights, orders, labelled people) "
-        "being what they are; p: the same / the corrected resampled t-test over folds (- for a single one), both "
-        "corrected for the number of methods (Holm), each reference for itself. Resampling raises calibration errors: "
-        "their intervals lie high."
+        "Intervals: bootstrap over subjects, paired between methods, the draws and starts being what they are; p: the "
+        "same / the corrected resampled t-test over folds (- for a single one), both corrected for the number of "
+        "methods (Holm), each reference for itself. Resampling raises calibration errors: their intervals lie high."
         if resample == "subject"
-        else "Intervals and p: Student's t over seeds, paired between methods (shares of the gap: Fieller); p is "
+        else "Intervals and p: Student's t over draws, paired between methods (shares of the gap: Fieller); p is "
         "corrected for the number of methods (Holm), each reference for itself."
     )
     return (
-        f"{_count(folds, 'fold')}, {_count(seeds, 'seed')}. Values are means over seeds, each on all folds together; "
-        "sd is over folds and seeds. base: in every fold and seed the better one, on validation, of the prevalent "
-        f"backbone and the student without teachers. {about}"
+        f"{_count(folds, 'fold')}, {_count(draws * starts, 'seed')}: {_count(draws, 'draw')} (labelled people, weights "
+        f"and order), {_count(starts, 'start')} of each (weights and order). Values are means over draws, each the "
+        "mean of its starts on all folds together; sd is over folds and seeds. base: in every fold and seed the better "
+        f"one, on validation, of the prevalent backbone and the student without teachers. {about}"
     )
+
+
+def _share(value: float, low: float, high: float) -> str:
+    ends = "" if math.isnan(low) else f" [{low:.0%}, {high:.0%}]"
+    return "" if math.isnan(value) else f"{value:.0%}{ends}"
 
 
 def few(names: Sequence[str]) -> str:

@@ -14,9 +14,11 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
     versions = sorted({json.dumps(model.record["versions"]) for model in models})
     protocols = sorted({str(model.record["protocol"]) for model in models})
     seeds, folds = sorted({key[3] for key in gathered.models}), sorted({key[2] for key in gathered.models})
+    _, draws, starts = gathered.repetitions
     told = [
         f"Protocol: {', '.join(protocols)}. Task: {gathered.task} of {', '.join(gathered.targets)}; the student sees "
-        f"{gathered.prevalent}. Folds: {_range(folds)}. Seeds: {_range(seeds)}.",
+        f"{gathered.prevalent}. Folds: {_range(folds)}. Seeds: {_range(seeds)} (draws: {draws}, starts of each: "
+        f"{starts}).",
         "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in json.loads(text).items()) for text in versions) + ".",
     ]
     told += noted(of_settings)
