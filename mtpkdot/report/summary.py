@@ -1,7 +1,7 @@
 """Tables of a study, as text and as a file of numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.store import write_text
 from mtpkdot.pipeline.study import BASE, Resample, Study
 from mtpkdot.report.compare import Comparison, Difference, Value
-from mtpkdot.report.gather import gather, of_study, reason_of
+from mtpkdot.report.costs import Cost, costs
+from mtpkdot.report.gather import Entry, gather, of_study, reason_of
 from mtpkdot.report.tallies import constant_targets
 
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # Number of subjects.
+SECONDS = "seconds, + teachers"
 _SPREAD = "sd over draws / starts"
 CHOOSING = (
     "Of the validation parts, to choose by. They have selected the epochs, so that values lie high; base, the better "
@@ -49,6 +51,7 @@ def summarise(folder: Path, split: Split = "test") -> str:
         return f"{folder}: no cell is finished."
     values: list[Value] = []
     differences: list[Difference] = []
+    times: list[Cost] = []
     parts: list[str] = []
     comparisons = [Comparison(gathered, setting, study.resample, split) for setting in gathered.settings]
     protocols = sorted({str(model.record["protocol"]) for model in gathered.models.values()})
@@ -58,21 +61,18 @@ def summarise(folder: Path, split: Split = "test") -> str:
         of_setting, against = comparison.values(), comparison.differences(references)
         values += of_setting
         differences += against
-        parts += [f"## {escaped(comparison.setting)}", "", *table(rows(comparison, of_setting, against)), ""]
+        spent = costs(comparison)
+        lines = beside(rows(comparison, of_setting, against), SECONDS, spent)
+        times += spent.values()
+        parts += [f"## {escaped(comparison.setting)}", "", *table(lines), ""]
         parts += map(escaped, remarks(comparison))
     if len(comparisons) > 1:
         lines, caption = side_by_side(values, comparisons[0].primary)
         parts = ["## Settings side by side", "", escaped(caption), "", *table(lines), "", *parts]
-    missing = [f"Not finished: {len(gathered.missing)} cells: {few(gathered.missing)}", ""] if gathered.missing else []
-    diverged = [e.place for e in entries if not e.finished and reason_of(e).startswith("diverged")]
-    if diverged:
-        missing += [f"Diverged, and in no number of these tables: {few(diverged)}", ""]
-    if others := study.others:
-        missing += [f"Run before and not asked for now, so not in these tables: {few(others)}", ""]
     chosen = [CHOOSING, ""] if split == "validation" else []
     if chosen and any(protocol == "released" or "select_on_test" in protocol for protocol in protocols):
         chosen += [ON_TEST, ""]
-    said = [f"Protocol: {', '.join(protocols)}.", "", *chosen, *missing]
+    said = [f"Protocol: {', '.join(protocols)}.", "", *chosen, *absent(study, entries)]
     parts = [f"# {escaped(study.name)}", "", *map(escaped, said), *parts]
     of = "" if split == "test" else f".{split}"
     parts += [f"{note(study.resample, *gathered.repetitions)} All metrics are in results{of}.csv, all differences in "]
@@ -85,7 +85,19 @@ def summarise(folder: Path, split: Split = "test") -> str:
     write_text(folder / f"comparisons{of}.csv", pd.DataFrame([asdict(d) for d in differences]).to_csv(index=False))
     if split == "test":
         write_text(folder / "bases.csv", bases(comparisons).to_csv(index=False))
+        write_text(folder / "costs.csv", pd.DataFrame([asdict(cost) for cost in times]).to_csv(index=False))
     return text
+
+
+def absent(study: Study, entries: Sequence[Entry]) -> list[str]:
+    """Return sentences on the cells that are in no table, each followed by an empty line."""
+    missing = [entry for entry in entries if not entry.finished]
+    found = [f"Not finished: {len(missing)} cells: {few([entry.place for entry in missing])}"] if missing else []
+    if diverged := [entry.place for entry in missing if reason_of(entry).startswith("diverged")]:
+        found.append(f"Diverged, and in no number of these tables: {few(diverged)}")
+    if others := study.others:
+        found.append(f"Run before and not asked for now, so not in these tables: {few(others)}")
+    return [line for sentence in found for line in (sentence, "")]
 
 
 def bases(comparisons: Sequence[Comparison]) -> pd.DataFrame:
@@ -118,6 +130,11 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
         cells += [told(gain) for told in closed.values()]
         found.append([*cells, *([spread(value), spread(gain)] if starts else [])])
     return found
+
+
+def beside(lines: list[list[str]], name: str, of: Mapping[str, object]) -> list[list[str]]:
+    """Return the lines of a table with one more column, by their first cell; unchanged if it has no value."""
+    return [[*line, str(of.get(line[0], "")) if number else name] for number, line in enumerate(lines)] if of else lines
 
 
 def side_by_side(values: Sequence[Value], metric: tuple[str, str]) -> tuple[list[list[str]], str]:
@@ -231,7 +248,8 @@ def note(resample: Resample, folds: int, draws: int, starts: int) -> str:
         f"{_count(folds, 'fold')}, {_count(draws * starts, 'seed')}: {_count(draws, 'draw')} (labelled people, weights "
         f"and order), {_count(starts, 'start')} of each (weights and order). Values are means over draws, each the "
         "mean of its starts on all folds together; sd is over folds and seeds. base: in every fold and seed the better "
-        f"one, on validation, of the prevalent backbone and the student without teachers. {about}"
+        f"one, on validation, of the prevalent backbone and the student without teachers. {about} Seconds: of a "
+        "student's training in a cell, and of the stages that it needs and one without teachers does not."
     )
 
 

@@ -8,11 +8,12 @@ import numpy as np
 from mtpkdot.pipeline.stages import TEACHER
 from mtpkdot.pipeline.study import BASE
 from mtpkdot.report.compare import Comparison, Difference, Value
+from mtpkdot.report.costs import costs
 from mtpkdot.report.figures import gains
 from mtpkdot.report.page import Block, Figure, Heading, Table, Text
 from mtpkdot.report.sources import labelled_of
 from mtpkdot.report.statistics import ROUNDING
-from mtpkdot.report.summary import interval, number, oracle_share, remarks, share, spread
+from mtpkdot.report.summary import SECONDS, beside, interval, number, oracle_share, remarks, share, spread
 from mtpkdot.report.tallies import Array
 
 _CONTROLS = (BASE, TEACHER, "selftraining", "labelprop", "oracle")
@@ -30,7 +31,11 @@ def results(comparison: Comparison, found: Found) -> list[Block]:
         ends = interval(value.low, value.high)
         main.append([value.method, number(value.value), ends, number(value.sd), str(value.cells), str(value.subjects)])
     blocks: list[Block] = [
-        Table(main, f"Results on the test parts: {metric}{of}."),
+        Table(
+            beside(main, SECONDS, costs(comparison)),
+            f"Results on the test parts: {metric}{of}. Seconds: of a student's training in a run, and of the stages "
+            "that it needs and one without teachers does not.",
+        ),
         *_compared(comparison, differences),
         Figure(
             gains.intervals(primary, differences, metric, BASE),
