@@ -36,6 +36,9 @@ class BaseData(Sharing, L.LightningDataModule):
             (0.1; of the samples, if subjects are unknown), drawn anew for every fold and seed. The recordings of the
             others are training material without labels.
         labelled_seed: seed of that choice, for trainings on one choice that differ in `seed` alone; null for `seed`.
+        validation_labels: use of the people held out from training: `select` the epoch, or `train` with the others; the
+            last epoch is then kept, for nobody is left to select one. A control: methods with a pool of teachers use
+            the labels of these people beyond the selection.
         batch_size: samples per batch, on all devices together.
         num_workers: number of loader processes. Not part of a stage's identity.
         views: views per training sample for stages with frozen encoders: 1 for the sample itself, more for the sample
@@ -69,6 +72,7 @@ class BaseData(Sharing, L.LightningDataModule):
         split: Split | None = None,
         labelled_subjects: LabelledSubjects = "all",
         labelled_seed: int | None = None,
+        validation_labels: Literal["select", "train"] = "select",
         batch_size: int = 128,
         num_workers: int = 0,
         views: int = 1,
@@ -87,7 +91,7 @@ class BaseData(Sharing, L.LightningDataModule):
         self.labelled_subjects: LabelledSubjects = labelled_subjects
         self.labelled_seed = labelled_seed
         self.prevalent, self.task, self.split, self.seed = prevalent, task, split or Split(), seed
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.validation_labels, self.batch_size, self.num_workers = validation_labels, batch_size, num_workers
         self.views, self.standardize, self.std_floor = views, standardize, std_floor
         self.clip_splits, self.select_on_test = clip_splits, select_on_test
         self.train_on_all, self.drop_last = train_on_all, drop_last
@@ -338,8 +342,10 @@ class BaseData(Sharing, L.LightningDataModule):
         return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
 
     def positions(self, part: Literal["train", "validation", "test"], labelled_only: bool = False) -> IntArray:
-        """Return the positions of the samples of a part."""
+        """Return the positions of the samples of a part; the training part includes whoever is trained on with it."""
         rows = self.parts == part
+        if part == "train" and self.validation_labels == "train":
+            rows = rows | (self.parts == "validation")
         if part == "train" and self.train_on_all:
             rows = np.full(len(rows), True)
         if labelled_only:

@@ -117,8 +117,9 @@ class Comparison:
 
     In every cell, `base` is the better one, on the validation part, of the prevalent backbone and the student without
     teachers. Each set of upstream models with such a student has its own base; students of another set are compared
-    with the base of the same prevalent backbone. Without any base, the lower bound is the backbone under its own name,
-    and the share of the gap is not computed.
+    with the base of the same prevalent backbone; students that are trained on the validation part as well, with the
+    first base. Without any base, the lower bound is the backbone under its own name, and the share of the gap is not
+    computed.
 
     Args:
         gathered: gathered results.
@@ -171,8 +172,8 @@ class Comparison:
             tests = {m: _NAN[:2] if m in self.oracles else self._tests(m, other) for m, other in pairs.items()}
             p_bootstrap, p_t = (holm({method: test[i] for method, test in tests.items()}) for i in (0, 1))
             for method, other in pairs.items():
-                teacher, oracle = (self.teacher(method), self.oracle(method)) if reference == BASE else ("", "")
-                gaps = (*self._gap(method, other, teacher), *self._gap(method, other, oracle))
+                uppers = self._uppers(method) if reference == BASE else ("", "")
+                gaps = (*self._gap(method, other, uppers[0]), *self._gap(method, other, uppers[1]))
                 p = p_bootstrap[method], p_t[method]
                 known = (*self._difference(method, other), *p, *self._over_seeds(method, other), *gaps)
                 draws, starts = self._spread(method, other)
@@ -204,11 +205,11 @@ class Comparison:
         """Return the name of the multimodal teacher among a student's upstream models."""
         return self.gathered.upstream[self.setting, student].get(TEACHER, "")
 
-    def oracle(self, student: str) -> str:
-        """Return the name of the oracle with a student's lower bound; empty for none, and for an oracle itself."""
-        if student in self.oracles:
-            return ""
-        return next((oracle for oracle in self.oracles if self.bases[oracle] == self.bases[student]), "")
+    def _uppers(self, student: str) -> tuple[str, str]:
+        """Return the names of the teacher and of the oracle above a student's lower bound; empty for none."""
+        fuller = (self.setting, student) in self.gathered.fuller  # so is its teacher, but not its lower bound
+        oracles = [o for o in self.oracles if self.bases[o] == self.bases[student] and student not in self.oracles]
+        return "" if fuller else self.teacher(student), next(iter(oracles), "")
 
     def total(self, method: str) -> Array:
         """Return the sums (n,) of the tallies over all cells of a method."""
@@ -346,6 +347,8 @@ class Comparison:
         own = self._base_of(student)
         if own in self.origins:
             return own
+        if (self.setting, student) in self.gathered.fuller and alone:
+            return self._base_of(alone[0])
         backbone = self._backbone(student)
         return next((self._base_of(other) for other in alone if self._backbone(other) == backbone), backbone)
 

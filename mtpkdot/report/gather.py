@@ -88,6 +88,7 @@ class Gathered:
         upstream: names of the upstream models of each (setting, variant), by stage.
         alone: (setting, variant) of the students that are trained without teachers.
         bounds: (setting, variant) of the students that see hidden labels.
+        fuller: (setting, variant) of the students that are trained on the validation part as well.
         to_train: mean size of a part over that of the training part, by setting and part.
         missing: places of entries without results.
     """
@@ -101,6 +102,7 @@ class Gathered:
     upstream: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     alone: set[tuple[str, str]] = field(default_factory=set)
     bounds: set[tuple[str, str]] = field(default_factory=set)
+    fuller: set[tuple[str, str]] = field(default_factory=set)
     to_train: dict[tuple[str, str], float] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
@@ -119,9 +121,12 @@ class Gathered:
         return len(folds), len(of_draws), max(map(len, of_draws.values()))
 
     def add_student(self, place: tuple[str, str], record: Mapping[str, Any]) -> None:
-        """Add a student (setting, variant) to `alone` or `bounds` by its method in run.json, if it belongs there."""
-        method = record["stages"].get(STUDENT, {"keys": {}})["keys"].get(f"{STUDENT}.model.method")
-        if method == "none":
+        """Add a student (setting, variant) to `alone`, `bounds` or `fuller` by its run.json, if it belongs there."""
+        keys = record["stages"].get(STUDENT, {"keys": {}})["keys"]
+        method = keys.get(f"{STUDENT}.model.method")
+        if keys.get("data.init_args.validation_labels") == "train":
+            self.fuller.add(place)
+        elif method == "none":
             self.alone.add(place)
         if method in METHODS and METHODS[method].is_bound:
             self.bounds.add(place)

@@ -177,6 +177,11 @@ def remarks(comparison: Comparison) -> list[str]:
             "the difference between base and oracle, where that is clearly above 0."
         )
     gathered = comparison.gathered
+    if fuller := [student for student in comparison.students if (comparison.setting, student) in gathered.fuller]:
+        found.append(
+            f"{', '.join(fuller)} and its upstream models are trained on the validation part as well, and keep their "
+            "last epoch: what they reach on that part is no choice between them and others."
+        )
     if gathered.task == "regression" and comparison.methods:
         one = constant_targets(comparison.total(comparison.methods[0]), gathered.targets)
         if one:

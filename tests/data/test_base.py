@@ -335,3 +335,14 @@ def test_the_revealed_loader_has_the_hidden_labels_of_the_training_part_alone():
     assert target.tolist() == data._loaded.target[rows].tolist()
     assert not all(batch.labelled.all() for batch in data.evaluation_loader("train"))
     assert data.hidden.sum() == len(rows) - data.samples.labelled[rows].sum() > 0
+
+
+def test_whoever_is_held_out_may_be_trained_on_and_is_still_evaluated():
+    sizes = {"subjects": 10, "samples_per_subject": 3, "split": Split("kfold"), "labelled_subjects": 2}
+    usual, fuller = (PlantedData(**sizes, validation_labels=use) for use in ("select", "train"))
+    validation = usual.positions("validation").tolist()
+    assert fuller.positions("validation").tolist() == validation
+    assert fuller.positions("train").tolist() == sorted([*usual.positions("train"), *validation])
+    assert set(fuller.positions("train", labelled_only=True)) > set(validation)
+    assert not set(fuller.positions("train")) & set(fuller.positions("test"))
+    assert (fuller.samples.labelled == usual.samples.labelled).all()

@@ -414,3 +414,21 @@ def test_without_a_clear_oracle_gap_there_is_no_share_of_it(tmp_path):
     made = fake.study(tmp_path / "s", ("none", "pkdot", "oracle"))
     fake.write(made, {"none": 0.62, "pkdot": 0.75, "oracle": 0.6})
     assert all(np.isnan(d.oracle_closed) for d in comparison(made).differences([BASE]))
+
+
+def test_who_is_trained_on_the_validation_part_is_no_base_and_is_compared_with_the_first(tmp_path):
+    variants = {
+        "none": {"student.model.method": "none"},
+        "kd": {"student.model.method": "kd"},
+        "fuller": {"student.model.method": "none", "data.validation_labels": "train"},
+        "oracle": {"student.model.method": "oracle"},
+    }
+    made = fake.study(tmp_path / "s", variants_of=variants)
+    fake.write(made, {"none": 0.6, "kd": 0.7, "fuller": 0.75, "oracle": 0.95})
+    found = comparison(made)
+    assert found.bases == dict.fromkeys(variants, BASE)
+    assert set(found.origins) == {BASE}
+    assert set(found.origins[BASE].values()) <= {"backbone.video", "none"}
+    fuller = by_method(found.differences([BASE]))["fuller"]
+    assert np.isnan(fuller.gap_closed)
+    assert 0 < fuller.oracle_closed < 1

@@ -30,14 +30,16 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
             [setting, part, str(n), str(record["labelled"].get(part, ""))] for part, n in record["samples"].items()
         ]
     blocks.append(Table(sizes, "Samples of the first fold and seed."))
-    times = [["setting", "model", "trainings", "epochs", "time each", "time together"]]
+    times = [["setting", "model", "trainings", "epochs", "epoch kept", "time each", "time together"]]
     for setting, trainings in of_settings.items():
         for name, of in trainings.items():
             records = [training.record["trained"] for training in of if training.record]
             seconds = [record["seconds"] for record in records]
             epochs = sum(record["epochs"] for record in records) / max(len(records), 1)
+            kept = [record["kept"] for record in records if "kept" in record]
             spent = [f"{sum(seconds) / len(seconds):.1f} s", _duration(sum(seconds))] if seconds else ["unknown"] * 2
-            times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent])
+            chosen = f"{sum(kept) / len(kept):.0f}" if kept else ""
+            times.append([setting, name, str(len(of)), f"{epochs:.0f}", chosen, *spent])
     blocks.append(Table(times, "Training time per stage."))
     config = models[0].entry.folder / "config.yaml"
     if config.is_file():
