@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
@@ -17,12 +17,11 @@ from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.renamed import with_moved_options
 from mtpkdot.pipeline.stages import STUDENT, UPSTREAM, is_model_name
 from mtpkdot.pipeline.store import SHARED
-from mtpkdot.pipeline.study import BASE, LABELLED_SEED, START, Overrides, Study, option
+from mtpkdot.pipeline.study import BASE, LABELLED_SEED, ORACLE, START, Overrides, Study, option
 from mtpkdot.shipped import located
 
 _METHODS = ("none", "pkdot", "mtpkdot")
 _METHOD = f"{STUDENT}.model.method"
-ORACLE: Final = "oracle"
 _OF_CELLS = ("pipeline.name", "pipeline.stages")  # Set by every cell itself.
 
 

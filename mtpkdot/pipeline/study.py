@@ -23,6 +23,7 @@ Overrides = dict[str, Any]
 Resample = Literal["subject", "seed"]
 
 BASE = "base"  # Name of the lower bound in the tables.
+ORACLE = "oracle"  # Name of the bound, as a variant and as a method.
 START = 1000  # Distance of the seeds of two starts, and largest number of draws.
 LABELLED_SEED = "data.labelled_seed"
 RECORD, CELL, FAILED = "study.json", "cell.json", "failed.txt"

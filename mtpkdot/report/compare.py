@@ -10,7 +10,7 @@ from mtpkdot.data.batch import StrArray
 from mtpkdot.metrics.definitions import METRICS
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, TEACHER
-from mtpkdot.pipeline.study import BASE, Resample
+from mtpkdot.pipeline.study import BASE, ORACLE, Resample
 from mtpkdot.report.gather import Gathered, Model
 from mtpkdot.report.statistics import (
     ROUNDING,
@@ -169,7 +169,8 @@ class Comparison:
             else:
                 pairs = dict.fromkeys(self.students, reference)
             pairs = {m: r for m, r in pairs.items() if m != r and r in self.tallies and self.common(m, r)}
-            tests = {m: _NAN[:2] if m in self.oracles else self._tests(m, other) for m, other in pairs.items()}
+            untested = (*self.oracles, ORACLE)
+            tests = {m: _NAN[:2] if m in untested else self._tests(m, other) for m, other in pairs.items()}
             p_bootstrap, p_t = (holm({method: test[i] for method, test in tests.items()}) for i in (0, 1))
             for method, other in pairs.items():
                 uppers = self._uppers(method) if reference == BASE else ("", "")

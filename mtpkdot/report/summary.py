@@ -11,7 +11,7 @@ from mtpkdot.markdown import escaped, table
 from mtpkdot.modules.teaching import BOUND
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.store import write_text
-from mtpkdot.pipeline.study import BASE, Resample, Study
+from mtpkdot.pipeline.study import BASE, ORACLE, Resample, Study
 from mtpkdot.report.compare import Comparison, Difference, Value
 from mtpkdot.report.costs import Cost, costs
 from mtpkdot.report.gather import Entry, gather, of_study, reason_of
@@ -20,7 +20,7 @@ from mtpkdot.report.tallies import constant_targets
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # Number of subjects.
 SECONDS = "seconds, + teachers"
-_SPREAD = "sd over draws / starts"
+_SPREAD = "sd over starts / draws"
 CHOOSING = (
     "Of the validation parts, to choose by. They have selected the epochs, so that values lie high; base, the better "
     "of two on these very parts, lies higher still, and so does mtpkdot_plus, which is weighed by them and may fall "
@@ -177,6 +177,8 @@ def remarks(comparison: Comparison) -> list[str]:
             "the difference between base and oracle, where that is clearly above 0."
         )
     gathered = comparison.gathered
+    if (comparison.setting, ORACLE) in gathered.alone:
+        found.append(f"{ORACLE} is the student without teachers here: no label is hidden.")
     if fuller := [student for student in comparison.students if (comparison.setting, student) in gathered.fuller]:
         found.append(
             f"{', '.join(fuller)} and its upstream models are trained on the validation part as well, and keep their "
@@ -216,10 +218,10 @@ def oracle_share(difference: Difference | None) -> str:
 
 
 def spread(of: Value | Difference | None) -> str:
-    """Return the standard deviations over draws and over starts; empty without several starts."""
+    """Return the standard deviations over starts and over draws; empty without several starts."""
     if of is None or math.isnan(of.sd_starts):
         return ""
-    return f"{number(of.sd_draws) or '-'} / {number(of.sd_starts)}"
+    return f"{number(of.sd_starts)} / {number(of.sd_draws) or '-'}"
 
 
 def number(value: float) -> str:

@@ -147,7 +147,14 @@ def test_the_tables_have_the_numbers_and_spreads_of_draws_and_starts_and_the_ora
     assert rows["oracle"]["oracle gap closed"] == rows["teacher"]["oracle gap closed"] == ""
     assert not rows["oracle"][header[4]].endswith(("0", "1"))  # an interval, and no p
     values = pd.read_csv(made.folder / "results.csv").query("metric == 'accuracy'").set_index("method")
-    shown = rows["pkdot"]["sd over draws / starts"]
-    assert shown == f"{values.loc['pkdot', 'sd_draws']:.4f} / {values.loc['pkdot', 'sd_starts']:.4f}"
-    assert rows["pkdot"]["sd over draws / starts, of the gain"] not in ("", shown)
+    shown = rows["pkdot"]["sd over starts / draws"]
+    assert shown == f"{values.loc['pkdot', 'sd_starts']:.4f} / {values.loc['pkdot', 'sd_draws']:.4f}"
+    assert rows["pkdot"]["sd over starts / draws, of the gain"] not in ("", shown)
     assert "draw" in pd.read_parquet(made.folder / "predictions.parquet").columns
+
+
+def test_an_oracle_without_a_hidden_label_is_told_to_be_none(tmp_path):
+    variants = {"none": {"student.model.method": "none"}, "oracle": {"student.model.method": "none"}}
+    made = fake.study(tmp_path / "s", variants_of=variants)
+    fake.write(made)
+    assert "oracle is the student without teachers here: no label is hidden." in summarise(made.folder)

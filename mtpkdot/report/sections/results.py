@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mtpkdot.pipeline.stages import TEACHER
-from mtpkdot.pipeline.study import BASE
+from mtpkdot.pipeline.study import BASE, ORACLE
 from mtpkdot.report.compare import Comparison, Difference, Value
 from mtpkdot.report.costs import costs
 from mtpkdot.report.figures import gains
@@ -16,7 +16,7 @@ from mtpkdot.report.statistics import ROUNDING
 from mtpkdot.report.summary import SECONDS, beside, interval, number, oracle_share, remarks, share, spread
 from mtpkdot.report.tallies import Array
 
-_CONTROLS = (BASE, TEACHER, "selftraining", "labelprop", "oracle")
+_CONTROLS = (BASE, TEACHER, "selftraining", "labelprop", ORACLE)
 Found = tuple[Sequence[Value], Sequence[Difference]]
 
 
@@ -59,7 +59,7 @@ def _compared(comparison: Comparison, differences: Sequence[Difference]) -> list
     bound = any(oracle_share(d) for d in differences)
     starts = any(spread(d) for d in differences)
     lines = [["method", "against", "difference", "95 % interval", "p, bootstrap", f"p, {kind}", "gap closed"]]
-    lines[0] += ["oracle gap closed"] * bound + ["over draws"] * seeds + ["sd over draws / starts"] * starts
+    lines[0] += ["oracle gap closed"] * bound + ["over draws"] * seeds + ["sd over starts / draws"] * starts
     for d in differences:
         ends = "" if np.isnan(d.low) else f"{d.low:+.4f} to {d.high:+.4f}"
         over = "" if np.isnan(d.seeds_low) else f"{d.seeds_low:+.4f} to {d.seeds_high:+.4f}"
