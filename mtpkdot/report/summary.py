@@ -20,6 +20,9 @@ from mtpkdot.report.tallies import constant_targets
 REFERENCES = (BASE, "pkdot", "selftraining", "labelprop")
 FEW = 10  # Number of subjects.
 SECONDS = "seconds, + teachers"
+OF_SECONDS = (
+    "Seconds of a student's training in a cell, and of the stages that it needs and one without teachers does not."
+)
 _SPREAD = "sd over starts / draws"
 CHOOSING = (
     "Of the validation parts, to choose by. They have selected the epochs, so that values lie high; base, the better "
@@ -33,7 +36,7 @@ ON_TEST = (
 
 
 def summarise(folder: Path, split: Split = "test") -> str:
-    """Gather a study, write `summary.md` and all numbers as CSV into its folder, and return the text.
+    """Gather a study, write `summary.md` and all numbers as CSV into its folder, and return the text with the cost.
 
     Args:
         folder: folder of the study.
@@ -51,7 +54,6 @@ def summarise(folder: Path, split: Split = "test") -> str:
         return f"{folder}: no cell is finished."
     values: list[Value] = []
     differences: list[Difference] = []
-    times: list[Cost] = []
     parts: list[str] = []
     comparisons = [Comparison(gathered, setting, study.resample, split) for setting in gathered.settings]
     protocols = sorted({str(model.record["protocol"]) for model in gathered.models.values()})
@@ -61,10 +63,7 @@ def summarise(folder: Path, split: Split = "test") -> str:
         of_setting, against = comparison.values(), comparison.differences(references)
         values += of_setting
         differences += against
-        spent = costs(comparison)
-        lines = beside(rows(comparison, of_setting, against), SECONDS, spent)
-        times += spent.values()
-        parts += [f"## {escaped(comparison.setting)}", "", *table(lines), ""]
+        parts += [f"## {escaped(comparison.setting)}", "", *table(rows(comparison, of_setting, against)), ""]
         parts += map(escaped, remarks(comparison))
     if len(comparisons) > 1:
         lines, caption = side_by_side(values, comparisons[0].primary)
@@ -85,7 +84,10 @@ def summarise(folder: Path, split: Split = "test") -> str:
     write_text(folder / f"comparisons{of}.csv", pd.DataFrame([asdict(d) for d in differences]).to_csv(index=False))
     if split == "test":
         write_text(folder / "bases.csv", bases(comparisons).to_csv(index=False))
+        # Apart from the summary, which is the same whenever and wherever the cells are run.
+        times = [cost for comparison in comparisons for cost in costs(comparison).values()]
         write_text(folder / "costs.csv", pd.DataFrame([asdict(cost) for cost in times]).to_csv(index=False))
+        text += expenses(times, differences)
     return text
 
 
@@ -130,6 +132,14 @@ def rows(comparison: Comparison, values: Sequence[Value], differences: Sequence[
         cells += [told(gain) for told in closed.values()]
         found.append([*cells, *([spread(value), spread(gain)] if starts else [])])
     return found
+
+
+def expenses(times: Sequence[Cost], differences: Sequence[Difference]) -> str:
+    """Return a table of the cost of every student beside its gain over the base; empty if no time is known."""
+    gains = {(d.setting, d.method): f"{d.value:+.4f}" for d in differences if d.reference == BASE}
+    lines = [[c.setting, c.method, gains.get((c.setting, c.method), ""), str(c), f"{c.cells}"] for c in times]
+    header = ["setting", "method", "vs base", SECONDS, "cells"]
+    return "\n".join(["", "## Gain and cost", "", *table([header, *lines]), "", OF_SECONDS, ""]) if lines else ""
 
 
 def beside(lines: list[list[str]], name: str, of: Mapping[str, object]) -> list[list[str]]:
@@ -255,8 +265,7 @@ def note(resample: Resample, folds: int, draws: int, starts: int) -> str:
         f"{_count(folds, 'fold')}, {_count(draws * starts, 'seed')}: {_count(draws, 'draw')} (labelled people, weights "
         f"and order), {_count(starts, 'start')} of each (weights and order). Values are means over draws, each the "
         "mean of its starts on all folds together; sd is over folds and seeds. base: in every fold and seed the better "
-        f"one, on validation, of the prevalent backbone and the student without teachers. {about} Seconds: of a "
-        "student's training in a cell, and of the stages that it needs and one without teachers does not."
+        f"one, on validation, of the prevalent backbone and the student without teachers. {about}"
     )
 
 

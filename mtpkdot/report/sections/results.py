@@ -13,7 +13,7 @@ from mtpkdot.report.figures import gains
 from mtpkdot.report.page import Block, Figure, Heading, Table, Text
 from mtpkdot.report.sources import labelled_of
 from mtpkdot.report.statistics import ROUNDING
-from mtpkdot.report.summary import SECONDS, beside, interval, number, oracle_share, remarks, share, spread
+from mtpkdot.report.summary import OF_SECONDS, SECONDS, beside, interval, number, oracle_share, remarks, share, spread
 from mtpkdot.report.tallies import Array
 
 _CONTROLS = (BASE, TEACHER, "selftraining", "labelprop", ORACLE)
@@ -33,8 +33,7 @@ def results(comparison: Comparison, found: Found) -> list[Block]:
     blocks: list[Block] = [
         Table(
             beside(main, SECONDS, costs(comparison)),
-            f"Results on the test parts: {metric}{of}. Seconds: of a student's training in a run, and of the stages "
-            "that it needs and one without teachers does not.",
+            f"Results on the test parts: {metric}{of}. {OF_SECONDS}",
         ),
         *_compared(comparison, differences),
         Figure(
