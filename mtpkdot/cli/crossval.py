@@ -47,6 +47,9 @@ def crossval(argv: Sequence[str]) -> int | None:
         protocols=_listed("protocols", options.protocols),
         name=options.name,
         overrides=tuple(rest),
+        draws=options.draws,
+        starts=options.starts,
+        oracle=options.oracle,
     )
     study = plan.study()
     check(study)
@@ -78,7 +81,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--folds", help="number of subject folds, loso, or given (the default): folds of the config's split"
     )
-    parser.add_argument("--seeds", type=int, help="number of seeds, counted up from that of the config")
+    parser.add_argument("--draws", type=int, help="number of choices of the labelled people, each with its own seed")
+    parser.add_argument("--starts", type=int, help="trainings of each choice: other initial weights, another order")
+    parser.add_argument("--seeds", type=int, help="the older name of --draws")
+    parser.add_argument(
+        "--oracle", action="store_true", help="add the bound: the student taught the labels that --labelled hides"
+    )
     parser.add_argument("--labelled", default="", help="labelled people, separated by commas: all,20,10 or 0.1")
     parser.add_argument("--protocols", default="", help="clean, released or a switch, separated by commas")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")

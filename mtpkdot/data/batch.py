@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -241,6 +242,12 @@ class SampleDataset(Dataset[Batch]):
     def reads_clips(self) -> bool:
         """True if batches are read and decoded, and not only copied."""
         return any(isinstance(values, Clips) for values in self._features.values())
+
+    def relabelled(self, samples: Samples) -> "SampleDataset":
+        """Return the same dataset with the targets and labels of other samples, in the same order."""
+        other = copy(self)
+        other._target, other._labelled = torch.from_numpy(samples.target), torch.from_numpy(samples.labelled)
+        return other
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -80,6 +80,7 @@ class StageModule(StageDeclaration, L.LightningModule):
     # Increase it, here or in any class that a stage consists of, if the same settings train a different model.
     revision: ClassVar[int] = 0
     uses_unlabelled: bool = True
+    is_bound: bool = False  # True for a model that has seen hidden labels, which `mtpkdot.load` warns of.
     monitors_loss: ClassVar[bool] = False
     passing: ClassVar[tuple[str, ...]] = ("frozen.",)
 

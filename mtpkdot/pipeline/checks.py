@@ -84,6 +84,13 @@ def _check_fit(
     if monitor is not None and monitor not in known:
         meant = nearest(monitor, known)
         raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"{meant}Choose from {', '.join(known)}.")
+    watched = [key for key in ("monitor", "patience") if fit[key] is not None]
+    if data.validation_labels == "train" and watched:
+        raise ConfigError(
+            f"{stage.name}.fit.{watched[0]} is {fit[watched[0]]!r}, but data.validation_labels train keeps the last "
+            "epoch: nobody is left to select one by",
+            f"Set --{stage.name}.fit.{watched[0]} null, and {stage.name}.fit.max_epochs to the passes to make.",
+        )
     size = fit["batch_size"] or data.batch_size
     if size < processes:
         raise ConfigError(

@@ -215,7 +215,7 @@ def identify(
 
 def data_keys(experiment: Experiment) -> dict[str, Any]:
     """Return everything that decides the data an encoder reads, for any stage, as plain data."""
-    passed = {"batch_size", "num_workers", "views", "split", "seed"}
+    passed = {"batch_size", "num_workers", "views", "split", "seed", "labelled_seed"}
     arguments = experiment.config["data"].get("init_args", {})
     keys = _Keys()
     _enter_data(keys, experiment, {key: value for key, value in arguments.items() if key not in passed})

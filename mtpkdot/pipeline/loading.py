@@ -1,5 +1,6 @@
 """Loading of trained models from the folder of a run or the path of a checkpoint."""
 
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from mtpkdot.errors import RunError
 from mtpkdot.modules import StageModule
 from mtpkdot.modules.base import load_stage
+from mtpkdot.modules.teaching import BOUND
 from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.stages import STUDENT, stage_classes
 from mtpkdot.pipeline.store import CHECKPOINT, RECORD, StoredStage, root_of
@@ -47,7 +49,10 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
         raise RunError(f"{beside} names the stage {name!r} but no class", f"Choose from {', '.join(stage_classes())}.")
     with one_call(trust):
         kind = stage_classes()[name] if name in stage_classes() else _own_kind(record["class_path"], beside)
-        return load_stage(kind, path)
+        module = load_stage(kind, path)
+    if module.is_bound:
+        warnings.warn(f"{path} has seen hidden labels: it is {BOUND}", stacklevel=2)
+    return module
 
 
 def _own_kind(class_path: str, beside: Path) -> type[StageModule]:

@@ -66,8 +66,7 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
         return [Text("Nothing is finished."), *absent(source.entries)], pd.DataFrame()
     comparisons = [Comparison(gathered, setting, source.resample) for setting in gathered.settings]
     found: dict[str, Found] = {c.setting: (c.values(), c.differences(REFERENCES)) for c in comparisons}
-    folds, seeds = ({key[place] for key in gathered.models} for place in (2, 3))
-    blocks: list[Block] = [Text(note(source.resample, len(folds), len(seeds)))]
+    blocks: list[Block] = [Text(note(source.resample, *gathered.repetitions))]
     single = len(comparisons) == 1
     if not single:
         values = [value for of, _ in found.values() for value in of]

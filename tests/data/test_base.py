@@ -10,8 +10,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mtpkdot.data import BaseData
+from mtpkdot.data import BaseData, PlantedData
 from mtpkdot.data.sampling import EpochSampler
+from mtpkdot.data.splits import Split
 from tests.data.helpers import cohort, complaint, quick
 
 
@@ -322,3 +323,26 @@ def test_a_class_of_unlabelled_steps_alone_is_absent():
 def test_a_modality_with_other_steps_than_the_targets_is_an_error_that_names_both():
     message = complaint(steps_with_targets(np.ones((12, 2), np.bool_), steps=5).check)
     assert "'signal' has 5 steps, but 2 have a target" in message
+
+
+def test_the_revealed_loader_has_the_hidden_labels_of_the_training_part_alone():
+    data = PlantedData(subjects=10, samples_per_subject=3, labelled_subjects=2, batch_size=8, split=Split("kfold"))
+    data.setup("fit")
+    rows = torch.cat([batch.index for batch in data.revealed_loader()])
+    assert rows.tolist() == data.positions("train").tolist()
+    assert all(batch.labelled.all() for batch in data.revealed_loader())
+    target = torch.cat([batch.target for batch in data.revealed_loader()])
+    assert target.tolist() == data._loaded.target[rows].tolist()
+    assert not all(batch.labelled.all() for batch in data.evaluation_loader("train"))
+    assert data.hidden.sum() == len(rows) - data.samples.labelled[rows].sum() > 0
+
+
+def test_whoever_is_held_out_may_be_trained_on_and_is_still_evaluated():
+    sizes = {"subjects": 10, "samples_per_subject": 3, "split": Split("kfold"), "labelled_subjects": 2}
+    usual, fuller = (PlantedData(**sizes, validation_labels=use) for use in ("select", "train"))
+    validation = usual.positions("validation").tolist()
+    assert fuller.positions("validation").tolist() == validation
+    assert fuller.positions("train").tolist() == sorted([*usual.positions("train"), *validation])
+    assert set(fuller.positions("train", labelled_only=True)) > set(validation)
+    assert not set(fuller.positions("train")) & set(fuller.positions("test"))
+    assert (fuller.samples.labelled == usual.samples.labelled).all()

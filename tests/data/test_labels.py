@@ -159,3 +159,13 @@ def test_labelled_numbers_are_counted_if_some_are_missing():
 def test_names_of_classes_with_invisible_ends_are_in_quotes():
     samples = cohort([1] * 4, class_names=["a ", "b, c"])
     assert label_counts(samples) == "4 with a label ('a ': 2, 'b, c': 2)"
+
+
+def test_the_choice_of_people_has_a_seed_of_its_own_if_wanted():
+    def chosen(**seeds):
+        return labelled_people(PlantedData(**SMALL, labelled_subjects=3, **seeds))
+
+    assert chosen(seed=7, labelled_seed=1) == chosen(seed=1) == chosen(seed=1, labelled_seed=1)
+    assert chosen(seed=7) != chosen(seed=1)
+    with pytest.raises(ValueError, match="labelled_seed is 0 or more"):
+        chosen(labelled_seed=-1)

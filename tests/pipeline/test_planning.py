@@ -13,7 +13,8 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
 
 def plan(config=None, ablation=None, methods=(), folds=None, seeds=None, labelled=(), protocols=(), **more):
-    return Plan(config, ablation, methods, folds, seeds, labelled, protocols, more.get("name"), more.get("given", ()))
+    name, given = more.pop("name", None), more.pop("given", ())
+    return Plan(config, ablation, methods, folds, seeds, labelled, protocols, name, given, **more)
 
 
 def test_a_plan_without_options_compares_the_papers_methods_on_the_configs_folds(tiny_config):
@@ -243,3 +244,46 @@ def test_no_setting_or_variant_is_named_as_the_store_of_stages(where, tmp_path, 
     path.write_text(yaml.safe_dump(text))
     with pytest.raises(ConfigError, match=f"{where}: stages is the folder of all trained stages"):
         plan(ablation=path).study()
+
+
+def test_seeds_are_draws_of_one_start(tmp_path, tiny_config):
+    older, newer = plan(tiny_config, seeds=3).study(), plan(tiny_config, draws=3).study()
+    assert older == newer
+    assert (newer.seeds, newer.starts) == ((0, 1, 2), 1)
+    assert plan(tiny_config, seeds=2, starts=3).study() == plan(tiny_config, draws=2, starts=3).study()
+    with pytest.raises(ConfigError, match="--seeds and --draws both number the choices"):
+        plan(tiny_config, seeds=2, draws=2).study()
+    ablation = {"config": str(tiny_config), "draws": 4, "starts": 2, "variants": {"a": {"student.model.method": "kd"}}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(ablation))
+    of_file = plan(ablation=tmp_path / "a.yaml").study()
+    assert (of_file.seeds, of_file.starts) == ((0, 1, 2, 3), 2)
+    said = plan(ablation=tmp_path / "a.yaml", seeds=1, starts=1).study()
+    assert (said.seeds, said.starts) == ((0,), 1)
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(ablation | {"seeds": 4}))
+    with pytest.raises(ConfigError, match="seeds and draws both"):
+        read_study_file(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({"draws": 0}, "draws is 0"), ({"starts": 1001}, "starts is 1001")])
+def test_draws_and_starts_are_within_their_seeds(tiny_config, wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        plan(tiny_config, **wrong).study()
+
+
+def test_labelled_people_that_are_fixed_are_not_drawn(tiny_config, tmp_path):
+    fixed = ("--data.labelled_seed", "3")
+    assert plan(tiny_config, given=fixed).study().arguments[-1] == "3"
+    for more in ({"draws": 2}, {"starts": 2}):
+        with pytest.raises(ConfigError, match="every draw of a study chooses other labelled people"):
+            plan(tiny_config, given=fixed, **more).study()
+    settings = {"config": str(tiny_config), "variants": {"a": {}}, "settings": {"b": {"data.labelled_seed": 1}}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match="labelled_seed is set"):
+        plan(ablation=tmp_path / "a.yaml", draws=2).study()
+
+
+def test_the_oracle_is_added_once(tiny_config):
+    variants = plan(tiny_config, methods=["none", "kd"], oracle=True).study().variants
+    assert variants["oracle"] == {"student.model.method": "oracle"}
+    assert list(variants) == ["none", "kd", "oracle"]
+    assert list(plan(tiny_config, methods=["oracle", "none"], oracle=True).study().variants) == ["oracle", "none"]

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from mtpkdot.errors import RunError
@@ -92,3 +94,26 @@ def test_parts_hold_every_cell_once_and_what_it_waits_for(count):
         for cell in part:
             run.add((cell.setting, cell.fold, cell.seed, cell.variant))
             assert (cell.setting, cell.fold, cell.seed, cell.upstream) in run
+
+
+def test_starts_of_a_draw_have_its_people_and_seeds_of_their_own():
+    cells = {cell.place: cell for cell in study(shared={"data.generator_seed": "20{seed}"}, starts=2).cells()}
+    once = {cell.place: cell for cell in study(shared={"data.generator_seed": "20{seed}"}).cells()}
+    assert len(cells) == 2 * len(once)
+    # The first start is the cell of a study without starts.
+    assert all(cells[place] == cell for place, cell in once.items())
+    second = cells["few/pkdot/fold1-seed4-start1"]
+    assert (second.seed, second.draw, second.start) == (1004, 4, 1)
+    assert {"--seed_everything=1004", "--data.labelled_seed=4", "--data.generator_seed=204"} <= set(second.arguments)
+    assert len({(cell.setting, cell.variant, cell.fold, cell.seed) for cell in cells.values()}) == len(cells)
+    assert cells["few/upstream/fold1-seed4-start1"].seed == 1004
+
+
+def test_a_study_of_an_earlier_version_has_single_starts(tmp_path):
+    made = study(root=str(tmp_path))
+    made.write()
+    path = tmp_path / "s" / "study.json"
+    record = json.loads(path.read_text())
+    assert record.pop("starts") == 1
+    path.write_text(json.dumps(record))
+    assert Study.read(tmp_path / "s") == made
