@@ -39,7 +39,7 @@ def writing(path: Path) -> Iterator[None]:
             raise
         raise UnwritableError(
             f"{path} cannot be written ({error.strerror})",
-            f"{ADVICE[error.errno]}; the same command goes on where it was.",
+            f"{ADVICE[error.errno]}; the same command continues where it stopped.",
         ) from error
 
 

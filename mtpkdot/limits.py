@@ -64,4 +64,4 @@ def _limit(variable: str, default: int) -> int:
     try:
         return int(float(text))
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{variable} is {text!r}, which is no number", f"Set it to {default}, or more.") from error
+        raise ConfigError(f"{variable} is {text!r}, which is not a number", f"Set it to {default} or more.") from error

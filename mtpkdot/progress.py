@@ -39,6 +39,6 @@ def progress(total: int, done: int, what: str, unit: str, leave: bool = True, sh
     options |= {"leave": leave, "disable": not shown}
     if sys.stderr.isatty():
         return tqdm(**options)
-    told = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed}, {remaining} left"
+    form = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed}, {remaining} left"
     pace = {"delay": _MINUTE, "mininterval": _MINUTE, "maxinterval": _MINUTE, "miniters": 1}
-    return tqdm(**options, **pace, file=_Lines(), bar_format=told)
+    return tqdm(**options, **pace, file=_Lines(), bar_format=form)

@@ -71,13 +71,13 @@ def pieces(roots: Iterable[Any]) -> dict[str, tuple[int, str]]:
     for file, numbers in walk.reached.values():
         rest: list[str] = []
         for number in sorted(numbers):
-            told = file.told(number, frozenset())
+            facts = file.facts(number, frozenset())
             node = file.statements[number]
             if isinstance(node, ast.ClassDef):
                 name = f"{file.module}.{node.name}"
-                found[name] = told.revisions.get(name, 0), digest_of([told.digest, *told.fields.values()])
+                found[name] = facts.revisions.get(name, 0), digest_of([facts.digest, *facts.fields.values()])
             else:
-                rest.append(told.digest)
+                rest.append(facts.digest)
         if rest:
             found[file.module] = 0, digest_of(rest)
     return dict(sorted(found.items()))
@@ -139,17 +139,17 @@ class _Walk:
 
     def result(self) -> Sources:
         """Return the digests per file."""
-        told = {
-            file.name: [file.told(number, self.without) for number in sorted(numbers)]
+        facts = {
+            file.name: [file.facts(number, self.without) for number in sorted(numbers)]
             for file, numbers in self.reached.values()
         }
-        read = {name for many in told.values() for one in many for name in one.attributes}
-        revisions = {key: value for many in told.values() for one in many for key, value in one.revisions.items()}
+        read = {name for many in facts.values() for one in many for name in one.attributes}
+        revisions = {key: value for many in facts.values() for one in many for key, value in one.revisions.items()}
         files = {
             name: digest_of(
                 text for one in many for text in (one.digest, *(d for key, d in one.fields.items() if key in read))
             )
-            for name, many in told.items()
+            for name, many in facts.items()
             if many
         }
         return Sources(dict(sorted(files.items())), dict(sorted(revisions.items())))
@@ -190,9 +190,9 @@ class _Walk:
         found: list[Place] = []
         for number in numbers:
             taken.add(number)
-            told = file.told(number, self.without)
-            found += [] if local else told.imports
-            for name, attributes in told.names.items():
+            facts = file.facts(number, self.without)
+            found += [] if local else facts.imports
+            for name, attributes in facts.names.items():
                 if name in file.defined:
                     found.append((file.module, name))
                 elif not local:

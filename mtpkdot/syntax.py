@@ -12,7 +12,7 @@ from typing import Any
 
 Place = tuple[str, str | None]  # a module and a name in it; None for the whole module
 
-_UNTOLD = {"ctx", "kind", "type_comment", "type_ignores"}
+_LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
 # Decorators whose only effect is on the decorated object; any other may register it in a table that is read elsewhere.
 _HARMLESS = {
     "abstractmethod",
@@ -33,7 +33,7 @@ _HARMLESS = {
 
 
 @dataclass
-class Told:
+class Facts:
     """Names and digest of a statement.
 
     Attributes:
@@ -76,18 +76,18 @@ class File:
     always: list[int] = field(default_factory=list)
     imports: dict[str, Place] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
-    _told: dict[tuple[int, frozenset[str]], Told] = field(default_factory=dict)
+    _facts: dict[tuple[int, frozenset[str]], Facts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, node in enumerate(self.statements):
             self._enter(number, node)
 
-    def told(self, number: int, without: frozenset[str]) -> Told:
+    def facts(self, number: int, without: frozenset[str]) -> Facts:
         """Return the names and digest of a statement, without the methods of the names in `without`."""
         key = number, without
-        if key not in self._told:
-            self._told[key] = _Reader(self, without).read(self.statements[number])
-        return self._told[key]
+        if key not in self._facts:
+            self._facts[key] = _Reader(self, without).read(self.statements[number])
+        return self._facts[key]
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """Return the absolute name of the module in a `from ... import`."""
@@ -132,13 +132,13 @@ class _Reader:
     def __init__(self, file: File, without: frozenset[str]) -> None:
         self.file, self.without = file, without
         self.text: list[str] = []
-        self.told = Told()
+        self.facts = Facts()
         self.silent = 0  # while above 0, names are collected and the text is not
 
-    def read(self, node: ast.stmt) -> Told:
+    def read(self, node: ast.stmt) -> Facts:
         self._write(node)
-        self.told.digest = digest_of(self.text)
-        return self.told
+        self.facts.digest = digest_of(self.text)
+        return self.facts
 
     def _write(self, node: Any) -> None:
         if isinstance(node, list):
@@ -149,15 +149,15 @@ class _Reader:
         elif not isinstance(node, ast.AST):
             self._say(repr(node))
             if isinstance(node, str):
-                self.told.attributes.add(node)
+                self.facts.attributes.add(node)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             self._import(node)
         elif isinstance(node, ast.Name):
-            self.told.names.setdefault(node.id, set()).add(None)
+            self.facts.names.setdefault(node.id, set()).add(None)
             self._say(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            self.told.names.setdefault(node.value.id, set()).add(node.attr)
-            self.told.attributes.add(node.attr)
+            self.facts.names.setdefault(node.value.id, set()).add(node.attr)
+            self.facts.attributes.add(node.attr)
             self._say(f"{node.value.id}.{node.attr}")
         elif isinstance(node, ast.stmt) and _is_idle(node):
             for item in getattr(node, "orelse", []):
@@ -171,7 +171,7 @@ class _Reader:
             self._arguments(node)
         for name in node._fields:
             value = getattr(node, name, None)
-            if value is None or value == [] or name in _UNTOLD:
+            if value is None or value == [] or name in _LEFT_OUT:
                 continue
             if isinstance(node, ast.ClassDef) and name == "body":
                 value = [item for item in node.body if self._counts(node, item)]
@@ -223,23 +223,23 @@ class _Reader:
         if _assigned(node) == ["revision"]:
             value = getattr(node, "value", None)
             if isinstance(value, ast.Constant) and isinstance(value.value, int) and value.value:
-                self.told.revisions[f"{self.file.module}.{holder.name}"] = value.value
+                self.facts.revisions[f"{self.file.module}.{holder.name}"] = value.value
             return False
         if "dataclass" in map(_called, holder.decorator_list) and isinstance(node, ast.AnnAssign):
             if node.value is None or not _is_plain(node.value):
                 return True
             self._quietly(node)
             (name,) = _assigned(node)
-            self.told.fields[name] = digest_of([name, ast.dump(node.value)])
+            self.facts.fields[name] = digest_of([name, ast.dump(node.value)])
             return False
         return True
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:
             if isinstance(node, ast.Import):
-                self.told.imports.append((alias.name, None))
+                self.facts.imports.append((alias.name, None))
             else:
-                self.told.imports.append((self.file.absolute(node), None if alias.name == "*" else alias.name))
+                self.facts.imports.append((self.file.absolute(node), None if alias.name == "*" else alias.name))
 
     def _say(self, word: str) -> None:
         if not self.silent:

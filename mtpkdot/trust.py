@@ -54,7 +54,9 @@ def one_call(names: Sequence[str] = ()) -> Iterator[None]:
     """
     for name in names:
         if not _is_dotted(name, 1):
-            raise ConfigError(f"--trust {name!r} is no name of a package or class", "Write, for example, my_project.")
+            raise ConfigError(
+                f"--trust {name!r} is not the name of a package or class", "Write, for example, my_project."
+            )
     granted, variable = set(_granted), os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join(dict.fromkeys([*_listed(), *names]))
     try:

@@ -185,7 +185,7 @@ def test_every_variant_and_setting_of_an_ablation_can_be_built(path, imported, t
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_an_ablation_says_what_it_is_about(path):
+def test_an_ablation_begins_with_its_purpose(path):
     assert path.read_text().startswith("# ")
 
 

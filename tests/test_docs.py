@@ -18,7 +18,7 @@ from tests.loops import over
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-CARDS = sorted((ROOT / "mtpkdot" / "data").glob("*/README.md"))  # of data sets
+CARDS = sorted((ROOT / "mtpkdot" / "data").rglob("*.md"))  # of data sets
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *CARDS])
 SHOWN = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which also names what there was
 AUTOMATION = [ROOT / ".github" / "workflows" / "ci.yml", ROOT / ".pre-commit-config.yaml"]

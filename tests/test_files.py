@@ -62,12 +62,12 @@ def test_a_process_that_is_killed_leaves_the_file_before(tmp_path):
     assert sorted(tmp_path.iterdir()) == [tmp_path / ".hidden", path]
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path):
+def test_a_folder_that_is_a_file_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_whole(tmp_path / "file" / "x", b"")
 
 
-def test_what_the_user_cannot_change_keeps_its_traceback(tmp_path):
+def test_errors_that_the_user_cannot_correct_keep_their_traceback(tmp_path):
     with pytest.raises(OSError, match="too many"), writing(tmp_path / "file"):
         raise OSError(errno.EMFILE, "too many open files")

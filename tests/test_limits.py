@@ -4,7 +4,7 @@ from mtpkdot import limits
 from mtpkdot.errors import ConfigError, DataError
 
 
-def test_a_limit_is_told_and_can_be_raised_to_what_the_file_declares(monkeypatch):
+def test_a_limit_is_reported_and_can_be_raised_to_what_the_file_declares(monkeypatch):
     monkeypatch.setenv(limits.MAX_PIXELS, "1e3")
     limits.check_pixels(10, 100, "it")
     with pytest.raises(DataError, match=r"it declares .* 11 x 100 .* limit of 1000 .*MTPKDOT_MAX_PIXELS=1100 "):
@@ -17,7 +17,7 @@ def test_a_limit_is_told_and_can_be_raised_to_what_the_file_declares(monkeypatch
 
 
 @pytest.mark.parametrize("text", ["", "much", "inf", "nan"])
-def test_a_limit_that_is_no_number_is_the_users_mistake(text, monkeypatch):
+def test_a_limit_that_is_not_a_number_is_a_user_error(text, monkeypatch):
     monkeypatch.setenv(limits.MAX_BYTES, text)
     with pytest.raises(ConfigError, match="MTPKDOT_MAX_BYTES is"):
         limits.most_bytes()

@@ -57,7 +57,7 @@ def test_the_notebook_runs(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_what_is_stored_was_run_from_top_to_bottom_and_is_small(path):
+def test_stored_notebooks_were_run_from_top_to_bottom_and_are_small(path):
     assert path.stat().st_size < LARGEST
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))

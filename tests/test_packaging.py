@@ -38,7 +38,7 @@ def test_the_wheel_holds_the_package_with_its_configs_and_nothing_else(wheel):
         (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "mtpkdot").rglob("*.py")}
     configs = {f"mtpkdot/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.*")}
-    cards = {str(path.relative_to(ROOT)) for path in (ROOT / "mtpkdot").rglob("README.md")}
+    cards = {str(path.relative_to(ROOT)) for path in (ROOT / "mtpkdot").rglob("*.md")}
     assert held == sources | configs | cards | {"mtpkdot/py.typed"}
     assert {"video", "tables", "report", "slurm", "tensorboard", "all", "dev"} == set(
         re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE)

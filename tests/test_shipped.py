@@ -55,10 +55,10 @@ def test_a_shipped_ablation_finds_its_config(elsewhere, complaint, capsys):
     (elsewhere / "configs").mkdir()
     (elsewhere / "configs" / "planted_few_labels.yaml").write_text("{")
     told = complaint(["crossval", "--ablation", ablation, "--methods", "none"])
-    assert "configs/planted_few_labels.yaml is no YAML" in told
+    assert "configs/planted_few_labels.yaml is not valid YAML" in told
 
 
-def test_what_is_not_shipped_is_missed_under_its_own_name(elsewhere, complaint):
+def test_a_config_that_is_not_shipped_is_reported_by_its_name(elsewhere, complaint):
     assert "configs/mine.yaml does not exist. `mtpkdot init" in complaint(["fit", "--config", "configs/mine.yaml"])
     assert "plantd.yaml does not exist. Did you mean planted?" in complaint(["fit", "--config=plantd.yaml"])
     assert "ablations/mine.yaml does not exist" in complaint(["crossval", "--ablation", "configs/ablations/mine.yaml"])

@@ -68,7 +68,7 @@ def package(tmp_path, monkeypatch):
     return change
 
 
-def test_what_is_installed_is_left_out_and_the_rest_is_named_as_it_is_imported(package):
+def test_installed_packages_are_left_out_and_other_files_named_as_imported(package):
     assert list(package.before) == ["own/first.py", "own/fourth.py", "own/second.py", "own/third.py"]
 
 
@@ -85,7 +85,7 @@ def test_what_is_installed_is_left_out_and_the_rest_is_named_as_it_is_imported(p
         ("first", "x: int = 1", "*x"),
     ],
 )
-def test_what_is_run_counts(package, module, old, new):
+def test_code_that_is_run_changes_the_digest(package, module, old, new):
     assert package(module, old, new) == {f"own/{module}.py"}
 
 
@@ -107,7 +107,7 @@ def test_what_is_run_counts(package, module, old, new):
         ("__init__", "\n", "\nfrom own.fifth import VALUE\n"),
     ],
 )
-def test_what_is_not_run_costs_nothing(package, module, old, new):
+def test_code_that_is_not_run_changes_no_digest(package, module, old, new):
     assert package(module, old, new) == set()
 
 
@@ -151,7 +151,7 @@ def test_revisions_are_found_by_class(package, tmp_path):
     assert found.files == package.before
 
 
-def test_a_file_that_is_no_python_is_one_line(package, tmp_path):
+def test_a_file_that_is_not_python_is_one_line(package, tmp_path):
     (tmp_path / "own" / "third.py").write_text("def used(:\n")
     with pytest.raises(ConfigError, match=r"third\.py, line 1: "):
         sources(["own.Model"])
@@ -177,7 +177,7 @@ def test_statements_are_known_by_the_names_that_they_define():
     assert file.always == [0]
 
 
-def test_packages_on_a_path_of_the_user_are_no_code_of_his():
+def test_packages_on_the_users_path_do_not_count_as_own_code():
     import torch
 
     root, places = Path(__file__).parent.parent, Path(torch.__file__).parent.parent

@@ -93,12 +93,12 @@ def test_a_strangers_class_is_refused_wherever_it_is_named_and_not_imported(cont
         "mtpkdot.nothing.Here",
     ],
 )
-def test_what_merely_lies_in_our_modules_is_none_of_ours(name):
+def test_names_that_our_modules_only_import_are_not_trusted(name):
     with pytest.raises(RunError):
         trust.check({"encoder": name}, "it")
 
 
-def test_a_class_of_torch_that_the_user_names_is_no_leave_for_all_of_torch():
+def test_trust_in_one_class_of_torch_does_not_extend_to_all_of_torch():
     with trust.one_call():
         trust.grant(["--teacher.model.optimizer=torch.optim.SGD", "--data=my_project.Data"])
         trust.check({"optimizer": "torch.optim.SGD", "data": "my_project.other.Data"}, "it")
@@ -123,7 +123,7 @@ def test_our_own_classes_words_and_paths_pass():
     )
 
 
-def test_what_this_user_has_made_is_trusted_and_nothing_that_was_changed_since(tmp_path, monkeypatch):
+def test_files_of_this_user_are_trusted_unless_they_were_changed(tmp_path, monkeypatch):
     made = {"encoder": STRANGER, "dim": 3}
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
     trust.remember({"encoder": {"class_path": "mtpkdot.models.FeatureEncoder"}})
@@ -160,7 +160,7 @@ def test_the_flag_is_read_in_both_forms_and_needs_a_name(complaint):
     assert trust.without_flags(["a", "--trust", "b.c", "--trust=d,e", "f"]) == (["a", "f"], ["b.c", "d", "e"])
     with pytest.raises(ConfigError, match="names nothing"):
         trust.without_flags(["--trust"])
-    assert "no name of a package" in complaint(["report", "runs", "--out", "x", "--trust", "../evil"])
+    assert "not the name of a package" in complaint(["report", "runs", "--out", "x", "--trust", "../evil"])
 
 
 @pytest.fixture
@@ -187,7 +187,9 @@ def test_a_checkpoint_imports_only_what_is_trusted(key, strange, mark):
         with pytest.raises(RunError, match="--trust of_a_stranger"):
             load(path)
         assert not mark.exists()
-    with pytest.raises(RunError, match="is no checkpoint of StudentModule"):  # Thing is no encoder; but it was imported
+    with pytest.raises(
+        RunError, match="is not a checkpoint of StudentModule"
+    ):  # Thing is not an encoder; but it was imported
         mtpkdot.load(path, trust=["of_a_stranger"])
     assert mark.exists()
 
@@ -244,7 +246,7 @@ def test_a_strangers_run_is_evaluated_only_by_who_trusts_it(strange_run, mark, t
 
 
 @pytest.mark.parametrize("data", ["/tmp/data.yaml", "of_a_stranger.Thing", None, ["x"]])
-def test_the_data_section_of_an_artefact_is_no_other_file(data, strange_run, mark, complaint):
+def test_the_data_section_of_an_artefact_cannot_name_another_file(data, strange_run, mark, complaint):
     (strange_run / "config.yaml").write_text(yaml.safe_dump({"data": data}))
     assert "is not the config of a run" in complaint(["test", str(strange_run)])
     assert not mark.exists()

@@ -61,7 +61,7 @@ def test_processes_have_the_threads_that_they_are_given_and_this_one_keeps_its_o
     assert "MKL_NUM_THREADS" not in os.environ
 
 
-def test_what_prepares_a_process_is_called_in_it():
+def test_the_preparation_of_a_process_runs_in_it():
     with workers(1, 1, KILLED, start=forbid) as submit:
         assert submit(os.umask, 0).result() == 0o777
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from mtpkdot.cli.arguments import Parser, next_step, part_of
 from mtpkdot.cli.help import answered
 from mtpkdot.errors import ConfigError
+from mtpkdot.pipeline.stages import STUDENT
 
 FAILED = 1
 
-_TEXT = """Compare methods on the same folds, seeds and upstream stages, in parallel processes. What is finished is not
-run again: the same command goes on after any interruption. Every other option is one of `mtpkdot fit`, for all cells:
---student.model.lr 1e-3, --pipeline.root OUT ... `mtpkdot fit --help` has their sections."""
+_TEXT = f"""Compare methods on the same folds, seeds and upstream stages, in parallel processes. Finished
+cells are not run again: after an interruption the same command continues. All options of `mtpkdot fit` hold for every
+cell: --{STUDENT}.model.lr 1e-3, --pipeline.root OUT ... `mtpkdot fit --help` lists their sections."""
 
 
 def crossval(argv: Sequence[str]) -> int | None:
@@ -23,13 +24,13 @@ def crossval(argv: Sequence[str]) -> int | None:
         return None
     options, rest = _parser().parse_known_args(list(argv))
     if options.jobs < 1 or options.threads < 1:
-        raise ConfigError("--jobs and --threads are 1 or more", "Correct them.")
+        raise ConfigError("--jobs and --threads must be 1 or more", "Correct them.")
     if options.submit is None and options.slurm:
-        raise ConfigError("--slurm says how --submit submits", "Add --submit N.")
+        raise ConfigError("--slurm sets options of --submit, which is not given", "Add --submit N.")
     if options.submit is not None and options.submit < 1:
-        raise ConfigError(f"--submit is the number of jobs, not {options.submit}", "Give 1 or more.")
+        raise ConfigError(f"--submit is {options.submit}, not a number of jobs", "Give 1 or more.")
     if options.submit is not None and options.part != "1/1":
-        raise ConfigError("--submit makes the parts itself", "Leave --part out.")
+        raise ConfigError("--submit divides the study itself", "Leave --part out.")
     from mtpkdot.pipeline.crossval import by_reason, check, run
     from mtpkdot.pipeline.notices import quieten
     from mtpkdot.pipeline.planning import Plan
@@ -46,6 +47,9 @@ def crossval(argv: Sequence[str]) -> int | None:
         protocols=_listed("protocols", options.protocols),
         name=options.name,
         overrides=tuple(rest),
+        draws=options.draws,
+        starts=options.starts,
+        oracle=options.oracle,
     )
     study = plan.study()
     check(study)
@@ -72,24 +76,33 @@ def _parser() -> Parser:
     parser.add_argument("--ablation", type=Path, help="file with settings and variants, see configs/ablations")
     parser.add_argument(
         "--methods",
-        help="names separated by commas, instead of the ablation's variants; without either, none,pkdot,mtpkdot",
+        help="names separated by commas, instead of the ablation's variants; by default none,pkdot,mtpkdot",
     )
     parser.add_argument(
-        "--folds", help="number of subject folds, loso, or given: those of the config's split, which is the default"
+        "--folds", help="number of subject folds, loso, or given (the default): folds of the config's split"
     )
-    parser.add_argument("--seeds", type=int, help="number of seeds, from the config's own on")
+    parser.add_argument("--draws", type=int, help="number of choices of the labelled people, each with its own seed")
+    parser.add_argument("--starts", type=int, help="trainings of each choice: other initial weights, another order")
+    parser.add_argument("--seeds", type=int, help="the older name of --draws")
+    parser.add_argument(
+        "--oracle", action="store_true", help="add the bound: the student taught the labels that --labelled hides"
+    )
     parser.add_argument("--labelled", default="", help="labelled people, separated by commas: all,20,10 or 0.1")
     parser.add_argument("--protocols", default="", help="clean, released or a switch, separated by commas")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each; another number may round otherwise")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads per process; another number may change rounding"
+    )
     parser.add_argument(
         "--split",
         choices=("test", "validation"),
         default="test",
-        help="part that the tables are of: choose settings by validation, tell the test part",
+        help="part that the tables show: choose settings on validation, report the test part",
     )
     parser.add_argument("--name", help="folder of the study; by default named after its files")
-    parser.add_argument("--part", default="1/1", help="run one of several parts of the study, e.g. 3/10, and no tables")
+    parser.add_argument(
+        "--part", default="1/1", help="run one of several parts of the study, e.g. 3/10, without tables"
+    )
     parser.add_argument("--submit", type=int, help="submit this many jobs to Slurm instead, each a part of the study")
     parser.add_argument("--slurm", action="append", default=[], help="KEY=VALUE of submitit, e.g. timeout_min=60")
     return parser
@@ -110,7 +123,7 @@ def _submit(argv: Sequence[str], parts: int, pairs: Sequence[str], folder: Path)
 def _setting(pair: str) -> tuple[str, str | int | float]:
     key, equals, value = pair.partition("=")
     if not key or not equals:
-        raise ConfigError(f"--slurm {pair} is no KEY=VALUE", "Write, for example, --slurm timeout_min=60.")
+        raise ConfigError(f"--slurm {pair} is not of the form KEY=VALUE", "Write, for example, --slurm timeout_min=60.")
     if key == "slurm_time":
         raise ConfigError("--slurm slurm_time is set by timeout_min", "Write --slurm timeout_min=MINUTES.")
     for number in (int, float):

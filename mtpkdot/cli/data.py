@@ -7,7 +7,7 @@ from mtpkdot.errors import ConfigError
 
 # Verb -> (module and function, help line).
 VERBS: dict[str, tuple[str, str]] = {
-    "check": ("mtpkdot.cli.data_media:check", "say what of a data set is there, missing or broken"),
+    "check": ("mtpkdot.cli.data_media:check", "report what is present, missing or broken in a data set"),
     "prepare": ("mtpkdot.cli.data_media:prepare", "read raw recordings once, into a compact store"),
     "synthesize": ("mtpkdot.cli.data_synthesize:synthesize", "write a generated twin of a gated data set"),
     "import": ("mtpkdot.cli.data_import:convert", "make manifest and feature files from a known data set"),
@@ -18,7 +18,7 @@ def data(argv: Sequence[str]) -> int | None:
     """Run `mtpkdot data ...`."""
     if not argv or argv[0] in ("-h", "--help"):
         if not argv:
-            raise ConfigError(f"the data verb is not named, one of {', '.join(VERBS)}", "See `mtpkdot data --help`.")
+            raise ConfigError(f"no data verb is given, one of {', '.join(VERBS)}", "See `mtpkdot data --help`.")
         print(usage())
         return None
     if argv[0] not in VERBS:
@@ -33,4 +33,4 @@ def data(argv: Sequence[str]) -> int | None:
 def usage() -> str:
     """Return the help text."""
     lines = [f"  {name:<10} {text}" for name, (_, text) in VERBS.items()]
-    return "\n".join(["usage: mtpkdot data VERB ...", "", *lines, "", "`mtpkdot data VERB --help` tells more."])
+    return "\n".join(["usage: mtpkdot data VERB ...", "", *lines, "", "`mtpkdot data VERB --help` shows more."])

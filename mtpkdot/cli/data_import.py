@@ -27,7 +27,7 @@ def convert(argv: Sequence[str]) -> None:
     extra = {key: value for key in owners if (value := getattr(options, key)) is not None}
     for key in extra:
         if owners[key] != options.name:
-            raise ConfigError(f"--{key} belongs to {owners[key]}", "Remove it.")
+            raise ConfigError(f"--{key} is an option of {owners[key]} alone", "Remove it.")
     source = Path(options.paths[0]) if len(options.paths) == 2 else None
     if source is not None and IMPORTERS[options.name].source is not None and not source.is_dir():
         raise ConfigError(f"{source} is not a folder", "Name the folder of the downloaded files.")

@@ -18,7 +18,7 @@ _HELP = """usage: mtpkdot data {verb} NAME FOLDER [--data.KEY VALUE ...]
 {text}
 
 NAME is {names}, FOLDER the downloaded data. The keys are those of the data section: --data.store OUT,
---data.on_error skip, --data.prepare_workers 8, --data.part PartB ... A config's own data section is used with --config.
+--data.on_error skip, --data.prepare_workers 8, --data.part PartB ... With --config, the data section of FILE is used.
 {options}"""
 
 
@@ -26,8 +26,8 @@ def check(argv: Sequence[str]) -> int | None:
     """Check a data set and print the report; return 0 if it is ready to be prepared, 1 if not."""
     if _asks_for_help(argv):
         text = (
-            "Walk a raw data set and decode everything in it, or read feature files whole, and divide the samples as\n"
-            "the split says. Exit code 0: ready, 1: not."
+            "Decode everything in a raw data set, or read feature files whole, and divide the samples as the split\n"
+            "says. Exit code 0: ready, 1: not ready."
         )
         options = "--quick looks at names, counts and text files only; --all lists every problem."
         print(_HELP.format(verb="check", text=text, options=options, names=" or ".join(RAW)))
@@ -52,8 +52,8 @@ def check(argv: Sequence[str]) -> int | None:
         return NOT_READY
     if report.fatal and data.on_error == "raise":
         print(
-            f"not ready: {len(report.fatal)} problems, which cost {report.lost} recordings. Repair them, or do without "
-            "these files and recordings with --data.on_error skip."
+            f"not ready: {len(report.fatal)} problems affect {report.lost} recordings. Repair them, or leave "
+            "these files and recordings out with --data.on_error skip."
         )
         return NOT_READY
     if report.error is not None:
@@ -70,8 +70,10 @@ def check(argv: Sequence[str]) -> int | None:
 def prepare(argv: Sequence[str]) -> None:
     """Bring the store up to date."""
     if _asks_for_help(argv):
-        text = "Read raw recordings once, into a compact store. A killed run goes on where it was."
-        options = "--part 3/10 reads one of ten parts, on any machine; the same command without it ends the work."
+        text = "Read raw recordings once, into a compact store. An interrupted run continues where it stopped."
+        options = (
+            "--part 3/10 reads one of ten parts, on any machine; the same command without --part completes the store."
+        )
         print(_HELP.format(verb="prepare", text=text, options=options, names=" or ".join(RAW)))
         return
     own = Parser(prog="mtpkdot data prepare", add_help=False)
@@ -81,7 +83,7 @@ def prepare(argv: Sequence[str]) -> None:
     data = _media("prepare", rest)
     if count > 1:
         recordings, failed = data.prepare_part(which, count)
-        losses = f", less {failed} that cannot be read" if failed else ""
+        losses = f", without {failed} that cannot be read" if failed else ""
         print(f"Part {named.part}, {recordings} recordings{losses}, is in {data.preparation.folder}")
         return
     store = data.prepared

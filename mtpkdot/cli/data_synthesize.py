@@ -29,7 +29,7 @@ def synthesize(argv: Sequence[str]) -> None:
             require("cv2")
             require("av")
             import_module(module).add_arguments(own)
-        own.add_argument("--seed", type=int, default=0, help="of everything invented")
+        own.add_argument("--seed", type=int, default=0, help="seed of everything that is generated")
         own.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     options: dict[str, Any] = vars(parser.parse_args(argv))
     name = options.pop("name")

@@ -9,9 +9,9 @@ from mtpkdot.cli.arguments import Parser, within_another_verb
 from mtpkdot.errors import ConfigError
 from mtpkdot.extras import require
 
-_TEXT = """Show on generated data what the method is for: write a twin of BioVid (raw video and signals of invented
-people) into data/demo, train every stage on it, and report into reports/demo. It takes two to three minutes on two
-processor cores; the same command goes on where it was interrupted."""
+_TEXT = """Demonstrate the method on generated data: write a twin of BioVid (raw video and signals of invented
+people) into data/demo, train every stage on it, and write a report into reports/demo. It takes two to three minutes on
+two processor cores; after an interruption the same command continues."""
 
 # Arguments of `mtpkdot data synthesize biovid`: 16 people are tested, 10 select the epochs, 24 train.
 _TWIN = ["--subjects", "50", "--clips", "5", "--classes", "BL1", "PA4", "--size", "96"]
@@ -35,7 +35,7 @@ def demo(argv: Sequence[str]) -> None:
     """
     parser = Parser(prog="mtpkdot demo", description=_TEXT)
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the generated people and the training; others have folders of their own"
+        "--seed", type=int, default=0, help="seed of the generated people and of the training; each has its own folders"
     )
     seed = parser.parse_args(list(argv)).seed
     if seed < 0:

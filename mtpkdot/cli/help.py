@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mtpkdot.errors import ConfigError, nearest
-from mtpkdot.pipeline.stages import BACKBONE, BUILT_IN
+from mtpkdot.pipeline.stages import BACKBONE, BUILT_IN, STUDENT, TEACHER
 
 # Section -> its description. The parser has the same sections.
 SECTIONS = {
@@ -18,36 +18,36 @@ SECTIONS = {
 _FIT = """usage: mtpkdot {verb} --config FILE [--config FILE ...] [--KEY VALUE ...]
 
 {text}
-A second file changes what the first one says, and --KEY VALUE both: --student.model.lr 1e-3.
+A second file overrides keys of the first one, and --KEY VALUE overrides both: --{student}.model.lr 1e-3.
 
 sections of a config:
 {sections}
 
 keys that are used most:
   --pipeline.name NAME              folder of the run below runs/
-  --student.model.method METHOD     auto, none, pkdot, mtpkdot, mtpkdot_plus, or a rival: kd, sp, rkd ...
+  --{student}.model.method METHOD     auto, none, pkdot, mtpkdot, mtpkdot_plus, or a rival: kd, sp, rkd ...
   --data.labelled_subjects 10       train with the labels of 10 people; the others are unlabelled
-  --STAGE.fit.max_epochs 5          passes of a stage: student, teacher, backbone.MODALITY ...
+  --STAGE.fit.max_epochs 5          passes of a stage: {student}, {teacher}, {backbone}.MODALITY ...
   --trainer.accelerator cpu         where it runs; --trainer.devices 2 for two devices
 
 more:
-  mtpkdot fit --help student        the keys of a section, with their defaults
-  mtpkdot fit --help BioVid         those of a class: data set, encoder (FrameEncoder ...) or rival;
-                                    of any class that a key names: --data.help=BioVid
+  mtpkdot fit --help {student}        the keys of a section, with their defaults
+  mtpkdot fit --help BioVid         the keys of a class: data set, encoder (FrameEncoder ...) or rival;
+                                    for any class that a key names: --data.help=BioVid
   mtpkdot fit --config FILE --print_config   every key with its value"""
 
 _RUN = """usage: mtpkdot {verb} RUN [--KEY VALUE ...]
 
 {text}
-RUN is the folder of a run, e.g. runs/demo. The keys are those of this machine, e.g. --trainer.accelerator cpu
---trainer.devices 2; `mtpkdot {verb} --help trainer` has them all. Of a run that somebody else has made, classes beside
-those of mtpkdot, torch and lightning are imported only with --trust my_project."""
+RUN is the folder of a run, e.g. runs/demo. Keys set what depends on this machine, e.g. --trainer.accelerator cpu
+--trainer.devices 2; `mtpkdot {verb} --help trainer` lists them. If somebody else has made the run, its classes from
+outside mtpkdot, torch and lightning are imported only with --trust my_project."""
 
 _TEXTS = {
-    "fit": """Train every stage of an experiment, evaluate them and print the table. What is trained already is taken as
-it is; after an interruption the same command goes on.""",
-    "stage NAME": f"""Train one stage, and take those before it from earlier runs. NAME is one of {", ".join(BUILT_IN)},
-{BACKBONE}.MODALITY for that of one modality, or that of a stage of your own.""",
+    "fit": """Train every stage of an experiment, evaluate them and print the table. Stages that are trained already are
+reused; after an interruption the same command continues.""",
+    "stage NAME": f"""Train one stage, and take earlier stages from earlier runs. NAME is one of {", ".join(BUILT_IN)},
+{BACKBONE}.MODALITY for a single modality, or the name of a stage of your own.""",
     "validate": "Evaluate a run again on its validation part.",
     "test": "Evaluate a run again on its test part.",
 }
@@ -82,7 +82,8 @@ def usage(verb: str) -> str:
     if verb in ("validate", "test"):
         return _RUN.format(verb=verb, text=_TEXTS[verb])
     sections = "\n".join(f"  {name:<15} {text}" for name, text in SECTIONS.items())
-    return _FIT.format(verb=verb, text=_TEXTS[verb], sections=sections)
+    names = {"student": STUDENT, "teacher": TEACHER, "backbone": BACKBONE}
+    return _FIT.format(verb=verb, text=_TEXTS[verb], sections=sections, **names)
 
 
 def _keys(name: str) -> str:

@@ -96,9 +96,9 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`mtpkdot VERB --help` has the arguments of a verb, `mtpkdot --version` the versions and devices.",
-            "All take `--trust my_project`: runs and checkpoints of others may then import its classes; without it,",
-            "only those of mtpkdot, torch and lightning.",
+            "`mtpkdot VERB --help` lists the arguments of a verb, `mtpkdot --version` the versions and devices.",
+            "All verbs take `--trust my_project`, which lets runs and checkpoints of others import its classes;",
+            "without it they import those of mtpkdot, torch and lightning alone.",
         ]
     )
 
@@ -118,7 +118,7 @@ def entry() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on where it was.", file=sys.stderr)
+        print("Interrupted; the same command continues where it stopped.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from mtpkdot.data.batch import Batch, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
+from mtpkdot.data.batch import Batch, BoolArray, Clips, Encoded, IntArray, Rows, SampleDataset, Samples, StrArray
 from mtpkdot.data.labels import LabelledSubjects, check_labelled_subjects, hide_labels, label_counts
 from mtpkdot.data.sampling import EpochSampler, GlobalBatches
 from mtpkdot.data.sharing import Sharing
-from mtpkdot.data.splits import PARTS, UNJUDGED, Split, assign_parts, folds_of
+from mtpkdot.data.shuffling import shuffle_privileged
+from mtpkdot.data.splits import PARTS, UNSCORED, Split, assign_parts, folds_of
 from mtpkdot.data.statistics import step_statistics
 from mtpkdot.errors import DataConfigError, DataError
 from mtpkdot.losses.task import Task
@@ -35,6 +36,12 @@ class BaseData(Sharing, L.LightningDataModule):
         labelled_subjects: training subjects whose labels are used: `all`, a number of subjects, or a share of them
             (0.1; of the samples, if subjects are unknown), drawn anew for every fold and seed. The recordings of the
             others are training material without labels.
+        labelled_seed: seed of that choice, for trainings on one choice that differ in `seed` alone; null for `seed`.
+        validation_labels: use of the people held out from training: `select` the epoch, or `train` with the others; the
+            last epoch is then kept, for nobody is left to select one. A control: methods with a pool of teachers use
+            the labels of these people beyond the selection.
+        shuffle_privileged: give every training recording the privileged modalities of another one of the same person: a
+            control, in which all that teachers know of a recording comes from the prevalent modality and the person.
         batch_size: samples per batch, on all devices together.
         num_workers: number of loader processes. Not part of a stage's identity.
         views: views per training sample for stages with frozen encoders: 1 for the sample itself, more for the sample
@@ -42,7 +49,8 @@ class BaseData(Sharing, L.LightningDataModule):
             augmented. Stages that train all of their encoders see a new augmentation in every epoch.
         standardize: standardise every feature by the training part, inside the model.
         std_floor: lower bound of a feature's standard deviation, relative to its root mean square.
-        seed: seed of the order of samples and of the choice of labelled subjects; taken from `seed_everything`.
+        seed: seed of the order of samples, and of the choice of labelled subjects unless `labelled_seed` is given;
+            taken from `seed_everything`.
         clip_splits: protocol switch: split by clip, not by subject.
         select_on_test: protocol switch: choose the epoch on the test part.
         train_on_all: protocol switch: train on every part (set for backbones).
@@ -58,7 +66,7 @@ class BaseData(Sharing, L.LightningDataModule):
 
     unhashed: ClassVar[frozenset[str]] = frozenset({"num_workers"})
     # Methods whose results `contents` digests, so that their code need not decide a stage.
-    told_by_contents: ClassVar[frozenset[str]] = frozenset()
+    covered_by_contents: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -66,6 +74,9 @@ class BaseData(Sharing, L.LightningDataModule):
         task: Task = "classification",
         split: Split | None = None,
         labelled_subjects: LabelledSubjects = "all",
+        labelled_seed: int | None = None,
+        validation_labels: Literal["select", "train"] = "select",
+        shuffle_privileged: bool = False,
         batch_size: int = 128,
         num_workers: int = 0,
         views: int = 1,
@@ -79,9 +90,12 @@ class BaseData(Sharing, L.LightningDataModule):
     ) -> None:
         super().__init__()
         check_labelled_subjects(labelled_subjects)
+        if labelled_seed is not None and labelled_seed < 0:
+            raise ValueError(f"labelled_seed is 0 or more, not {labelled_seed}")
         self.labelled_subjects: LabelledSubjects = labelled_subjects
+        self.labelled_seed, self.shuffle_privileged = labelled_seed, shuffle_privileged
         self.prevalent, self.task, self.split, self.seed = prevalent, task, split or Split(), seed
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.validation_labels, self.batch_size, self.num_workers = validation_labels, batch_size, num_workers
         self.views, self.standardize, self.std_floor = views, standardize, std_floor
         self.clip_splits, self.select_on_test = clip_splits, select_on_test
         self.train_on_all, self.drop_last = train_on_all, drop_last
@@ -112,10 +126,19 @@ class BaseData(Sharing, L.LightningDataModule):
     @cached_property
     def samples(self) -> Samples:
         """The data set, with the labels that may be used."""
-        if self.labelled_subjects == "all":
-            return self._loaded
-        seed = (self.split.seed, self.split.fold, self.seed)
-        return hide_labels(self._loaded, self.parts, self.labelled_subjects, seed)
+        samples = self._loaded
+        if self.labelled_subjects != "all":
+            seed = (self.split.seed, self.split.fold, self.seed if self.labelled_seed is None else self.labelled_seed)
+            samples = hide_labels(samples, self.parts, self.labelled_subjects, seed)
+        if self.shuffle_privileged:
+            samples = shuffle_privileged(samples, self.parts, self.prevalent, self.seed)
+        return samples
+
+    @property
+    def hidden(self) -> BoolArray:
+        """Samples (n,) of the training part that have a label which `labelled_subjects` hides, of a step or all."""
+        hidden = self._loaded.labelled & ~self.samples.labelled
+        return np.asarray(hidden.any(axis=1) if self.per_step else hidden)
 
     @cached_property
     def parts(self) -> StrArray:
@@ -255,7 +278,7 @@ class BaseData(Sharing, L.LightningDataModule):
             f"{name} {shape}" + (f" absent from {lacking[name]} samples" if lacking[name] else "")
             for name, shape in shapes.items()
         )
-        labels = f"{told}; " if (told := label_counts(self.samples)) else ""
+        labels = f"{counted}; " if (counted := label_counts(self.samples)) else ""
         line = f"{len(self.samples)} samples{people}: {', '.join(counts)}; {labels}{modalities} (steps x features)"
         return "; ".join([line, *self.remarks()])
 
@@ -326,8 +349,10 @@ class BaseData(Sharing, L.LightningDataModule):
         return mean.float(), torch.where(constant, torch.ones_like(std), std).float()
 
     def positions(self, part: Literal["train", "validation", "test"], labelled_only: bool = False) -> IntArray:
-        """Return the positions of the samples of a part."""
+        """Return the positions of the samples of a part; the training part includes whoever is trained on with it."""
         rows = self.parts == part
+        if part == "train" and self.validation_labels == "train":
+            rows = rows | (self.parts == "validation")
         if part == "train" and self.train_on_all:
             rows = np.full(len(rows), True)
         if labelled_only:
@@ -358,6 +383,15 @@ class BaseData(Sharing, L.LightningDataModule):
     def selecting_loader(self) -> DataLoader[Batch]:
         """Return the loader of the whole part that selects the epoch, in order, for any number of processes."""
         return self.evaluation_loader(self._selecting)
+
+    def revealed_loader(self) -> DataLoader[Batch]:
+        """Return the loader of the training part, in order, with the labels that `labelled_subjects` hides.
+
+        For the bound of the method `oracle` alone: nothing that is handed on may read it.
+        """
+        return self._loader(
+            self.dataset.relabelled(self._loaded), batch_size=self.batch_size, sampler=self._evaluated("train")
+        )
 
     @property
     def _selecting(self) -> Part:
@@ -395,7 +429,7 @@ class BaseData(Sharing, L.LightningDataModule):
     @property
     def submitted(self) -> IntArray:
         """Positions of the samples whose predictions the authors of the data set ask for, who keep the labels."""
-        return np.flatnonzero(self.parts == UNJUDGED)
+        return np.flatnonzero(self.parts == UNSCORED)
 
     @property
     def unsubmitted(self) -> list[str]:
@@ -432,13 +466,14 @@ class BaseData(Sharing, L.LightningDataModule):
             batch_sampler=GlobalBatches(order, self.batch_size, rank=rank, world=world, resumed=resumed)
         )
 
-    def _loader(self, **batches: Any) -> DataLoader[Batch]:
+    def _loader(self, dataset: SampleDataset | None = None, **batches: Any) -> DataLoader[Batch]:
+        dataset = dataset or self.dataset
         return DataLoader(
-            self.dataset,
+            dataset,
             # Cached features are only copied: a process for that would cost more than it saves.
-            num_workers=self.num_workers if self.dataset.reads_clips else 0,
+            num_workers=self.num_workers if dataset.reads_clips else 0,
             collate_fn=_as_is,
-            persistent_workers=self.num_workers > 0 and self.dataset.reads_clips,
+            persistent_workers=self.num_workers > 0 and dataset.reads_clips,
             **batches,
         )
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
@@ -96,8 +97,8 @@ class Clips(ABC):
         """
 
     @abstractmethod
-    def keep(self, rows: BoolArray) -> Self:
-        """Return the samples for which `rows` (n,) is True."""
+    def keep(self, kept: BoolArray) -> Self:
+        """Return the samples for which `kept` (n,) is True."""
 
 
 @dataclass
@@ -188,20 +189,20 @@ class Samples:
         ids = np.char.add(np.char.add(self.ids[sample], "/"), step.astype(np.str_))
         return Rows(ids, self.subjects[sample], self.target[sample, step], self.labelled[sample, step])
 
-    def keep(self, rows: BoolArray) -> "Samples":
-        """Return the samples for which `rows` (n,) is True."""
+    def keep(self, kept: BoolArray) -> "Samples":
+        """Return the samples for which `kept` (n,) is True."""
         return replace(
             self,
-            ids=self.ids[rows],
-            subjects=self.subjects[rows],
-            target=self.target[rows],
-            labelled=self.labelled[rows],
+            ids=self.ids[kept],
+            subjects=self.subjects[kept],
+            target=self.target[kept],
+            labelled=self.labelled[kept],
             features={
-                name: values.keep(rows) if isinstance(values, Clips) else values[rows]
+                name: values.keep(kept) if isinstance(values, Clips) else values[kept]
                 for name, values in self.features.items()
             },
-            masks={name: values[rows] for name, values in self.masks.items()},
-            split_column=None if self.split_column is None else self.split_column[rows],
+            masks={name: values[kept] for name, values in self.masks.items()},
+            split_column=None if self.split_column is None else self.split_column[kept],
         )
 
 
@@ -242,6 +243,12 @@ class SampleDataset(Dataset[Batch]):
         """True if batches are read and decoded, and not only copied."""
         return any(isinstance(values, Clips) for values in self._features.values())
 
+    def relabelled(self, samples: Samples) -> "SampleDataset":
+        """Return the same dataset with the targets and labels of other samples, in the same order."""
+        other = copy(self)
+        other._target, other._labelled = torch.from_numpy(samples.target), torch.from_numpy(samples.labelled)
+        return other
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -254,20 +261,20 @@ class SampleDataset(Dataset[Batch]):
             return self.__getitems__([0]).emptied()  # of the right types and shapes for every reader
         pairs = np.array([(i, 0) if isinstance(i, int | np.integer) else i for i in indices], dtype=np.int64)
         where, views = pairs[:, 0], pairs[:, 1]
-        rows = torch.from_numpy(where)
-        target, labelled = self._target[rows], self._labelled[rows]
+        positions = torch.from_numpy(where)
+        target, labelled = self._target[positions], self._labelled[positions]
         per_step = self.samples.per_step
         if per_step:
             steps = labelled.shape[1]
-            rows_index = (rows[:, None] * steps + torch.arange(steps)).flatten()
+            row_index = (positions[:, None] * steps + torch.arange(steps)).flatten()
             target, labelled = target.flatten(0, 1), labelled.flatten()
         return Batch(
-            rows_index if per_step else rows,
+            row_index if per_step else positions,
             {
-                name: values.read(where, views) if isinstance(values, Clips) else values[rows]
+                name: values.read(where, views) if isinstance(values, Clips) else values[positions]
                 for name, values in self._features.items()
             },
-            masks={name: values[rows] for name, values in self._masks.items()},
+            masks={name: values[positions] for name, values in self._masks.items()},
             target=target,
             labelled=labelled,
             encoded={name: values.read(where, views) for name, values in self._encoded.items()},

@@ -124,7 +124,7 @@ def cached_by_all(
     keys: Mapping[str, Any],
     size: int,
     compute: Callable[[], Iterable[Block]],
-    rows: int,
+    count: int,
     processes: Processes,
 ) -> Path:
     """Return the folder as `cached` does, for processes that call it together and each compute a share.
@@ -138,7 +138,7 @@ def cached_by_all(
         keys: see `cached`.
         size: number n of samples in the data set.
         compute: yields this process's share of the features.
-        rows: number of samples in all shares together.
+        count: number of samples in all shares together.
         processes: processes that share the work.
 
     Raises:
@@ -162,7 +162,7 @@ def cached_by_all(
                 others = DataError("another process could not compute its share of the features", "See its message.")
                 raise failed or others
             shares = [_partial(folder) / f"{name}-{rank}" for rank in range(processes.size)]
-            processes.decided(lambda: _put_together(folder, text, size=size, rows=rows, shares=shares))
+            processes.decided(lambda: _put_together(folder, text, size=size, count=count, shares=shares))
     if processes.on_any(not _whole(folder)):
         raise DataError(f"{folder} is not seen by all processes", "Give them one folder of runs with --pipeline.root.")
     return folder
@@ -223,12 +223,12 @@ def _read_share(folder: Path) -> Iterable[Block]:
             yield block["positions"], block["features"], block["mask"]
 
 
-def _put_together(folder: Path, text: str, size: int, rows: int, shares: Iterable[Path]) -> None:
+def _put_together(folder: Path, text: str, size: int, count: int, shares: Iterable[Path]) -> None:
     """Merge the shares of the processes."""
     found = sum(len(positions) for share in shares if share.is_dir() for positions, *_ in _read_share(share))
-    if found != rows:
+    if found != count:
         raise DataError(
-            f"{folder}: the processes' shares have {found} samples of {rows}",
+            f"{folder}: the processes' shares have {found} samples of {count}",
             "Give all processes one folder of runs with --pipeline.root.",
         )
     _write(_partial(folder), size, (block for share in shares for block in _read_share(share)))

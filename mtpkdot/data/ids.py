@@ -112,5 +112,5 @@ def _folded(text: str, folds: Mapping[str, Callable[[str], str]]) -> str:
 def _odd_letters(one: str, other: str) -> str:
     """Return the characters beyond ASCII that only one of two names has, by name, since they look alike."""
     odd = sorted(letter for letter in {*one} ^ {*other} if not (letter.isascii() and letter.isprintable()))
-    told = [f"U+{ord(letter):04X} {unicodedata.name(letter, '')}".strip() for letter in odd[:3]]
-    return f" ({', '.join(told)})" if told else ""
+    names = [f"U+{ord(letter):04X} {unicodedata.name(letter, '')}".strip() for letter in odd[:3]]
+    return f" ({', '.join(names)})" if names else ""

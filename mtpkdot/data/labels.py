@@ -23,7 +23,9 @@ def check_labelled_subjects(value: LabelledSubjects) -> None:
     else:
         valid = value >= 1 if type(value) is int else type(value) is float and 0 < value <= 1
     if not valid:
-        raise ValueError(f"labelled_subjects is all, a number of people from 1, or a share in (0, 1], not {value!r}")
+        raise ValueError(
+            f"labelled_subjects must be all, a number of people from 1, or a share in (0, 1], not {value!r}"
+        )
 
 
 def hide_labels(samples: Samples, parts: StrArray, labelled: LabelledSubjects, seed: tuple[int, ...]) -> Samples:
@@ -76,10 +78,10 @@ def label_counts(samples: Samples) -> str:
     classes = ""
     if samples.class_names:
         counts = np.bincount(samples.target[samples.labelled], minlength=len(samples.class_names)).tolist()
-        told = [f"{_shown(name)}: {count}" for name, count in zip(samples.class_names, counts, strict=True)]
-        if len(told) > _MOST_CLASSES:
-            told[_MOST_CLASSES:] = [f"{len(told) - _MOST_CLASSES} more classes: {sum(counts[_MOST_CLASSES:])}"]
-        classes = f" ({', '.join(told)})"
+        listed = [f"{_shown(name)}: {count}" for name, count in zip(samples.class_names, counts, strict=True)]
+        if len(listed) > _MOST_CLASSES:
+            listed[_MOST_CLASSES:] = [f"{len(listed) - _MOST_CLASSES} more classes: {sum(counts[_MOST_CLASSES:])}"]
+        classes = f" ({', '.join(listed)})"
     elif known == total or samples.per_step:
         return ""
     unit = " steps" if samples.per_step else ""
@@ -91,14 +93,14 @@ def _shown(name: str) -> str:
     return name if name.isprintable() and name == name.strip() and not set(name) & set(",;:()") else repr(name)
 
 
-def _classes(samples: Samples, rows: BoolArray) -> set[int]:
-    return set(samples.target[rows][samples.labelled[rows]].tolist())
+def _classes(samples: Samples, chosen: BoolArray) -> set[int]:
+    return set(samples.target[chosen][samples.labelled[chosen]].tolist())
 
 
-def _covering(samples: Samples, rows: BoolArray, order: list[str]) -> list[str]:
+def _covering(samples: Samples, chosen: BoolArray, order: list[str]) -> list[str]:
     """Return people in the given order, but first those with a class that nobody before them has."""
     of_people: dict[str, set[int]] = {}
-    for row in np.flatnonzero(rows):
+    for row in np.flatnonzero(chosen):
         known = samples.target[row][samples.labelled[row]]
         of_people.setdefault(str(samples.subjects[row]), set()).update(known.reshape(-1).tolist())
     first: dict[str, None] = {}

@@ -18,7 +18,8 @@ class Sharing:
 
     # Arguments that decide how loaders use the samples, and not which data are read.
     of_loaders: ClassVar[frozenset[str]] = frozenset(
-        {"batch_size", "num_workers", "labelled_subjects", "standardize", "std_floor", "views", "seed"}
+        {"batch_size", "num_workers", "labelled_subjects", "labelled_seed", "standardize", "std_floor", "views", "seed"}
+        | {"validation_labels"}
         | {"clip_splits", "drop_last", "select_on_test", "train_on_all"}  # Set anew by the protocol.
     )
     clip_splits: bool

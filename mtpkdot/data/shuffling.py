@@ -25,9 +25,9 @@ class Reordered(Clips):
         """Return the steps of the clips that stand at the positions; see Clips."""
         return self.clips.read(self.order[positions], views)
 
-    def keep(self, rows: BoolArray) -> Self:
+    def keep(self, kept: BoolArray) -> Self:
         """Return the clips at some positions; see Clips."""
-        return type(self)(self.clips, self.order[rows])
+        return type(self)(self.clips, self.order[kept])
 
 
 def shuffle_privileged(samples: Samples, parts: StrArray, prevalent: str, seed: int) -> Samples:

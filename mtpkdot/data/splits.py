@@ -11,7 +11,7 @@ from mtpkdot.errors import DataConfigError, DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-UNJUDGED = "unjudged"  # Neither trained on nor scored, only predicted.
+UNSCORED = "unscored"  # Neither trained on nor scored, only predicted.
 _SYNONYMS = {
     "train": "train",
     "training": "train",
@@ -131,17 +131,17 @@ def folds_of(split: Split, samples: Samples, source: str) -> list[int]:
     if split.scheme == "kfold":
         return list(range(split.folds))
     if split.scheme == "loso":
-        return list(range(len(_judged(samples, samples.subjects))))
+        return list(range(len(_labelled_subjects(samples, samples.subjects))))
     if split.scheme != "fold_column" or samples.split_column is None:
         return []
-    judged = np.isin(samples.subjects, _judged(samples, samples.subjects))
-    names = np.unique(samples.split_column[judged]).tolist()
+    labelled = np.isin(samples.subjects, _labelled_subjects(samples, samples.subjects))
+    names = np.unique(samples.split_column[labelled]).tolist()
     if unknown := [name for name in names if not name.isdecimal()]:
-        raise DataError(f"{source}: the fold {unknown[0]!r} is no number", "Number the folds in that column.")
+        raise DataError(f"{source}: the fold {unknown[0]!r} is not a number", "Number the folds in that column.")
     return sorted(int(name) for name in names)
 
 
-def _judged(samples: Samples, subjects: StrArray) -> StrArray:
+def _labelled_subjects(samples: Samples, subjects: StrArray) -> StrArray:
     """Return the subjects with labels; all if nobody has one, which is reported elsewhere."""
     return np.unique(subjects[samples.known] if samples.known.any() else subjects)
 
@@ -154,7 +154,7 @@ def _make(split: Split, samples: Samples, subjects: StrArray, source: str) -> St
     remaining = np.setdiff1d(everyone, np.unique(subjects[tested]))
     if split.scheme == "official":
         assert samples.split_column is not None
-        parts[samples.split_column == UNJUDGED] = UNJUDGED
+        parts[samples.split_column == UNSCORED] = UNSCORED
         remaining = np.intersect1d(remaining, subjects[(parts == "train") & samples.known])
     if split.validation_subjects:
         chosen = _named(split.validation_subjects, remaining, "validation_subjects", source)
@@ -175,7 +175,7 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
         if split.fold < 0 or split.fold not in folds:
             known = ", ".join(np.unique(samples.split_column))
             raise DataConfigError(f"{source} has no fold {split.fold}, only {known}", "Choose another split.fold.")
-        return np.asarray((folds == split.fold) & np.isin(subjects, _judged(samples, subjects)))
+        return np.asarray((folds == split.fold) & np.isin(subjects, _labelled_subjects(samples, subjects)))
     if split.scheme == "official":
         if samples.split_column is None or not np.any(samples.split_column == "test"):
             raise DataConfigError(f"{source} has no official test part", "Choose another split.scheme.")
@@ -183,15 +183,15 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
     if split.scheme == "holdout":
         if split.test_subjects:
             return np.isin(subjects, _named(split.test_subjects, everyone, "test_subjects", source))
-        judged = _judged(samples, subjects)
-        count = max(1, round(split.test * len(judged)))
-        return np.isin(subjects, np.random.default_rng([split.seed]).permutation(judged)[:count])
-    judged = _judged(samples, subjects)
-    folds_wanted = len(judged) if split.scheme == "loso" else split.folds
-    if not 2 <= folds_wanted <= len(judged):
-        labelled = " with labels" if len(judged) < len(everyone) else ""
+        people = _labelled_subjects(samples, subjects)
+        count = max(1, round(split.test * len(people)))
+        return np.isin(subjects, np.random.default_rng([split.seed]).permutation(people)[:count])
+    people = _labelled_subjects(samples, subjects)
+    folds_wanted = len(people) if split.scheme == "loso" else split.folds
+    if not 2 <= folds_wanted <= len(people):
+        labelled = " with labels" if len(people) < len(everyone) else ""
         raise DataConfigError(
-            f"{source} has {len(judged)} subjects{labelled}: {folds_wanted} folds cannot be made",
+            f"{source} has {len(people)} subjects{labelled}: {folds_wanted} folds cannot be made",
             "Choose another split.folds.",
         )
     if not 0 <= split.fold < folds_wanted:
@@ -199,13 +199,13 @@ def _tested(split: Split, samples: Samples, subjects: StrArray, everyone: StrArr
             f"fold {split.fold} does not exist among {folds_wanted}", f"Choose split.fold in 0..{folds_wanted - 1}."
         )
     if split.scheme == "loso":
-        return np.asarray(subjects == judged[split.fold])
+        return np.asarray(subjects == people[split.fold])
     from sklearn.model_selection import GroupKFold
 
-    rows = np.flatnonzero(np.isin(subjects, judged))
-    made = GroupKFold(split.folds, shuffle=True, random_state=split.seed).split(rows, groups=subjects[rows])
+    positions = np.flatnonzero(np.isin(subjects, people))
+    made = GroupKFold(split.folds, shuffle=True, random_state=split.seed).split(positions, groups=subjects[positions])
     tested = np.zeros(len(subjects), dtype=np.bool_)
-    tested[rows[list(made)[split.fold][1]]] = True
+    tested[positions[list(made)[split.fold][1]]] = True
     return tested
 
 
@@ -214,9 +214,9 @@ def _named(names: list[str], known: StrArray, key: str, source: str) -> StrArray
     unknown = sorted(set(wanted.tolist()) - set(composed.tolist()))
     if unknown:
         pair = alike(unknown, known.tolist())
-        told = f"; it has {pair[1]!r}: {pair[2]}" if pair else ""
+        hint = f"; it has {pair[1]!r}: {pair[2]}" if pair else ""
         raise DataConfigError(
-            f"split.{key} names {(pair or unknown)[0]!r}, which {source} does not have (or which is tested){told}",
+            f"split.{key} names {(pair or unknown)[0]!r}, which {source} does not have (or which is tested){hint}",
             "Correct the name; subjects are compared as text.",
         )
     return known[np.isin(composed, wanted)]

@@ -31,7 +31,7 @@ class FeatureQueue(nn.Module):
     def __init__(self, size: int, dims: Mapping[str, int]) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"the size of a queue is 1 or more, not {size}")
+            raise ValueError(f"the size of a queue must be 1 or more, not {size}")
         self.size, self.names = size, list(dims)
         for number, dim in enumerate(dims.values()):
             # Numbered, since a space's name may contain characters that a buffer's name must not.

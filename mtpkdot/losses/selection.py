@@ -129,7 +129,7 @@ class TeacherSelection(Selection):
             ValueError: no teacher has the name of the fallback.
         """
         if self.fallback not in teachers:
-            raise ValueError(f"{self.fallback!r} is none of the teachers {list(teachers)}; name another fallback")
+            raise ValueError(f"{self.fallback!r} is not one of the teachers {list(teachers)}; name another fallback")
         with torch.no_grad():
             if self.rule == "batch":
                 return self._of_batch(task, own, teachers=teachers, valid=valid, target=target, labelled=labelled)
@@ -147,9 +147,9 @@ class TeacherSelection(Selection):
         labelled: Tensor,
     ) -> Shares:
         # Teachers are compared on the labelled rows on which all are valid; those without any are left out.
-        judged = labelled[:, None] & valid
-        able = judged.any(dim=0)
-        known = judged[:, able].all(dim=1) & judged.any(dim=1)
+        usable = labelled[:, None] & valid
+        able = usable.any(dim=0)
+        known = usable[:, able].all(dim=1) & usable.any(dim=1)
         chosen, trust = self.fallback, 1.0
         if bool(known.any()) and (len(teachers) > 1 or self.margin is not None):
             losses = {

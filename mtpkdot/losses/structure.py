@@ -139,10 +139,10 @@ class StructuralTransport(StructuralLoss):
     ) -> None:
         super().__init__()
         if type(top_k) is not int or top_k < 1:
-            raise ValueError(f"top_k must be at least 1, a whole number, not {top_k}")
+            raise ValueError(f"top_k must be a whole number of at least 1, not {top_k}")
         for name, value, known in (("mode", mode, Mode), ("kernel", kernel, Kernel), ("anchors", anchors, Anchors)):
             if value not in get_args(known):
-                raise ValueError(f"{name} is one of {', '.join(get_args(known))}, not {value!r}")
+                raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}")
         if not 0 < pairing <= 1:
             raise ValueError(f"pairing must lie in (0, 1], not {pairing}")
         self.top_k, self.mode, self.kernel, self.anchors = top_k, mode, kernel, anchors

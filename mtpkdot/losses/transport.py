@@ -178,8 +178,8 @@ class SinkhornDivergence(nn.Module):
             eps = torch.where(top > 0, eps * top, 1.0)
         found, iterations = self._across(crossing, a, b, eps)
         on_x, on_y, steps = self._inside(inside, a, b, eps)
-        across = self._judged(found, a, b, eps)
-        within_x, within_y = self._judged(on_x, a, a, eps), self._judged(on_y, b, b, eps)
+        across = self._with_error(found, a, b, eps)
+        within_x, within_y = self._with_error(on_x, a, a, eps), self._with_error(on_y, b, b, eps)
         value = across.value - (within_x.value + within_y.value) / 2
         error = torch.stack([across.error, within_x.error, within_y.error]).amax(dim=0)
         to_x = to_y = None
@@ -247,12 +247,14 @@ class SinkhornDivergence(nn.Module):
         f = damping(eps, self.reach) * f
         return Solution(f, g, density.mul_(masses(a, f, self.reach)[:, :, None]).mul_(b[:, None]))
 
-    def _judged(self, found: Solution, a: Tensor, b: Tensor, eps: Tensor) -> "_Transport":
+    def _with_error(self, found: Solution, a: Tensor, b: Tensor, eps: Tensor) -> "_Transport":
         wanted = b if self.reach is None else b * (-found.g / self.reach).exp()
         columns = found.plan.sum(dim=1)
         error = (columns - wanted).abs().sum(dim=1)
         value = dual(a, b, f=found.f, g=found.g, eps=eps, reach=self.reach)[:, 0]
-        return _Transport(value, found.plan, rows=masses(a, found.f, self.reach), columns=columns, error=error)
+        return _Transport(
+            value, found.plan, row_masses=masses(a, found.f, self.reach), column_masses=columns, error=error
+        )
 
 
 @dataclass(frozen=True)
@@ -261,17 +263,17 @@ class _Transport:
 
     value: Tensor
     plan: Tensor
-    rows: Tensor
-    columns: Tensor
+    row_masses: Tensor
+    column_masses: Tensor
     error: Tensor
 
     def pull_left(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the gradient of the value with respect to the first cloud."""
-        return self.rows[:, :, None] * x - torch.bmm(self.plan, y)
+        return self.row_masses[:, :, None] * x - torch.bmm(self.plan, y)
 
     def pull_right(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the gradient of the value with respect to the second cloud."""
-        return self.columns[:, :, None] * y - torch.bmm(self.plan.mT, x)
+        return self.column_masses[:, :, None] * y - torch.bmm(self.plan.mT, x)
 
 
 @dataclass(frozen=True)
@@ -361,5 +363,9 @@ def _exact(cost: Tensor, a: Tensor, b: Tensor) -> _Transport:
     plan = torch.stack([torch.from_numpy(ot.emd(rows, columns, matrix)) for matrix, rows, columns in pairs]).to(cost)
     columns = plan.sum(dim=1)
     return _Transport(
-        (plan * cost).sum(dim=(1, 2)), plan, rows=plan.sum(dim=2), columns=columns, error=(columns - b).abs().sum(dim=1)
+        (plan * cost).sum(dim=(1, 2)),
+        plan,
+        row_masses=plan.sum(dim=2),
+        column_masses=columns,
+        error=(columns - b).abs().sum(dim=1),
     )

@@ -33,7 +33,7 @@ class MeanLoss(Metric):
     def __init__(self, task: Task) -> None:
         super().__init__()
         if task == "regression":
-            raise ValueError("MeanLoss is one of classes")
+            raise ValueError("MeanLoss is defined for classes alone")
         self.task: Task = task
         for name in ("total", "count", "lost"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")

@@ -4,8 +4,8 @@ from mtpkdot.models.adapter import Adapter
 from mtpkdot.models.attention import AttentionBlock, masked_mean
 from mtpkdot.models.audio import LogMelEncoder
 from mtpkdot.models.backbone import Backbone
-from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder, Steps
-from mtpkdot.models.fusions import Fusion, FusionFactory, GatedFusion
+from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder, LinearEncoder, Steps
+from mtpkdot.models.fusions import Concatenation, Fusion, FusionFactory, GatedFusion
 from mtpkdot.models.head import Head
 from mtpkdot.models.normalise import Standardize
 from mtpkdot.models.signal import SignalEncoder, SpectrogramEncoder
@@ -17,6 +17,7 @@ __all__ = [
     "Adapter",
     "AttentionBlock",
     "Backbone",
+    "Concatenation",
     "Encoder",
     "EncoderFactory",
     "FeatureEncoder",
@@ -26,6 +27,7 @@ __all__ = [
     "GatedFusion",
     "Head",
     "Hourglass",
+    "LinearEncoder",
     "LogMelEncoder",
     "SignalEncoder",
     "SpectrogramEncoder",

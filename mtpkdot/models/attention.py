@@ -30,7 +30,7 @@ class AttentionBlock(nn.Module):
     ) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"the feature size {dim} is no multiple of the {heads} attention heads")
+            raise ValueError(f"the feature size {dim} is not a multiple of the {heads} attention heads")
         self.heads, self.across_batch = heads, across_batch
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
@@ -83,7 +83,7 @@ class AttentionBlock(nn.Module):
         return attended
 
 
-def rows(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
+def reduce_steps(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
     """Reduce steps to the rows that predictions are made for: one per sample, or one per step.
 
     Args:

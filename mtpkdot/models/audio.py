@@ -70,7 +70,7 @@ class LogMelEncoder(Encoder):
         if len(steps.shape) != 1:
             raise ValueError(f"LogMelEncoder reads sound (L,), not steps of shape {steps.shape}")
         if steps.rate is None:
-            raise ValueError("LogMelEncoder needs the rate of the sound in Hz, and the data does not tell it")
+            raise ValueError("LogMelEncoder needs the rate of the sound in Hz, which the data do not give")
         rate, high = round(steps.rate), f_max or steps.rate / 2
         if not 0 <= f_min < high <= steps.rate / 2:
             raise ValueError(f"the bands {f_min}..{high} Hz do not lie between 0 and half the rate {steps.rate:g} Hz")

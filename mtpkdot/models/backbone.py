@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mtpkdot.models.attention import rows
+from mtpkdot.models.attention import reduce_steps
 from mtpkdot.models.encoder import Encoder, EncoderFactory, FeatureEncoder, Steps
 from mtpkdot.models.head import Head
 from mtpkdot.models.normalise import Standardize
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
     def read(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return row features (N, dim) and outputs (N, num_outputs) of a feature sequence; N = B, or B * T per step."""
-        feature = rows(features, mask, self.per_step)
+        feature = reduce_steps(features, mask, self.per_step)
         output: Tensor = self.head(feature)
         return feature, output
 

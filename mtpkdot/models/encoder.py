@@ -123,6 +123,34 @@ class FeatureEncoder(Encoder):
         return torch.where(mask.unsqueeze(2), x, 0.0), mask
 
 
+class LinearEncoder(Encoder):
+    """Feature vectors as they are, standardised: with the linear head a model without a hidden layer.
+
+    A linear student is a control: with `Concatenation` as the fusion and `hallucination: none` nothing of it is
+    nonlinear.
+
+    Args:
+        steps: of shape (D,).
+        dropout: probability that a feature is left out in training.
+
+    Example:
+        >>> encoder = LinearEncoder(Steps((17,)))
+        >>> features, mask = encoder(torch.zeros(2, 5, 17), torch.ones(2, 5, dtype=torch.bool))
+        >>> features.shape
+        torch.Size([2, 5, 17])
+    """
+
+    def __init__(self, steps: Steps, dropout: float = 0.0) -> None:
+        if len(steps.shape) != 1:
+            raise ValueError(f"LinearEncoder reads vectors (D,), not steps of shape {steps.shape}")
+        super().__init__(steps, steps.shape[0])
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, T, D) with zeros for masked steps."""
+        return self.dropout(torch.where(mask.unsqueeze(2), x, 0.0)), mask
+
+
 def sinusoids(steps: int, dim: int) -> Tensor:
     """Return the sinusoidal positions (steps, dim) of Vaswani et al. (2017), for even or odd `dim`."""
     rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))

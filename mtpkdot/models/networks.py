@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtpkdot.errors import ConfigError
-from mtpkdot.models.weights import PRETRAINED, adopt_weights, fetch_weights, match_weights, misfit, read_weights, wanted
+from mtpkdot.models.weights import PRETRAINED, copy_weights, fetch_weights, match_weights, misfit, read_weights, wanted
 
 
 def image_network(
@@ -45,7 +45,7 @@ def image_network(
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if "img_size" in arguments and size and patch and (size[0] % patch[0] or size[1] % patch[1]):
         raise ConfigError(
-            f"the model {name} reads patches of {patch[0]}x{patch[1]}, and {size[0]}x{size[1]} is no multiple of them",
+            f"the model {name} reads patches of {patch[0]}x{patch[1]}; {size[0]}x{size[1]} is not a multiple of them",
             "Choose another size of the pictures, or a convolutional model.",
         )
     weights = wanted(weights)
@@ -87,7 +87,7 @@ def video_network(name: str, weights: str | None = None) -> nn.Module:
             url = get_model_weights(name).DEFAULT.url
             filename = url.rsplit("/", 1)[1]
             path = fetch_weights(name, url, filename, Path(filename).stem.rsplit("-", 1)[1])
-        adopt_weights(network, match_weights(read_weights(path), network, path, ("fc",)), path)
+        copy_weights(network, match_weights(read_weights(path), network, path, ("fc",)), path)
     return network
 
 

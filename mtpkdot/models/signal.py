@@ -213,5 +213,5 @@ def _check_signals(encoder: str, steps: Steps) -> None:
 
 def _samples(steps: Steps, milliseconds: float, instead: str) -> int:
     if steps.rate is None:
-        raise ValueError(f"the data does not tell the rate of the signal: give `{instead}` in samples")
+        raise ValueError(f"the data do not give the rate of the signal: set `{instead}` in samples")
     return max(1, round(steps.rate * milliseconds / 1000.0))

@@ -130,7 +130,7 @@ def match_weights(
     return found
 
 
-def adopt_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def copy_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load a matched state dict into a network.
 
     Raises:

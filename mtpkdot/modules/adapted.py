@@ -14,7 +14,7 @@ from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.gather import gather_rows, own_rows, row_counts
 from mtpkdot.losses.task import task_loss
 from mtpkdot.models.adapter import Adapter
-from mtpkdot.models.attention import rows
+from mtpkdot.models.attention import reduce_steps
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.fusions import FusionFactory, GatedFusion
 from mtpkdot.models.head import Head
@@ -143,7 +143,7 @@ class AdaptedModule(StageModule):
             output = head(joint)
         spaces = {}
         for name, adapter in zip(self.steps, self.adapters, strict=True):
-            read = rows(features[name], masks[name], self.per_step)
+            read = reduce_steps(features[name], masks[name], self.per_step)
             adapted, adapted_output = adapter(_of_others(read) if self.shuffle else read)
             spaces[name] = Teacher(adapted, adapted_output, batch.present(name))
         valid = torch.stack([space.valid for space in spaces.values()]).any(dim=0)

@@ -80,6 +80,7 @@ class StageModule(StageDeclaration, L.LightningModule):
     # Increase it, here or in any class that a stage consists of, if the same settings train a different model.
     revision: ClassVar[int] = 0
     uses_unlabelled: bool = True
+    is_bound: bool = False  # True for a model that has seen hidden labels, which `mtpkdot.load` warns of.
     monitors_loss: ClassVar[bool] = False
     passing: ClassVar[tuple[str, ...]] = ("frozen.",)
 
@@ -189,8 +190,8 @@ class StageModule(StageDeclaration, L.LightningModule):
     @classmethod
     def monitors(cls, task: Task) -> list[str]:
         """Return the names of logged values that can select the epoch, the default first."""
-        judged = [] if cls.monitors_loss else logged_metrics(task)
-        return [*(f"val/{name}" for name in [*judged, "loss"]), "train/loss"]
+        metrics = [] if cls.monitors_loss else logged_metrics(task)
+        return [*(f"val/{name}" for name in [*metrics, "loss"]), "train/loss"]
 
     @classmethod
     def notes(cls, checkpoint: Path) -> list[str]:
@@ -310,9 +311,9 @@ class StageModule(StageDeclaration, L.LightningModule):
         terms: Any = self.losses(batch)
         loss = terms.get("loss") if isinstance(terms, Mapping) else None
         if not isinstance(loss, Tensor) or loss.ndim:
-            told = f"the terms {', '.join(terms)}" if isinstance(terms, Mapping) else _form(terms)
+            returned = f"the terms {', '.join(terms)}" if isinstance(terms, Mapping) else _form(terms)
             raise ConfigError(
-                f"{type(self).__name__}.losses returns {told}",
+                f"{type(self).__name__}.losses returns {returned}",
                 "It returns scalar terms by name, with `loss` for the one to minimise.",
             )
         found: dict[str, Tensor] = terms
@@ -460,5 +461,7 @@ def load_stage(kind: type[Upstream], path: str | Path) -> Upstream:
         with without_pretrained(), torch.random.fork_rng(devices=[]):
             module = kind.load_from_checkpoint(path, map_location="cpu")
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError, ArgumentError, UnpicklingError) as error:
-        raise NoStageError(f"{path} is no checkpoint of {kind.__name__}", "Give one of that stage.") from error
+        raise NoStageError(
+            f"{path} is not a checkpoint of {kind.__name__}", "Give a checkpoint of that stage."
+        ) from error
     return module.eval().requires_grad_(False)

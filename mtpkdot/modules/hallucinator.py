@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.gather import gather_rows
 from mtpkdot.losses.hallucination import Discrepancy, hallucination_loss
-from mtpkdot.models.attention import rows
+from mtpkdot.models.attention import reduce_steps
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.models.tnets import Hourglass, TNet, TNetFactory, check_tnet
 from mtpkdot.modules.backbone import BackboneModule
@@ -84,6 +84,6 @@ class HallucinatorModule(StageModule):
         terms = {}
         for name, tnet in zip(self.privileged, self.tnets, strict=True):
             both = batch.present(self.prevalent) & batch.present(name)
-            made, real = rows(tnet(feature), mask, self.per_step), rows(*encoded[name], self.per_step)
+            made, real = reduce_steps(tnet(feature), mask, self.per_step), reduce_steps(*encoded[name], self.per_step)
             terms[f"hallucinate_{name}"] = hallucination_loss(self.discrepancy, *gather_rows(made, real, both))
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
-from mtpkdot.models.attention import rows as rows_of_steps
+from mtpkdot.models.attention import reduce_steps
 from mtpkdot.models.backbone import Backbone
 from mtpkdot.modules.adapted import AdaptedModule
 from mtpkdot.modules.base import StageModule, load_upstream
@@ -120,7 +120,7 @@ class PoolModule(StageModule):
             if _is_vector(self.steps[name].shape):
                 values[name] = moments_of_steps(batch.inputs[name], batch.masks[name], self.per_step).float().cpu()
             else:
-                values[name] = rows_of_steps(features[name], masks[name], self.per_step).float().cpu()
+                values[name] = reduce_steps(features[name], masks[name], self.per_step).float().cpu()
             if self.networks:
                 output = backbone.read(features[name], masks[name])[1]
                 networks[f"backbone.{name}"] = Answers(output.cpu(), present[name])
@@ -224,10 +224,10 @@ def moments_of_steps(x: Tensor, mask: Tensor, per_step: bool) -> Tensor:
 
     Of a single step there is no deviation, and the mean alone is returned (B, D).
     """
-    mean = rows_of_steps(x.float(), mask, per_step)
+    mean = reduce_steps(x.float(), mask, per_step)
     if per_step or x.shape[1] == 1:
         return mean
-    square = rows_of_steps((x.float() - mean[:, None]).square(), mask, per_step)
+    square = reduce_steps((x.float() - mean[:, None]).square(), mask, per_step)
     return torch.cat([mean, square.sqrt()], dim=1)
 
 

@@ -28,7 +28,7 @@ from mtpkdot.models.tnets import Hourglass, TNetFactory
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT
-from mtpkdot.modules.teaching import AUTO, METHODS, MethodOrAuto, Teaching, Upstream
+from mtpkdot.modules.teaching import AUTO, BOUND, METHODS, MethodOrAuto, Teaching, Upstream
 from mtpkdot.modules.teaching.lifecycle import has_unlabelled
 from mtpkdot.modules.teaching.settings import check_batches, check_settings, check_structure, chosen_teachers
 from mtpkdot.modules.teaching.trial import try_rival, try_selection, try_structure
@@ -53,10 +53,11 @@ class StudentModule(StageModule):
             `mtpkdot.losses.evidence`, for samples without a label; if no epoch of the student is better on held-out
             people, the final model predicts with the prevalent backbone); the controls without a privileged modality
             `selftraining` (taught by the better of the prevalent backbone and the student after its warm-up) and
-            `labelprop` (taught by labels spread in the backbone's space); a rival from the literature with the joint
-            teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see
-            `mtpkdot.losses.rivals`); or `rival` for an own one. A config may also name `auto`: `mtpkdot_plus` if
-            training recordings lack labels, otherwise `none`.
+            `labelprop` (taught by labels spread in the backbone's space); the bound `oracle` (taught the labels that
+            `data.labelled_subjects` hides: to compare with, not to hand on; `none` where none is hidden); a rival from
+            the literature with the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`,
+            `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for an own one. A config may also name
+            `auto`: `mtpkdot_plus` if training recordings lack labels, otherwise `none`.
         weights: weights of the loss terms task, transport, centroid, output and rival, in place of the method's own.
             `output` makes the teachers' predictions the targets (soft labels, or values) of all samples that they
             teach. Its default in mtpkdot_plus is raised until a sample without a label has at least the weight of a
@@ -168,7 +169,7 @@ class StudentModule(StageModule):
         if method == AUTO:
             raise ValueError("method auto is chosen by the data of a config; name a method here")
         if not 0 <= warmup < 1:
-            raise ValueError(f"student.model.warmup lies in [0, 1), not {warmup}")
+            raise ValueError(f"student.model.warmup must lie in [0, 1), not {warmup}")
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
         self.values = values or METHODS[method].values
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
@@ -192,6 +193,7 @@ class StudentModule(StageModule):
         if "rival" in self.teaching.weights:
             try_rival(self._new_rival, self.task, self.num_outputs)
         self.uses_unlabelled = self.teaching.kind is not None
+        self.is_bound = METHODS[method].is_bound
         self.name_heads([self.prevalent])
 
     def setup(self, stage: str) -> None:
@@ -352,9 +354,9 @@ class StudentModule(StageModule):
         """
         super().on_fit_start()
         data, kind = self._data(), self.teaching.kind
-        pooled = kind is not None and kind.pooled and self.trainer.is_global_zero
-        if pooled and data is not None and not has_unlabelled(data):
-            print(f"{self.method} teaches samples without a label, and all have one: only the labels teach")
+        needs = kind is not None and kind.needs_unlabelled and self.trainer.is_global_zero
+        if needs and data is not None and not has_unlabelled(data):
+            print(f"{self.method} teaches samples without a label, and all have one: it trains the student of none")
         like = self.model.head.weight
         self.term_weights.weights = self.teaching.begin(data, self._moved, like, self.num_outputs)
 
@@ -380,10 +382,14 @@ class StudentModule(StageModule):
 
     @classmethod
     def notes(cls, checkpoint: Path) -> list[str]:
-        """Return a remark if the final model predicts with the prevalent backbone."""
-        if torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["blueprint"].get("by_backbone"):
-            return ["hands on the prevalent backbone, for no epoch of the student was better on held-out people"]
-        return []
+        """Return remarks if it has seen hidden labels, or if the final model predicts with the prevalent backbone."""
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        method = METHODS.get(stored["hyper_parameters"].get("method"))
+        found = [f"has seen hidden labels, {BOUND}"] if method is not None and method.is_bound else []
+        if stored["blueprint"].get("by_backbone"):
+            better = "no epoch of the student was better on held-out people"
+            found.append(f"fell back on the prevalent backbone, since {better}")
+        return found
 
     def reached(self, monitor: str, score: float | None) -> float | None:
         """Return the score of the final model, which may be the prevalent backbone."""

@@ -25,7 +25,7 @@ def founded(study: Study) -> Study:
     """
     found: dict[str, str] = {}
     policy: Policy = None
-    for cell in (cell for cell in study.cells() if not cell.fold):
+    for cell in (cell for cell in study.cells() if not cell.fold and not cell.start):
         own = study.variants.get(cell.variant.removeprefix(f"{UPSTREAM}-"), {})
         overrides = {**study.shared, **study.settings[cell.setting], **own}
         of_seed = _is_outside({key: value for key, value in overrides.items() if "{seed}" in str(value)})

@@ -48,14 +48,14 @@ class Best(ModelCheckpoint):
     the validation alone, `StageModule.scored` holds the scored ones.
 
     Args:
-        monitor: logged value that selects the epoch.
+        monitor: logged value that selects the epoch; None keeps the last one.
         mode: `min` or `max`: the better direction of the monitored value.
         options: see ModelCheckpoint.
     """
 
-    def __init__(self, monitor: str, mode: str, **options: Any) -> None:
+    def __init__(self, monitor: str | None, mode: str, **options: Any) -> None:
         # The training loss is known only at the end of the epoch.
-        late = monitor.startswith("train/")
+        late = monitor is not None and monitor.startswith("train/")
         super().__init__(
             filename="best", monitor=monitor, mode=mode, save_weights_only=True, save_on_train_epoch_end=late, **options
         )

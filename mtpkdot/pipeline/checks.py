@@ -63,7 +63,7 @@ def check_config(
     check_trainer(config["trainer"])
     if ranks.size > 1 and protocol.batch_attention:
         raise ConfigError(
-            "protocol.batch_attention lets samples see their batch, of which each of several devices has a share",
+            "protocol.batch_attention lets samples attend to their batch, but each of several devices has a part of it",
             "Set --trainer.devices 1.",
         )
     every = config["pipeline"]["checkpoint_every"]
@@ -84,12 +84,21 @@ def _check_fit(
     if monitor is not None and monitor not in known:
         meant = nearest(monitor, known)
         raise ConfigError(f"{stage.name}.fit.monitor is {monitor!r}", f"{meant}Choose from {', '.join(known)}.")
+    watched = [key for key in ("monitor", "patience") if fit[key] is not None]
+    if data.validation_labels == "train" and watched:
+        raise ConfigError(
+            f"{stage.name}.fit.{watched[0]} is {fit[watched[0]]!r}, but data.validation_labels train keeps the last "
+            "epoch: nobody is left to select one by",
+            f"Set --{stage.name}.fit.{watched[0]} null, and {stage.name}.fit.max_epochs to the passes to make.",
+        )
     size = fit["batch_size"] or data.batch_size
     if size < processes:
         raise ConfigError(
-            f"the batches of {stage.name} have {size} samples, for {processes} devices together",
+            f"a batch of {stage.name} has {size} samples, fewer than the {processes} devices that share it",
             "Raise data.init_args.batch_size, or lower trainer.devices.",
         )
+    if fit["average"] is not None and fit["average"] < 1:
+        raise ConfigError(f"{stage.name}.fit.average is {fit['average']}", "Set it to 1 or more, or to null.")
     if fit["max_epochs"] < 1:
         raise ConfigError(f"{stage.name}.fit.max_epochs is {fit['max_epochs']}", "Set it to 1 or more.")
     often = trainer["check_val_every_n_epoch"]
@@ -159,7 +168,7 @@ def check_modules(
     Raises:
         UserError: a stage cannot be built; the message names it.
     """
-    told, checked = False, set() if checked is None else checked
+    warned, checked = False, set() if checked is None else checked
     parsed: dict[str, StageCLI] = {}
     for job in jobs:
         built = _built(job, data)
@@ -180,8 +189,8 @@ def check_modules(
         if features.compiled and media_encoders(cli.model):
             check_compiler(cli.trainer.strategy.root_device)
         precision = cli.trainer.precision
-        if not told and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
-            told = True
+        if not warned and "bf16" in str(precision) and not computes_bfloat16(cli.trainer.strategy.root_device):
+            warned = True
             print(f"{precision} is emulated on this device and slow; --trainer.precision 32-true is faster here.")
         cli.release()
         parsed[name] = cli

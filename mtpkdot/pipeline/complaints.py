@@ -52,16 +52,16 @@ def objection(message: str, parser: ArgumentParser) -> tuple[str, str]:
         parser: the parser that failed.
     """
     of_many = "Union subtypes" in message
-    told = f"{message.partition(':')[0]}: {reason(message)}" if of_many else one_line(message)
-    guess = _guess(told, keys(parser))
-    return _of_factory(told), guess
+    text = f"{message.partition(':')[0]}: {reason(message)}" if of_many else one_line(message)
+    guess = _guess(text, keys(parser))
+    return _of_factory(text), guess
 
 
-def _of_factory(told: str) -> str:
+def _of_factory(text: str) -> str:
     """Return an error about a class that a factory makes, reworded for the class; any other error unchanged."""
-    factory = re.search(r'key "([^"]+)": Type \S*Callable\[(.*)\] expects a function or a callable class: (.*)', told)
+    factory = re.search(r'key "([^"]+)": Type \S*Callable\[(.*)\] expects a function or a callable class: (.*)', text)
     if factory is None:
-        return told
+        return text
     key, kind, account = factory.groups()
     named = re.search(r"Namespace\(class_path='([^']+)'", account)
     name = named[1].rpartition(".")[2] if named else "the class"
@@ -75,8 +75,8 @@ def _of_factory(told: str) -> str:
     base = kind.rpartition(".")[2]
     first = f" with the first arguments {', '.join(_FIRST[base])}" if base in _FIRST else ""
     if named and "to be a subclass of" in account:
-        return f"{key}: {named[1]} is no {base}; name a subclass of it{first}"
-    return f"{key} is no {base}{first}: {account}"
+        return f"{key}: {named[1]} is not a {base}; name a subclass of it{first}"
+    return f"{key} is not a {base}{first}: {account}"
 
 
 def keys(parser: ArgumentParser) -> list[str]:
@@ -168,11 +168,11 @@ def reason(message: str) -> str:
         return one_line(message)
     # An error about the named class is more useful than one that it is no number or no switch.
     named = [text for text in tried if ("given class_path" in text or "__init__()" in text) and text[-1] != ":"]
-    told = next((text for text in reversed(named or tried) if "NoneType" not in text), tried[-1])
-    holders = [text for text in tried if "Parser key" in text and text != told]
+    best = next((text for text in reversed(named or tried) if "NoneType" not in text), tried[-1])
+    holders = [text for text in tried if "Parser key" in text and text != best]
     where = f"{holders[-1].partition('Parser key')[2].strip().rstrip(':')}: " if holders else ""
-    got = f", not {value}" if told.startswith("Expected") and "Got value" not in told else ""
-    return one_line(f"{where}{told}{got}")
+    got = f", not {value}" if best.startswith("Expected") and "Got value" not in best else ""
+    return one_line(f"{where}{best}{got}")
 
 
 def one_line(message: str) -> str:

@@ -21,7 +21,7 @@ from mtpkdot.pipeline.extra import extra_stages, in_order, names_in
 from mtpkdot.pipeline.features import Precision
 from mtpkdot.pipeline.protocol import Protocol, ProtocolName
 from mtpkdot.pipeline.renamed import moving_loader, with_moved_options
-from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, add_stage, stage_classes
+from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, STUDENT, UPSTREAM, add_stage, stage_classes
 from mtpkdot.pipeline.tracking import sweep_run
 from mtpkdot.pipeline.trainer import BatchTrainer
 from mtpkdot.shipped import with_located
@@ -145,7 +145,7 @@ def parse_content(verb: str, content: Mapping[str, Any], argv: Sequence[str]) ->
         text = yaml.safe_dump(dict(content))
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"the config holds a value that YAML cannot ({one_line(str(error))})",
+            f"the config holds a value that YAML cannot represent ({one_line(str(error))})",
             "Write it as text, numbers, lists and mappings.",
         ) from error
     argv = [f"--config={text}", *with_moved_options(argv)]
@@ -223,7 +223,7 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
     for path, content in files.items():
         for key in unknown_sections(content, known):
             raise ConfigError(
-                f"{path} has a section {key!r}, which is no key",
+                f"{path} has a section {key!r}, which is not a key",
                 f"{nearest(key, _prefixes(known))}Run with --print_config to see all keys.",
             )
     if verb == "fit" and (trial := sweep_run()) is not None:
@@ -236,7 +236,7 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
         text = parser.dump(namespace, skip_unset=False, format="yaml")
     except ValueError as error:
         raise ConfigError(
-            f"the config cannot be written down, so no run could be repeated: {reason(str(error))}",
+            f"the config cannot be saved, so its run could not be repeated: {reason(str(error))}",
             "Leave that class out, or set its arguments; for a limit of time there is trainer.max_time.",
         ) from error
     protocol = config["protocol"]
@@ -383,7 +383,9 @@ def _prefixes(known: Sequence[str]) -> set[str]:
     return {".".join(part[:size]) for part in parts for size in range(1, len(part) + 1)}
 
 
-_HELP = "Every key of the config can be overridden: --student.model.lr 1e-3, --backbone.<modality>.fit.max_epochs 5."
+_HELP = (
+    f"Every key of the config can be overridden: --{STUDENT}.model.lr 1e-3, --{BACKBONE}.<modality>.fit.max_epochs 5."
+)
 
 
 def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
@@ -392,11 +394,11 @@ def _run(parser: ArgumentParser, argv: list[str]) -> Namespace:
     except ArgumentError as error:
         message = str(error)
         if "Problems parsing config" in message:
-            raise ConfigError(f"{_unreadable(argv)} is no YAML ({one_line(message)})", "Correct it.") from error
-        told, guess = objection(message, parser)
-        raise ConfigError(told, f"{guess}Run with --print_config to see all keys.") from error
+            raise ConfigError(f"{_unreadable(argv)} is not valid YAML ({one_line(message)})", "Correct it.") from error
+        problem, guess = objection(message, parser)
+        raise ConfigError(problem, f"{guess}Run with --print_config to see all keys.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{_unreadable(argv)} is no text in UTF-8 ({error})", "Save it as UTF-8.") from error
+        raise ConfigError(f"{_unreadable(argv)} is not text in UTF-8 ({error})", "Save it as UTF-8.") from error
     finally:
         vars(parser).pop("print_config", None)  # must not apply to the next command line
 

@@ -72,7 +72,7 @@ def run(study: Study, jobs: int, threads: int, part: tuple[int, int] = (1, 1)) -
             waiting.get(_key(cell), ready).append(cell)
     cards = cards_for(ready[0]) if ready else []
     killed = RunError(
-        "a process of the study was killed, perhaps for want of memory",
+        "a process of the study was killed, perhaps for lack of memory",
         "Call the same command again to go on, with fewer --jobs if memory was short.",
     )
     pool = workers(jobs, threads, killed=killed, cards=cards, start=partial(start_cells, threads))
@@ -133,9 +133,9 @@ def run_cell(folder: Path, cell: Cell, basis: str) -> str | None:
         try:
             _fit(cell)
         except UserError as error:
-            told = f"diverged: {error}" if isinstance(error, DivergedError) else str(error)
-            write_text(folder / FAILED, f"{told}\n")
-            return told
+            line = f"diverged: {error}" if isinstance(error, DivergedError) else str(error)
+            write_text(folder / FAILED, f"{line}\n")
+            return line
         except Exception:  # noqa: BLE001 - one cell of a thousand must not take the others down; the traceback is kept
             account = traceback.format_exc()
             write_text(folder / FAILED, account)
@@ -167,16 +167,16 @@ def check(study: Study) -> None:
         try:
             run = Run(parse("crossval", cell.arguments), read=_read[0] if _read else None)
             if run.ranks.size > 1:
-                raise ConfigError("a cell has one device, and many run at a time", "Set --trainer.devices 1.")
+                raise ConfigError("each cell of a study runs on one device", "Set --trainer.devices 1.")
             run.check(checked)
             predicted[cell.setting] = run.data.task, run.data.targets, run.data.prevalent
             tested = run.data.positions("test")
-            judged = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())
-            judged.update(run.data.samples.target[tested].tobytes())
-            if of_settings.setdefault(cell.setting, judged.hexdigest()) != judged.hexdigest():
+            tested_data = hashlib.sha256("\n".join(run.data.samples.ids[tested]).encode())
+            tested_data.update(run.data.samples.target[tested].tobytes())
+            if of_settings.setdefault(cell.setting, tested_data.hexdigest()) != tested_data.hexdigest():
                 raise ConfigError(
                     "variants of one setting are tested on different samples or targets",
-                    "Make settings of what changes the data.",
+                    "Put what changes the data into settings.",
                 )
             if len({str(value) for value in predicted.values()}) > 1:
                 raise ConfigError(

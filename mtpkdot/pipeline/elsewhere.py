@@ -8,7 +8,7 @@ from mtpkdot.pipeline.identity import Policy, changed, changed_files, trains_ane
 from mtpkdot.pipeline.jobs import Job
 from mtpkdot.pipeline.store import StoredStage
 
-_TOLD = {"trainer.precision": "32-true", "features": None, "pipeline.compile": False}  # values of absent keys
+_ARITHMETIC = {"trainer.precision": "32-true", "features": None, "pipeline.compile": False}  # values of absent keys
 
 
 def as_trained(jobs: Mapping[str, Job], before: Mapping[str, Any], policy: Policy) -> dict[str, Job]:
@@ -47,13 +47,13 @@ def _holds(job: Job, record: Mapping[str, Any], policy: Policy) -> bool:
 
 def differences(jobs: Mapping[str, Job], before: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line for each difference of the arithmetic between this machine and the training."""
-    told = {
+    different = {
         (key, old, now)
         for name, job in jobs.items()
-        for key, absent in _TOLD.items()
+        for key, absent in _ARITHMETIC.items()
         if name in before
         and (old := before[name]["keys"].get(key) or absent) != (now := job.identity.keys.get(key) or absent)
     }
-    for key, old, now in sorted(told, key=str):
+    for key, old, now in sorted(different, key=str):
         name = "pipeline.features" if key == "features" else key
         yield f"{name} is {now}, and was {old} in training: the numbers may differ in their last digits"

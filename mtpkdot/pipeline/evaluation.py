@@ -22,7 +22,7 @@ from mtpkdot.modules import StageModule
 from mtpkdot.pipeline.features import FeatureCache
 from mtpkdot.pipeline.jobs import nested
 from mtpkdot.pipeline.ranks import Ranks
-from mtpkdot.pipeline.results import Row, prediction_table, score
+from mtpkdot.pipeline.results import Score, prediction_table, score
 from mtpkdot.pipeline.stages import Stage
 from mtpkdot.progress import progress
 
@@ -46,18 +46,18 @@ class Prediction:
     index: Tensor
     outputs: dict[str, Tensor]
 
-    def scored(self, data: BaseData) -> tuple[list[Row], list[pd.DataFrame]]:
-        """Return the result rows of every head, and a table of predictions of every head.
+    def scored(self, data: BaseData) -> tuple[list[Score], list[pd.DataFrame]]:
+        """Return the scores of every head, and a table of predictions of every head.
 
         Metrics synchronise all processes of a distributed run: call this after the process group has ended.
         """
-        rows, tables = [], []
+        scores, tables = [], []
         for head, output in self.outputs.items():
-            rows += score(data, self.stage.kind, modality=head, split=self.split, index=self.index, output=output)
+            scores += score(data, self.stage.kind, modality=head, split=self.split, index=self.index, output=output)
             apart = self.stage.module.names_heads or len(self.outputs) > 1
             name = f"{self.stage.name}.{head}" if apart else self.stage.name
             tables.append(prediction_table(data, name, split=self.split, index=self.index, output=output))
-        return rows, tables
+        return scores, tables
 
     def submitted(self, data: BaseData) -> pd.DataFrame:
         """Return the predictions of the first head in the format that the authors of the data set ask for."""

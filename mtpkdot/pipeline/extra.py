@@ -109,7 +109,8 @@ def extra_stages(options: Mapping[str, Mapping[str, Any]]) -> dict[str, ExtraSta
     for name, given in options.items():
         if not _is_free(name):
             raise ConfigError(
-                f"{_KEY} names a stage {name!r}", "Use another name of letters, digits and _, which is no section."
+                f"{_KEY}: the name {name!r} is taken or not valid",
+                "Use letters, digits and _, and no name of a section.",
             )
         for key in given:
             if key not in _KNOWN:
@@ -166,7 +167,7 @@ def _class(name: str, path: str) -> type[StageModule]:
 
 def _problems(kind: Any) -> Iterator[str]:
     if not (isinstance(kind, type) and issubclass(kind, StageModule)):
-        yield "is no stage"
+        yield "is not a stage"
         return
     known = arguments_of(kind)
     needed = [*LINKED, *kind.takes, *(["modality"] if kind.per_modality else [])]

@@ -118,7 +118,7 @@ class FeatureCache:
         if together is None:
             return cached(self.root, name, keys=keys, size=total, compute=compute)
         return cached_by_all(
-            self.root, name, keys=keys, size=total, compute=compute, rows=len(positions), processes=together
+            self.root, name, keys=keys, size=total, compute=compute, count=len(positions), processes=together
         )
 
 

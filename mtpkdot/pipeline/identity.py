@@ -160,7 +160,7 @@ def trains_anew(policy: Policy, files: Collection[str]) -> bool:
     return policy == "retrain" and bool(files)
 
 
-def told_files(files: Collection[str]) -> str:
+def describe_changes(files: Collection[str]) -> str:
     """Return a short phrase that names the changed source files."""
     first, more = sorted(files)[:3], len(files) - 3
     return f"{', '.join(first)}{f' and {more} more files' if more > 0 else ''} changed"
@@ -190,7 +190,7 @@ def identify(
     found = _sources(experiment, [stage.module, *_classes([model, trainer])], method, alone)
     keys = _Keys()
     if stage.kind not in BUILT_IN:
-        # The sources do not tell: those of an installed package are not followed, and others may be ignored.
+        # The sources alone do not show it: those of an installed package are not followed, and others may be ignored.
         keys.enter(f"{stage.name}.class_path", f"{stage.module.__module__}.{stage.module.__qualname__}")
     keys.section(f"{stage.name}.model", model, parameters(stage.module))
     keys.section(f"{stage.name}.fit", stage.section(config)["fit"], parameters(StageFit))
@@ -215,7 +215,7 @@ def identify(
 
 def data_keys(experiment: Experiment) -> dict[str, Any]:
     """Return everything that decides the data an encoder reads, for any stage, as plain data."""
-    passed = {"batch_size", "num_workers", "views", "split", "seed"}
+    passed = {"batch_size", "num_workers", "views", "split", "seed", "labelled_seed"}
     arguments = experiment.config["data"].get("init_args", {})
     keys = _Keys()
     _enter_data(keys, experiment, {key: value for key, value in arguments.items() if key not in passed})
@@ -359,7 +359,7 @@ def _sources(
     roots = [type(experiment.data), *_classes(experiment.config["data"]), *roots]
     if method is not None:
         roots += _parts_of(method)
-    return sources(roots, experiment.data.told_by_contents, _TABLES, alone)
+    return sources(roots, experiment.data.covered_by_contents, _TABLES, alone)
 
 
 def _classes(section: Any) -> Iterator[str]:

@@ -14,13 +14,13 @@ from mtpkdot.pipeline.identity import (
     Policy,
     changed,
     changed_files,
+    describe_changes,
     digest_file,
     identify,
-    told_files,
     trains_anew,
 )
 from mtpkdot.pipeline.protocol import Protocol, expand
-from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, Stage, needed, plan
+from mtpkdot.pipeline.stages import BACKBONE, DOWNSTREAM, UPSTREAM, Stage, demanded, needed, plan
 from mtpkdot.pipeline.store import StoredStage, flatten
 from mtpkdot.pipeline.trainer import of_stage
 
@@ -68,6 +68,7 @@ def wanted_stages(experiment: Experiment, everything: bool = False) -> tuple[lis
             raise ConfigError(
                 f"there is no stage {name!r}", f"{nearest(name, choices)}Choose from {', '.join(choices)}."
             )
+    stages = demanded(stages, config["pipeline"]["stages"])
     wanted = [stage for stage in stages if everything or stage.is_named(config["pipeline"]["stages"])]
     return wanted, needed(wanted, stages)
 
@@ -124,13 +125,15 @@ def _job(experiment: Experiment, protocol: Protocol, stage: Stage, jobs: dict[st
     }
     # A copy: Lightning's parser replaces nested mappings in place.
     sections = copy.deepcopy(sections)
-    stored, note = _found(
+    stored, note = _find_stored(
         Path(config["pipeline"]["root"]), stage.name, identity=identity, policy=config["pipeline"]["code"], kept=kept
     )
     return Job(stage, stored, identity=identity, note=note, sections=sections, fit=fit, upstream=upstream)
 
 
-def _found(root: Path, name: str, identity: Identity, policy: Policy, kept: str | None) -> tuple[StoredStage, str]:
+def _find_stored(
+    root: Path, name: str, identity: Identity, policy: Policy, kept: str | None
+) -> tuple[StoredStage, str]:
     """Return the stored stage that is still valid, or the place of one to be trained.
 
     Args:
@@ -155,13 +158,13 @@ def _found(root: Path, name: str, identity: Identity, policy: Policy, kept: str 
         if change is not None:
             notes.append(str(change))
         elif trains_anew(policy, files):
-            notes.append(told_files(files))
+            notes.append(describe_changes(files))
         else:
             holding.append((folder.name != kept, len(files), folder.name != identity.name, folder.name, files))
     if not holding:
         return StoredStage(root, name, identity.name), notes[-1] if notes else ""
     *_, place, files = min(holding)
-    return StoredStage(root, name, place), told_files(files) if files and policy != "ignore" else ""
+    return StoredStage(root, name, place), describe_changes(files) if files and policy != "ignore" else ""
 
 
 def _given(config: dict[str, Any], stage: Stage) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Loading of trained models from the folder of a run or the path of a checkpoint."""
 
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from mtpkdot.errors import RunError
 from mtpkdot.modules import StageModule
 from mtpkdot.modules.base import load_stage
+from mtpkdot.modules.teaching import BOUND
 from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.stages import STUDENT, stage_classes
 from mtpkdot.pipeline.store import CHECKPOINT, RECORD, StoredStage, root_of
@@ -44,10 +46,13 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> StageModule:
         record = read_record(beside, {"stage": str, "class_path?": str, ...: object}, "Name another checkpoint.")
     name = record.get("stage", STUDENT).partition(".")[0]
     if name not in stage_classes() and "class_path" not in record:
-        raise RunError(f"{beside} names the stage {name!r} and no class", f"Choose from {', '.join(stage_classes())}.")
+        raise RunError(f"{beside} names the stage {name!r} but no class", f"Choose from {', '.join(stage_classes())}.")
     with one_call(trust):
         kind = stage_classes()[name] if name in stage_classes() else _own_kind(record["class_path"], beside)
-        return load_stage(kind, path)
+        module = load_stage(kind, path)
+    if module.is_bound:
+        warnings.warn(f"{path} has seen hidden labels: it is {BOUND}", stacklevel=2)
+    return module
 
 
 def _own_kind(class_path: str, beside: Path) -> type[StageModule]:
@@ -59,7 +64,7 @@ def _own_kind(class_path: str, beside: Path) -> type[StageModule]:
     except (ImportError, AttributeError, ValueError) as error:
         raise RunError(f"{beside} names {class_path}, which cannot be imported ({error})", "Put it back.") from error
     if not (isinstance(kind, type) and issubclass(kind, StageModule)):
-        raise RunError(f"{beside} names {class_path}, which is no stage", "Name another checkpoint.")
+        raise RunError(f"{beside} names {class_path}, which is not a stage", "Name another checkpoint.")
     return kind
 
 

@@ -1,37 +1,55 @@
-"""Resolution of the method `auto` by the data."""
+"""Choice of a method by the data: of `auto`, and of a bound where nothing is hidden."""
 
 import yaml
 
-from mtpkdot.modules.teaching import AUTO, MethodName
+from mtpkdot.data.base import BaseData
+from mtpkdot.modules.teaching import AUTO, BOUND, METHODS, MethodName
 from mtpkdot.pipeline.config import Experiment
 
 
 def resolve_method(experiment: Experiment) -> str:
-    """Replace the method `auto`: by `mtpkdot_plus` if training recordings lack labels, else by `none`.
+    """Replace a method that depends on the data by the one that is trained.
 
-    The resolved method is the one that is identified, trained and recorded. The data are read only for `auto`.
+    `auto` becomes `mtpkdot_plus` if training recordings lack labels, else `none`. A bound that sees hidden labels
+    (`oracle`) becomes `none` if no label is hidden. The resulting method is the one that is identified, trained and
+    recorded. The data are read only for these.
 
     Args:
         experiment: the experiment, updated in place together with its text.
 
     Returns:
-        A sentence on the choice; empty if the method was named.
+        Sentences on the choice, and on hidden labels that are seen; empty if there is nothing to say.
 
     Raises:
         DataError: the data cannot be read.
     """
     sections = {name: experiment.config[name] for name in experiment.kinds}
-    open_ = [name for name, kind in experiment.kinds.items() if kind.method_of(sections[name].get("model", {})) == AUTO]
-    if not open_:
-        return ""
-    data = experiment.data
+    named = {name: kind.method_of(sections[name].get("model", {})) for name, kind in experiment.kinds.items()}
+    text, said = yaml.safe_load(experiment.text), []
+    for method in dict.fromkeys(named.values()):
+        if method is None or (method != AUTO and not METHODS[method].is_bound):
+            continue
+        stages = [name for name, of in named.items() if of == method]
+        chosen, reason = _automatic(experiment.data) if method == AUTO else _of_bound(method, experiment.data)
+        said.append(f"{', '.join(stages)}.model.method {method} {reason}")
+        for name in stages if chosen != method else ():
+            sections[name]["model"]["method"] = text[name]["model"]["method"] = chosen
+            experiment.text = yaml.safe_dump(text, sort_keys=False)
+    return "; ".join(said)
+
+
+def _automatic(data: BaseData) -> tuple[MethodName, str]:
+    """Return the method that `auto` becomes, and the end of a sentence about it."""
     recordings, labelled = len(data.positions("train")), len(data.positions("train", labelled_only=True))
-    method: MethodName = "mtpkdot_plus" if labelled < recordings else "none"
-    text = yaml.safe_load(experiment.text)
-    for name in open_:
-        sections[name]["model"]["method"] = text[name]["model"]["method"] = method
-    experiment.text = yaml.safe_dump(text, sort_keys=False)
-    reason = f"{recordings - labelled} of {recordings} training recordings have no label"
-    if method == "none":
-        reason = f"all {recordings} training recordings have a label, where no teacher was seen to help"
-    return f"{', '.join(open_)}.model.method auto is {method}: {reason}"
+    if labelled < recordings:
+        lacking = f"{recordings - labelled} of {recordings} training recordings have no label"
+        return "mtpkdot_plus", f"is mtpkdot_plus: {lacking}"
+    every = f"all {recordings} training recordings have a label, and no teacher was seen to help then"
+    return "none", f"is none: {every}"
+
+
+def _of_bound(method: MethodName, data: BaseData) -> tuple[MethodName, str]:
+    """Return the method that a bound becomes, and the end of a sentence about it."""
+    if hidden := int(data.hidden.sum()):
+        return method, f"sees the hidden labels of {hidden} training recordings: it is {BOUND}"
+    return "none", "is none: data.labelled_subjects hides no label of a training recording"

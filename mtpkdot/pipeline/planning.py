@@ -17,10 +17,11 @@ from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.renamed import with_moved_options
 from mtpkdot.pipeline.stages import STUDENT, UPSTREAM, is_model_name
 from mtpkdot.pipeline.store import SHARED
-from mtpkdot.pipeline.study import BASE, Overrides, Study, option
+from mtpkdot.pipeline.study import BASE, LABELLED_SEED, ORACLE, START, Overrides, Study, option
 from mtpkdot.shipped import located
 
 _METHODS = ("none", "pkdot", "mtpkdot")
+_METHOD = f"{STUDENT}.model.method"
 _OF_CELLS = ("pipeline.name", "pipeline.stages")  # Set by every cell itself.
 
 
@@ -33,11 +34,15 @@ class Plan:
         ablation: file of settings and variants.
         methods: methods of the students, instead of the variants of the ablation.
         folds: see `folds_of`.
-        seeds: number of seeds, starting at the config's own.
+        seeds: the older name of `draws`.
         labelled: values of `data.labelled_subjects`.
         protocols: names of protocols or switches.
         name: folder of the study.
         overrides: options of `mtpkdot fit` for all cells.
+        draws: number of draws (choices of the labelled people, see `mtpkdot.pipeline.study`), counted from the config's
+            own seed.
+        starts: number of starts of each draw.
+        oracle: whether to add the bound `oracle` to the variants.
     """
 
     config: Path | None
@@ -49,6 +54,9 @@ class Plan:
     protocols: Sequence[str]
     name: str | None
     overrides: Sequence[str]
+    draws: int | None = None
+    starts: int | None = None
+    oracle: bool = False
 
     def study(self) -> Study:
         """Return the study, with its basis.
@@ -64,24 +72,23 @@ class Plan:
         arguments = [f"--config={config}", *self.overrides]
         of_file = [option(key, value, 0) for key, value in shared.items()]
         experiment = parse("crossval", [arguments[0], *of_file, *self.overrides])
-        count: int = self.seeds if self.seeds is not None else file.get("seeds", 1)
-        if count < 1:
-            raise ConfigError(f"seeds is {count}", "Set it to 1 or more.")
+        draws, starts = self._repetitions(file)
         first = experiment.config["seed_everything"]
         folds = self.folds or str(file.get("folds", "given"))
         study = Study(
             self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
             tuple(arguments),
             settings=_combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
-            variants={name: {f"{STUDENT}.model.method": name} for name in self.methods}
-            or file.get("variants")
-            or {name: {f"{STUDENT}.model.method": name} for name in _METHODS},
+            variants=self._variants(file),
             folds=folds_of(folds, experiment.data),
-            seeds=tuple(range(first, first + count)),
+            seeds=tuple(range(first, first + draws)),
             root=experiment.config["pipeline"]["root"],
             resample=file.get("resample", "subject"),
             shared=shared,
+            starts=starts,
         )
+        if draws * starts > 1:
+            _check_labelled_seed(study, experiment.config["data"].get("init_args", {}))
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")
         said = {f"--labelled {self.labelled[0]}": "data.labelled_subjects"} if self.labelled else {}
@@ -92,8 +99,60 @@ class Plan:
         _check_collisions(said, [*study.settings.items(), *study.variants.items(), *own])
         for name in study.variants:
             if name == BASE or is_model_name(name, experiment.kinds):
-                raise ConfigError(f"a variant is named {name}, as the tables name another model", "Name it otherwise.")
+                raise ConfigError(
+                    f"a variant is named {name}, which the tables use for another model", "Choose another name."
+                )
         return founded(study)
+
+    def _variants(self, file: Mapping[str, Any]) -> dict[str, Overrides]:
+        """Return the students: the named methods, those of the file, or the papers'; and the oracle if it is wanted."""
+        named = {name: {_METHOD: name} for name in self.methods}
+        variants: dict[str, Overrides] = named or file.get("variants") or {name: {_METHOD: name} for name in _METHODS}
+        if not self.oracle or any(overrides.get(_METHOD) == ORACLE for overrides in variants.values()):
+            return variants
+        if ORACLE in variants:
+            raise ConfigError(f"a variant is named {ORACLE} and is another method", "Name it otherwise.")
+        return {**variants, ORACLE: {_METHOD: ORACLE}}
+
+    def _repetitions(self, file: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the numbers of draws and of starts of each; the command line has precedence over the file."""
+        if self.seeds is not None and self.draws is not None:
+            raise _twice("--seeds", "--draws")
+        said = self.seeds if self.draws is None else self.draws
+        draws: int = said if said is not None else file.get("draws", file.get("seeds", 1))
+        starts: int = self.starts if self.starts is not None else file.get("starts", 1)
+        for name, count in (("seeds" if self.seeds is not None else "draws", draws), ("starts", starts)):
+            if not 1 <= count <= START:
+                raise ConfigError(f"{name} is {count}", f"Set it to a number from 1 to {START}.")
+        return draws, starts
+
+
+def _twice(older: str, newer: str) -> ConfigError:
+    return ConfigError(
+        f"{older} and {newer} both number the choices of the labelled people",
+        f"Leave {older} out: {newer} N with starts 1 is what {older} N is.",
+    )
+
+
+def _check_labelled_seed(study: Study, arguments: Mapping[str, Any]) -> None:
+    """Raise an error if the choice of the labelled people is fixed, or cannot be fixed for several starts.
+
+    Args:
+        study: the study.
+        arguments: arguments of the data.
+    """
+    key = LABELLED_SEED.removeprefix("data.")
+    own = [study.shared, *study.settings.values(), *study.variants.values(), *study.folds]
+    if arguments.get(key) is not None or LABELLED_SEED in {_plain(name) for overrides in own for name in overrides}:
+        raise ConfigError(
+            f"{LABELLED_SEED} is set, but every draw of a study chooses other labelled people",
+            "Leave it out, and choose the numbers with --draws and --starts.",
+        )
+    if study.starts > 1 and key not in arguments:
+        raise ConfigError(
+            f"the data have no argument {key}, so that no second start can have the labelled people of the first",
+            "Let the class pass **options on to BaseData, or leave --starts out.",
+        )
 
 
 def _check_collisions(said: Mapping[str, str], own: Sequence[tuple[str, Overrides]]) -> None:
@@ -130,7 +189,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
     """Read and check the file of an ablation.
 
     Keys: `config` (relative to the file), `settings` and `variants` (name -> overrides), `set` (overrides of all
-    cells), `folds`, `seeds`, `resample`.
+    cells), `folds`, `draws` (older: `seeds`), `starts`, `resample`.
 
     Raises:
         ConfigError: the file is missing, a key is unknown, or a name cannot be that of a folder.
@@ -141,8 +200,8 @@ def read_study_file(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())})", "Correct it.") from error
-    known = {"config", "settings", "variants", "set", "folds", "seeds", "resample"}
+        raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())})", "Correct it.") from error
+    known = {"config", "settings", "variants", "set", "folds", "seeds", "draws", "starts", "resample"}
     if not isinstance(content, dict) or not content.get("variants"):
         raise ConfigError(f"{path} has no variants", "Give it a mapping `variants` of names to overrides.")
     if unknown := sorted(str(key) for key in content if key not in known):
@@ -150,17 +209,20 @@ def read_study_file(path: Path) -> dict[str, Any]:
     for key in ("settings", "variants"):
         named = content.get(key) or {}
         if not isinstance(named, Mapping):
-            raise ConfigError(f"{path}: {key} is no mapping of names to overrides", "Correct it.")
+            raise ConfigError(f"{path}: {key} is not a mapping of names to overrides", "Correct it.")
         for name, overrides in named.items():
             check_name(str(name), f"{path}, {key}")
             if not isinstance(overrides, Mapping):
-                raise ConfigError(f"{path}: {key}.{name} is no mapping of keys to values", "Correct it, e.g. {}.")
+                raise ConfigError(f"{path}: {key}.{name} is not a mapping of keys to values", "Correct it, e.g. {}.")
         content[key] = {str(name): dict(overrides) for name, overrides in named.items()}
     content["set"] = content.get("set") or {}
     if not isinstance(content["set"], Mapping):
-        raise ConfigError(f"{path}: set is no mapping of keys to values", "Correct it.")
-    if type(content.get("seeds", 1)) is not int:
-        raise ConfigError(f"{path}: seeds is {content['seeds']!r}", "Set it to a number from 1.")
+        raise ConfigError(f"{path}: set is not a mapping of keys to values", "Correct it.")
+    if {"seeds", "draws"} <= content.keys():
+        raise _twice(f"{path}: seeds", "draws")
+    for key in ("seeds", "draws", "starts"):
+        if type(content.get(key, 1)) is not int:
+            raise ConfigError(f"{path}: {key} is {content[key]!r}", "Set it to a number from 1.")
     if content.get("resample", "subject") not in ("subject", "seed"):
         raise ConfigError(f"{path}: resample is {content['resample']!r}", "Choose subject or seed.")
     if isinstance(content.get("config"), str):
@@ -172,7 +234,7 @@ def read_study_file(path: Path) -> dict[str, Any]:
 def check_name(name: str, where: str) -> None:
     """Raise an error if a name cannot be that of a folder of the study."""
     if name in SHARED:
-        raise ConfigError(f"{where}: {name} is the folder of {SHARED[name]}", "Name it otherwise.")
+        raise ConfigError(f"{where}: {name} is the folder of {SHARED[name]}", "Choose another name.")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name) or name.startswith(UPSTREAM):
         raise ConfigError(
             f"{where}: the name {name!r} cannot be used", f"Use letters, digits and _.+-, and not {UPSTREAM}."
@@ -187,7 +249,9 @@ def settings_of(labelled: Sequence[str], protocols: Sequence[str]) -> dict[str, 
     """
     for count in labelled:
         if count != "all" and not re.fullmatch(r"\d+|\d*\.\d+", count):
-            raise ConfigError(f"--labelled {count} is no number of people", "Write all, a number, or a share as 0.5.")
+            raise ConfigError(
+                f"--labelled {count} is not a number of people", "Write all, a number, or a share as 0.5."
+            )
     names = ("clean", "released", *(switch.name for switch in fields(Protocol)))
     if unknown := [protocol for protocol in protocols if protocol not in names]:
         raise ConfigError(f"there is no protocol {unknown[0]!r}", f"Choose from {', '.join(names)}.")

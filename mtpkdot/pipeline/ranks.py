@@ -61,7 +61,7 @@ class Ranks:
                 "Start it with torchrun or srun, or set NODE_RANK and MASTER_ADDR on every machine.",
             )
         self._strategy: Any = probe.strategy
-        self._told: UserError | None = None
+        self._shared_error: UserError | None = None
         self.size, self.rank = probe.world_size, probe.global_rank if probe.world_size > 1 else 0
         launched = getattr(self._strategy, "_start_method", None) == "popen"
         if self.size > 1 and not (isinstance(self._strategy, DDPStrategy) and launched):
@@ -118,7 +118,7 @@ class Ranks:
                 yield
                 dist.barrier(self._group)
             except (UserError, SystemExit) as end:
-                if not self.first and (end is self._told or isinstance(end, SystemExit | DivergedError)):
+                if not self.first and (end is self._shared_error or isinstance(end, SystemExit | DivergedError)):
                     sys.exit(0)  # reported by the first process; the one that has started the others would be killed
                 raise
             finally:
@@ -132,17 +132,17 @@ class Ranks:
         """Return the result of the first process on all of them; its errors are raised on all of them too."""
         if self.size == 1:
             return decide()
-        told: list[Any] = [None, None]
+        shared: list[Any] = [None, None]
         if self.first:
             try:
-                told[0] = decide()
+                shared[0] = decide()
             except UserError as error:
-                told[1] = error
-        dist.broadcast_object_list(told, 0, self._group)
-        if told[1] is not None:
-            self._told = told[1]
-            raise self._told
-        found: T = told[0]
+                shared[1] = error
+        dist.broadcast_object_list(shared, 0, self._group)
+        if shared[1] is not None:
+            self._shared_error = shared[1]
+            raise self._shared_error
+        found: T = shared[0]
         return found
 
     def gathered(self, make: Callable[[], T]) -> list[T] | None:

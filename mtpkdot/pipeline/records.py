@@ -48,7 +48,7 @@ def read_record(path: Path, form: Any, step: str) -> Any:
     """
     content = read_json(path, step)
     if problem := misfit(content, form):
-        raise RunError(f"{path} is no such record as mtpkdot writes: {problem}", step)
+        raise RunError(f"{path} is not a valid record of mtpkdot: {problem}", step)
     return content
 
 
@@ -58,11 +58,11 @@ def misfit(value: Any, form: Any, place: str = "it") -> str:
         return _of_mapping(value, form, place)
     if isinstance(form, list):
         if not isinstance(value, list):
-            return f"{place} is no list"
+            return f"{place} is not a list"
         found = (misfit(item, form[0], f"{place}[{number}]") for number, item in enumerate(value))
         return next(filter(None, found), "")
     if isinstance(form, set):
-        return "" if isinstance(value, str) and value in form else f"{place} is none of {', '.join(sorted(form))}"
+        return "" if isinstance(value, str) and value in form else f"{place} is not one of {', '.join(sorted(form))}"
     return (
         "" if isinstance(value, form) else f"{place} is {type(value).__name__}, not {getattr(form, '__name__', form)}"
     )
@@ -70,7 +70,7 @@ def misfit(value: Any, form: Any, place: str = "it") -> str:
 
 def _of_mapping(value: Any, form: Mapping[Any, Any], place: str) -> str:
     if not isinstance(value, Mapping):
-        return f"{place} is no mapping"
+        return f"{place} is not a mapping"
     named = {key.removesuffix("?"): of for key, of in form.items() if key is not ...}
     for key in form:
         if key is not ... and not key.endswith("?") and key not in value:

@@ -9,13 +9,15 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from mtpkdot.pipeline.stages import HALLUCINATOR, STUDENT, TEACHER
+
 _FUSION = {name: f"fusion.{name}" for name in ("dim", "heads", "feedforward", "dropout")}
 _STRUCTURE = ("top_k", "eps", "relative_eps", "reach", "pairing", "solver", "mode", "kernel", "anchors")
 # Section -> key of its model -> argument of a class there.
 _MOVED: dict[str, dict[str, str]] = {
-    "teacher": _FUSION,
-    "hallucinator": {"hidden": "tnet.hidden", "activation": "tnet.activation"},
-    "student": {
+    TEACHER: _FUSION,
+    HALLUCINATOR: {"hidden": "tnet.hidden", "activation": "tnet.activation"},
+    STUDENT: {
         **_FUSION,
         **{name: f"structure.{name}" for name in _STRUCTURE},
         "ot_tol": "structure.tol",

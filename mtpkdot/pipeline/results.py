@@ -1,4 +1,4 @@
-"""Results of a run: rows, predictions, and the printed table."""
+"""Results of a run: scores, predictions, and the printed table."""
 
 import contextlib
 import io
@@ -34,7 +34,7 @@ _COLUMNS = ("id", "subject", "split", "stage", "target", "truth", "prediction")
 
 
 @dataclass(frozen=True)
-class Row:
+class Score:
     """One number of the results.
 
     Attributes:
@@ -58,18 +58,17 @@ class Row:
     note: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """Return the row as written to results.json."""
+        """Return the score as written to results.json."""
         return {key: value for key, value in asdict(self).items() if key != "note" or value}
 
 
-def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, output: Tensor) -> list[Row]:
-    """Return the result rows of one model on one part; samples without target do not count."""
+def score(data: BaseData, stage: str, modality: str, split: str, index: Tensor, output: Tensor) -> list[Score]:
+    """Return the scores of one model on one part; samples without target do not count."""
     rows, output = data.compared(index.numpy(), output)
     labelled, target = torch.from_numpy(rows.labelled), torch.from_numpy(rows.target)
-    scores = score_rows(data.task, data.samples.target_names, output[labelled], target[labelled])
     return [
-        Row(stage, modality, split=split, metric=m, target=name, value=value, n=int(labelled.sum()))
-        for m, name, value in scores
+        Score(stage, modality, split=split, metric=metric, target=name, value=value, n=int(labelled.sum()))
+        for metric, name, value in score_rows(data.task, data.samples.target_names, output[labelled], target[labelled])
     ]
 
 
@@ -115,14 +114,14 @@ def prediction_table(data: BaseData, stage: str, split: str, index: Tensor, outp
     )
 
 
-def table(rows: Iterable[Row]) -> pd.DataFrame:
+def table(scores: Iterable[Score]) -> pd.DataFrame:
     """Return one line per model and one column per part and metric; the mean over several targets.
 
     The lower bound and the student are named so, because they are what is compared.
     """
-    rows = list(rows)
-    last = {row.metric: row.target for row in rows}
-    frame = pd.DataFrame([asdict(row) for row in rows if row.target == last[row.metric]])
+    scores = list(scores)
+    last = {score.metric: score.target for score in scores}
+    frame = pd.DataFrame([asdict(score) for score in scores if score.target == last[score.metric]])
     frame["model"] = frame["stage"] + " (" + frame["modality"] + ")"
     frame["column"] = frame["split"] + " " + frame["metric"]
     wide = frame.pivot(index="model", columns="column", values="value")
@@ -130,86 +129,86 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def markdown(
-    rows: list[Row], prevalent: str, protocol: str, title: str, notes: Sequence[str] = (), unit: str = "samples"
+    scores: list[Score], prevalent: str, protocol: str, title: str, notes: Sequence[str] = (), unit: str = "samples"
 ) -> str:
     """Return the table as Markdown, with the gap between lower bound and teacher that distillation has to close.
 
     Args:
-        rows: rows of the results.
+        scores: scores of the run.
         prevalent: the student's modality.
         protocol: name of the protocol.
         title: heading.
         notes: sentences to add.
         unit: unit of the counts.
     """
-    frame = table(rows)
-    counts = {row.split: row.n for row in rows}
+    frame = table(scores)
+    counts = {score.split: score.n for score in scores}
     cells = [["model", *map(str, frame.columns)]]
-    known = {(f"{row.stage} ({row.modality})", f"{row.split} {row.metric}") for row in rows}
+    known = {(f"{score.stage} ({score.modality})", f"{score.split} {score.metric}") for score in scores}
     for model in frame.index:
         # A metric that is NaN was computed all the same.
         values = {column: f"{value:.4f}" for column, value in frame.loc[model].items() if (model, column) in known}
         cells.append([str(model), *(values.get(column, "") for column in frame.columns)])
     size = ", ".join(f"{n} labelled {unit} in {split}" for split, n in counts.items())
-    said, gaps = escaped(f"Protocol: {protocol}. {size}."), map(escaped, [*_gaps(rows, prevalent), *notes])
+    said, gaps = escaped(f"Protocol: {protocol}. {size}."), map(escaped, [*_gaps(scores, prevalent), *notes])
     return "\n".join([f"# {escaped(title)}", "", said, "", *lines_of(cells), "", *gaps, ""])
 
 
-def _gaps(rows: list[Row], prevalent: str) -> list[str]:
+def _gaps(scores: list[Score], prevalent: str) -> list[str]:
     """Return sentences on lower bound, teacher and student in the primary metric, one per part."""
     sentences = []
-    for split in dict.fromkeys(row.split for row in rows):
-        values = _primary(rows, prevalent, split)
+    for split in dict.fromkeys(score.split for score in scores):
+        values = _primary(scores, prevalent, split)
         if {_BOUND, TEACHER, STUDENT} <= set(values):
             low, high, mid = values[_BOUND], values[TEACHER], values[STUDENT]
             sentences.append(
-                f"{split}: {_BOUND} {low:.4f} ({prevalent} alone), teacher {high:.4f} (gap {high - low:+.4f}), "
-                f"student {mid:.4f} ({mid - low:+.4f})."
+                f"{split}: {_BOUND} {low:.4f} ({prevalent} alone), {TEACHER} {high:.4f} (gap {high - low:+.4f}), "
+                f"{STUDENT} {mid:.4f} ({mid - low:+.4f})."
             )
     return sentences
 
 
-def _primary(rows: Iterable[Row], prevalent: str, split: str) -> dict[str, float]:
+def _primary(scores: Iterable[Score], prevalent: str, split: str) -> dict[str, float]:
     """Return the primary metric of each stage on a part; that of the prevalent backbone is the `lower bound`."""
-    rows = list(rows)
+    scores = list(scores)
     values: dict[str, float] = {}
-    for row in rows:
-        if row.split == split and row.metric == rows[0].metric:
-            values[_BOUND if (row.stage, row.modality) == (BACKBONE, prevalent) else row.stage] = row.value
+    for score in scores:
+        if score.split == split and score.metric == scores[0].metric:
+            values[_BOUND if (score.stage, score.modality) == (BACKBONE, prevalent) else score.stage] = score.value
     return values
 
 
-def below_bound(rows: Iterable[Row], prevalent: str, method: str) -> list[str]:
+def below_bound(scores: Iterable[Score], prevalent: str, method: str) -> list[str]:
     """Return a sentence of advice for each part on which the student is below its lower bound.
 
     Args:
-        rows: rows of the results.
+        scores: scores of the run.
         prevalent: the student's modality.
         method: method of the student.
     """
-    rows, below = list(rows), []
-    for split in dict.fromkeys(row.split for row in rows):
-        values = _primary(rows, prevalent, split)
+    scores, below = list(scores), []
+    for split in dict.fromkeys(score.split for score in scores):
+        values = _primary(scores, prevalent, split)
         if values.get(STUDENT, math.inf) < values.get(_BOUND, -math.inf):
             below.append(f"{split} ({values[STUDENT]:.4f} < {values[_BOUND]:.4f})")
     if not below:
         return []
     others = [
-        "--student.model.method mtpkdot_plus, which hands on the backbone where no epoch is better"
+        f"--{STUDENT}.model.method mtpkdot_plus, which keeps the backbone if no epoch is better"
         if method != "mtpkdot_plus"
-        else "more labelled people on the validation part, by which teachers are weighed",
-        "a lower --student.model.lr",
+        else "more labelled people in the validation part, on which teachers are weighed",
+        f"a lower --{STUDENT}.model.lr",
         "recordings without a label beside the labelled ones",
     ]
     return [
-        f"The student is below its lower bound, {prevalent} alone, on {' and '.join(below)}: its training does not pay "
-        f"here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
+        f"The {STUDENT} is below its lower bound, {prevalent} alone, on {' and '.join(below)}: its training does "
+        f"not help here. Try {', '.join(others[:-1])} or {others[-1]}, and choose by validation."
     ]
 
 
-def write_results(folder: Path, rows: list[Row], predictions: pd.DataFrame, text: str) -> None:
+def write_results(folder: Path, scores: list[Score], predictions: pd.DataFrame, text: str) -> None:
     """Write results.json, results.md and predictions.parquet, each by one atomic replacement."""
-    write_json(folder / "results.json", [row.plain() for row in rows])
+    write_json(folder / "results.json", [score.plain() for score in scores])
     write_text(folder / "results.md", text)
     buffer = io.BytesIO()
     predictions.to_parquet(buffer, index=False)
@@ -269,11 +268,11 @@ def check_predictions(table: pd.DataFrame, task: Task, targets: Sequence[str], f
     if other or not all(pd.api.types.is_numeric_dtype(column) for column in numbers):
         what = f"they name {other[0]!r}" if other else "probabilities or values are absent, or no numbers"
         step = "Remove that folder, and run it again."
-        raise RunError(f"{folder / PREDICTIONS} is not of the run beside it: {what}", step)
+        raise RunError(f"{folder / PREDICTIONS} does not belong to the run beside it: {what}", step)
 
 
-def read_rows(folder: Path, stages: Collection[str] | None = None) -> list[Row]:
-    """Return the rows of an earlier evaluation, or an empty list.
+def read_scores(folder: Path, stages: Collection[str] | None = None) -> list[Score]:
+    """Return the scores of an earlier evaluation, or an empty list.
 
     Args:
         folder: folder of the run.
@@ -294,4 +293,4 @@ def read_rows(folder: Path, stages: Collection[str] | None = None) -> list[Row]:
     }
     step = "Remove it, and evaluate the run again."
     stored: list[dict[str, Any]] = read_record(path, [{**form, "value": NUMBER, "n": int, "note?": str}], step)
-    return [Row(**row) for row in stored]
+    return [Score(**score) for score in stored]

@@ -22,7 +22,7 @@ from mtpkdot.pipeline.config import Experiment
 from mtpkdot.pipeline.elsewhere import as_trained, differences
 from mtpkdot.pipeline.evaluation import SPLITS, Evaluation, Prediction
 from mtpkdot.pipeline.features import FeatureCache
-from mtpkdot.pipeline.identity import Change, changed, changed_files, data_keys, encoder_keys, told_files
+from mtpkdot.pipeline.identity import Change, changed, changed_files, data_keys, describe_changes, encoder_keys
 from mtpkdot.pipeline.jobs import Job, make_jobs, wanted_stages
 from mtpkdot.pipeline.method import resolve_method
 from mtpkdot.pipeline.preemption import LAST, Preemption
@@ -31,11 +31,11 @@ from mtpkdot.pipeline.ranks import Ranks
 from mtpkdot.pipeline.records import RUN, read_record
 from mtpkdot.pipeline.results import (
     PREDICTIONS,
-    Row,
+    Score,
     below_bound,
     markdown,
     read_predictions,
-    read_rows,
+    read_scores,
     write_results,
 )
 from mtpkdot.pipeline.stages import BACKBONE, STUDENT, Stage
@@ -188,21 +188,23 @@ class Run:
                 raise self._untrained(job.stage.name)
 
     def _write(self, predictions: list[Prediction]) -> None:
-        """Write and print the results; rows of other stages and parts stay unchanged."""
-        rows: list[Row] = []
+        """Write and print the results; those of other stages and parts stay unchanged."""
+        scores: list[Score] = []
         tables: list[pd.DataFrame] = []
         notes = {name: job.stored.notes() for name, job in self.jobs.items()}
         for prediction in predictions:
             if prediction.split in SPLITS:
                 found = prediction.scored(self.data)
-                rows += [replace(row, note="; ".join(notes[prediction.stage.name])) for row in found[0]]
+                scores += [replace(score, note="; ".join(notes[prediction.stage.name])) for score in found[0]]
                 tables += found[1]
-        new = {(row.stage, row.modality, row.split) for row in rows}
-        if not rows:
+        new = {(score.stage, score.modality, score.split) for score in scores}
+        if not scores:
             print("None of these stages predicts a target.")
             return
         known = {name.partition(".")[0] for name in {**self._before(), **self.jobs}}
-        kept = [row for row in read_rows(self.folder, known) if (row.stage, row.modality, row.split) not in new]
+        kept = [
+            score for score in read_scores(self.folder, known) if (score.stage, score.modality, score.split) not in new
+        ]
         if (self.folder / PREDICTIONS).is_file():
             made = {(table["stage"].iloc[0], table["split"].iloc[0]) for table in tables}
             for key, table in read_predictions(self.folder).groupby(["stage", "split"], sort=False):
@@ -210,24 +212,24 @@ class Run:
                     tables.append(table)
         else:
             kept = []  # A number must not exist without its predictions.
-        order = [*self.experiment.kinds, *(row.stage for row in kept)]
-        rows = sorted([*rows, *kept], key=lambda row: (SPLITS.index(row.split), order.index(row.stage)))
-        told = [f"{name} {note}." for name, found in notes.items() for note in found]
-        told += [f"{sentence}." for sentence in (*self.data.undefined(), self.resolved) if sentence]
-        told += below_bound(rows, self.data.prevalent, self.config[STUDENT]["model"]["method"])
+        order = [*self.experiment.kinds, *(score.stage for score in kept)]
+        scores = sorted([*scores, *kept], key=lambda score: (SPLITS.index(score.split), order.index(score.stage)))
+        sentences = [f"{name} {note}." for name, found in notes.items() for note in found]
+        sentences += [f"{sentence}." for sentence in (*self.data.undefined(), self.resolved) if sentence]
+        sentences += below_bound(scores, self.data.prevalent, self.config[STUDENT]["model"]["method"])
         text = markdown(
-            rows,
+            scores,
             self.data.prevalent,
             protocol=self.protocol.name,
             title=self.folder.name,
-            notes=told,
+            notes=sentences,
             unit=self.data.unit,
         )
-        write_results(self.folder, rows, pd.concat(tables, ignore_index=True), text)
+        write_results(self.folder, scores, pd.concat(tables, ignore_index=True), text)
         apart = {kind for kind, module in self.experiment.kinds.items() if module.per_modality or module.names_heads}
-        models = Counter(stage for stage, _ in {(row.stage, row.modality) for row in rows})
+        models = Counter(stage for stage, _ in {(score.stage, score.modality) for score in scores})
         apart |= {stage for stage, count in models.items() if count > 1}
-        self.tracking.results(rows, self.folder, apart)
+        self.tracking.results(scores, self.folder, apart)
         print(f"\n{text}\nWritten to {self.folder}", flush=True)
         for prediction in predictions:
             if prediction.split == "submission":
@@ -289,9 +291,9 @@ class Run:
             )
         self.tracking.stage(job.stage.name, stored.checkpoint)
         best = "" if trained.score is None else f", best {trained.monitor} {trained.score:.4f}"
-        told = "".join(f", {note}" for note in trained.notes)
+        remarks = "".join(f", {note}" for note in trained.notes)
         took = f"{trained.epochs} epochs in {trained.seconds:.1f} s{resumed}"
-        print(f"{title}: {took}{best}{told}; kept with its log in {stored.folder}", flush=True)
+        print(f"{title}: {took}{best}{remarks}; kept with its log in {stored.folder}", flush=True)
         self.preemption.stop_if_asked()
 
     def _must_train(self, job: Job, title: str, alone: ExitStack) -> bool:
@@ -322,7 +324,7 @@ class Run:
         """Write `run.json`, unless the folder holds a run of another configuration."""
         holds = "a study" if (self.folder / "study.json").is_file() else SHARED.get(self.folder.name)
         if holds is not None:
-            raise RunError(f"{self.folder} holds {holds}", "Name the run otherwise with --pipeline.name.")
+            raise RunError(f"{self.folder} holds {holds}", "Choose another name with --pipeline.name.")
         before = self._before()
         found = self._changed(before)
         if found is not None:
@@ -388,7 +390,7 @@ class Run:
                 return self._refused(change), not change.by_default
             if files := changed_files(old["sources"], new["sources"]):
                 return OtherRunError(
-                    f"{self.folder} holds a run of other code: {told_files(files)} since {name} was trained",
+                    f"{self.folder} holds a run of other code: {describe_changes(files)} since {name} was trained",
                     "Train it anew with `mtpkdot fit`, or take it as it is with --pipeline.code ignore.",
                 ), False
         return None
@@ -402,7 +404,7 @@ class Run:
             )
         if change.key.startswith("revision.") or change.key.endswith(".method.revision"):
             return OtherRunError(
-                f"{self.folder} holds a run of another version of mtpkdot, which trained otherwise ({change})",
+                f"{self.folder} holds a run of another version of mtpkdot, which trained differently ({change})",
                 "Use another --pipeline.name, or put the run aside with --pipeline.resume false.",
             )
         return OtherRunError(

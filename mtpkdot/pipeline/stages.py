@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 BUILT_IN = {
     "backbone": (
         "mtpkdot.modules.backbone:BackboneModule",
-        "per modality its encoder, trained alone; that of the prevalent one is the lower bound",
+        "encoder of each modality, trained alone; the prevalent one is the lower bound",
     ),
     "teacher": ("mtpkdot.modules.teacher:TeacherModule", "the multimodal teacher"),
     "adapted": (
         "mtpkdot.modules.adapted:AdaptedModule",
-        "each modality once more, aligned with the multimodal teacher",
+        "adapters that align each modality with the multimodal teacher",
     ),
     "pool": (
         "mtpkdot.modules.pool:PoolModule",
@@ -38,7 +38,7 @@ BUILT_IN = {
     ),
     "student": (
         "mtpkdot.modules.student:StudentModule",
-        "what is handed on: it sees the prevalent modality, and learns from the teachers",
+        "the final model: sees the prevalent modality alone, and learns from the teachers",
     ),
 }
 BACKBONE, TEACHER, ADAPTED, POOL, HALLUCINATOR, STUDENT = BUILT_IN
@@ -70,6 +70,8 @@ class StageFit:
         patience: stop after this many epochs without improvement; null for never.
         gradient_clip_val: largest gradient norm; null for no clipping.
         accumulate_grad_batches: batches per optimiser step. The transport is still computed within each batch.
+        average: number of epochs over which weights are averaged; the average is validated, selected and handed on;
+            null for those of single epochs.
     """
 
     max_epochs: int = 20
@@ -79,6 +81,7 @@ class StageFit:
     patience: int | None = None
     gradient_clip_val: float | None = 1.0
     accumulate_grad_batches: int = 1
+    average: int | None = None
 
 
 def add_stage(
@@ -176,8 +179,7 @@ def plan(
                     )
             shared = module.shared and all(stages[earlier].shared for earlier in upstream.values())
             stages[name] = Stage(name, kind, module, upstream=upstream, shared=shared)
-    taken = {earlier for stage in stages.values() for earlier in stage.upstream.values()}
-    return [stage for name, stage in stages.items() if name in taken or not stage.module.on_demand]
+    return list(stages.values())
 
 
 def _taken(
@@ -199,10 +201,21 @@ def _taken(
 def _name(source: str, argument: str, kind: str, modality: str, found: Kinds) -> str:
     if source not in found:
         raise ConfigError(
-            f"{kind}.model.{argument} needs a stage {source!r}, which there is not",
+            f"{kind}.model.{argument} needs a stage {source!r}, which does not exist",
             f"{nearest(source, found)}Name a checkpoint, or call the argument after one of {', '.join(found)}.",
         )
     return f"{source}.{modality}" if found[source].per_modality else source
+
+
+def demanded(stages: list[Stage], named: Sequence[str]) -> list[Stage]:
+    """Return the stages without those on demand that no stage takes, and that are not named themselves.
+
+    Args:
+        stages: all stages.
+        named: names in `pipeline.stages`.
+    """
+    taken = {earlier for stage in stages for earlier in stage.upstream.values()}
+    return [s for s in stages if not s.module.on_demand or s.name in taken or {s.name, s.kind} & {*named}]
 
 
 def needed(wanted: list[Stage], everything: list[Stage]) -> list[Stage]:

@@ -1,8 +1,13 @@
-"""Studies: students compared in several settings on the same folds, seeds and upstream stages, divided into cells."""
+"""Studies: students compared in several settings on the same folds, seeds and upstream stages, divided into cells.
+
+A *draw* is a choice of the labelled people, or of data that are generated anew; a *start* is a training on one draw
+with initial weights and an order of its own. The seed of the first start is the draw's number, which so decides people,
+weights and order at once; the seed of start s is `START * s` more.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,6 +23,9 @@ Overrides = dict[str, Any]
 Resample = Literal["subject", "seed"]
 
 BASE = "base"  # Name of the lower bound in the tables.
+ORACLE = "oracle"  # Name of the bound, as a variant and as a method.
+START = 1000  # Distance of the seeds of two starts, and largest number of draws.
+LABELLED_SEED = "data.labelled_seed"
 RECORD, CELL, FAILED = "study.json", "cell.json", "failed.txt"
 _CELL = {"arguments?": [str], "basis?": str, ...: object}
 _STUDY = {
@@ -27,6 +35,7 @@ _STUDY = {
     "variants": {...: ANY},
     "folds": [ANY],
     "seeds": [int],
+    "starts?": int,
     "root?": str,
     "resample?": {"subject", "seed"},
     "shared?": ANY,
@@ -46,6 +55,7 @@ class Cell:
         seed: `seed_everything`.
         arguments: command line of `mtpkdot fit`.
         upstream: variant of the cell that must be run before; its own for that cell itself.
+        start: number of the start on the same draw.
     """
 
     setting: str
@@ -54,11 +64,18 @@ class Cell:
     seed: int
     arguments: tuple[str, ...]
     upstream: str
+    start: int = 0
+
+    @property
+    def draw(self) -> int:
+        """Number of the draw, for which `{seed}` stands in overrides."""
+        return self.seed - START * self.start
 
     @property
     def place(self) -> str:
         """Folder of the cell below that of the study."""
-        return f"{self.setting}/{self.variant}/fold{self.fold}-seed{self.seed}"
+        start = f"-start{self.start}" if self.start else ""
+        return f"{self.setting}/{self.variant}/fold{self.fold}-seed{self.draw}{start}"
 
     @property
     def first(self) -> bool:
@@ -76,13 +93,14 @@ class Study:
         settings: overrides of each setting, which has upstream stages of its own.
         variants: overrides of each student.
         folds: overrides of each fold.
-        seeds: values of `seed_everything`.
+        seeds: numbers of the draws, which are the values of `seed_everything` of their first starts.
         root: folder of runs.
         resample: unit of resampling for intervals: `subject` for other people in the test parts; `seed` for data that
-            are generated anew for each seed.
-        shared: overrides of all cells. In all overrides `{seed}` stands for the seed.
+            are generated anew for each draw.
+        shared: overrides of all cells. In all overrides `{seed}` stands for the number of the draw.
         basis: everything that decides the cells beside their arguments, by setting/variant or setting/variant/seed; see
             `mtpkdot.pipeline.basis`.
+        starts: number of starts of each draw.
     """
 
     name: str
@@ -95,6 +113,7 @@ class Study:
     resample: Resample = "subject"
     shared: Overrides = field(default_factory=dict)
     basis: dict[str, str] = field(default_factory=dict)
+    starts: int = 1
 
     @property
     def folder(self) -> Path:
@@ -110,13 +129,14 @@ class Study:
         """
         which, count = part
         groups = {variant: self.upstream(variant) for variant in self.variants}
-        for number, (setting, fold, seed) in enumerate(product(self.settings, range(len(self.folds)), self.seeds)):
+        of_starts = product(self.settings, range(len(self.folds)), self.seeds, range(self.starts))
+        for number, (setting, fold, draw, start) in enumerate(of_starts):
             if number % count != which - 1:
                 continue
             for group in dict.fromkeys(groups.values()):
-                yield self._cell(setting, group, fold, seed, upstream=group)
+                yield self._cell(setting, group, fold, draw, start=start, upstream=group)
             for variant, group in groups.items():
-                yield self._cell(setting, variant, fold, seed, upstream=group)
+                yield self._cell(setting, variant, fold, draw, start=start, upstream=group)
 
     @property
     def others(self) -> list[str]:
@@ -134,32 +154,32 @@ class Study:
                 return UPSTREAM if not own else f"{UPSTREAM}-{name}"
         raise AssertionError(variant)
 
-    def _cell(self, setting: str, variant: str, fold: int, seed: int, upstream: str) -> Cell:
+    def _cell(self, setting: str, variant: str, fold: int, draw: int, start: int, upstream: str) -> Cell:
         first = variant == upstream
         of_variant = self.variants.get(variant.removeprefix(f"{UPSTREAM}-"), {}) if variant != UPSTREAM else {}
         if first:
             of_variant = {key: value for key, value in of_variant.items() if not key.startswith(_OF_STUDENT)}
+        seed = draw + START * start
         own = {**self.settings[setting], **of_variant, **self.folds[fold], "seed_everything": seed}
-        cell = Cell(setting, variant, fold=fold, seed=seed, arguments=(), upstream=upstream)
+        own |= {LABELLED_SEED: draw} if start else {}  # the first start chooses by its own seed
+        cell = Cell(setting, variant, fold=fold, seed=seed, arguments=(), upstream=upstream, start=start)
         place = {
             "pipeline.root": self.root,
             "pipeline.name": f"{self.name}/{cell.place}",
             "pipeline.stages": f"[{UPSTREAM if first else DOWNSTREAM}]",
         }
         shared, given = (
-            tuple(option(key, value, seed) for key, value in overrides.items())
+            tuple(option(key, value, draw) for key, value in overrides.items())
             for overrides in ({k: v for k, v in self.shared.items() if k not in own}, {**own, **place})
         )
         # The last override wins: the command line over the settings of a file.
         config, said = self.arguments[:1], self.arguments[1:]
-        return Cell(
-            setting, variant, fold=fold, seed=seed, arguments=(*config, *shared, *said, *given), upstream=upstream
-        )
+        return replace(cell, arguments=(*config, *shared, *said, *given))
 
     def basis_of(self, cell: Cell) -> str:
         """Return everything that decides a cell beside its arguments: its own basis, or that of its upstream stages."""
         places = [f"{cell.setting}/{variant}" for variant in (cell.variant, cell.upstream)]
-        keys = [key for place in places for key in (f"{place}/{cell.seed}", place)]
+        keys = [key for place in places for key in (f"{place}/{cell.draw}", place)]
         return next((self.basis[key] for key in keys if key in self.basis), "")
 
     def is_finished(self, cell: Cell) -> bool:
@@ -182,7 +202,7 @@ class Study:
             RunError: the folder belongs to a single run, whose results would be overwritten.
         """
         if (self.folder / "run.json").is_file():
-            raise RunError(f"{self.folder} holds a run", "Name the study otherwise with --name.")
+            raise RunError(f"{self.folder} holds a run", "Choose another name with --name.")
         write_json(self.folder / RECORD, asdict(self))
 
     @classmethod
@@ -194,7 +214,7 @@ class Study:
         """
         path = folder / RECORD
         if not path.is_file():
-            raise RunError(f"{folder} is no study", "Name a folder that `mtpkdot crossval` has written.")
+            raise RunError(f"{folder} is not a study", "Name a folder that `mtpkdot crossval` has written.")
         record: dict[str, Any] = read_record(path, _STUDY, "Call its `mtpkdot crossval` again.")
         record |= {key: tuple(record[key]) for key in ("arguments", "folds", "seeds")}
         record |= {"root": str(folder.parent), "name": folder.name}

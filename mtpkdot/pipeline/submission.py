@@ -69,7 +69,7 @@ def submit(run: Run, arguments: Sequence[str], parts: int, folder: Path, options
         with executor.batch():
             submitted = [executor.submit(job) for job in jobs]
     except submitit.core.utils.FailedJobError as error:
-        raise RunError(f"Slurm does not take the jobs: {_first_line(error)}", "Correct --slurm.") from error
+        raise RunError(f"Slurm refuses the jobs: {_first_line(error)}", "Correct --slurm.") from error
     return [job.job_id for job in submitted]
 
 

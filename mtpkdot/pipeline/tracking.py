@@ -18,7 +18,7 @@ import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from mtpkdot.errors import Terminated
-from mtpkdot.pipeline.results import Row
+from mtpkdot.pipeline.results import Score
 from mtpkdot.pipeline.store import write_text
 
 _LOGGER = "WandbLogger"
@@ -92,11 +92,11 @@ class Tracking:
         if self.run is not None and self.settings is not None and self.settings.get("log_model"):
             self.run.log_artifact(str(checkpoint), name=f"{self.run.id}-{name}", type="model")
 
-    def results(self, rows: Iterable[Row], folder: Path, apart: Collection[str] = ()) -> None:
+    def results(self, scores: Iterable[Score], folder: Path, apart: Collection[str] = ()) -> None:
         """Log the results: each number in the summary of the run, the table, and the files as an artifact.
 
         Args:
-            rows: rows of the results.
+            scores: scores of the run.
             folder: folder of the run.
             apart: stages of several models, which are distinguished by their modalities.
         """
@@ -104,13 +104,13 @@ class Tracking:
             return
         import wandb
 
-        rows = list(rows)
-        for row in rows:
-            model = f"{row.stage}.{row.modality}" if row.stage in apart else row.stage
-            # Regression has a row for every target, and the mean last.
-            self.run.summary[f"{row.split}/{model}/{row.metric}/{row.target}"] = row.value
-            self.run.summary[f"{row.split}/{model}/{row.metric}"] = row.value
-        table = pd.DataFrame([asdict(row) for row in rows])
+        scores = list(scores)
+        for score in scores:
+            model = f"{score.stage}.{score.modality}" if score.stage in apart else score.stage
+            # Regression has a score for every target, and the mean last.
+            self.run.summary[f"{score.split}/{model}/{score.metric}/{score.target}"] = score.value
+            self.run.summary[f"{score.split}/{model}/{score.metric}"] = score.value
+        table = pd.DataFrame([asdict(score) for score in scores])
         self.run.log({"results": wandb.Table(dataframe=table)})
         artifact = wandb.Artifact(f"{self.run.id}-results", type="results")
         for name in ("results.json", "results.md", "predictions.parquet"):
@@ -164,7 +164,7 @@ class Tracking:
             except wandb.errors.Error as error:
                 wandb.teardown()  # wandb keeps the id of the run until then.
                 reason = f"the server cannot be reached ({' '.join(str(error).split())})"
-        print(f"W&B runs offline, for {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
+        print(f"W&B runs offline, since {reason}; `wandb sync {place}/wandb/offline-run-*` sends it later.")
         return init("offline")
 
 

@@ -28,6 +28,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from mtpkdot.errors import ConfigError, nearest
 from mtpkdot.extras import require
 from mtpkdot.modules import StageModule
+from mtpkdot.pipeline.stages import STUDENT, TEACHER
 
 
 class BatchTrainer(Trainer):
@@ -108,7 +109,7 @@ _REFUSED = {
 # Callbacks of Lightning that would invalidate the record, and the alternative to each.
 _UNFIT: dict[type[Callback], tuple[str, str]] = {
     StochasticWeightAveraging: (
-        "averages weights after the last epoch, so that no score has chosen what it would hand on",
+        "averages weights after the last epoch, so that its result would never be scored",
         "Use EMAWeightAveraging or WeightAveraging, whose averages are scored in every epoch.",
     ),
     BatchSizeFinder: (
@@ -122,7 +123,7 @@ _UNFIT: dict[type[Callback], tuple[str, str]] = {
     ModelPruning: ("masks weights in a form that no later stage can load", "Leave it out."),
     BaseFinetuning: (
         "trains encoders whose features are computed once, as those of frozen ones",
-        "Use teacher.model.finetune_encoders or student.model.finetune_encoder.",
+        f"Use {TEACHER}.model.finetune_encoders or {STUDENT}.model.finetune_encoder.",
     ),
     BasePredictionWriter: ("predicts nothing here", "Read predictions.parquet of the run."),
 }
@@ -213,7 +214,7 @@ def check_callbacks(callbacks: Iterable[Callback], module: StageModule, stage: s
                 raise ConfigError(f"trainer.callbacks: {name} {reason}", step)
         if _is_unused(callback):
             raise ConfigError(
-                f"trainer.callbacks: {name} acts only where a Trainer tests or predicts, which no stage's does",
+                f"trainer.callbacks: {name} acts only if a Trainer tests or predicts, which no stage does",
                 "Leave it out; predictions.parquet of the run has every prediction.",
             )
         monitor = getattr(callback, "monitor", None)

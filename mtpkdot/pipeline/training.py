@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
@@ -23,6 +24,7 @@ from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import StageModule
 from mtpkdot.modules.declaration import LINKED
+from mtpkdot.pipeline.averaging import AverageWeights
 from mtpkdot.pipeline.callbacks import (
     Announcement,
     Best,
@@ -135,16 +137,20 @@ class StageCLI(LightningCLI):
         monitor = self.fit_options["monitor"] or self.model.monitors(self.model.task)[0]
         mode = self.fit_options["mode"] or best_mode(monitor)
         common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
-        self.best, last = Best(monitor, mode, **common), Last(**common)
+        # Without people to select an epoch by, each epoch takes the place of the one before.
+        selects = self.datamodule.validation_labels == "select"
+        self.best, last = Best(monitor if selects else None, mode, **common), Last(**common)
         chosen = self.config_init.trainer.callbacks or []
         self.chosen: list[Callback] = chosen if isinstance(chosen, list) else [chosen]
-        self.model.keeps_scored = bool(self.chosen)
+        average = self.fit_options["average"]
+        self.model.keeps_scored = bool(self.chosen) or average is not None
         callbacks: list[Callback] = [
             FeaturesAtHand(self.features),
             StepSeed(int(self.config.seed_everything)),
             *([Built()] if self.chosen else []),
             Divergence(self.name),
             self.stopwatch,
+            *([AverageWeights(average)] if average is not None else []),
             self.preemption,
             self.best,
             last,
@@ -185,9 +191,10 @@ class Trained:
     """Record of a training.
 
     Attributes:
-        monitor: name of the value that selected the epoch.
+        monitor: name of the value that selected the epoch; `last epoch` if none did.
         score: best value of it.
         epochs: number of trained epochs.
+        kept: number of the epoch that is kept, from 1.
         seconds: wall time, including the processes it was resumed from.
         notes: sentences on unexpected events: a training that was cut short, or another model that is passed on.
     """
@@ -195,6 +202,7 @@ class Trained:
     monitor: str
     score: float | None
     epochs: int
+    kept: int
     seconds: float
     notes: list[str]
 
@@ -246,16 +254,16 @@ def train(
     with preemption.heeded():
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if last.is_file() else None)
     _check_scored(folder, title, config["trainer"]["max_time"])
+    kept = int(torch.load(folder / "best.ckpt", map_location="meta", weights_only=True, mmap=True)["epoch"]) + 1
     notes = [*_cut_short(cli, fit["max_epochs"], config["trainer"]["max_time"]), *module.notes(folder / "best.ckpt")]
     cli.trainer.strategy.barrier()
     if first:
         last.unlink(missing_ok=True)  # Written first: a process that is killed between these lines only trains again.
         (folder / "best.ckpt").replace(folder / CHECKPOINT)
-    score = cli.best.best_model_score
     return Trained(
-        str(cli.best.monitor),
-        cli.model.reached(str(cli.best.monitor), None if score is None else float(score)),
+        *_selected(cli),
         epochs=cli.trainer.current_epoch,
+        kept=kept,
         seconds=cli.stopwatch.seconds,
         notes=notes,
     )
@@ -268,6 +276,14 @@ def _check_scored(folder: Path, title: str, limit: Any) -> None:
     if limit is not None:
         raise RunError(f"{title} scored no epoch within trainer.max_time {limit}", "Raise trainer.max_time.")
     raise RunError(f"{title} scored no epoch", "Raise the stage's fit.max_epochs, or validate more often.")
+
+
+def _selected(cli: StageCLI) -> tuple[str, float | None]:
+    """Return the name of the value that selected the epoch, and the score of the final model."""
+    monitor, score = cli.best.monitor, cli.best.best_model_score
+    if monitor is None:
+        return "last epoch", None
+    return monitor, cli.model.reached(monitor, None if score is None else float(score))
 
 
 def _cut_short(cli: StageCLI, epochs: int, limit: Any) -> list[str]:

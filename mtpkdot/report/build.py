@@ -67,8 +67,7 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
         return [Text("Nothing is finished."), *absent(source.entries)], pd.DataFrame()
     comparisons = [Comparison(gathered, setting, source.resample) for setting in gathered.settings]
     found: dict[str, Found] = {c.setting: (c.values(), c.differences(REFERENCES)) for c in comparisons}
-    folds, seeds = ({key[place] for key in gathered.models} for place in (2, 3))
-    blocks: list[Block] = [Text(note(source.resample, len(folds), len(seeds)))]
+    blocks: list[Block] = [Text(note(source.resample, *gathered.repetitions))]
     single = len(comparisons) == 1
     if not single:
         values = [value for of, _ in found.values() for value in of]
@@ -83,7 +82,7 @@ def _of_source(source: Source) -> tuple[list[Block], pd.DataFrame]:
         drawn = _drawn(comparison, of_settings[comparison.setting], whole=number < _DRAWN)
         blocks += drawn if single else [_of_setting(block, comparison.setting) for block in drawn]
     if left := [comparison.setting for comparison in comparisons[_DRAWN:]]:
-        text = f"Answers, gains per subject and spaces are drawn of the first {_DRAWN} settings only, not of "
+        text = f"Answers, gains per subject and spaces are drawn for the first {_DRAWN} settings only, not for "
         blocks.append(Text(f"{text}{', '.join(left)}; tables and results.csv have all."))
     blocks += [*ran(gathered, of_settings), *absent(source.entries, of_settings)]
     return blocks, _table(found)

@@ -1,4 +1,4 @@
-"""Comparison of the methods of a study: values with intervals, paired differences, share of the teacher's gap."""
+"""Comparison of the methods of a study: values with intervals, paired differences, shares of the gap above the base."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mtpkdot.data.batch import StrArray
 from mtpkdot.metrics.definitions import METRICS
 from mtpkdot.pipeline.evaluation import Split
 from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, TEACHER
-from mtpkdot.pipeline.study import BASE, Resample
+from mtpkdot.pipeline.study import BASE, ORACLE, Resample
 from mtpkdot.report.gather import Gathered, Model
 from mtpkdot.report.statistics import (
     ROUNDING,
@@ -40,12 +40,14 @@ class Value:
         method: the method.
         metric: the metric.
         target: the target; empty for classes.
-        value: mean over seeds of the metric on all folds together.
+        value: mean over draws and their starts of the metric on all folds together.
         low: lower end of the interval.
         high: upper end.
         sd: standard deviation over cells (fold and seed).
         cells: number of cells.
         subjects: number of people in the test parts.
+        sd_draws: standard deviation over draws, each the mean of its starts; NaN for a single draw.
+        sd_starts: standard deviation over the starts of a draw, pooled over draws; NaN for single starts.
     """
 
     setting: str
@@ -58,6 +60,8 @@ class Value:
     sd: float
     cells: int
     subjects: int
+    sd_draws: float = float("nan")
+    sd_starts: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,18 @@ class Difference:
         p_bootstrap: two-sided p value of the bootstrap over subjects, corrected (Holm); NaN if seeds are resampled.
         p_t: two-sided p value of the corrected resampled t-test over folds, or of the t-test over seeds if those are
             resampled, corrected (Holm); NaN for a single fold.
-        seeds_low: lower end of Student's t interval over seeds, which share the test parts and differ in weights, order
-            and labelled people. NaN for a single seed, and if seeds are resampled, where `low` is this end.
+        seeds_low: lower end of Student's t interval over draws, which share the test parts and differ in weights, order
+            and labelled people; starts of a draw are averaged. NaN for a single draw, and if draws are resampled, where
+            `low` is this end.
         seeds_high: upper end.
         gap_closed: share of the gap between base and teacher; NaN for another reference, or without a clear gap.
         gap_low: lower end of its interval.
         gap_high: upper end.
+        oracle_closed: share of the gap between base and oracle, the student that is taught the hidden labels.
+        oracle_low: lower end of its interval.
+        oracle_high: upper end.
+        sd_draws: standard deviation of the difference over draws, see Value.
+        sd_starts: standard deviation of the difference over the starts of a draw, see Value.
     """
 
     setting: str
@@ -95,6 +105,11 @@ class Difference:
     gap_closed: float = float("nan")
     gap_low: float = float("nan")
     gap_high: float = float("nan")
+    oracle_closed: float = float("nan")
+    oracle_low: float = float("nan")
+    oracle_high: float = float("nan")
+    sd_draws: float = float("nan")
+    sd_starts: float = float("nan")
 
 
 class Comparison:
@@ -102,8 +117,9 @@ class Comparison:
 
     In every cell, `base` is the better one, on the validation part, of the prevalent backbone and the student without
     teachers. Each set of upstream models with such a student has its own base; students of another set are compared
-    with the base of the same prevalent backbone. Without any base, the lower bound is the backbone under its own name,
-    and the share of the gap is not computed.
+    with the base of the same prevalent backbone; students that are trained on the validation part as well, with the
+    first base. Without any base, the lower bound is the backbone under its own name, and the share of the gap is not
+    computed.
 
     Args:
         gathered: gathered results.
@@ -126,6 +142,7 @@ class Comparison:
         for student in alone:
             self._add_base(student)
         self.bases = {variant: self._base(variant, alone) for variant in self.students}
+        self.oracles = [v for v in self.students if (setting, v) in gathered.bounds]
         upstream = [method for method in self.tallies if method not in self.students]
         self.methods = [*upstream, *(student for student in self.students if student in self.tallies)]
         everyone = [tally.subjects for tallies in self.tallies.values() for tally in tallies.values()]
@@ -140,8 +157,8 @@ class Comparison:
     def differences(self, references: Sequence[str]) -> list[Difference]:
         """Return the difference of every student and every available reference.
 
-        The p values are corrected for the number of differences of each reference. If `base` is among the references,
-        students without one are compared with their backbone.
+        The p values are corrected for the number of differences of each reference; an oracle is no method and has none.
+        If `base` is among the references, students without one are compared with their backbone.
         """
         found = []
         for reference in dict.fromkeys([*references, *(self.backbones if BASE in references else ())]):
@@ -152,13 +169,16 @@ class Comparison:
             else:
                 pairs = dict.fromkeys(self.students, reference)
             pairs = {m: r for m, r in pairs.items() if m != r and r in self.tallies and self.common(m, r)}
-            tests = {method: self._tests(method, other) for method, other in pairs.items()}
+            untested = (*self.oracles, ORACLE)
+            tests = {m: _NAN[:2] if m in untested else self._tests(m, other) for m, other in pairs.items()}
             p_bootstrap, p_t = (holm({method: test[i] for method, test in tests.items()}) for i in (0, 1))
             for method, other in pairs.items():
-                gap = self._gap(method, other) if reference == BASE else _NAN
+                uppers = self._uppers(method) if reference == BASE else ("", "")
+                gaps = (*self._gap(method, other, uppers[0]), *self._gap(method, other, uppers[1]))
                 p = p_bootstrap[method], p_t[method]
-                known = (*self._difference(method, other), *p, *self._over_seeds(method, other), *gap)
-                found.append(Difference(self.setting, method, reference, *known))
+                known = (*self._difference(method, other), *p, *self._over_seeds(method, other), *gaps)
+                draws, starts = self._spread(method, other)
+                found.append(Difference(self.setting, method, reference, *known, sd_draws=draws, sd_starts=starts))
         return found
 
     @property
@@ -168,8 +188,10 @@ class Comparison:
 
     def models(self, method: str) -> list[Model]:
         """Return the models of a method, one per fold and seed."""
+        return self._models(method, self.cells(method))
+
+    def _models(self, method: str, cells: Cells) -> list[Model]:
         origin = self.origins.get(method, {})
-        cells = self.cells(method)
         return [self.gathered.models[self.setting, origin.get(cell, method), *cell] for cell in cells]
 
     def cells(self, method: str) -> Cells:
@@ -183,6 +205,12 @@ class Comparison:
     def teacher(self, student: str) -> str:
         """Return the name of the multimodal teacher among a student's upstream models."""
         return self.gathered.upstream[self.setting, student].get(TEACHER, "")
+
+    def _uppers(self, student: str) -> tuple[str, str]:
+        """Return the names of the teacher and of the oracle above a student's lower bound; empty for none."""
+        fuller = (self.setting, student) in self.gathered.fuller  # so is its teacher, but not its lower bound
+        oracles = [o for o in self.oracles if self.bases[o] == self.bases[student] and student not in self.oracles]
+        return "" if fuller else self.teacher(student), next(iter(oracles), "")
 
     def total(self, method: str) -> Array:
         """Return the sums (n,) of the tallies over all cells of a method."""
@@ -202,6 +230,7 @@ class Comparison:
         cells = self.cells(method)
         points, resampled = self._points(method, cells), self._resampled(method, cells)
         of_cells = [self._of(self.tallies[method][cell].sums.sum(axis=0)) for cell in cells]
+        of_starts = self._of_starts(method, cells)
         people = len(np.unique(np.concatenate([tally.subjects for tally in self.tallies[method].values()])))
         found = []
         for (metric, target), point in points.items():
@@ -219,6 +248,8 @@ class Comparison:
                     sd=float(np.std(by_cell, ddof=1)) if len(cells) > 1 else float("nan"),
                     cells=len(cells),
                     subjects=people,
+                    sd_draws=_sd(point),
+                    sd_starts=_sd_within([values[metric, target] for values in of_starts]),
                 )
             )
         return found
@@ -232,8 +263,15 @@ class Comparison:
             return _NAN[:2]
         return mean_interval(self._both(method, reference, self.common(method, reference))[0])
 
+    def _spread(self, method: str, reference: str) -> tuple[float, float]:
+        """Return the standard deviations of a difference in the primary metric, over draws and over starts."""
+        cells = self.common(method, reference)
+        own, others = self._of_starts(method, cells), self._of_starts(reference, cells)
+        gains = [one[self.primary] - other[self.primary] for one, other in zip(own, others, strict=True)]
+        return _sd(np.array([gain.mean() for gain in gains])), _sd_within(gains)
+
     def _both(self, method: str, reference: str, cells: Cells) -> tuple[Array, Array]:
-        """Return the differences of the primary metric, (seeds,) and resampled."""
+        """Return the differences of the primary metric, (draws,) and resampled."""
         points = self._points(method, cells)[self.primary] - self._points(reference, cells)[self.primary]
         resampled = self._resampled(method, cells)[self.primary] - self._resampled(reference, cells)[self.primary]
         # Differences within rounding are ties.
@@ -244,7 +282,7 @@ class Comparison:
         points, resampled = self._both(method, reference, cells)
         if self.resample == "seed":
             return float("nan"), corrected_t(points, 0.0)
-        # Seeds of a fold share its test part and are no independent repetitions, so they are averaged first.
+        # Draws of a fold share its test part and are no independent repetitions, so they are averaged first.
         of_folds: dict[int, list[float]] = {}
         for cell in cells:
             of_folds.setdefault(cell[0], []).append(self._cell(method, cell) - self._cell(reference, cell))
@@ -253,24 +291,32 @@ class Comparison:
         p = float("nan") if np.isnan(resampled).any() else bootstrap_p(resampled, people)
         return p, corrected_t(folds, self.gathered.to_train[self.setting, self.split])
 
-    def _gap(self, method: str, base: str) -> tuple[float, float, float]:
-        teacher = self.teacher(method)
-        if teacher not in self.tallies or not self.common(method, base, teacher):
+    def _gap(self, method: str, base: str, upper: str) -> tuple[float, float, float]:
+        """Return the share of the gap between the base and an upper model that a method closes, with its interval."""
+        if upper not in self.tallies or not self.common(method, base, upper):
             return _NAN
-        cells = self.common(method, base, teacher)
-        (gain, gains), (gap, gaps) = self._both(method, base, cells), self._both(teacher, base, cells)
+        cells = self.common(method, base, upper)
+        (gain, gains), (gap, gaps) = self._both(method, base, cells), self._both(upper, base, cells)
         if not self._interval(gaps)[0] > 0:
             return _NAN
         interval = ratio_mean_interval if self.resample == "seed" else ratio_percentile_interval
         return (float(gain.mean() / gap.mean()), *interval(gains, gaps))
 
     def _points(self, method: str, cells: Cells) -> dict[Metric, Array]:
-        """Return the values (seeds,) of each metric, on all folds together."""
-        of_seeds = [self._of(sums.sum(axis=0)) for sums in self._sums(method, cells)]
-        return {metric: np.array([found[metric] for found in of_seeds]) for metric in of_seeds[0]}
+        """Return the values (draws,) of each metric, on all folds together; each the mean over its starts."""
+        of_draws = self._of_starts(method, cells)
+        return {metric: np.array([found[metric].mean() for found in of_draws]) for metric in of_draws[0]}
+
+    def _of_starts(self, method: str, cells: Cells) -> list[dict[Metric, Array]]:
+        """Return for each draw the values (starts,) of each metric, on all folds together."""
+        found = []
+        for draw in self._draw_seeds(method, cells):
+            of_starts = [self._of(sums.sum(axis=0)) for sums in self._sums(method, draw)]
+            found.append({metric: np.array([values[metric] for values in of_starts]) for metric in of_starts[0]})
+        return found
 
     def _resampled(self, method: str, cells: Cells) -> dict[Metric, Array]:
-        """Return the bootstrap replicates (R,) over subjects, averaged over seeds; or one value per seed.
+        """Return the bootstrap replicates (R,) over subjects, averaged over draws; or one value per draw.
 
         The subjects are those that were tested in these cells. A single subject has no spread, so everything is NaN.
         """
@@ -282,7 +328,11 @@ class Comparison:
             people = np.unique(np.concatenate(tested))
             if len(people) not in self._draws:
                 self._draws[len(people)] = Draws(len(people), REPLICATES)
-            found = [self._of(self._draws[len(people)].sums(sums)) for sums in self._sums(method, cells, people)]
+            # Starts of a draw are averaged first: a draw counts as one, however often it was started.
+            found = []
+            for draw in self._draw_seeds(method, cells):
+                drawn = [self._of(self._draws[len(people)].sums(sums)) for sums in self._sums(method, draw, people)]
+                found.append({metric: np.mean([of[metric] for of in drawn], axis=0) for metric in drawn[0]})
             alone = np.nan if len(people) < 2 else 0.0
             means = {metric: np.asarray(np.mean([of[metric] for of in found], axis=0)) + alone for metric in found[0]}
             self._replicates[method, cells] = means
@@ -298,6 +348,8 @@ class Comparison:
         own = self._base_of(student)
         if own in self.origins:
             return own
+        if (self.setting, student) in self.gathered.fuller and alone:
+            return self._base_of(alone[0])
         backbone = self._backbone(student)
         return next((self._base_of(other) for other in alone if self._backbone(other) == backbone), backbone)
 
@@ -327,6 +379,13 @@ class Comparison:
         value = float(self._of(tally.sums.sum(axis=0))[self.primary])
         return -math.inf if math.isnan(value) else value  # NaN is never the better one.
 
+    def _draw_seeds(self, method: str, cells: Cells) -> list[Cells]:
+        """Return the cells of each draw."""
+        of_draws: dict[int, list[tuple[int, int]]] = {}
+        for cell, model in zip(cells, self._models(method, cells), strict=True):
+            of_draws.setdefault(model.entry.draw, []).append(cell)
+        return [tuple(of_draws[draw]) for draw in sorted(of_draws)]
+
     def _sums(self, method: str, cells: Cells, subjects: StrArray | None = None) -> list[Array]:
         """Return the sums (S, n) of each seed over its folds, for these subjects or all."""
         tallies, people = self.tallies[method], self.subjects if subjects is None else subjects
@@ -337,6 +396,18 @@ class Comparison:
 
     def _of(self, sums: Array) -> dict[Metric, Array]:
         return metrics(sums, self.gathered.task, self.gathered.targets)
+
+
+def _sd(values: Array) -> float:
+    """Return the standard deviation of values (J,); NaN for fewer than two."""
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _sd_within(groups: Sequence[Array]) -> float:
+    """Return the standard deviation within groups of values, pooled; NaN without a group of two."""
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return math.sqrt(squares / freedom) if freedom else float("nan")
 
 
 def _tied(differences: Array) -> Array:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mtpkdot.errors import RunError
 from mtpkdot.losses.task import Task
+from mtpkdot.modules.teaching import METHODS
 from mtpkdot.pipeline.evaluation import SPLITS
 from mtpkdot.pipeline.records import REPORTED, read_record
 from mtpkdot.pipeline.results import check_predictions, read_predictions
@@ -34,6 +35,7 @@ class Entry:
         group: name of its upstream models; empty for the only or the first ones.
         fold: number of the fold.
         seed: `seed_everything`.
+        draw: number of the draw that the seed is a start of, see `mtpkdot.pipeline.study`.
         folder: folder of run.json and predictions.parquet.
         root: folder of runs, with the trained stages.
         finished: True if the results exist.
@@ -44,6 +46,7 @@ class Entry:
     group: str
     fold: int
     seed: int
+    draw: int
     folder: Path
     root: Path
     finished: bool
@@ -84,6 +87,8 @@ class Gathered:
         models: models by the same keys.
         upstream: names of the upstream models of each (setting, variant), by stage.
         alone: (setting, variant) of the students that are trained without teachers.
+        bounds: (setting, variant) of the students that see hidden labels.
+        fuller: (setting, variant) of the students that are trained on the validation part as well.
         to_train: mean size of a part over that of the training part, by setting and part.
         missing: places of entries without results.
     """
@@ -96,6 +101,8 @@ class Gathered:
     models: dict[Key, Model] = field(default_factory=dict)
     upstream: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     alone: set[tuple[str, str]] = field(default_factory=set)
+    bounds: set[tuple[str, str]] = field(default_factory=set)
+    fuller: set[tuple[str, str]] = field(default_factory=set)
     to_train: dict[tuple[str, str], float] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
@@ -103,6 +110,26 @@ class Gathered:
     def settings(self) -> list[str]:
         """Settings with results, in order of appearance."""
         return list(dict.fromkeys(key[0] for key in self.tallies))
+
+    @property
+    def repetitions(self) -> tuple[int, int, int]:
+        """Numbers of folds, of draws, and of starts of each draw; the largest one if draws differ in it."""
+        folds = {key[2] for key in self.models}
+        of_draws: dict[int, set[int]] = {}
+        for model in self.models.values():
+            of_draws.setdefault(model.entry.draw, set()).add(model.entry.seed)
+        return len(folds), len(of_draws), max(map(len, of_draws.values()))
+
+    def add_student(self, place: tuple[str, str], record: Mapping[str, Any]) -> None:
+        """Add a student (setting, variant) to `alone`, `bounds` or `fuller` by its run.json, if it belongs there."""
+        keys = record["stages"].get(STUDENT, {"keys": {}})["keys"]
+        method = keys.get(f"{STUDENT}.model.method")
+        if keys.get("data.init_args.validation_labels") == "train":
+            self.fuller.add(place)
+        elif method == "none":
+            self.alone.add(place)
+        if method in METHODS and METHODS[method].is_bound:
+            self.bounds.add(place)
 
 
 def of_study(study: Study) -> list[Entry]:
@@ -114,6 +141,7 @@ def of_study(study: Study) -> list[Entry]:
             group=cell.upstream.removeprefix(UPSTREAM).removeprefix("-"),
             fold=cell.fold,
             seed=cell.seed,
+            draw=cell.draw,
             folder=study.folder / cell.place,
             root=Path(study.root),
             finished=study.is_finished(cell),
@@ -124,8 +152,8 @@ def of_study(study: Study) -> list[Entry]:
 
 def reason_of(entry: Entry) -> str:
     """Return why an entry has no results, in one line; that of a diverged run begins with `diverged`."""
-    told = entry.folder / FAILED
-    account = told.read_text().strip().splitlines() if told.is_file() else []
+    path = entry.folder / FAILED
+    account = path.read_text().strip().splitlines() if path.is_file() else []
     waited_for = "-".join([UPSTREAM, *([entry.group] if entry.group else [])])
     if not account and (entry.folder.parents[1] / waited_for / entry.folder.name / FAILED).is_file():
         return "its upstream stages failed"
@@ -138,14 +166,15 @@ def gather(entries: Iterable[Entry], into: Path | None = None) -> Gathered | Non
     Args:
         entries: the entries.
         into: file to write all predictions to: setting, method, stage, fold, seed, split, id, subject, target, truth,
-            prediction, p_<class>.
+            prediction, p_<class>; with several starts of a draw also its number as `draw`, after the seed.
 
     Raises:
         RunError: tasks or targets of the entries differ, or a file is damaged or lacks the predictions of a part.
     """
+    entries = list(entries)
     if into is None:
         return _gather(entries, None)
-    with _Whole(into) as file:
+    with _Whole(into, draws=any(entry.draw != entry.seed for entry in entries)) as file:
         return _gather(entries, file)
 
 
@@ -185,8 +214,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
             sizes.setdefault((entry.setting, split), []).append(samples[split] / samples["train"])
         if entry.variant:
             of_groups[entry.setting, entry.variant] = entry.group
-            if record["stages"].get(STUDENT, {"keys": {}})["keys"].get(f"{STUDENT}.model.method") == "none":
-                found.alone.add((entry.setting, entry.variant))
+            found.add_student((entry.setting, entry.variant), record)
         predicted = read_predictions(entry.folder)
         check_predictions(predicted, found.task, found.targets, entry.folder)
         for stage, table in predicted.groupby("stage", sort=False):
@@ -202,7 +230,7 @@ def _gather(entries: Iterable[Entry], into: "_Whole | None") -> Gathered | None:
             }
             found.models[at] = Model(str(stage), entry, record, hashes)
             if into is not None:
-                into.append(at, str(stage), table)
+                into.append(at, entry.draw, str(stage), table)
     if found is not None:
         found.upstream = {key: groups[key[0], group] for key, group in of_groups.items()}
         found.to_train = {key: sum(values) / len(values) for key, values in sizes.items()}
@@ -253,10 +281,11 @@ class _Whole:
 
     Args:
         path: path of the file.
+        draws: whether to write the number of the draw.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, draws: bool) -> None:
+        self.path, self.draws = path, draws
         self.writer: Any = None
         # A temporary file of its own: the same command may run at the same time.
         self.beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
@@ -271,10 +300,11 @@ class _Whole:
                 self.beside.replace(self.path)
         self.beside.unlink(missing_ok=True)
 
-    def append(self, key: Key, stage: str, table: pd.DataFrame) -> None:
+    def append(self, key: Key, draw: int, stage: str, table: pd.DataFrame) -> None:
         """Add the predictions of a model."""
         columns: dict[str, Any] = dict(zip(("setting", "method", "fold", "seed"), key, strict=True)) | {"stage": stage}
-        order = ["setting", "method", "stage", "fold", "seed", "split"]
+        columns |= {"draw": draw} if self.draws else {}
+        order = ["setting", "method", "stage", "fold", "seed", *(["draw"] if self.draws else []), "split"]
         whole = table.drop(columns="stage").assign(**columns)
         whole = whole[[*order, *(name for name in whole.columns if name not in order)]]
         rows = pa.Table.from_pandas(whole, preserve_index=False)

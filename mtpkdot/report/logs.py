@@ -29,10 +29,22 @@ class Training:
     log: pd.DataFrame | None
 
 
+def record_of(folder: Path) -> dict[str, Any]:
+    """Return the stage.json of a trained stage; empty if it is missing."""
+    path = folder / "stage.json"
+    found: dict[str, Any] = read_record(path, _STAGE, f"Remove {folder} to train it again.") if path.is_file() else {}
+    return found
+
+
+def seconds_of(folder: Path) -> float:
+    """Return the seconds of a stage's training; NaN if its record is missing."""
+    record = record_of(folder)
+    return float(record["trained"]["seconds"]) if record else float("nan")
+
+
 def training(folder: Path) -> Training:
     """Read a trained stage's record and log."""
-    path = folder / "stage.json"
-    record = read_record(path, _STAGE, f"Remove {folder} to train it again.") if path.is_file() else {}
+    record = record_of(folder)
     files = sorted(folder.glob("logs/version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1]))
     tables = [pd.read_csv(file) for file in files if file.stat().st_size]
     if not tables:

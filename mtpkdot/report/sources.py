@@ -80,6 +80,7 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
         labelled = keys.get("data.init_args.labelled_subjects", "all")
         setting = "all" if labelled == "all" else f"labelled_{labelled}"
         fold, seed = int(keys.get("data.init_args.split.fold") or 0), int(keys.get("seed_everything") or 0)
+        draw = keys.get("data.init_args.labelled_seed")
         place = (setting, method, fold, seed)
         taken[place] = taken.get(place, 0) + 1
         if taken[place] > 1:
@@ -96,6 +97,7 @@ def _of_runs(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Source:
                 group=group,
                 fold=fold,
                 seed=seed,
+                draw=seed if draw is None else int(draw),
                 folder=folder,
                 root=root_of(folder),
                 finished=finished,
@@ -113,7 +115,7 @@ def _unlike(name: str, taken: Collection[str]) -> str:
 
 def _upstream(record: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a run's upstream models, without people and labels."""
-    free = ("split.fold", "init_args.seed", "labelled_subjects", "num_workers", "seed_everything")
+    free = ("split.fold", "init_args.seed", "labelled_seed", "labelled_subjects", "num_workers", "seed_everything")
     own = [job["hash"] for job in record["stages"].values()]
     return {
         stage: {key: v for key, v in job["keys"].items() if not key.endswith(free) and v not in own}
@@ -132,7 +134,7 @@ def _keys(record: dict[str, Any]) -> dict[str, Any]:
 
 def _data(record: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that two runs must share to be compared."""
-    free = ("split.fold", "init_args.seed", "labelled_subjects", "batch_size", "num_workers", "views")
+    free = ("split.fold", "init_args.seed", "labelled_seed", "labelled_subjects", "batch_size", "num_workers", "views")
     keys = {key: value for key, value in _keys(record).items() if key.startswith("data.") and not key.endswith(free)}
     return keys | {key: record[key] for key in ("protocol", "task", "targets", "prevalent")}
 
@@ -147,5 +149,5 @@ def labelled_of(record: dict[str, Any]) -> tuple[str, str]:
                 labelled = str(value)
             elif is_shared(stage, job) and not key.startswith(("upstream", "seed_everything")):
                 rest[key] = value
-    passing = ("split.fold", "init_args.seed", "batch_size")
+    passing = ("split.fold", "init_args.seed", "labelled_seed", "batch_size")
     return labelled, json.dumps({k: v for k, v in rest.items() if not k.endswith(passing)}, sort_keys=True, default=str)

@@ -14,7 +14,7 @@ from mtpkdot.errors import RunError
 from mtpkdot.losses.gromov import gromov_wasserstein
 from mtpkdot.losses.similarity import anchored, choose_anchors, similarity_matrix
 from mtpkdot.losses.structure import StructuralTransport
-from mtpkdot.models.attention import rows
+from mtpkdot.models.attention import reduce_steps
 from mtpkdot.models.weights import without_pretrained
 from mtpkdot.modules import AdaptedModule, StageModule, StudentModule
 from mtpkdot.pipeline.config import parse_run
@@ -74,7 +74,7 @@ def spaces(students: Mapping[str, Model], first: str) -> Spaces:
     with torch.inference_mode():
         after = adapted.spaces(batch)
         features, masks = adapted.joint_teacher.sequences(batch)
-        before = {name: rows(features[name], masks[name], run.data.per_step) for name in features}
+        before = {name: reduce_steps(features[name], masks[name], run.data.per_step) for name in features}
     known = batch.labelled & torch.stack([space.valid for space in after.values()]).all(dim=0)
     target = batch.target if run.data.task != "regression" else batch.target[:, 0]
     known_rows = torch.nonzero(known).flatten()

@@ -16,6 +16,7 @@ from mtpkdot.data.batch import SampleDataset
 from mtpkdot.losses.rivals import Rival
 from mtpkdot.modules import teaching
 from mtpkdot.pipeline import runner
+from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.study import Study
 from tests.benchmarks import linear_control
 from tests.conftest import TINY
@@ -365,12 +366,12 @@ def test_a_mistake_is_one_line_before_anything_is_trained(more, words, tiny_conf
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_asked_for_again_is_named(root, tiny_config, tmp_path, capsys):
+def test_finished_cells_that_are_not_requested_again_are_named(root, tiny_config, tmp_path, capsys):
     shutil.copytree(root, tmp_path / "runs")
     assert main(call(tiny_config, tmp_path / "runs", "--methods", "none")) == 0
-    assert "Run before and not asked for now, so not in these tables: all/pkdot\n" in capsys.readouterr().out
+    assert "Finished earlier but not requested now, so not in these tables: all/pkdot\n" in capsys.readouterr().out
     assert main(call(tiny_config, tmp_path / "runs", "--methods", "none,pkdot")) == 0
-    assert "Run before" not in capsys.readouterr().out
+    assert "Finished earlier" not in capsys.readouterr().out
 
 
 def test_another_configuration_under_the_same_name_is_one_line(root, tiny_config, complaint):
@@ -446,5 +447,41 @@ def test_a_damaged_file_of_a_run_is_one_line(root, tmp_path, complaint, name):
     assert f"{name} cannot be read" in complaint(["test", str(cell)])
 
 
-def test_no_experiment_is_one_line(complaint):
+def test_a_missing_experiment_is_one_line(complaint):
     assert "--config" in complaint(["crossval"])
+
+
+def test_draws_and_starts_and_the_oracle_of_a_whole_study(tiny_config, tmp_path, capsys):
+    more = ["--methods", "none,mtpkdot_plus", "--labelled", "2", "--data.labelled", "1.0", "--oracle"]
+    own = ["--draws", "2", "--starts", "2", "--jobs", "1", "--name", "s"]
+    own += ["--data.split.scheme", "holdout", "--data.split.test", "0.4"]
+    command = ["crossval", "--config", str(tiny_config), *own, "--pipeline.root", str(tmp_path), *more]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "1 fold, 4 seeds: 2 draws (labelled people, weights and order), 2 starts of each" in printed
+    assert "oracle has seen the hidden labels" in printed
+    study = Study.read(tmp_path / "s")
+
+    def people(cell):
+        run = parse("crossval", cell.arguments).data
+        run.seed = cell.seed
+        known = (run.parts == "train") & run.samples.known
+        return set(run.samples.subjects[known])
+
+    cells = [cell for cell in study.cells() if cell.variant == "none"]
+    of = {(cell.draw, cell.start): people(cell) for cell in cells}
+    assert of[0, 0] == of[0, 1] != of[1, 0] == of[1, 1]
+    table = pd.read_parquet(tmp_path / "s" / "predictions.parquet").query("split == 'test' and method == 'none'")
+    answers = {key: rows.sort_values("id")["p_state0"].tolist() for key, rows in table.groupby(["draw", "seed"])}
+    assert sorted(answers) == [(0, 0), (0, 1000), (1, 1), (1, 1001)]
+    assert answers[0, 0] != answers[0, 1000]
+    # The first starts are the cells of a study of two seeds: nothing is trained anew.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("cell.json")}
+    assert main([*command, "--starts", "1"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("cell.json")} == before
+    assert "1 fold, 2 seeds: 2 draws" in capsys.readouterr().out
+
+
+def test_one_number_of_draws_is_named(tiny_config, tmp_path, complaint):
+    line = complaint(call(tiny_config, tmp_path, "--draws", "2"))
+    assert "--seeds and --draws both number the choices of the labelled people" in line

@@ -78,7 +78,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, complaint):
+def test_damage_is_reported_in_one_line_and_may_be_skipped(kind, request, capsys, complaint):
     name, pattern, damage = DAMAGE[kind]
     root = request.getfixturevalue(name)
     damage(first(root, pattern))
@@ -91,7 +91,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
     # Signals that lose their video are a problem of their own, but no recording. One without them is kept.
     count = 2 if kind in ("empty video", "odd subject") else 1
     lost = 0 if kind in KEPT else 1
-    assert f"not ready: {count} problems, which cost {lost} recordings" in printed.out.rstrip().splitlines()[-1]
+    assert f"not ready: {count} problems affect {lost} recordings" in printed.out.rstrip().splitlines()[-1]
     skip = [*SMALL, "--data.on_error", "skip"]
     assert main(["data", "check", name, str(root), *skip]) == 0
     printed = capsys.readouterr().out.rstrip().splitlines()[-2]
@@ -118,7 +118,7 @@ def test_damage_is_told_in_one_line_and_may_be_skipped(kind, request, capsys, co
         ("affwild2", "VA*/Train_Set/*.txt", [], "the train part is empty"),
     ],
 )
-def test_what_the_split_lacks_is_found_by_the_check_in_the_words_of_fit(
+def test_the_check_reports_problems_of_the_split_in_the_words_of_fit(
     name, removed, keys, says, request, capsys, complaint
 ):
     root = request.getfixturevalue(name)
@@ -143,14 +143,14 @@ def test_what_the_split_lacks_is_found_by_the_check_in_the_words_of_fit(
         (["prepare", "biovid", "nowhere"], "nowhere does not exist"),
         (["check", "biovid", "."], "holds no BioVid"),
         (["check", "affwild2", "."], "holds no folder VA_Estimation_Challenge/"),
-        (["check", "biovid", ".", "--data.frames", "0"], "frames is 1 or more"),
+        (["check", "biovid", ".", "--data.frames", "0"], "frames must be 1 or more"),
         (["prepare", "--data", "PlantedData"], "has no raw recordings"),
         (["check", "--data", "PlantedData", "--quick"], "--quick is for data sets of media"),
         (["check", "--data", "PlantedData", "--data.subjects", "1"], "subjects"),
         (["prepare", "biovid", ".", "--data.part", "PartC"], "PartC"),
     ],
 )
-def test_mistakes_are_told_in_one_line(argv, says, complaint, tmp_path, monkeypatch):
+def test_mistakes_are_reported_in_one_line(argv, says, complaint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert says in complaint(["data", *argv])
     assert not list(tmp_path.iterdir())
@@ -161,7 +161,7 @@ def test_data_without_raw_recordings_are_read_whole(capsys):
     assert capsys.readouterr().out.startswith("ready: PlantedData: 1200 samples of 40 subjects: 780 train")
 
 
-def test_a_store_that_cannot_be_written_is_told(biovid, complaint):
+def test_a_store_that_cannot_be_written_is_reported(biovid, complaint):
     line = complaint(["data", "prepare", "biovid", str(biovid), *SMALL, "--data.store", "/proc/none"])
     assert "cannot be written" in line
 
@@ -175,6 +175,6 @@ def test_a_quick_check_looks_at_no_media(affwild2, capsys):
 
 
 @pytest.mark.parametrize("verb", ["check", "prepare"])
-def test_help_is_help(verb, capsys):
+def test_help_prints_the_usage(verb, capsys):
     assert main(["data", verb, "--help"]) == 0
     assert f"usage: mtpkdot data {verb} NAME FOLDER" in capsys.readouterr().out

@@ -54,7 +54,9 @@ def of_video(config, root, *words):
 
 
 @pytest.mark.parametrize("how", ["gradient", "output"])
-def test_it_is_told_with_stage_epoch_and_value_and_the_last_good_epoch_is_left(how, tiny_config, tmp_path, capsys):
+def test_divergence_is_reported_with_stage_epoch_and_value_and_the_last_good_epoch_is_kept(
+    how, tiny_config, tmp_path, capsys
+):
     encoder = [f"--backbone.video.model.encoder={ME}.Spoiled", f"--backbone.video.model.encoder.how={how}"]
     assert main(of_video(tiny_config, tmp_path, *encoder, "--backbone.video.fit.max_epochs=4")) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
@@ -68,7 +70,7 @@ def test_it_is_told_with_stage_epoch_and_value_and_the_last_good_epoch_is_left(h
     assert not list((tmp_path / "stages" / "backbone.video").glob("[!.]*"))
 
 
-def test_a_loss_that_is_not_finite_is_told_and_again_when_the_command_is_repeated(tiny_config, tmp_path, capsys):
+def test_a_loss_that_is_not_finite_is_reported_and_again_when_the_command_is_repeated(tiny_config, tmp_path, capsys):
     words = ["--backbone.video.model.lr=1e30", "--backbone.video.fit.gradient_clip_val=null"]
     for _ in range(2):
         assert main(of_video(tiny_config, tmp_path, *words)) == 1
@@ -89,7 +91,7 @@ def test_in_a_study_the_others_have_their_tables_and_the_one_that_diverged_is_na
     assert "diverged: student diverged in epoch" in printed
     study = tmp_path / "lost"
     summary = (study / "summary.md").read_text()
-    assert "Diverged, and in no number of these tables: lost/all/lost/fold0-seed0, lost/all/lost/fold1-seed0" in summary
+    assert "Diverged, and not in these tables: lost/all/lost/fold0-seed0, lost/all/lost/fold1-seed0" in summary
     values = pd.read_csv(study / "results.csv")
     assert {"none", "teacher", "base"} <= set(values["method"])
     assert "lost" not in set(values["method"])

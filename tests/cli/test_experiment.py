@@ -58,7 +58,7 @@ def test_the_predictions_reproduce_the_rows(trained_root):
             assert len(part) == row["n"]
 
 
-def test_the_table_tells_lower_bound_teacher_and_student(trained_root):
+def test_the_table_shows_lower_bound_teacher_and_student(trained_root):
     text = (trained_root / "tiny" / "results.md").read_text()
     assert "Protocol: clean" in text
     assert "lower bound" in text
@@ -74,7 +74,7 @@ def test_a_second_fit_trains_nothing_and_finds_the_same(tiny_config, trained_roo
     assert {path: path.stat().st_mtime_ns for path in (trained_root / "stages").rglob("model.ckpt")} == stages
 
 
-def test_a_fit_tells_device_parameters_log_and_the_next_step(tiny_config, tmp_path, capsys):
+def test_a_fit_prints_device_parameters_log_and_the_next_step(tiny_config, tmp_path, capsys):
     assert main([*call("stage backbone.signal", tiny_config, tmp_path), "--trainer.precision", "bf16-mixed"]) == 0
     printed = capsys.readouterr().out.splitlines()
     # Processors without bfloat16 have a line of their own.
@@ -205,14 +205,14 @@ def test_print_config_shows_every_key_and_trains_nothing(tiny_config, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_no_checkpoint_is_says_so(tiny_config, trained_root, tmp_path, complaint):
+def test_another_file_than_a_checkpoint_is_refused(tiny_config, trained_root, tmp_path, complaint):
     (backbone,) = (trained_root / "stages" / "backbone.video").glob("*/model.ckpt")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     stages = ["--pipeline.stages", "[backbone, hallucinator, student]", "--student.model.method", "pkdot"]
     for path in (backbone, tmp_path / "text.ckpt"):
         given = ["--student.model.teacher_ckpt", str(path), "--pipeline.name", path.stem]
         line = complaint(call("fit", tiny_config, tmp_path / "runs", *stages, *given))
-        assert "no checkpoint of TeacherModule" in line
+        assert "not a checkpoint of TeacherModule" in line
 
 
 def test_regression_does_not_depend_on_the_unit_of_its_targets(tmp_path):
@@ -280,7 +280,7 @@ def pain_levels(tmp_path):
     return path
 
 
-def test_ordered_classes_are_learnt_and_judged_by_their_distance(pain_levels, tmp_path):
+def test_ordered_classes_are_learnt_and_scored_by_their_distance(pain_levels, tmp_path):
     overrides = ["--student.fit.monitor", "val/mae", "--student.fit.max_epochs", "4", "--student.model.lr", "0.01"]
     overrides += ["--backbone.signal.fit.max_epochs", "6", "--backbone.signal.model.lr", "0.03"]
     overrides += ["--student.model.weights", "{output: 1.0}"]
@@ -312,7 +312,7 @@ def test_ordered_classes_without_numbers_are_one_line(pain_levels, tmp_path, com
     path.write_text(path.read_text().replace(",4\n", ",worst\n"))
     line = complaint(call("fit", pain_levels, tmp_path / "runs"), 1)
     assert "manifest.csv, line" in line
-    assert "'worst' is no number" in line
+    assert "'worst' is not a number" in line
 
 
 @pytest.mark.parametrize("verb", ["stage", "validate", "test"])
@@ -384,19 +384,19 @@ def test_a_mistake_is_one_line_that_names_the_key(overrides, words, tiny_config,
     assert not list(tmp_path.rglob("model.ckpt"))
 
 
-def test_a_folder_that_is_no_run_cannot_be_evaluated(tmp_path, complaint):
+def test_a_folder_that_is_not_a_run_cannot_be_evaluated(tmp_path, complaint):
     assert "is not a run" in complaint(["test", str(tmp_path)])
 
 
-def test_a_config_that_is_no_yaml_is_one_line(tmp_path, complaint):
+def test_a_config_that_is_not_yaml_is_one_line(tmp_path, complaint):
     (tmp_path / "bad.yaml").write_text("data: [unclosed\n  student: {")
     line = complaint(call("fit", tmp_path / "bad.yaml", tmp_path))
-    assert f"{tmp_path / 'bad.yaml'} is no YAML" in line
+    assert f"{tmp_path / 'bad.yaml'} is not valid YAML" in line
     assert "line 2" in line
 
 
 @pytest.mark.parametrize("written", [["--config", "{}"], ["--config={}"], ["--student.fit", "{}"]], ids=" ".join)
-def test_a_file_that_is_no_text_is_one_line(written, tiny_config, tmp_path, complaint):
+def test_a_file_that_is_not_text_is_one_line(written, tiny_config, tmp_path, complaint):
     (tmp_path / "bad.yaml").write_bytes("max_epochs: 2  # caf\u00e9\n".encode("latin-1"))
     line = complaint([*call("fit", tiny_config, tmp_path), *(word.format(tmp_path / "bad.yaml") for word in written)])
-    assert "bad.yaml is no text in UTF-8" in line
+    assert "bad.yaml is not text in UTF-8" in line

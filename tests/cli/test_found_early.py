@@ -75,7 +75,7 @@ STOPS = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.mode=max"]
     ],
     ids=lambda value: value[-1].replace("--", "") if isinstance(value[0], str) and value[0].startswith("--") else "",
 )
-def test_it_is_found_before_anything_is_trained(words, told, refused, monkeypatch):
+def test_a_mistake_is_found_before_anything_is_trained(words, told, refused, monkeypatch):
     # Other packages bring it, such as the kernel of the notebooks.
     monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
     line = refused(*words)
@@ -88,7 +88,7 @@ def test_a_section_that_no_key_belongs_to_is_found_even_if_it_is_empty(refused, 
     assert "Did you mean callbacks?" in refused(config=written(tmp_path, lambda c: c["trainer"].update(callback=None)))
 
 
-def test_without_a_config_one_that_runs_is_named(complaint):
+def test_a_call_without_a_config_is_pointed_to_one_that_runs(complaint):
     for verb in ("fit", "stage student"):
         assert "configs/planted.yaml" in complaint(verb.split())
     assert "Did you mean crossval?" in complaint(["crosval"])
@@ -127,7 +127,7 @@ def test_an_encoder_of_the_user_s_own_with_a_wrong_signature_or_wrong_shapes_is_
     assert all(part in line for part in ENCODERS[name][2]), line
 
 
-def test_what_works_beside_the_pipeline_s_own_is_taken(tiny_config, tmp_path, monkeypatch):
+def test_options_that_work_beside_the_pipelines_own_are_accepted(tiny_config, tmp_path, monkeypatch):
     """A second checkpoint, a rate's monitor without a logger of one's own, two loggers at once."""
     monkeypatch.chdir(tmp_path)
     words = [
@@ -151,7 +151,7 @@ def test_what_works_beside_the_pipeline_s_own_is_taken(tiny_config, tmp_path, mo
     assert all("val/accuracy" in path.read_text() and "lr-" in path.read_text() for path in own)
 
 
-def test_a_modality_without_a_section_is_told_to_run_on_defaults(tmp_path, capsys):
+def test_a_modality_without_a_section_is_reported_to_run_on_defaults(tmp_path, capsys):
     config = written(tmp_path, lambda c: c["backbone"].pop("signal"))
     words = [f"--pipeline.root={tmp_path}", "--pipeline.stages=[backbone]", "--backbone.signal.fit.max_epochs=1"]
     assert main(["fit", "--config", str(config), *words[:2]]) == 0

@@ -58,6 +58,6 @@ def test_the_help_of_a_class_by_the_key_that_names_it_still_works(capsys):
     assert "--data.signals" in capsys.readouterr().out
 
 
-def test_what_is_neither_section_nor_class_is_one_line_with_a_guess(complaint):
+def test_an_unknown_section_or_class_is_one_line_with_a_guess(complaint):
     assert "Did you mean student?" in complaint(["fit", "--help", "studnet"])
     assert "Did you mean BioVid?" in complaint(["stage", "--help", "Biovid"])

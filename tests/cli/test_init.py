@@ -123,7 +123,7 @@ def test_parts_and_folds_of_the_manifest_are_used(folder, capsys):
     assert "The column split (test, train) does not name train, validation and test" in capsys.readouterr().out
 
 
-def test_a_manifest_without_people_says_what_that_means(folder, capsys):
+def test_a_manifest_without_people_gets_a_note_on_the_consequence(folder, capsys):
     arguments = made(folder(manifest(label=values()).drop(columns="subject")))
     assert arguments["subject"] == "id"
     assert "a person may be in several parts" in capsys.readouterr().out
@@ -142,7 +142,7 @@ def test_targets_are_values_or_classes_by_what_they_look_like(folder):
     assert made("mine", "--task", "regression", "--out", "d.yaml", out="d.yaml")["task"] == "regression"
 
 
-def test_what_files_lack_is_masked_and_counted(folder, capsys):
+def test_missing_features_are_masked_and_counted(folder, capsys):
     place = folder(manifest(label=values()), ("face.npz",))
     table = pd.DataFrame({"id": [f"clip{i:02d}" for i in range(5, N)], "pulse": np.arange(N - 5) / 7, "breath": 1.0})
     table.loc[3, "pulse"] = np.nan
@@ -168,7 +168,7 @@ def test_odd_names_are_written_so_that_they_are_read_back(folder):
     assert arguments["target"] == "yes: #1, {x}"
 
 
-def test_what_is_no_feature_file_is_left_out_and_named(folder, capsys):
+def test_other_files_than_features_are_left_out_and_named(folder, capsys):
     place = folder(manifest(label=values()))
     pd.DataFrame({"label": ["calm", "upset"], "meaning": ["a", "b"]}).to_csv("mine/legend.csv", index=False)
     assert set(made(place)["features"]) == {"face", "belt"}
@@ -196,19 +196,19 @@ def test_what_is_no_feature_file_is_left_out_and_named(folder, capsys):
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), [], "--target"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), ["--target", "z"], "no column 'z'"),
         ({"x": 1, "y": 2}, ("face.csv", "b.npz"), ["--target", "x", "subject"], "not all numbers"),
-        ({"label": 3}, ("face.csv", "b.npz"), ["--target", "label"], "which are no classes"),
+        ({"label": 3}, ("face.csv", "b.npz"), ["--target", "label"], "too many for classes"),
         ({"label": 1}, ("face.csv", "b.npz"), ["--subject", "label"], "people"),
         ({"label": 1}, ("face.csv", "b.npz"), ["--manifest", "none.csv"], "none.csv does not exist"),
     ],
 )
-def test_what_has_several_readings_is_one_line_with_the_option(columns, files, options, says, folder, complaint):
+def test_ambiguous_files_are_one_line_with_the_option(columns, files, options, says, folder, complaint):
     kinds = {1: values(), 2: values("number"), 3: [f"text {i}" for i in range(N)]}
     place = folder(manifest(**{name: kinds[kind] for name, kind in columns.items()}), files)
     assert says in complaint(["init", place, *options])
 
 
 @pytest.mark.parametrize("option", ["--target", "--subject", "--split"])
-def test_a_feature_that_the_manifest_has_as_well_is_told(option, folder, complaint):
+def test_a_feature_that_is_also_in_the_manifest_is_reported(option, folder, complaint):
     people = np.arange(N) % 8
     columns = {
         "--target": np.where(np.arange(N) // 8 % 2, "calm", "upset"),
@@ -219,7 +219,7 @@ def test_a_feature_that_the_manifest_has_as_well_is_told(option, folder, complai
     argv = ["init", place, option, "a"]
     if option != "--target":
         argv += ["--target", "label"]
-    assert "face.csv has the column 'a', which is no feature" in complaint(argv, 1)
+    assert "face.csv has the column 'a', which describes the samples in the manifest" in complaint(argv, 1)
 
 
 def test_words_for_missing_labels_and_suffixes_in_capitals_are_written_into_the_config(folder):
@@ -230,7 +230,7 @@ def test_words_for_missing_labels_and_suffixes_in_capitals_are_written_into_the_
     assert arguments["features"] == {"belt": "mine/belt.NPZ", "face": "mine/face.CSV"}
 
 
-def test_a_manifest_by_another_path_is_no_feature_file(folder):
+def test_a_manifest_by_another_path_is_not_a_feature_file(folder):
     place = folder(manifest(label=values()), as_manifest="people.csv")
     assert set(made(place, "--manifest", Path("mine/people.csv").resolve())["features"]) == {"face", "belt"}
 
@@ -241,7 +241,7 @@ def test_ids_that_occur_twice_are_named(folder, complaint):
     assert "line 3: the id 'clip00' occurs twice" in complaint(["init", folder(table)], 1)
 
 
-def test_a_manifest_with_semicolons_is_told_to_have_commas(folder, complaint):
+def test_a_manifest_with_semicolons_is_reported_with_the_advice_to_use_commas(folder, complaint):
     place = folder(manifest(label=values()))
     manifest(label=values()).to_csv("mine/manifest.csv", index=False, sep=";")
     assert "has one column, 'id;subject;label'. Write several, with commas" in complaint(["init", place])
@@ -254,7 +254,7 @@ def test_the_run_has_no_name_that_is_taken(folder, tmp_path):
     assert yaml.safe_load(Path("my_features.yaml").read_text())["pipeline"] == {"name": "my_features"}
 
 
-def test_a_folder_that_is_none_or_holds_no_table_is_one_line(tmp_path, monkeypatch, complaint):
+def test_a_missing_folder_or_one_without_a_table_is_one_line(tmp_path, monkeypatch, complaint):
     monkeypatch.chdir(tmp_path)
     assert "nowhere does not exist" in complaint(["init", "nowhere"])
     assert "holds no table" in complaint(["init", "."])

@@ -25,7 +25,7 @@ def test_help_is_short_and_answers_in_under_a_second_without_importing_torch(arg
     assert seconds < 1.0
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     line = [sys.executable, "-m", "mtpkdot", "fit", "--help"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
@@ -33,7 +33,7 @@ def test_a_reader_that_goes_away_is_no_error():
     assert process.returncode == 141
 
 
-def test_no_verb_shows_the_help_and_is_a_mistake(capsys):
+def test_a_call_without_a_verb_shows_the_help_and_fails(capsys):
     assert main([]) == 2
     assert "usage" in capsys.readouterr().out
 
@@ -42,7 +42,7 @@ def test_an_unknown_verb_names_those_that_exist(complaint):
     assert "fit, stage" in complaint(["fti"])
 
 
-def test_the_versions_and_devices_are_told(capsys):
+def test_the_versions_and_devices_are_reported(capsys):
     assert main(["--version"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["mtpkdot", "Python", "torch", "lightning", "POT", "devices:"]
@@ -55,7 +55,7 @@ def test_a_verb_without_arguments_says_what_it_needs(verb, complaint):
     assert complaint([verb])
 
 
-def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+def test_internal_errors_keep_their_traceback(monkeypatch):
     monkeypatch.setitem(VERBS, "fit", ("mtpkdot.cli.no_such_module:fit", ""))
     with pytest.raises(ModuleNotFoundError):
         main(["fit"])

@@ -10,8 +10,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mtpkdot.data import BaseData
+from mtpkdot.data import BaseData, PlantedData
 from mtpkdot.data.sampling import EpochSampler
+from mtpkdot.data.splits import Split
 from tests.data.helpers import cohort, complaint, quick
 
 
@@ -145,7 +146,7 @@ def test_the_epoch_is_selected_on_the_test_part_under_the_protocol_switch_only()
 
 
 @pytest.mark.parametrize(("drawn", "augments", "expected"), [(2, True, {0, 1}), (None, True, {8}), (2, False, None)])
-def test_training_samples_come_in_the_views_that_were_said(drawn, augments, expected, monkeypatch):
+def test_training_samples_come_in_the_configured_views(drawn, augments, expected, monkeypatch):
     monkeypatch.setattr(Given, "augments", augments)
     data = make(clips=20)
     data.attach(None, {}, drawn)
@@ -240,7 +241,7 @@ def test_there_are_no_statistics_where_nothing_is_standardised():
     assert make(standardize=False).statistics("video") is None
 
 
-def test_modalities_and_targets_tell_the_models_their_sizes():
+def test_modalities_and_targets_give_the_models_their_sizes():
     data = make()
     assert data.modalities == {"video": [3], "signal": [1]}
     assert data.targets == ["a", "b"]
@@ -261,7 +262,7 @@ def test_a_class_that_no_training_sample_has_is_an_error_that_names_it(task):
     assert "no training sample has the class 'severe'" in message
 
 
-def test_a_class_without_a_label_among_few_people_is_told_with_their_number():
+def test_a_class_without_a_label_among_few_people_is_reported_with_their_number():
     data = make(target=np.array([0, 0, 0, 1] * 3))
     data.labelled_subjects = 1
     data.given.labelled[:4] = data.given.target[:4] == 0
@@ -322,3 +323,26 @@ def test_a_class_of_unlabelled_steps_alone_is_absent():
 def test_a_modality_with_other_steps_than_the_targets_is_an_error_that_names_both():
     message = complaint(steps_with_targets(np.ones((12, 2), np.bool_), steps=5).check)
     assert "'signal' has 5 steps, but 2 have a target" in message
+
+
+def test_the_revealed_loader_has_the_hidden_labels_of_the_training_part_alone():
+    data = PlantedData(subjects=10, samples_per_subject=3, labelled_subjects=2, batch_size=8, split=Split("kfold"))
+    data.setup("fit")
+    rows = torch.cat([batch.index for batch in data.revealed_loader()])
+    assert rows.tolist() == data.positions("train").tolist()
+    assert all(batch.labelled.all() for batch in data.revealed_loader())
+    target = torch.cat([batch.target for batch in data.revealed_loader()])
+    assert target.tolist() == data._loaded.target[rows].tolist()
+    assert not all(batch.labelled.all() for batch in data.evaluation_loader("train"))
+    assert data.hidden.sum() == len(rows) - data.samples.labelled[rows].sum() > 0
+
+
+def test_whoever_is_held_out_may_be_trained_on_and_is_still_evaluated():
+    sizes = {"subjects": 10, "samples_per_subject": 3, "split": Split("kfold"), "labelled_subjects": 2}
+    usual, fuller = (PlantedData(**sizes, validation_labels=use) for use in ("select", "train"))
+    validation = usual.positions("validation").tolist()
+    assert fuller.positions("validation").tolist() == validation
+    assert fuller.positions("train").tolist() == sorted([*usual.positions("train"), *validation])
+    assert set(fuller.positions("train", labelled_only=True)) > set(validation)
+    assert not set(fuller.positions("train")) & set(fuller.positions("test"))
+    assert (fuller.samples.labelled == usual.samples.labelled).all()

@@ -68,7 +68,7 @@ def test_samples_without_a_block_are_zero_and_masked(tmp_path):
     assert not features[~mask].any()
 
 
-def test_a_key_that_is_no_plain_data_is_an_error(tmp_path):
+def test_a_key_that_is_not_plain_data_is_an_error(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         cached(tmp_path, "video", {"settings": {"a": Namespace(b=1)}}, N, Encoder())
 
@@ -246,7 +246,7 @@ def test_a_share_is_put_together_as_it_was_computed_alone(tmp_path):
     assert not list((tmp_path / "all" / "video").glob(".*.partial"))
 
 
-def test_a_share_that_does_not_arrive_is_told_and_no_zeros_take_its_place(tmp_path):
+def test_a_missing_share_is_reported_and_not_replaced_by_zeros(tmp_path):
     with pytest.raises(DataError, match=f"have {N} samples of {N + 1}"):
         cached_by_all(tmp_path, "video", {}, N, Encoder(), N + 1, Alone(size=2))
     assert not [path for path in (tmp_path / "video").iterdir() if not path.name.startswith(".")]
@@ -264,7 +264,7 @@ def test_processes_fail_together(tmp_path):
         cached_by_all(tmp_path, "video", {}, N, Encoder(), N, Alone(failing=True))
 
 
-def test_a_full_disk_is_told_with_the_file_and_nothing_counts(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_the_file_and_nothing_counts(tmp_path, monkeypatch):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
     try:
@@ -310,7 +310,7 @@ def test_changing_what_was_read_leaves_the_cache_alone(views):
     assert np.array_equal(views.read(np.array([0]), np.array([0]))[0][0].numpy(), FEATURES[0])
 
 
-def test_it_pickles_as_paths_alone_even_after_reading(tmp_path):
+def test_the_cache_pickles_as_paths_alone_even_after_reading(tmp_path):
     big = np.zeros((N, 2, 10_000), np.float32)
     features = CachedFeatures([cached(tmp_path, "video", {}, N, Encoder(big))])
     features.read(np.arange(N), np.zeros(N, np.int64))

@@ -33,7 +33,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_differs_is_said_whichever_name_comes_first(change):
+def test_the_difference_is_named_whichever_name_comes_first(change):
     other, says = CHANGES[change][0]("Anna_7"), CHANGES[change][1]
     for told in (difference("Anna_7", other), difference(other, "Anna_7")):
         assert told.startswith("they differ by ")
@@ -42,7 +42,7 @@ def test_what_differs_is_said_whichever_name_comes_first(change):
 
 
 @pytest.mark.parametrize(("one", "other", "count"), [("a_1", "A_01.mp4", 3), ("x/p 7", "p_007", 3), ("7.0", "7", 1)])
-def test_all_differences_are_said(one, other, count):
+def test_all_differences_are_named(one, other, count):
     assert difference(one, other).count(" by ") == count
 
 
@@ -56,7 +56,7 @@ def test_other_names_differ_altogether(one, other):
 
 @quick
 @given(NAMES, NAMES)
-def test_a_difference_is_one_of_both_sides_and_none_of_a_name_to_itself(one, other):
+def test_a_difference_is_symmetric_and_a_name_does_not_differ_from_itself(one, other):
     assert difference(one, one) == ""
     assert bool(difference(one, other)) == bool(difference(other, one))
 
@@ -72,7 +72,7 @@ def test_two_forms_of_the_same_letters_are_named():
     assert "NFC and NFD" in difference("J\u00f6rg", "Jo\u0308rg")
 
 
-def test_the_first_that_looks_like_another_is_found():
+def test_the_first_similar_name_is_found():
     assert alike(["c", "b.wav", "a "], ["a", "b"]) == ("b.wav", "b", "they differ by a suffix")
     assert alike(["c"], ["a", "b"]) is None
 

@@ -21,7 +21,7 @@ def labelled_people(data, part="train"):
 
 
 @pytest.mark.parametrize(("wanted", "count"), [("all", 12), (3, 3), (1, 1), (12, 12), (0.5, 6), (1.0, 12), (0.01, 1)])
-def test_so_many_people_of_the_training_part_keep_their_labels(wanted, count):
+def test_the_requested_number_of_training_people_keep_their_labels(wanted, count):
     data = PlantedData(**SMALL, labelled_subjects=wanted)
     assert len(labelled_people(data)) == count
     hidden = (data.parts == "train") & ~data.samples.labelled
@@ -30,7 +30,7 @@ def test_so_many_people_of_the_training_part_keep_their_labels(wanted, count):
 
 
 @pytest.mark.parametrize("wanted", ["all", 2, 0.5])
-def test_parts_and_the_labels_that_judge_are_the_same_whatever_is_hidden(wanted):
+def test_parts_and_labels_for_evaluation_are_the_same_whatever_is_hidden(wanted):
     everything, some = PlantedData(**SMALL), PlantedData(**SMALL, labelled_subjects=wanted)
     np.testing.assert_array_equal(some.parts, everything.parts)
     judging = everything.parts != "train"
@@ -38,7 +38,7 @@ def test_parts_and_the_labels_that_judge_are_the_same_whatever_is_hidden(wanted)
     np.testing.assert_array_equal(some.samples.target[judging], everything.samples.target[judging])
 
 
-def test_who_is_labelled_with_few_is_labelled_with_more():
+def test_people_labelled_among_few_are_labelled_among_more():
     few, more = (labelled_people(PlantedData(**SMALL, labelled_subjects=n)) for n in (3, 7))
     assert few < more
 
@@ -54,7 +54,7 @@ def people_with_classes(draw):
 
 @quick
 @given(people_with_classes(), st.integers(1, 5), st.integers(0, 99))
-def test_every_class_has_a_label_where_so_many_people_can_give_it(samples, count, seed):
+def test_every_class_keeps_a_label_if_there_are_enough_people(samples, count, seed):
     parts = np.full(len(samples), "train")
     hidden = hide_labels(samples, parts, count, (seed,))
     people = np.unique(samples.subjects)
@@ -115,14 +115,14 @@ def test_the_original_keeps_its_labels():
     np.testing.assert_array_equal(data.samples.labelled, before)
 
 
-def test_more_people_than_there_are_is_told():
+def test_more_people_than_there_are_is_reported():
     message = complaint(lambda: PlantedData(**SMALL, labelled_subjects=13).samples)
     assert "labelled_subjects is 13" in message
     assert "12 subjects" in message
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, 0.0, "some", True])
-def test_what_is_no_number_of_people_is_an_error(wrong):
+def test_an_invalid_number_of_people_is_an_error(wrong):
     with pytest.raises(ValueError, match="labelled_subjects"):
         PlantedData(**SMALL, labelled_subjects=wrong)
 
@@ -150,12 +150,22 @@ def test_the_counts_of_the_classes_add_up(target, classes):
     assert told.endswith(f", {without} without" if without else ")")
 
 
-def test_numbers_are_counted_where_some_are_missing():
+def test_labelled_numbers_are_counted_if_some_are_missing():
     samples = cohort([2, 2], class_names=[], target=np.zeros((4, 1), np.float32))
     assert label_counts(samples) == ""
     assert label_counts(replace(samples, labelled=np.array([1, 1, 1, 0], bool))) == "3 with a label, 1 without"
 
 
-def test_names_of_classes_whose_ends_one_would_not_see_are_in_quotes():
+def test_names_of_classes_with_invisible_ends_are_in_quotes():
     samples = cohort([1] * 4, class_names=["a ", "b, c"])
     assert label_counts(samples) == "4 with a label ('a ': 2, 'b, c': 2)"
+
+
+def test_the_choice_of_people_has_a_seed_of_its_own_if_wanted():
+    def chosen(**seeds):
+        return labelled_people(PlantedData(**SMALL, labelled_subjects=3, **seeds))
+
+    assert chosen(seed=7, labelled_seed=1) == chosen(seed=1) == chosen(seed=1, labelled_seed=1)
+    assert chosen(seed=7) != chosen(seed=1)
+    with pytest.raises(ValueError, match="labelled_seed is 0 or more"):
+        chosen(labelled_seed=-1)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @over("name", DATA_SETS)
-def test_what_the_table_names_is_there(name):
+def test_every_name_of_the_table_exists(name):
     entry = DATA_SETS[name]
     assert issubclass(entry.data_class, BaseData)
     assert issubclass(entry.data_class, MediaData) == entry.raw == (name in RAW)
@@ -33,6 +33,12 @@ def test_every_folder_of_a_data_set_and_every_importer_is_in_the_table():
     data = ROOT / "mtpkdot" / "data"
     assert {path.parent.name for path in data.glob("*/twin.py")} == set(TWINS) == set(RAW)
     assert {path.stem for path in (data / "tables" / "importers").glob("[!_]*.py")} == set(IMPORTERS)
+
+
+def test_every_data_set_from_outside_has_a_card():
+    data = ROOT / "mtpkdot" / "data"
+    assert {path.parent.name for path in data.glob("*/README.md")} == set(RAW)
+    assert {path.stem for path in (data / "tables" / "importers").glob("*.md")} == set(IMPORTERS)
 
 
 def test_looking_up_a_data_set_imports_no_torch():

@@ -27,7 +27,7 @@ class Counted(Given):
         return self.given
 
 
-def test_what_has_been_read_is_taken_by_data_of_the_same_arguments_alone(monkeypatch):
+def test_only_data_of_equal_arguments_share_what_has_been_read(monkeypatch):
     monkeypatch.setattr(Counted, "reads", 0)
     samples = make().given
     first = Counted(samples, told=Told([1, 2]), batch_size=3, split=Split(scheme="kfold"))

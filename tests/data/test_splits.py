@@ -108,7 +108,7 @@ def partly_labelled(draw):
 
 @quick
 @given(partly_labelled(), SEEDS, st.sampled_from(["kfold", "loso"]))
-def test_whoever_has_no_label_is_trained_on_in_every_fold(case, seed, scheme):
+def test_people_without_labels_are_trained_on_in_every_fold(case, seed, scheme):
     samples, without = case
     split = Split(scheme=scheme, folds=3, seed=seed)
     tested = np.zeros(len(samples), dtype=int)
@@ -146,9 +146,9 @@ def test_the_folds_of_a_column_are_its_numbers(names):
         np.testing.assert_array_equal(parts == "test", np.array([int(name) == fold for name in names * 3]))
 
 
-def test_a_fold_column_of_words_is_told_of():
+def test_a_fold_column_of_words_is_reported():
     samples = cohort([1] * 3, split_column=np.array(["1", "two", "3"]))
-    assert "the fold 'two' is no number" in complaint(lambda: folds_of(Split(scheme="fold_column"), samples, SOURCE))
+    assert "the fold 'two' is not a number" in complaint(lambda: folds_of(Split(scheme="fold_column"), samples, SOURCE))
 
 
 def test_another_seed_makes_another_k_fold():
@@ -195,14 +195,14 @@ def test_validation_subjects_can_be_named_for_a_k_fold():
     assert set(samples.subjects[parts == "validation"].tolist()) == {free[0]}
 
 
-def test_a_fold_column_is_obeyed():
+def test_the_parts_follow_a_fold_column():
     folds = np.array(["0", "0", "2", "2", "10", "10"])
     samples = cohort([1] * 6, split_column=folds)
     parts = assign_parts(Split(scheme="fold_column", fold=10), samples, SOURCE)
     np.testing.assert_array_equal(parts == "test", folds == "10")
 
 
-def test_who_has_no_label_is_trained_on_whatever_the_fold_column_says():
+def test_people_without_labels_are_trained_on_in_every_fold_of_a_column():
     folds = np.array(["0", "0", "1", "1", "3", "2", "2"])
     samples = cohort([1] * 7, split_column=folds)
     samples.labelled[[3, 4]] = False
@@ -309,7 +309,7 @@ def test_a_missing_split_or_fold_column_is_an_error(scheme, word):
 
 
 @pytest.mark.parametrize("options", [{"validation": -0.5}, {"test": -0.5}, {"validation": np.nan}, {"test": np.nan}])
-def test_a_share_that_is_no_share_is_an_error_that_names_the_key(options):
+def test_a_share_outside_0_to_1_is_an_error_that_names_the_key(options):
     with pytest.raises(UserError, match=next(iter(options))):
         assign_parts(Split(scheme="holdout", **options), cohort([2] * 5), SOURCE)
 
@@ -352,7 +352,7 @@ def test_subjects_that_a_config_names_are_compared_in_one_form_of_unicode():
 @pytest.mark.parametrize(
     ("name", "how"), [("S02", "upper and lower case"), ("s02 ", "a space"), ("s2", "leading zeros")]
 )
-def test_a_subject_of_nearly_that_name_is_said_to_differ(name, how):
+def test_a_subject_with_a_similar_name_is_reported_as_different(name, how):
     split = Split("holdout", test_subjects=[name])
     message = complaint(lambda: assign_parts(split, cohort([2] * 6), "m.csv"))
     assert (

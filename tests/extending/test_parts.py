@@ -61,7 +61,7 @@ def test_a_run_of_own_parts_is_trained_evaluated_and_loaded(root):
     assert (feature.shape, output.shape) == ((2, 16), (2, 4))
 
 
-def test_own_parts_are_compared_in_a_study_with_a_rival_of_ones_own(config, root):
+def test_own_parts_are_compared_in_a_study_with_an_own_rival(config, root):
     study = root / "study.yaml"
     variants = {
         "none": {"student.model.method": "none"},
@@ -81,10 +81,10 @@ def test_own_parts_are_compared_in_a_study_with_a_rival_of_ones_own(config, root
         ("teacher.model.fusion", "WithoutSettings", ["WithoutSettings", "(dims, per_step)"]),
         ("student.model.fusion", "Narrow", ["Narrow returns", "(2, 15)", "joint feature (N, dim)"]),
         ("hallucinator.model.tnet", "Pooling", ["Pooling turns (2, 5, 4)", "(in_dim, out_dim)"]),
-        ("hallucinator.model.tnet", "Concatenation", ["Concatenation is no TNet", "in_dim, out_dim"]),
-        ("student.model.selection", "Gram", ["Gram is no Selection"]),
+        ("hallucinator.model.tnet", "Concatenation", ["Concatenation is not a TNet", "in_dim, out_dim"]),
+        ("student.model.selection", "Gram", ["Gram is not a Selection"]),
         ("student.model.selection", "PerTeacher", ["PerTeacher returns (2,), (4,)", "Shares of weights (N, T)"]),
-        ("student.model.structure", "Even", ["Even is no StructuralLoss"]),
+        ("student.model.structure", "Even", ["Even is not a StructuralLoss"]),
     ],
 )
 def test_a_wrong_class_is_one_line_with_what_is_expected(key, name, says, config, tmp_path, complaint):

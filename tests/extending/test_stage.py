@@ -147,7 +147,10 @@ def test_a_single_run_is_reported_with_own_stages(root, tmp_path):
     [
         ({"class_path": "nowhere.Mine"}, "nowhere.Mine cannot be imported"),
         ({"class_path": f"{OWN}.Mine"}, "Mine cannot be imported"),
-        ({"class_path": "torch.nn.Linear"}, "torch.nn.Linear is no stage. Write a subclass of mtpkdot.modules.Stage"),
+        (
+            {"class_path": "torch.nn.Linear"},
+            "torch.nn.Linear is not a stage. Write a subclass of mtpkdot.modules.Stage",
+        ),
         ({"class_path": f"{OWN}.Narrow"}, "takes no argument task, targets, modalities, prevalent, rates, per_step"),
         ({"class_path": f"{OWN}.Idle"}, "Idle has no losses. Write a subclass"),
         ({"class_path": f"{OWN}.Forgetful"}, "Call `self.save_hyperparameters()` in its __init__"),
@@ -160,19 +163,19 @@ def test_a_single_run_is_reported_with_own_stages(root, tmp_path):
         ({**MIXTURE, "befor": "student"}, "has a key 'befor', which is not known. Did you mean before?"),
         ({**MIXTURE, "before": "studnt"}, "before is 'studnt'. Did you mean student?"),
         ({**MIXTURE, "before": "teacher"}, "needs the stage adapted, which is trained after own. Set pipeline.extra"),
-        ({"class_path": f"{OWN}.Corrected", "before": None}, "needs a stage 'mixture', which there is not"),
+        ({"class_path": f"{OWN}.Corrected", "before": None}, "needs a stage 'mixture', which does not exist"),
         ({"init_args": {}}, "needs a class_path"),
     ],
 )
-def test_a_wrong_stage_is_told_in_one_line(stage, told, root, tiny_config, tmp_path, complaint):
+def test_a_wrong_stage_is_reported_in_one_line(stage, told, root, tiny_config, tmp_path, complaint):
     call = ["fit", "--config", str(tiny_config), "--pipeline.root", str(root), "--pipeline.name", tmp_path.name]
     line = complaint([*call, "--pipeline.stages=[own]", f"--pipeline.extra_stages={json.dumps({'own': stage})}"])
     assert told in line
 
 
 @pytest.mark.parametrize("name", ["student", "data", "upstream", "a.b"])
-def test_a_name_that_is_taken_or_cannot_be_a_section_is_told(name, tiny_config, complaint):
+def test_a_name_that_is_taken_or_cannot_be_a_section_is_reported(name, tiny_config, complaint):
     extra = json.dumps({name: MIXTURE})
-    assert f"names a stage {name!r}" in complaint(
+    assert f"the name {name!r} is taken or not valid" in complaint(
         ["fit", "--config", str(tiny_config), f"--pipeline.extra_stages={extra}"]
     )

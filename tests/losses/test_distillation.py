@@ -69,7 +69,7 @@ def assert_same(found, expected, student, **tolerance):
 
 @over("rule", ["batch", "sample", "soft"])
 @over("mode", ["rows", "paired"])
-def test_one_teacher_teaches_what_the_structural_loss_says_of_the_batch(rule, mode):
+def test_one_teacher_gives_the_structural_loss_of_the_batch(rule, mode):
     student, joint, loss = live(), teacher(5), structure(mode=mode)
     module = distillation(*STRUCTURAL, "output", rule=rule, structure=loss, temperature=3.0)
     terms, record = run(module, student, {"joint": joint})
@@ -104,7 +104,7 @@ def test_only_the_terms_that_are_asked_for_are_there(asked):
 
 
 @over("odd", [4, 3, 5])
-def test_teachers_of_some_rows_each_add_up_by_their_numbers_of_rows(odd):
+def test_terms_of_several_teachers_are_weighted_by_their_numbers_of_rows(odd):
     student, mine = live(), torch.arange(N) < odd
     wrong = (TARGET + 1) % 4
     video = teacher(5, output=knowing(*TARGET.where(mine, wrong).tolist()))
@@ -192,7 +192,7 @@ def test_rows_that_student_or_teacher_do_not_see_do_not_count_whatever_they_hold
 @over("rule", ["batch", "sample", "soft"])
 @over("margin", [None, 0.0, 0.5])
 @over("labelled", [True, False])
-def test_where_no_teacher_sees_anything_all_terms_are_zero_with_zero_gradient(rule, margin, labelled):
+def test_all_terms_are_zero_with_zero_gradient_if_no_teacher_sees_anything(rule, margin, labelled):
     student, nobody = live(), torch.zeros(N, dtype=torch.bool)
     teachers = {}
     for name, seed in (("video", 5), ("joint", 7)):

@@ -57,7 +57,7 @@ def test_a_teacher_that_knows_nothing_has_hardly_a_share_and_the_pool_is_trusted
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_structure_is_judged_on_so_many_rows_evenly_over_all(task, monkeypatch):
+def test_structure_is_evaluated_on_a_limited_number_of_rows_evenly_over_all(task, monkeypatch):
     target = truth(task)
     own, teachers = model(task, target, 1.0, 3), {"a": model(task, target, 1.3, 1)}
     third = torch.arange(ROWS) % 3 == 0
@@ -69,7 +69,7 @@ def test_structure_is_judged_on_so_many_rows_evenly_over_all(task, monkeypatch):
     assert found.output == everything.output != expected.output
 
 
-def test_many_held_out_rows_can_be_judged(monkeypatch):
+def test_many_held_out_rows_can_be_evaluated(monkeypatch):
     assert evidence._JUDGED**2 * 8 < 1e9  # bytes of the largest matrix
     monkeypatch.setattr(evidence, "_JUDGED", 400)
     rows = 40_000  # of a matrix of all pairs 13 GB

@@ -131,7 +131,7 @@ def test_the_same_structure_is_at_distance_zero_with_zero_gradient(price, kernel
 
 @property_test
 @given(st.integers(2, 20), st.integers(0, 500), st.sampled_from(KERNELS))
-def test_a_structure_under_other_names_is_at_distance_zero_and_the_plan_tells_the_names(batch, seed, kernel):
+def test_a_reordered_structure_is_at_distance_zero_and_the_plan_finds_the_order(batch, seed, kernel):
     teacher, _ = structures(batch, seed, kernel)
     order = torch.randperm(batch, generator=torch.Generator().manual_seed(seed))
     value, plan, _ = gromov_wasserstein(teacher, teacher[order][:, order], even(batch))
@@ -141,7 +141,7 @@ def test_a_structure_under_other_names_is_at_distance_zero_and_the_plan_tells_th
 
 
 @over("kernel", KERNELS)
-def test_a_structure_under_other_names_is_recognised_through_noise(kernel):
+def test_a_reordered_structure_is_recognised_through_noise(kernel):
     for seed in range(20):
         features = random(10, 5, seed=seed, dtype=torch.float64) + 0.3
         order = torch.randperm(10, generator=torch.Generator().manual_seed(seed))
@@ -170,7 +170,7 @@ def test_teacher_and_student_may_change_places():
         torch.testing.assert_close(there, back)
 
 
-def test_a_sample_of_double_weight_is_two():
+def test_a_sample_of_double_weight_counts_as_two():
     # The structures are near each other, so that it is plain which plan is best and no start misses it.
     features = random(5, 5, seed=2, dtype=torch.float64) + 0.3
     near = features + 0.05 * random(5, 5, seed=3, dtype=torch.float64)

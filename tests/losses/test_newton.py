@@ -54,7 +54,7 @@ def error(cost, g, a, b, eps):
 
 @property_test
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(-3, 0), st.sampled_from([0.01, 0.3, 3.0]), st.integers(0, 99))
-def test_it_solves_what_it_is_given_to_the_tolerance(n, m, digits, spread, seed):
+def test_newton_solves_problems_to_the_tolerance(n, m, digits, spread, seed):
     x, y = (spread * random(2, k, 3, seed=seed + k, dtype=torch.float64) for k in (n, m))
     cost, a, b, eps = costs(x, y), weights(2, n, seed), weights(2, m, seed + 1), same(10**digits, 2)
     g, steps = newton(cost, a, b, eps, TOL, 500)
@@ -67,7 +67,7 @@ def test_it_solves_what_it_is_given_to_the_tolerance(n, m, digits, spread, seed)
 
 @over("seed", range(4))
 @over("m", [30, 19])
-def test_it_solves_in_few_steps_what_thousands_of_sweeps_do_not(seed, m):
+def test_newton_solves_in_few_steps_problems_that_thousands_of_sweeps_do_not(seed, m):
     cost, a, b, eps = clustered(30, m, seed), even(1, 30), even(1, m), same(1e-3, 1)
     swept, _, _, _ = between(cost, a, b, eps, TOL, 2000)
     assert not error(cost, swept.g, a, b, eps) <= 1e-6
@@ -79,7 +79,7 @@ def test_it_solves_in_few_steps_what_thousands_of_sweeps_do_not(seed, m):
 
 
 @over("distance", [1e1, 1e2, 1e3])
-def test_a_far_point_is_no_obstacle(distance):
+def test_a_far_point_does_not_prevent_a_solution(distance):
     x, y = (random(1, 15, 3, seed=seed, dtype=torch.float64) for seed in (0, 1))
     y[0, 0] *= distance
     cost, a, eps = costs(x, y), even(1, 15), same(0.01, 1)
@@ -97,7 +97,7 @@ def test_a_cost_of_1e12_eps_is_solved_as_far_as_its_rounding_allows():
     assert error(cost, newton(cost, a, b, eps, 1e-7, 500)[0], a, b, eps) <= 1e-4
 
 
-def test_tiny_weights_are_no_obstacle():
+def test_tiny_weights_do_not_prevent_a_solution():
     grid = torch.linspace(-8, 8, 161, dtype=torch.float64)[None, :, None]
     a, b = ((-(grid[..., 0] - mean).square() / (2 * width**2)).exp() for mean, width in ((0, 1), (0.5, 0.7)))
     a, b = a / a.sum(), b / b.sum()
@@ -119,7 +119,7 @@ def test_columns_without_weight_are_as_if_they_were_not_there(reach):
 
 
 @over("limit", [1, 5])
-def test_it_keeps_to_its_limit_and_leaves_a_finite_potential(limit):
+def test_newton_stops_at_its_limit_with_a_finite_potential(limit):
     cost, a, b = clustered(30, 20), even(1, 30), even(1, 20)
     g, steps = newton(cost, a, b, same(1e-3, 1), TOL, limit)
     assert steps <= limit
@@ -166,13 +166,13 @@ def test_a_far_point_is_left_behind_where_that_is_cheaper(reach):
 
 
 @over("reach", [0.1, 10.0])
-def test_of_two_points_what_is_left_is_known(reach):
+def test_free_marginals_of_two_points_equal_the_closed_form(reach):
     cost, one, eps = torch.full((1, 1, 1), 2.5, dtype=torch.float64), even(1, 1), same(0.1, 1)
     g, _ = newton(cost, one, one, eps, TOL, 100, reach)
     assert plan(cost, g, one, one, eps, reach)[0].item() == pytest.approx(math.exp(-2.5 / (0.1 + 2 * reach)), rel=1e-7)
 
 
-def test_a_start_near_the_solution_spares_the_way_there():
+def test_a_start_near_the_solution_saves_steps():
     x, y = (random(1, 40, 3, seed=k, dtype=torch.float64) for k in (0, 1))
     problem = costs(x, y), even(1, 40), even(1, 40), same(0.02, 1)
     solved, steps = newton(*problem, TOL, 500)
@@ -183,7 +183,7 @@ def test_a_start_near_the_solution_spares_the_way_there():
 
 
 @over("bad, off", [(math.nan, 0.0), (math.inf, 0.0), (7.0, math.nan), (7.0, 1.0)])
-def test_a_start_that_is_none_is_not_taken(bad, off):
+def test_a_start_that_is_not_finite_is_not_used(bad, off):
     x, y = (random(1, 20, 3, seed=k, dtype=torch.float64) for k in (0, 1))
     problem = costs(x, y), even(1, 20), even(1, 20), same(0.02, 1)
     start = torch.full((1, 20), bad, dtype=torch.float64), torch.full((1,), off, dtype=torch.float64)

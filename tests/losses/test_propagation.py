@@ -22,7 +22,7 @@ def test_one_label_reaches_its_whole_cluster():
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
 
 
-def test_it_is_the_solution_of_its_equation():
+def test_spread_labels_solve_the_equation():
     features, which = clusters(24)
     labelled = np.arange(24) < 6
     targets = np.eye(3)[which]
@@ -50,7 +50,7 @@ def test_values_spread_as_classes_do():
     np.testing.assert_allclose(answers[:, 0], which, atol=0.05)
 
 
-def test_what_no_label_reaches_has_the_mean():
+def test_samples_that_no_label_reaches_get_the_mean():
     features = (
         np.r_[np.eye(2)[[0] * 6] * 3, np.eye(2)[[1] * 6] * 3] + np.random.default_rng(0).normal(size=(12, 2)) * 0.01
     )

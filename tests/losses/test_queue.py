@@ -38,7 +38,7 @@ def assert_holds(queue, features):
 
 @property_test
 @given(st.integers(1, 12), st.lists(st.integers(0, 30), max_size=8))
-def test_what_came_first_leaves_first(size, batches):
+def test_the_oldest_features_leave_the_queue_first(size, batches):
     queue, expected, seen = FeatureQueue(size, DIMS), deque(maxlen=size), 0
     for rows in batches:
         new = batch(rows, seen)
@@ -101,7 +101,7 @@ def test_a_push_before_backward_does_not_change_the_gradient(mode):
     assert float(gradients[0].abs().max()) > 0
 
 
-def test_what_was_pushed_is_a_copy():
+def test_the_queue_holds_copies():
     for rows in (2, 3, 5):
         queue, new = FeatureQueue(3, DIMS), batch(rows)
         queue.push(new)
@@ -130,7 +130,7 @@ def test_spaces_that_saw_different_samples_are_refused_and_leave_the_queue_as_it
 
 @over("size", [0, -3])
 def test_a_queue_of_nothing_is_refused(size):
-    with pytest.raises(ValueError, match=f"the size of a queue is 1 or more, not {size}"):
+    with pytest.raises(ValueError, match=f"the size of a queue must be 1 or more, not {size}"):
         FeatureQueue(size, DIMS)
 
 

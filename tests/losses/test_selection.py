@@ -182,7 +182,7 @@ def test_a_cold_softmax_is_the_choice_per_sample_and_a_hot_one_treats_all_alike(
 # what a loss is, by task
 
 
-def test_ordered_classes_are_judged_by_the_mean_cross_entropy_of_their_thresholds():
+def test_ordered_classes_are_compared_by_the_mean_cross_entropy_of_their_thresholds():
     # Level 1 of 3 passes the first threshold and not the second: losses -ln 0.5 and -ln (0.9 0.2)^(1/2).
     even, split = torch.zeros(1, 2), torch.tensor([[0.9, 0.8]]).logit()
     target = torch.tensor([1])
@@ -196,7 +196,7 @@ def test_ordered_classes_are_judged_by_the_mean_cross_entropy_of_their_threshold
         assert found.chosen.tolist() == [[0, 1]]
 
 
-def test_values_of_a_row_are_judged_by_their_squared_error_in_the_unit_of_each_target():
+def test_values_of_a_row_are_compared_by_their_squared_error_in_the_unit_of_each_target():
     target = torch.zeros(2, 2)
     teachers = {"joint": torch.tensor([[2.0, 0.0], [0.0, 0.0]]), "video": torch.tensor([[0.0, 30.0], [1.0, 0.0]])}
     more = {"task": "regression", "target": target, "own": target}
@@ -209,7 +209,7 @@ def test_values_of_a_row_are_judged_by_their_squared_error_in_the_unit_of_each_t
     torch.testing.assert_close(soft[:, 0], torch.tensor([1 / (1 + math.exp(3)), 1 / (1 + math.exp(-1))]))
 
 
-def test_values_of_a_batch_are_judged_by_their_concordance_and_not_by_their_error():
+def test_values_of_a_batch_are_compared_by_their_concordance_and_not_by_their_error():
     target = torch.tensor([[0.0], [1.0], [2.0]])
     # Squared errors 2/3 and 1; CCC 0, and 2 * 2/3 / (2/3 + 2/3 + 1) = 4/7.
     teachers = {"flat": torch.ones(3, 1), "shifted": target + 1}
@@ -261,14 +261,14 @@ def test_the_trust_in_a_batch_is_that_of_its_mean_loss(own, gain):
         torch.testing.assert_close(found, torch.full((2,), expected), atol=1e-5, rtol=1e-5)
 
 
-def test_the_guard_judges_the_teacher_that_was_chosen():
+def test_the_guard_compares_the_teacher_that_was_chosen():
     teachers = {"joint": sure(0.1, 0.1), "video": sure(0.8, 0.8)}
     for rule in ("batch", "sample"):
         found = choose(TeacherSelection(rule, margin=2 * math.log(2)), teachers, own=sure(0.4, 0.4))
         torch.testing.assert_close(found.trust, torch.full((2,), 0.5))
 
 
-def test_the_guard_judges_soft_shares_by_their_mean_loss():
+def test_the_guard_compares_soft_shares_by_their_mean_loss():
     # Shares 1/4 and 3/4 of losses -ln 0.2 and -ln 0.6, against -ln 0.1.
     teachers = {"joint": sure(0.2), "video": sure(0.6)}
     gain = -math.log(0.1) + 0.25 * math.log(0.2) + 0.75 * math.log(0.6)

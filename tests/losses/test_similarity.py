@@ -260,7 +260,7 @@ def test_as_many_anchors_as_samples_is_the_limit(k):
 
 @over("which", ["most", "random"])
 @over("k", [0, 3])
-def test_the_sample_itself_is_no_anchor_so_that_one_less_is_the_limit(which, k):
+def test_the_sample_itself_is_not_an_anchor_so_that_one_less_is_the_limit(which, k):
     assert choose_anchors(torch.eye(3), 2, which).shape == (3, 2)
     with pytest.raises(ValueError, match=r"k must lie in 1\.\.2 for a batch of 3"):
         choose_anchors(torch.eye(3), k, which)

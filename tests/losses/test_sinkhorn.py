@@ -97,7 +97,7 @@ def test_sweeps_within_a_cloud_reach_the_converged_plan_whatever_eps_is(eps, spr
     st.sampled_from([1e-3, 1e-6, 1e-9]),
     st.sampled_from([40, 200, 5000]),
 )
-def test_no_error_is_larger_than_told(n, m, digits, seed, tol, limit):
+def test_no_error_is_larger_than_reported(n, m, digits, seed, tol, limit):
     cost, inside, eps = costs(1, n, m, seed), costs_inside(1, n, seed), same(10**digits, 1)
     a, b = weights(1, n, seed), weights(1, m, seed + 1)
     for (found, told, _, _), matrix, columns in (
@@ -110,7 +110,7 @@ def test_no_error_is_larger_than_told(n, m, digits, seed, tol, limit):
 
 
 @over("limit", [1, 7, 25])
-def test_sweeps_keep_to_their_limit_and_leave_a_finite_potential_where_they_tell_an_error(limit):
+def test_sweeps_stop_at_their_limit_with_a_finite_potential_and_report_the_error(limit):
     eps = same(1e-3, 2)
     for found, told, sweeps, _ in (
         between(costs(2, 30, 25), weights(2, 30), weights(2, 25), eps, TOL, limit),

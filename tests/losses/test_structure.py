@@ -476,11 +476,11 @@ def test_batches_and_weights_of_different_samples_are_refused(weights):
 @over(
     "settings, message",
     [
-        ({"top_k": 0}, "top_k must be at least 1"),
-        ({"top_k": 2.5}, "top_k must be at least 1, a whole number"),
-        ({"mode": "row"}, "mode is one of rows, paired"),
-        ({"kernel": "linear"}, "kernel is one of cosine"),
-        ({"anchors": "nearest"}, "anchors is one of least"),
+        ({"top_k": 0}, "top_k must be a whole number of at least 1"),
+        ({"top_k": 2.5}, "top_k must be a whole number"),
+        ({"mode": "row"}, "mode must be one of rows, paired"),
+        ({"kernel": "linear"}, "kernel must be one of cosine"),
+        ({"anchors": "nearest"}, "anchors must be one of least"),
         ({"eps": 0.0}, "eps"),
         ({"eps": -0.1}, "eps"),
         *(({"pairing": price}, r"pairing must lie in \(0, 1\]") for price in (0.0, -0.1, 1.01)),

@@ -41,7 +41,7 @@ def test_concordance_equals_its_formula_with_population_variances(n, targets, se
     np.testing.assert_allclose(concordance(prediction, truth), numpy_ccc(prediction, truth), rtol=1e-4, atol=1e-5)
 
 
-def test_concordance_of_a_hand_computed_case():
+def test_concordance_equals_a_hand_computed_case():
     # Means 1 and 2, population variances 1 and 4, covariance 2: 2 * 2 / (1 + 4 + 1).
     prediction, truth = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
     assert concordance(prediction, truth).tolist() == pytest.approx([2 / 3])
@@ -153,7 +153,7 @@ def test_the_ordinal_loss_is_the_mean_cross_entropy_of_all_thresholds_of_labelle
     assert float(task_loss("ordinal", output, target, SOME)) == pytest.approx(sum(terms) / 9)
 
 
-def test_the_ordinal_loss_of_a_hand_computed_case():
+def test_the_ordinal_loss_equals_a_hand_computed_case():
     # Level 1 of 3: the first threshold is passed with 3/4, the second is not passed with 1 - 1/4.
     output = torch.tensor([[math.log(3.0), -math.log(3.0)]])
     loss = task_loss("ordinal", output, torch.tensor([1]), torch.tensor([True]))
@@ -378,7 +378,7 @@ def test_weights_that_are_all_zero_give_zero_with_zero_gradient(task):
 # row_losses
 
 
-def test_the_loss_of_a_row_by_hand():
+def test_the_loss_of_a_row_equals_a_hand_computed_case():
     everything = torch.tensor([True, True])
     classes = row_losses(
         "classification", torch.tensor([[0.2, 0.8], [0.5, 0.5]]).log(), torch.tensor([1, 0]), everything

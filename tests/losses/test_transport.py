@@ -130,7 +130,7 @@ def test_values_and_gradients_are_those_of_the_converged_solution_in_every_preci
 @example(Problem("even", 4, 4, 6, -2.7, 0.3, 1.0, 4219))
 @example(Problem("clusters", 2, 38, 5, -1.6, 0.3, 1.0, 5481))
 @given(problems)
-def test_rows_of_the_plan_are_exact_and_its_columns_err_by_no_more_than_is_told(problem):
+def test_rows_of_the_plan_are_exact_and_its_columns_err_by_no_more_than_reported(problem):
     x, y = problem.clouds()
     found = divergence(x, y, eps=problem.eps)
     assert (found.plan >= 0).all()
@@ -144,7 +144,7 @@ def test_rows_of_the_plan_are_exact_and_its_columns_err_by_no_more_than_is_told(
 
 @property_test
 @given(problems)
-def test_it_is_symmetric_and_not_negative_and_its_pulls_cancel(problem):
+def test_the_divergence_is_symmetric_and_not_negative_and_its_gradients_cancel(problem):
     x, y = problem.clouds()
     found, value, to_x, to_y = solve(x, y, eps=problem.eps)
     swapped, back, to_y_too, to_x_too = solve(y, x, eps=problem.eps)
@@ -297,7 +297,7 @@ def test_a_common_translation_costs_single_precision_nothing_that_its_inputs_hav
     assert_alike(solve(x + 1024, y + 1024)[1:], solve(x, y)[1:], rtol=1e-5, atol=1e-6)
 
 
-def test_translating_one_cloud_adds_what_expanding_the_square_says():
+def test_translating_one_cloud_adds_the_terms_of_the_expanded_square():
     x, y = clouds(20, 4, columns=13)
     step = random(4, seed=3, dtype=torch.float64)
     grows = step @ (y.mean(dim=0) - x.mean(dim=0)) + step.square().sum() / 2
@@ -446,7 +446,7 @@ def test_relative_eps_is_a_share_of_the_largest_cost_of_any_two_points(eps):
         assert_alike([found.value], [divergence(p, q, eps=eps * largest, **EXACT).value])
 
 
-def test_relative_eps_of_clouds_in_one_place_is_no_reason_to_fail():
+def test_relative_eps_of_clouds_in_one_place_does_not_fail():
     x = torch.ones(4, 3)
     _, *parts = solve(x, x, relative=True)
     assert_alike(parts, [torch.tensor(0.0), torch.zeros(4, 3), torch.zeros(4, 3)])
@@ -477,7 +477,7 @@ def test_zero_vectors_have_no_direction_and_cost_a_half(dtype):
 
 @over("eps", [0.01, 0.3])
 @over("reach", [0.1, 2.0, 50.0])
-def test_free_marginals_leave_of_two_points_what_their_price_says(eps, reach):
+def test_free_marginals_of_two_points_have_the_value_and_gradient_of_the_closed_form(eps, reach):
     x, y = torch.tensor([[0.0, 0.0]], dtype=torch.float64), torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     found, value, to_x, to_y = solve(x, y, eps=eps, reach=reach, **EXACT)
     # Minimising p C + eps kl(p) + 2 reach kl(p) with kl(p) = p log p - p + 1; both onto themselves keep 1 at no cost.
@@ -677,7 +677,7 @@ def test_an_interrupted_solution_is_finite_and_says_so(option, limit):
     assert limit < solved.iterations < 5000
 
 
-def test_what_is_told_to_be_solved_is():
+def test_a_solution_reported_as_converged_has_converged():
     x, y = torch.tensor([[-0.6], [0.2]]), torch.tensor([[-0.9], [0.9]])
     for tol in (1e-3, 1e-6, 1e-9):
         found = divergence(x.double(), y.double(), eps=0.1, tol=tol)

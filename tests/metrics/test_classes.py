@@ -86,7 +86,7 @@ def kappa(predicted, truth, classes=3):
     return float(metric.compute()["qwk"])
 
 
-def test_kappa_of_a_hand_computed_case():
+def test_kappa_equals_a_hand_computed_case():
     # Disagreement 1 + 0 + 4 over what the marginals lead one to expect: (0 + 4 + 1 + 0 + 4 + 1 + 1 + 1 + 0) / 3.
     assert kappa([1, 2, 0], [0, 2, 2]) == pytest.approx(1 - 5 / ((1 + 4 + 0 + 1 + 0 + 4 + 1 + 0 + 4) / 3))
 
@@ -106,7 +106,7 @@ def test_one_class_alone_shows_no_agreement():
     assert kappa([], []) == 0.0
 
 
-def test_of_equal_logits_the_first_is_the_answer():
+def test_the_first_of_equal_logits_is_the_answer():
     metric = ClassMetrics("classification", 3)
     metric.update(torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0]]), torch.tensor([0, 2]))
     assert metric.compute()["accuracy"] == 0.5

@@ -189,7 +189,7 @@ def test_one_logit_among_many_spoils_its_row():
     assert all(math.isnan(value) for *_, value in score_rows("classification", ["t"], output, torch.arange(3)))
 
 
-def test_of_several_targets_the_finite_ones_keep_their_concordance_and_the_mean_is_nan():
+def test_finite_targets_keep_their_concordance_beside_others_and_the_mean_is_nan():
     truth = torch.arange(10.0)[:, None].repeat(1, 2)
     output = truth.clone()
     output[3, 1] = float("inf")

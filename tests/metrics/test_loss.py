@@ -34,7 +34,7 @@ def test_the_loss_of_a_part_is_the_task_s_however_it_is_cut_into_batches(task, t
         torch.testing.assert_close(found.float(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_it_learns_nothing():
+def test_the_loss_metric_has_no_gradient():
     metric, output = MeanLoss("classification"), torch.randn(4, 3, requires_grad=True)
     metric.update(output, torch.tensor([0, 1, 2, 0]))
     assert not metric.compute().requires_grad
@@ -42,7 +42,7 @@ def test_it_learns_nothing():
 
 @property_test
 @given(st.integers(1, 60), st.integers(0, 99))
-def test_no_order_of_the_samples_changes_it(n, seed):
+def test_the_order_of_the_samples_does_not_change_the_loss(n, seed):
     generator = torch.Generator().manual_seed(seed)
     output, target = 5 * torch.randn(n, 3, generator=generator), torch.randint(3, (n,), generator=generator)
     once, again = MeanLoss("classification"), MeanLoss("classification")
@@ -53,7 +53,7 @@ def test_no_order_of_the_samples_changes_it(n, seed):
 
 
 @over("bad, told", [(float("nan"), False), (float("inf"), True)])
-def test_a_loss_that_is_none_is_not_passed_over(bad, told):
+def test_a_loss_that_is_not_finite_is_not_ignored(bad, told):
     metric = MeanLoss("classification")
     metric.update(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
     metric.update(torch.tensor([[0.0, -bad]]), torch.tensor([1]))
@@ -61,6 +61,6 @@ def test_a_loss_that_is_none_is_not_passed_over(bad, told):
     assert found > 100 if told else found != found
 
 
-def test_there_is_none_of_values():
+def test_the_loss_metric_is_not_defined_for_regression():
     with pytest.raises(ValueError, match="classes"):
         MeanLoss("regression")

@@ -34,7 +34,7 @@ def pair(n, targets, seed, offset=0.0, scale=1.0):
 
 @property_test
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 3), st.integers(0, 10_000))
-def test_it_equals_the_formula_on_the_concatenation_of_all_batches(sizes, targets, seed):
+def test_ccc_equals_the_formula_on_all_batches_together(sizes, targets, seed):
     sizes = [2, *sizes]  # one sample alone has no variance
     prediction, truth = pair(sum(sizes), targets, seed)
     value = measured(*zip(prediction.split(sizes), truth.split(sizes), strict=True))
@@ -43,19 +43,19 @@ def test_it_equals_the_formula_on_the_concatenation_of_all_batches(sizes, target
     np.testing.assert_allclose(value, measured((prediction, truth)), rtol=1e-6, atol=1e-7)
 
 
-def test_it_is_not_the_mean_over_batches():
+def test_ccc_is_not_the_mean_over_batches():
     batches = [pair(5, 1, seed, offset=3.0 * seed) for seed in range(4)]
     of_batches = np.mean([numpy_ccc(*batch) for batch in batches])
     assert abs(float(measured(*batches)) - of_batches) > 0.1
 
 
-def test_it_equals_a_hand_computed_case():
+def test_ccc_equals_a_hand_computed_case():
     # Means 1 and 2, population variances 1 and 4, covariance 2: 2 * 2 / (1 + 4 + 1).
     assert measured((torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]]))).tolist() == pytest.approx([2 / 3])
 
 
 @over("n", [3, 10, 1000])
-def test_it_differs_from_the_sample_variance_version_by_exactly_that(n):
+def test_ccc_differs_from_the_version_with_sample_variance_by_that_alone(n):
     prediction, truth = pair(n, 1, seed=n)
     with_sample_variances = ConcordanceCorrCoef()(prediction[:, 0], truth[:, 0])
     spread = float(prediction.double().var(0, correction=0) + truth.double().var(0, correction=0))
@@ -80,7 +80,7 @@ def test_perfect_reversed_and_shifted_predictions_score_as_they_should():
 
 @over("scale", [1e-4, 1.0, 1e4])
 @over("offset", [0.0, 10.0, 30_000.0])
-def test_it_depends_neither_on_the_unit_nor_on_the_origin(scale, offset):
+def test_ccc_depends_neither_on_the_unit_nor_on_the_origin(scale, offset):
     prediction, truth = (x.double() for x in pair(60, 2, seed=2))
     shifted = measured((scale * (prediction + offset), scale * (truth + offset)))
     torch.testing.assert_close(shifted, measured((prediction, truth)), rtol=1e-5, atol=1e-6)

@@ -103,7 +103,7 @@ def test_dropout_acts_in_training_only():
 
 
 def test_the_heads_must_share_the_features_evenly():
-    with pytest.raises(ValueError, match="no multiple of the 3 attention heads"):
+    with pytest.raises(ValueError, match="not a multiple of the 3 attention heads"):
         AttentionBlock(8, heads=3)
 
 

@@ -114,6 +114,6 @@ def test_a_transformer_takes_the_size_of_the_spectrogram():
         (Steps((1600,), RATE), {"n_mels": 64, "f_min": 100.0, "f_max": 101.0}, "too narrow"),
     ],
 )
-def test_what_cannot_be_is_told(steps, settings, message):
+def test_impossible_settings_are_reported(steps, settings, message):
     with pytest.raises(ValueError, match=message):
         LogMelEncoder(steps, model="test_resnet", **settings)

@@ -88,7 +88,7 @@ def test_steps_are_standardised_before_they_are_encoded():
     assert_close(model.features(x, mask)[0], model.encoder((x - 0.5) / 2.0, mask)[0])
 
 
-def test_an_encoder_of_ones_own_may_take_any_steps_and_change_their_number():
+def test_a_user_defined_encoder_may_take_any_steps_and_change_their_number():
     model = backbone(Pictures, step_shape=(2, 3))
     x, mask = random(4, 5, 2, 3), random_mask(4, 5)
     mask[0], mask[1] = False, torch.tensor([True, False, False, True, True])

@@ -109,7 +109,7 @@ def test_only_vectors_are_encoded():
         FeatureEncoder(Steps((3, 4)))
 
 
-def test_an_encoder_of_ones_own_states_its_sizes_and_must_say_how_it_encodes():
+def test_a_user_defined_encoder_has_its_sizes_and_must_implement_forward():
     model = Encoder(Steps((3, 4), 25.0), 16)
     assert (model.steps, model.dim) == (Steps((3, 4), 25.0), 16)
     with pytest.raises(NotImplementedError):

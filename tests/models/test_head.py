@@ -14,7 +14,7 @@ def test_before_it_is_fitted_it_is_a_linear_layer():
     assert_close(model(feature), feature @ model.weight.T + model.bias)
 
 
-def test_it_answers_in_the_units_of_the_targets():
+def test_the_head_answers_in_the_units_of_the_targets():
     model, feature = head(), random(4, 5)
     standardised = model(feature)
     model.fit(torch.tensor([100.0, -3.0]), torch.tensor([20.0, 0.5]))

@@ -61,18 +61,18 @@ def test_a_network_for_one_size_takes_the_size_of_the_pictures_and_needs_it():
     assert network.eval()(random(2, 3, 32, 48)).shape == (2, size)
     with pytest.raises(ConfigError, match="one size only"):
         image_network("test_vit")
-    with pytest.raises(ConfigError, match="64x21 is no multiple"):
+    with pytest.raises(ConfigError, match="64x21 is not a multiple"):
         image_network("test_vit", size=(64, 21))
 
 
 @over("name, message", [("resnet999", "no model"), ("resnet18.nope", "no weights")])
-def test_unknown_models_are_told(name, message):
+def test_unknown_models_are_reported(name, message):
     with pytest.raises(ConfigError, match=message):
         image_network(name)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_of_a_local_file_are_adopted_without_their_classifier(suffix, tmp_path):
+def test_weights_of_a_local_file_are_used_without_their_classifier(suffix, tmp_path):
     source, path, x = with_classifier(), tmp_path / f"w{suffix}", random(2, 3, 32, 32)
     state = {f"module.{name}": tensor for name, tensor in source.state_dict().items()}
     save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
@@ -138,7 +138,7 @@ def test_without_network_the_file_and_its_place_are_named(hub):
     assert str(hub / "mc3_18-a90a0ba3.pth") in str(caught.value)
 
 
-def test_a_model_without_weights_in_the_library_is_told():
+def test_a_model_without_weights_in_the_library_is_reported():
     with pytest.raises(ConfigError, match="timm has no weights"):
         image_network("test_mambaout", "pretrained")
 

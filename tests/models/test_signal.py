@@ -148,7 +148,7 @@ def test_signals_shorter_than_the_window_are_encoded(length):
 
 
 def test_the_window_needs_a_rate_or_a_number_of_samples():
-    with pytest.raises(ValueError, match="give `n_fft` in samples"):
+    with pytest.raises(ValueError, match="set `n_fft` in samples"):
         SpectrogramEncoder(Steps((1,)), "test_resnet")
     assert SpectrogramEncoder(Steps((1,)), "test_resnet", n_fft=16).hop == 4
     with pytest.raises(ValueError, match="too short"):

@@ -64,7 +64,7 @@ def test_an_exported_student_answers_the_same_for_other_batches_and_lengths(name
 
 
 @torch.no_grad()
-def test_what_stands_for_privileged_features_decides_the_answer_or_not():
+def test_the_replacement_of_privileged_features_decides_the_answer_or_not():
     seen = inputs("features", 4, 3)
     for zeros, names, reads in ((False, ("sound", "emg"), True), (True, ("sound", "emg"), False)):
         model = student(names=names, zeros=zeros)

@@ -9,7 +9,7 @@ from torch import nn
 
 from mtpkdot.errors import ConfigError
 from mtpkdot.models.weights import (
-    adopt_weights,
+    copy_weights,
     fetch_weights,
     match_weights,
     read_weights,
@@ -79,7 +79,7 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, {"state_dict": {"lr": 0.1}}])
-def test_a_file_without_a_state_dict_is_told(content, tmp_path):
+def test_a_file_without_a_state_dict_is_reported(content, tmp_path):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ConfigError, match="holds no state dict"):
         read_weights(tmp_path / "w.pth")
@@ -107,7 +107,7 @@ def test_files_without_batch_counters_are_read(tmp_path):
     tensors = state()
     del tensors["norm.num_batches_tracked"]
     model = network()
-    adopt_weights(model, match_weights(tensors, model, tmp_path), tmp_path)
+    copy_weights(model, match_weights(tensors, model, tmp_path), tmp_path)
     assert torch.equal(model.conv.weight, tensors["conv.weight"])
 
 
@@ -121,15 +121,15 @@ def test_missing_and_unexpected_weights_are_named(tmp_path):
     assert "w.pth" in str(caught.value)
 
 
-def test_weights_of_other_shapes_are_told_in_one_line(tmp_path):
+def test_weights_of_other_shapes_are_reported_in_one_line(tmp_path):
     tensors = state()
     tensors["conv.weight"] = torch.zeros(5, 3, 3, 3)
     with pytest.raises(ConfigError, match=r"w\.pth does not fit") as caught:
-        adopt_weights(network(), tensors, tmp_path / "w.pth")
+        copy_weights(network(), tensors, tmp_path / "w.pth")
     assert "\n" not in str(caught.value)
 
 
-def test_without_network_the_message_says_what_to_download_and_where_to_put_it_and_comes_at_once(hub):
+def test_without_network_the_message_names_the_download_and_its_place_at_once(hub):
     begin = time.monotonic()
     with pytest.raises(ConfigError) as caught:
         fetch_weights("r3d_18", "https://example.org/r3d.pth", "r3d.pth")

@@ -83,7 +83,7 @@ def test_a_stage_that_only_learns_from_others_does_not_change_them(name, load, b
     assert all(p.grad is not None for p in own)
 
 
-def test_a_missing_upstream_checkpoint_is_the_users_to_mend(tmp_path):
+def test_a_missing_upstream_checkpoint_is_a_user_error(tmp_path):
     with pytest.raises(RunError, match="does not exist"):
         load_upstream(BackboneModule, str(tmp_path / "gone.ckpt"), "teacher.model.backbone_ckpts.video")
     with pytest.raises(RunError, match="no checkpoint"):

@@ -1,7 +1,7 @@
 import torch
 
 
-def test_it_trains_on_unlabelled_samples_that_have_both_modalities(load, batch):
+def test_the_hallucinator_trains_on_unlabelled_samples_that_have_both_modalities(load, batch):
     module = load("hallucinator")
     module.setup("fit")
     batch.labelled[:] = False

@@ -79,7 +79,7 @@ def test_the_checkpoint_holds_no_weight_of_a_teacher(checkpoints):
 
 
 @pytest.mark.slow
-def test_it_predicts_in_a_fresh_process_from_its_checkpoint_alone(checkpoints, tmp_path, batch, load):
+def test_the_student_predicts_in_a_fresh_process_from_its_checkpoint_alone(checkpoints, tmp_path, batch, load):
     alone = tmp_path / "student.ckpt"
     alone.write_bytes(checkpoints["student"].read_bytes())
     torch.save((batch.inputs["video"], batch.masks["video"]), tmp_path / "video.pt")
@@ -94,7 +94,7 @@ def test_it_predicts_in_a_fresh_process_from_its_checkpoint_alone(checkpoints, t
     torch.testing.assert_close(torch.load(tmp_path / "out.pt"), expected)
 
 
-def test_it_reads_the_prevalent_modality_only(load, batch):
+def test_the_student_reads_the_prevalent_modality_only(load, batch):
     student = load("student").eval()
     before = student.outputs(batch)["video"]
     changed = Batch(batch.index, {**batch.inputs}, {**batch.masks}, batch.target, batch.labelled)
@@ -249,7 +249,7 @@ def test_every_rival_moves_the_student_and_learns_its_own_parts(training_student
     assert bool(parts) == (method in ("fitnets", "vid", "crd"))
 
 
-def test_a_rival_of_ones_own_is_built_to_the_sizes_of_both_features(training_student, batch):
+def test_a_user_defined_rival_is_built_to_the_sizes_of_both_features(training_student, batch):
     made = []
 
     def build(task, student_dim, teacher_dim):
@@ -384,7 +384,7 @@ def test_a_resumed_training_with_a_queue_ends_in_the_same_bits(fit):
     assert not torch.equal(forgotten.state_dict()["model.head.weight"], expected["model.head.weight"])
 
 
-def test_what_is_handed_on_holds_no_features_of_training_samples_and_loads_without(fit, batch):
+def test_the_checkpoint_holds_no_features_of_training_samples_and_loads_without_them(fit, batch):
     student, folder = fit("one", epochs=1)
     whole = torch.load(folder / "epoch=0.ckpt", weights_only=False)
     weights = torch.load(folder / "weights.ckpt", weights_only=False)
@@ -426,7 +426,7 @@ def test_validation_and_prediction_leave_the_queue_as_it_is(fit, batch):
 
 
 @pytest.mark.parametrize("hallucination", ["tnet", "zeros", "none"])
-def test_what_stands_for_the_privileged_feature_is_a_choice(training_student, batch, hallucination):
+def test_the_replacement_of_the_privileged_feature_is_a_setting(training_student, batch, hallucination):
     student = training_student(hallucination=hallucination, method="none").eval()
     before = student.forward(batch.inputs["video"], batch.masks["video"])[1]
     with torch.no_grad():
@@ -493,7 +493,7 @@ POOLED = {"method": "mtpkdot_plus", "weights": None, "rival": None, "weighting":
 POOLED |= {"selection": "batch", "margin": None}
 
 
-def test_teachers_are_weighed_after_the_warm_up_against_the_student_of_then(fit):
+def test_teachers_are_weighed_after_the_warm_up_against_the_student_at_that_time(fit):
     warm, folder = fit("warm", epochs=3, warmup=0.6, **POOLED)
     kept = [torch.load(folder / f"epoch={epoch}.ckpt", weights_only=False) for epoch in range(3)]
     assert ["evidence" in checkpoint for checkpoint in kept] == [False, False, True]
@@ -548,7 +548,7 @@ def test_nobody_is_taught_by_a_student_that_has_learned_nothing(fit, monkeypatch
 
 
 @pytest.mark.parametrize("method", ["mtpkdot_plus", "selftraining", "labelprop"])
-def test_a_method_that_looks_at_its_data_says_that_it_cannot(training_student, batch, method):
+def test_a_method_that_looks_at_its_data_refuses_to_train_without_them(training_student, batch, method):
     student = training_student(**POOLED | {"method": method})
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match=f"{method} looks at its data"):
@@ -592,7 +592,7 @@ def test_with_all_labels_nothing_is_left_to_teach(fit):
 
 
 @pytest.mark.parametrize("finetune_encoder", [False, True])
-def test_a_student_that_is_worse_than_its_start_answers_as_that(fit, load, batch, monkeypatch, finetune_encoder):
+def test_a_student_that_is_worse_than_its_start_answers_as_its_start(fit, load, batch, monkeypatch, finetune_encoder):
     beyond = {"val/accuracy": torch.tensor(2.0), "val/macro_f1": torch.tensor(2.0)}
     monkeypatch.setattr(Start, "evaluate", lambda self, *_: vars(self).update(scores=beyond))
     student, folder = fit("worse", epochs=1, **POOLED | {"finetune_encoder": finetune_encoder})
@@ -632,7 +632,7 @@ def test_the_start_is_compared_by_what_selects_the_epoch(fit, monitor):
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.5}, {"weighting": "uncertainty"}])
-def test_what_would_undo_the_trust_is_refused(training_student, options):
+def test_settings_that_would_undo_the_trust_are_refused(training_student, options):
     with pytest.raises(ValueError, match="mtpkdot_plus trusts by evidence"):
         training_student(method="mtpkdot_plus", **options)
 

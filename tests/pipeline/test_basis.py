@@ -90,7 +90,7 @@ def test_code_that_a_variant_names_is_its_own_basis(config, tmp_path, monkeypatc
     assert after == {f"all/{variant}/{seed}" for variant in ("upstream-own", "own") for seed in (0, 1)}
 
 
-def test_more_of_the_same_leaves_what_is_finished(config):
+def test_more_settings_variants_and_seeds_keep_finished_cells(config):
     before = bases(config, {"one": {}})
     more = {"kd": {"student.model.method": "kd"}, "none": {"student.model.method": "none"}}
     after = bases(config, {"one": {}, "two": {"data.labelled_subjects": 1}}, more, (0, 1, 2))
@@ -139,7 +139,7 @@ def test_seeds_in_a_setting_and_data_without_a_mark_of_a_file_are_seen(config):
     assert changed(before, bases(config, shared={"data.manifest": "m{seed}"})) == {"all/upstream/1", "all/none/1"}
 
 
-def test_numbers_and_names_are_not_outside(config, monkeypatch):
+def test_overrides_of_numbers_and_names_need_no_further_parse(config, monkeypatch):
     """A parse for each of a thousand cells would take minutes."""
     shared = {"data.split.seed": "20{seed}", "teacher.model.lr": "0.1"}
     parsed = []

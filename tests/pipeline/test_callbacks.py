@@ -33,7 +33,7 @@ def test_the_stopwatch_counts_earlier_processes_up_to_their_last_checkpoint():
     assert second.state_dict()["seconds"] >= 107.0
 
 
-def test_the_bar_tells_stage_and_epoch():
+def test_the_progress_bar_shows_stage_and_epoch():
     bar = StageProgressBar("[2/6] teacher")
     shown = []
     bar.train_progress_bar = SimpleNamespace(reset=lambda: None, set_description=shown.append)

@@ -20,7 +20,7 @@ def backbones(tiny_config, tmp_path):
     return ["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path), "--pipeline.stages=[backbone]"]
 
 
-def test_what_is_saved_is_what_lightning_would_save(tmp_path):
+def test_checkpoints_equal_those_of_lightning(tmp_path):
     state = {"state_dict": {"a": torch.arange(5.0)}, "epoch": 3, "text": "x"}
     for name, plugin in (("ours", AtomicCheckpointIO()), ("theirs", TorchCheckpointIO())):
         plugin.save_checkpoint(state, tmp_path / "new" / name)
@@ -30,7 +30,7 @@ def test_what_is_saved_is_what_lightning_would_save(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["ours", "theirs"]
 
 
-def test_what_a_killed_process_has_left_is_removed_before_the_training_goes_on(backbones, tmp_path, monkeypatch):
+def test_files_of_a_killed_process_are_removed_before_training_continues(backbones, tmp_path, monkeypatch):
     save = AtomicCheckpointIO.save_checkpoint
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -58,7 +58,7 @@ def test_a_plugin_of_the_users_own_stays(backbones, monkeypatch):
     assert main([*backbones, "--trainer.plugins=[lightning.pytorch.plugins.AsyncCheckpointIO]"]) == 0
 
 
-def test_a_fit_that_finds_no_room_says_so_and_goes_on_when_there_is(tiny_config, trained_root, tmp_path):
+def test_a_fit_on_a_full_disk_says_so_and_continues_when_there_is_space(tiny_config, trained_root, tmp_path):
     arguments = ["fit", "--config", str(tiny_config), "--pipeline.root", str(tmp_path / "runs")]
     # No file of more than 48 kB: checkpoints of the backbones have 9 (31 with the optimiser's state), the teacher's 72.
     line = ["bash", "-c", 'ulimit -f 48; exec "$@"', "bash", sys.executable, "-m", "mtpkdot", *arguments]

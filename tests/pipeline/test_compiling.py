@@ -66,7 +66,7 @@ def test_encoders_of_media_are_compiled_and_those_of_features_are_not():
     assert not is_compiled(parts)
 
 
-def test_what_the_compiler_kept_of_batches_of_other_sizes_is_read_back(monkeypatch, tmp_path):
+def test_compiled_code_for_batches_of_other_sizes_is_read_back(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     encoder = Strided(Steps((4,), 25.0))
 
@@ -88,7 +88,7 @@ def test_what_the_compiler_kept_of_batches_of_other_sizes_is_read_back(monkeypat
     torch.testing.assert_close(answers(encoder), expected)
 
 
-def test_a_machine_without_a_compiler_is_told_before_anything_is_trained(monkeypatch, tmp_path):
+def test_a_missing_compiler_is_reported_before_anything_is_trained(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, str(tmp_path / "none")))
     torch._dynamo.reset()

@@ -12,7 +12,7 @@ def test_every_modality_has_a_section_with_defaults(tiny_config):
     assert config["backbone"]["signal"]["fit"]["max_epochs"] == 2
 
 
-def test_a_line_that_fails_asks_nothing_of_the_next(tiny_config, capsys):
+def test_a_failed_command_line_does_not_affect_the_next(tiny_config, capsys):
     line = ["--config", str(tiny_config)]
     expected = parse("fit", line).text
     for wrong in ("--backbone.video.model.bogus=1", "--student.model.lr=x", "--data.nothing=1"):
@@ -37,7 +37,7 @@ def test_another_optimiser_does_not_inherit_the_weight_decay_of_the_default(tiny
     assert optimizer["init_args"]["weight_decay"] == 0
 
 
-def test_a_modality_name_that_is_no_key_is_refused():
+def test_a_modality_name_that_is_not_a_key_is_refused():
     data = ["--data", "FeatureData", "--data.manifest", "m.csv", "--data.target", "y", "--data.prevalent", "video"]
     with pytest.raises(UserError, match=r"a\.b"):
         parse("fit", [*data, "--data.features", '{"a.b": "x.csv", "video": "y.csv"}'])
@@ -51,7 +51,7 @@ def test_an_error_is_one_line(tiny_config):
 
 
 @pytest.mark.parametrize("stage", ["student", "warm"])
-def test_a_class_of_ones_own_keeps_its_own_defaults(stage, tiny_config):
+def test_a_user_defined_class_keeps_its_own_defaults(stage, tiny_config):
     """And not those of the built-in class in its place, here a `dim` of 128."""
     extra = {"class_path": "mtpkdot.modules.StudentModule", "init_args": {"method": "none"}, "before": None}
     content = yaml.safe_load(tiny_config.read_text())

@@ -183,19 +183,19 @@ def test_a_cell_that_fails_when_run_again_is_no_longer_finished(tiny_config, tmp
     assert not (folder / "failed.txt").exists()
 
 
-def test_failures_are_told_by_reason():
+def test_failures_are_reported_by_reason():
     failures = [crossval.Failure("a", "x"), crossval.Failure("b", "y"), crossval.Failure("c", "x")]
     assert crossval.by_reason(failures) == {"x": ["a", "c"], "y": ["b"]}
 
 
-def test_settings_that_predict_different_things_are_told_before_anything_is_run(tiny_config, tmp_path):
+def test_settings_that_predict_different_things_are_reported_before_anything_is_run(tiny_config, tmp_path):
     made = study(tmp_path, tiny_config, settings={"a": {}, "b": {"data.task": "regression"}})
     with pytest.raises(ConfigError, match=r"b/.*different things"):
         crossval.check(made)
     assert not list(tmp_path.iterdir())
 
 
-def test_variants_that_are_tested_on_other_samples_are_told_before_anything_is_run(tiny_config, tmp_path):
+def test_variants_that_are_tested_on_other_samples_are_reported_before_anything_is_run(tiny_config, tmp_path):
     variants = {"none": {"student.model.method": "none"}, "other": {"data.generator_seed": 5}}
     with pytest.raises(ConfigError, match=r"all/.*tested on different samples"):
         crossval.check(replace(study(tmp_path, tiny_config), variants=variants))

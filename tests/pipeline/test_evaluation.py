@@ -83,7 +83,7 @@ def test_a_part_of_one_sample_is_evaluated_by_three_processes(tiny_config, tmp_p
     pd.testing.assert_frame_equal(*tables, rtol=0, atol=1e-6)
 
 
-def test_what_one_process_cannot_read_ends_all_of_them_in_one_line(project, tmp_path, monkeypatch):
+def test_a_sample_that_one_process_cannot_read_ends_all_of_them_in_one_line(project, tmp_path, monkeypatch):
     plain = StageModule.predict_step
 
     def step(module, batch, batch_idx):

@@ -311,7 +311,7 @@ def test_raw_frames_and_features_of_a_fine_tuned_student_come_from_the_same_view
     assert 0 < sum(views) < len(views)
 
 
-def test_a_fine_tuned_student_is_trained_on_raw_frames_and_judged_with_its_new_weights(trained, parts):
+def test_a_fine_tuned_student_is_trained_on_raw_frames_and_evaluated_with_its_new_weights(trained, parts):
     project = trained.project
     tune = ["--student.model.finetune_encoder", "true", "--student.model.lr", "0.01"]
     read = project("fit", *tune, name="tuned")
@@ -382,7 +382,7 @@ def key(trained, tmp_path_factory):
     return of
 
 
-def test_what_decides_the_features_gives_another_key_and_the_rest_does_not(key):
+def test_only_what_decides_the_features_changes_their_key(key):
     same = [
         key(),
         key({"seed_everything": 1, "protocol": "released"}),
@@ -479,7 +479,7 @@ def test_with_one_step_targets_of_steps_are_targets_of_samples(tmp_path):
     pd.testing.assert_frame_equal(table.drop(columns="id"), step_table.drop(columns="id"))
 
 
-def test_rows_are_judged_where_steps_have_targets(tmp_path):
+def test_rows_are_evaluated_where_steps_have_targets(tmp_path):
     project = Project(tmp_path, steps_have_targets=True, absent=0.2)
     project("fit", "--pipeline.stages", "[backbone.video]")
     data = project.data()

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import warnings
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 import mtpkdot
 from mtpkdot.errors import ConfigError, UserError
@@ -56,3 +58,26 @@ def test_a_mistake_is_an_error_of_one_line(config, told, tmp_path):
     assert "\n" not in str(error.value)
     assert isinstance(error.value, ConfigError)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_people_to_select_by_the_last_epoch_is_kept(root):
+    options = [f"--pipeline.root={root}", "--student.model.method=none", "--data.validation_labels=train"]
+    run = mtpkdot.fit(TINY, *options, "--pipeline.name=fuller", "--student.fit.max_epochs=4")
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    for name, job in stages.items():
+        folder = root / "stages" / name / job["hash"]
+        trained = json.loads((folder / "stage.json").read_text())["trained"]
+        assert (trained["monitor"], trained["score"]) == ("last epoch", None)
+        assert trained["kept"] == trained["epochs"] == (4 if name == "student" else 2)
+        assert torch.load(folder / "model.ckpt", weights_only=True)["epoch"] == trained["kept"] - 1
+    kept = [json.loads(path.read_text())["trained"] for path in root.glob("stages/student/*/stage.json")]
+    assert any(1 <= one["kept"] <= one["epochs"] and one["monitor"].startswith("val/") for one in kept)
+    assert json.loads((run / "run.json").read_text())["samples"] == {"train": 96, "validation": 24, "test": 24}
+    for wrong, words in (
+        ("--student.fit.patience=3", "student.fit.patience is 3"),
+        ("--backbone.video.fit.monitor=val/accuracy", "backbone.video.fit.monitor is 'val/accuracy'"),
+        ("--student.model.method=mtpkdot_plus", "mtpkdot_plus needs held-out people"),
+        ("--student.model.method=selftraining", "selftraining needs held-out people"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            mtpkdot.fit(TINY, *options, "--pipeline.name=wrong", wrong)

@@ -130,19 +130,19 @@ def mutated(copy, tiny_config):
     return dict(zip(["nothing", *MUTATIONS], found, strict=True))
 
 
-def test_the_code_as_it_is_takes_every_stage(mutated):
+def test_unchanged_code_reuses_every_stage(mutated):
     assert mutated["nothing"] == {}
 
 
 @pytest.mark.parametrize("what", MUTATIONS)
-def test_a_changed_line_costs_the_stages_that_depend_on_it_and_no_other(what, mutated):
+def test_a_changed_line_retrains_only_the_stages_that_depend_on_it(what, mutated):
     file, _, _, stages = MUTATIONS[what]
     assert list(mutated[what]) == stages
     if stages and what != "a revision":
         assert f"mtpkdot/{file}" in mutated[what][stages[0]]
 
 
-def test_new_options_that_nobody_uses_cost_nobody_a_stage(copy, mutated, tiny_config):
+def test_new_options_that_are_not_used_retrain_no_stage(copy, mutated, tiny_config):
     for file, old, new in OPTIONS:
         source = (copy / "mtpkdot" / file).read_text()
         assert old in source
@@ -164,13 +164,13 @@ def test_a_value_that_one_version_does_not_know_differs_only_if_it_was_chosen():
     assert str(changed(record(["old"], a=1, old=3), record(a=1))) == "old was 3 and is None"
 
 
-def test_a_default_that_has_changed_differs_and_is_told_as_one():
+def test_a_changed_default_differs_and_is_reported_as_a_default():
     found = changed(record(["b"], a=1, b=2), record(["b"], a=5, b=2))
     assert (str(found), found.by_default) == ("a was 1 by default and is 5", True)
     assert not changed(record(["a"], a=1), record(a=5)).by_default
 
 
-def test_what_is_the_machines_can_be_left_out():
+def test_keys_of_the_machine_can_be_left_out():
     old, new = record(MACHINE, **dict.fromkeys(MACHINE, 1)), record(MACHINE, **dict.fromkeys(MACHINE, 2))
     assert changed(old, new) is not None
     assert changed(old, new, machine=False) is None
@@ -222,7 +222,7 @@ def test_changed_code_trains_anew_where_someone_works_in_it(policy, file, releas
     assert not trains_anew(policy, [])
 
 
-def test_a_changed_default_trains_anew_whatever_is_said_of_code(trained_root, tiny_config, tmp_path, monkeypatch):
+def test_a_changed_default_trains_anew_under_every_code_policy(trained_root, tiny_config, tmp_path, monkeypatch):
     line = ["--config", str(tiny_config), "--pipeline.root", str(trained_root), "--pipeline.code=ignore"]
     before = plan(line)
     assert all(job.stored.exists() for job in before.values())

@@ -85,7 +85,7 @@ def scored_again(arguments):
     run.data.setup("validate")
     for name, job in run.jobs.items():
         trained = job.stored.record()["trained"]
-        upstream = job.upstream if job.stage.kind in ("adapted", "hallucinator") else {}
+        upstream = job.upstream if job.stage.kind in ("adapted", "hallucinator", "pool") else {}
         nested = {}
         for argument, path in upstream.items():
             key, _, modality = argument.partition(".")
@@ -124,14 +124,34 @@ def test_every_stage_hands_on_what_was_scored(callbacks, tiny_config, tmp_path):
         assert again == pytest.approx(score, abs=1e-6), stage
 
 
+@pytest.mark.filterwarnings("ignore:.*Checkpoint directory.*", "ignore:.*weights_only.*")
+def test_the_average_of_weights_is_what_is_scored_and_handed_on(tiny_config, tmp_path):
+    def options(root, average):
+        words = [f"--{stage}.fit.max_epochs=4" for stage in STAGES]
+        words += [f"--{stage}.fit.average={average}" for stage in STAGES]
+        return ["--config", str(tiny_config), f"--pipeline.root={tmp_path / root}", *words]
+
+    averaged = options("averaged", 3)
+    assert main(["fit", *averaged]) == 0
+    scores = scored_again(averaged)
+    for stage, (score, again) in scores.items():
+        assert again == pytest.approx(score, abs=1e-6), stage
+    assert main(["fit", *options("single", "null")]) == 0
+    single = scored_again(options("single", "null"))
+    assert scores["hallucinator"] != single["hallucinator"]
+
+
+AVERAGES = {
+    "Lightning": ["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.8"],
+    "own": [f"--{stage}.fit.average=2" for stage in STAGES],
+}
+
+
+@pytest.mark.parametrize("average", AVERAGES)
 def test_a_run_with_averaged_weights_that_was_stopped_ends_in_the_weights_of_one_that_was_not(
-    tiny_config, tmp_path, monkeypatch
+    average, tiny_config, tmp_path, monkeypatch
 ):
-    words = [
-        "--trainer.callbacks+=EMAWeightAveraging",
-        "--trainer.callbacks.decay=0.8",
-        f"--trainer.callbacks+={ME}.Stop",
-    ]
+    words = [*AVERAGES[average], f"--trainer.callbacks+={ME}.Stop"]
     epochs = [f"--{stage}.fit.max_epochs=3" for stage in STAGES]
 
     def fit(root):

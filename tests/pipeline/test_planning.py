@@ -13,10 +13,11 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs"
 
 
 def plan(config=None, ablation=None, methods=(), folds=None, seeds=None, labelled=(), protocols=(), **more):
-    return Plan(config, ablation, methods, folds, seeds, labelled, protocols, more.get("name"), more.get("given", ()))
+    name, given = more.pop("name", None), more.pop("given", ())
+    return Plan(config, ablation, methods, folds, seeds, labelled, protocols, name, given, **more)
 
 
-def test_a_plan_without_a_word_compares_the_papers_methods_on_the_configs_folds(tiny_config):
+def test_a_plan_without_options_compares_the_papers_methods_on_the_configs_folds(tiny_config):
     made = plan(tiny_config).study()
     assert list(made.variants) == ["none", "pkdot", "mtpkdot"]
     assert made.name == "tiny-crossval"
@@ -50,9 +51,9 @@ def test_a_variant_cannot_take_the_name_of_another_model(tiny_config, tmp_path, 
         plan(ablation=path).study()
 
 
-def test_a_file_that_is_no_text_is_told(tmp_path):
+def test_a_file_that_is_not_text_is_reported(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"variants: \xff\xfe")
-    with pytest.raises(ConfigError, match="is no YAML"):
+    with pytest.raises(ConfigError, match="is not valid YAML"):
         read_study_file(tmp_path / "a.yaml")
 
 
@@ -75,7 +76,7 @@ def test_settings_are_every_combination_of_labels_and_protocols():
 
 @pytest.mark.parametrize("wrong", ["50%", "ten", "-1", "1e3", "0.5x"])
 def test_labelled_people_are_a_number(wrong):
-    with pytest.raises(ConfigError, match="no number of people"):
+    with pytest.raises(ConfigError, match="not a number of people"):
         settings_of(["10", wrong], [])
 
 
@@ -131,22 +132,22 @@ def test_methods_of_the_command_line_replace_the_files_variants(tiny_config, tmp
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("variants: {", "no YAML"),
+        ("variants: {", "not valid YAML"),
         ("[]", "no variants"),
         ("variants: {}", "no variants"),
         ("variants: {a: {}}\nmethod: x", "'method'"),
-        ("variants: [a]", "no mapping"),
+        ("variants: [a]", "is not a mapping"),
         ("variants: {a: 3}", "variants.a"),
-        ("variants: {a: {}}\nsettings: [a]", "settings is no mapping"),
+        ("variants: {a: {}}\nsettings: [a]", "settings is not a mapping"),
         ("variants: {a: {}}\nsettings: {b: [c]}", "settings.b"),
         ("variants: {'a/b': {}}", "'a/b'"),
         ("variants: {upstream: {}}", "'upstream'"),
-        ("variants: {a: {}}\nset: [x]", "set is no mapping"),
+        ("variants: {a: {}}\nset: [x]", "set is not a mapping"),
         ("variants: {a: {}}\nseeds: many", "seeds is 'many'"),
         ("variants: {a: {}}\nresample: fold", "resample is 'fold'"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told(text, words, tmp_path):
+def test_a_file_that_cannot_be_used_is_reported(text, words, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=words) as error:
@@ -154,7 +155,7 @@ def test_a_file_that_cannot_be_used_is_told(text, words, tmp_path):
     assert "a.yaml" in str(error.value)
 
 
-def test_a_missing_file_and_a_missing_experiment_are_told(tmp_path):
+def test_a_missing_file_and_a_missing_experiment_are_reported(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         read_study_file(tmp_path / "none.yaml")
     (tmp_path / "a.yaml").write_text("variants: {a: {}}\nsettings:\nset:\n")
@@ -163,7 +164,7 @@ def test_a_missing_file_and_a_missing_experiment_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [0, -1])
-def test_no_seed_is_no_study(seeds, tiny_config):
+def test_a_study_needs_a_seed(seeds, tiny_config):
     with pytest.raises(ConfigError, match="seeds is"):
         plan(tiny_config, seeds=seeds).study()
 
@@ -197,7 +198,7 @@ def test_the_command_line_holds_over_what_a_file_sets_for_all_cells(tiny_config,
         (("--pipeline={name: other}",), "the study"),
     ],
 )
-def test_what_a_setting_or_variant_would_override_is_told(said, name, tiny_config):
+def test_an_option_that_a_setting_or_variant_would_override_is_reported(said, name, tiny_config):
     with pytest.raises(ConfigError, match=rf"^{re.escape(said[0])} has no effect on {name}, which sets .* itself"):
         plan(tiny_config, methods=["none"], labelled=["2", "all"], folds="2", given=said).study()
 
@@ -210,7 +211,7 @@ def test_what_a_setting_or_variant_would_override_is_told(said, name, tiny_confi
         ({"settings": {"few": {"protocol": {"clip_splits": True}}}}, {"protocols": ["released"]}, "protocol"),
     ],
 )
-def test_what_an_ablation_says_of_labels_and_protocols_is_not_said_again(own, said, key, tiny_config, tmp_path):
+def test_labels_and_protocols_of_an_ablation_cannot_be_given_again(own, said, key, tiny_config, tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({"config": str(tiny_config), "variants": {"few": {}}, **own}))
     option = f"--{next(iter(said))} {next(iter(said.values()))[0]}"
@@ -219,7 +220,7 @@ def test_what_an_ablation_says_of_labels_and_protocols_is_not_said_again(own, sa
 
 
 @pytest.mark.parametrize("key", ["student.model.top_k", "student.model.structure.top_k"])
-def test_an_old_key_that_a_variant_would_override_is_told(key, tiny_config, tmp_path):
+def test_an_old_key_that_a_variant_would_override_is_reported(key, tiny_config, tmp_path):
     path = tmp_path / "own.yaml"
     variants = {"wide": {"student.model.structure.top_k": 8}, "narrow": {"student.model.top_k": 4}}
     path.write_text(yaml.safe_dump({"config": str(tiny_config), "variants": variants}))
@@ -227,7 +228,7 @@ def test_an_old_key_that_a_variant_would_override_is_told(key, tiny_config, tmp_
         plan(ablation=path, given=(f"--{key}=3",)).study()
 
 
-def test_names_are_folders():
+def test_names_must_be_valid_folders():
     for name in ("a", "0.1", "labelled_0.1", "a+b", "T-Net"):
         check_name(name, "here")
     for name in ("", "..", "a b", "a/b", "-x", "upstream-x", "a\n"):
@@ -243,3 +244,46 @@ def test_no_setting_or_variant_is_named_as_the_store_of_stages(where, tmp_path, 
     path.write_text(yaml.safe_dump(text))
     with pytest.raises(ConfigError, match=f"{where}: stages is the folder of all trained stages"):
         plan(ablation=path).study()
+
+
+def test_seeds_are_draws_of_one_start(tmp_path, tiny_config):
+    older, newer = plan(tiny_config, seeds=3).study(), plan(tiny_config, draws=3).study()
+    assert older == newer
+    assert (newer.seeds, newer.starts) == ((0, 1, 2), 1)
+    assert plan(tiny_config, seeds=2, starts=3).study() == plan(tiny_config, draws=2, starts=3).study()
+    with pytest.raises(ConfigError, match="--seeds and --draws both number the choices"):
+        plan(tiny_config, seeds=2, draws=2).study()
+    ablation = {"config": str(tiny_config), "draws": 4, "starts": 2, "variants": {"a": {"student.model.method": "kd"}}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(ablation))
+    of_file = plan(ablation=tmp_path / "a.yaml").study()
+    assert (of_file.seeds, of_file.starts) == ((0, 1, 2, 3), 2)
+    said = plan(ablation=tmp_path / "a.yaml", seeds=1, starts=1).study()
+    assert (said.seeds, said.starts) == ((0,), 1)
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(ablation | {"seeds": 4}))
+    with pytest.raises(ConfigError, match="seeds and draws both"):
+        read_study_file(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({"draws": 0}, "draws is 0"), ({"starts": 1001}, "starts is 1001")])
+def test_draws_and_starts_are_within_their_seeds(tiny_config, wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        plan(tiny_config, **wrong).study()
+
+
+def test_labelled_people_that_are_fixed_are_not_drawn(tiny_config, tmp_path):
+    fixed = ("--data.labelled_seed", "3")
+    assert plan(tiny_config, given=fixed).study().arguments[-1] == "3"
+    for more in ({"draws": 2}, {"starts": 2}):
+        with pytest.raises(ConfigError, match="every draw of a study chooses other labelled people"):
+            plan(tiny_config, given=fixed, **more).study()
+    settings = {"config": str(tiny_config), "variants": {"a": {}}, "settings": {"b": {"data.labelled_seed": 1}}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match="labelled_seed is set"):
+        plan(ablation=tmp_path / "a.yaml", draws=2).study()
+
+
+def test_the_oracle_is_added_once(tiny_config):
+    variants = plan(tiny_config, methods=["none", "kd"], oracle=True).study().variants
+    assert variants["oracle"] == {"student.model.method": "oracle"}
+    assert list(variants) == ["none", "kd", "oracle"]
+    assert list(plan(tiny_config, methods=["oracle", "none"], oracle=True).study().variants) == ["oracle", "none"]

@@ -8,7 +8,7 @@ def test_clean_reproduces_no_fault_and_released_all_six():
     assert [getattr(expand("released"), field.name) for field in fields(Protocol)] == [True] * 6
 
 
-def test_names_tell_which_faults_are_on():
+def test_names_show_which_faults_are_on():
     assert Protocol().name == "clean"
     assert expand("released").name == "released"
     assert Protocol(select_on_test=True, drop_last=True).name == "select_on_test+drop_last"

@@ -100,7 +100,7 @@ def test_the_weights_and_predictions_are_those_of_one_process(world, roots):
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])
-def test_one_process_writes_and_tells(world, roots):
+def test_one_process_writes_and_prints(world, roots):
     folder = roots[world]
     assert not list((folder / "stages").glob("*/.*"))
     first = Path(f"{folder.parent / 'log'}-{world}-0").read_text()
@@ -119,7 +119,7 @@ def test_the_first_steps_in_single_precision_differ_by_rounding(tmp_path):
             assert found == pytest.approx(expected, rel=0, abs=1e-5), stage
 
 
-def test_parts_that_go_on_training_and_a_shuffled_control_are_those_of_one_process(tmp_path):
+def test_trained_parts_and_a_shuffled_control_equal_those_of_one_process(tmp_path):
     settings = ["--teacher.model.finetune_encoders=true", "--student.model.finetune_encoder=true"]
     settings += ["--student.model.train_tnet=true", "--student.model.queue=12", "--student.model.weighting=uncertainty"]
     settings += ["--adapted.model.shuffle=true", "--adapted.model.teacher=cotrained"]

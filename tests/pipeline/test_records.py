@@ -17,7 +17,7 @@ FORM = {"name": str, "parts": [{"n": int | float}], "kind?": {"a", "b"}, "free?"
 RIGHT = {"name": "x", "parts": [{"n": 1}, {"n": 0.5}], "kind": "a"}
 
 
-def test_what_has_the_form_fits():
+def test_a_record_of_the_right_form_is_accepted():
     assert misfit(RIGHT, FORM) == ""
     assert misfit({"name": "x", "parts": [], "free": {"any": [{}]}}, FORM) == ""
 
@@ -25,22 +25,22 @@ def test_what_has_the_form_fits():
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ([], "it is no mapping"),
-        (None, "it is no mapping"),
+        ([], "it is not a mapping"),
+        (None, "it is not a mapping"),
         ({"parts": []}, "it has no 'name'"),
         ({**RIGHT, "name": 3}, "name is int, not str"),
-        ({**RIGHT, "parts": {}}, "parts is no list"),
-        ({**RIGHT, "parts": [{"n": 1}, 7]}, r"parts\[1\] is no mapping"),
+        ({**RIGHT, "parts": {}}, "parts is not a list"),
+        ({**RIGHT, "parts": [{"n": 1}, 7]}, r"parts\[1\] is not a mapping"),
         ({**RIGHT, "parts": [{"n": "1"}]}, r"parts\[0\].n is str, not int | float"),
-        ({**RIGHT, "kind": "c"}, "kind is none of a, b"),
-        ({**RIGHT, "kind": ["a"]}, "kind is none of a, b"),
+        ({**RIGHT, "kind": "c"}, "kind is not one of a, b"),
+        ({**RIGHT, "kind": ["a"]}, "kind is not one of a, b"),
         ({**RIGHT, "more": 1}, "it has 'more', which is not known"),
-        ({**RIGHT, "free": 1}, "free is no mapping"),
+        ({**RIGHT, "free": 1}, "free is not a mapping"),
     ],
 )
-def test_what_has_another_form_is_told_with_its_place(value, told, tmp_path):
+def test_a_record_of_another_form_is_reported_with_the_place(value, told, tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(value))
-    with pytest.raises(RunError, match=rf"r\.json is no such record as mtpkdot writes: {told}.* Do this\."):
+    with pytest.raises(RunError, match=rf"r\.json is not a valid record of mtpkdot: {told}.* Do this\."):
         read_record(tmp_path / "r.json", FORM, "Do this.")
 
 
@@ -69,7 +69,7 @@ def changed(path, change):
 def test_a_run_without_its_stages_is_one_line_for_every_verb(change, run, complaint, tmp_path):
     changed(run / "run.json", change)
     for argv in (["test", str(run)], ["validate", str(run)], ["report", str(run), "--out", str(tmp_path / "out")]):
-        assert "run.json is no such record" in complaint(argv)
+        assert "run.json is not a valid record" in complaint(argv)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_run_without_its_stages_is_one_line_for_every_verb(change, run, compla
 )
 def test_a_report_says_what_a_run_lacks(change, run, complaint, tmp_path):
     changed(run / "run.json", change)
-    assert "run.json is no such record" in complaint(["report", str(run), "--out", str(tmp_path / "out")])
+    assert "run.json is not a valid record" in complaint(["report", str(run), "--out", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_report_says_what_a_run_lacks(change, run, complaint, tmp_path):
 def test_results_of_another_form_are_one_line_and_stay(change, run, complaint):
     changed(run / "results.json", change)
     before = (run / "results.json").read_bytes()
-    assert "results.json is no such record" in complaint(["test", str(run)])
+    assert "results.json is not a valid record" in complaint(["test", str(run)])
     assert (run / "results.json").read_bytes() == before
 
 
@@ -123,7 +123,7 @@ def test_predictions_of_another_form_are_one_line(change, told, run, complaint, 
 @pytest.mark.parametrize("record", [{}, {"trained": 3}, {"trained": {"epochs": 2, "seconds": "long", "monitor": "x"}}])
 def test_a_stage_of_another_form_is_one_line(record, tmp_path):
     (tmp_path / "stage.json").write_text(json.dumps(record))
-    with pytest.raises(RunError, match=r"stage\.json is no such record"):
+    with pytest.raises(RunError, match=r"stage\.json is not a valid record"):
         training(tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_a_stage_of_another_form_is_one_line(record, tmp_path):
 def test_a_study_of_another_form_is_one_line(change, tmp_path, complaint):
     folder = fake.write(fake.study(tmp_path, folds=1, seeds=1))
     changed(folder / "study.json", change)
-    assert "study.json is no such record" in complaint(["report", str(folder), "--out", str(tmp_path / "out")])
+    assert "study.json is not a valid record" in complaint(["report", str(folder), "--out", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize("cell", [[], {"arguments": [1, 2], "finished": True}, {"arguments": "x"}, {"basis": 3}])

@@ -9,12 +9,12 @@ from mtpkdot.data import PlantedData
 from mtpkdot.data.splits import Split
 from mtpkdot.losses.task import class_probabilities
 from mtpkdot.pipeline.results import (
-    Row,
+    Score,
     below_bound,
     discard_torn,
     markdown,
     prediction_table,
-    read_rows,
+    read_scores,
     score,
     table,
     write_results,
@@ -39,11 +39,11 @@ def perfect(data, index):
 
 def test_a_perfect_model_scores_one_on_labelled_samples_only(data):
     index = torch.arange(10)
-    rows = score(data, "student", "video", "test", index, perfect(data, index))
-    assert all(row.value == pytest.approx(float(row.metric != "mae")) and row.n == 9 for row in rows)
+    scores = score(data, "student", "video", "test", index, perfect(data, index))
+    assert all(row.value == pytest.approx(float(row.metric != "mae")) and row.n == 9 for row in scores)
     output = perfect(data, index)
     output[3] = torch.full_like(output[3], torch.nan)
-    assert [row.value for row in score(data, "student", "video", "test", index, output)] == [r.value for r in rows]
+    assert [row.value for row in score(data, "student", "video", "test", index, output)] == [r.value for r in scores]
 
 
 def test_predictions_of_unlabelled_samples_have_no_truth(data):
@@ -68,21 +68,21 @@ def test_predictions_of_ordered_classes_come_with_the_probability_of_every_class
 
 
 def test_the_table_shows_means_over_targets_and_the_gap():
-    rows = []
+    scores = []
     for stage, modality, value in (("backbone", "face", 0.5), ("teacher", "face+eda", 0.8), ("student", "face", 0.6)):
-        rows += [Row(stage, modality, "test", "ccc", "valence", value - 0.1, 9)]
-        rows += [Row(stage, modality, "test", "ccc", "mean", value, 9)]
-    frame = table(rows)
+        scores += [Score(stage, modality, "test", "ccc", "valence", value - 0.1, 9)]
+        scores += [Score(stage, modality, "test", "ccc", "mean", value, 9)]
+    frame = table(scores)
     assert frame.loc["student (face)", "test ccc"] == 0.6
-    text = markdown(rows, "face", "clean", "mine")
+    text = markdown(scores, "face", "clean", "mine")
     assert "lower bound 0.5000 (face alone), teacher 0.8000 (gap +0.3000), student 0.6000 (+0.1000)" in text
     assert "| student (face) " in text
 
 
 def test_names_of_modalities_are_text_in_the_table():
     odd = "a|b\n# c `d` [e](javascript:f)"
-    rows = [Row(stage, odd, "test", "accuracy", "label", 0.5, 10) for stage in ("backbone", "teacher", "student")]
-    text = markdown(rows, odd, "clean", odd)
+    scores = [Score(stage, odd, "test", "accuracy", "label", 0.5, 10) for stage in ("backbone", "teacher", "student")]
+    text = markdown(scores, odd, "clean", odd)
     assert sum(line.startswith("#") for line in text.splitlines()) == 1
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")} == {3}
     assert "](" not in text
@@ -90,19 +90,19 @@ def test_names_of_modalities_are_text_in_the_table():
 
 
 def test_written_results_are_read_back(tmp_path):
-    rows = [Row("student", "face", "test", "accuracy", "state", 0.25, 8)]
+    scores = [Score("student", "face", "test", "accuracy", "state", 0.25, 8)]
     frame = pd.DataFrame({"id": ["a"], "truth": [np.nan]})
-    write_results(tmp_path, rows, frame, "# text\n")
-    assert read_rows(tmp_path) == rows
+    write_results(tmp_path, scores, frame, "# text\n")
+    assert read_scores(tmp_path) == scores
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.parquet", "results.json", "results.md"]
-    assert read_rows(tmp_path / "nowhere") == []
+    assert read_scores(tmp_path / "nowhere") == []
 
 
 @pytest.mark.parametrize("gone", [None, "predictions.parquet", "results.json"])
 @pytest.mark.parametrize("torn", ["predictions.parquet", "results.json"])
 def test_a_torn_file_is_discarded_whatever_becomes_of_the_other(gone, torn, tmp_path):
     write_results(
-        tmp_path, [Row("student", "face", "test", "accuracy", "state", 0.25, 8)], pd.DataFrame({"id": ["a"]}), ""
+        tmp_path, [Score("student", "face", "test", "accuracy", "state", 0.25, 8)], pd.DataFrame({"id": ["a"]}), ""
     )
     whole = {"predictions.parquet", "results.json"} - {torn, gone}
     (tmp_path / torn).write_bytes((tmp_path / torn).read_bytes()[:-9])
@@ -121,11 +121,11 @@ def test_a_torn_file_is_discarded_whatever_becomes_of_the_other(gone, torn, tmp_
     ],
 )
 def test_a_student_below_its_lower_bound_on_any_part_gets_a_line(student, parts):
-    rows = [
-        Row(stage, "video", split, "accuracy", "state", value, 100)
+    scores = [
+        Score(stage, "video", split, "accuracy", "state", value, 100)
         for split, value in student.items()
         for stage, value in (("backbone", 0.5), ("student", value))
     ]
-    found = below_bound(rows, "video", "mtpkdot")
+    found = below_bound(scores, "video", "mtpkdot")
     assert len(found) == bool(parts)
     assert not parts or f"on {parts} (0.4000 < 0.5000)" in found[0]

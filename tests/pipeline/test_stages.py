@@ -78,7 +78,7 @@ def test_the_names_are_known_without_torch():
     assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0
 
 
-def test_every_stage_is_told_by_the_data_and_takes_what_it_declares():
+def test_every_stage_gets_arguments_from_the_data_and_keeps_those_it_declares():
     for module in stage_classes().values():
         assert set(LINKED) <= module.filled()
         assert not set(module.upstream_arguments({"method": "mtpkdot", "weights": None})) & module.filled()
@@ -95,7 +95,7 @@ def test_an_own_stage_per_modality_takes_the_backbone_of_its_own():
     assert [stage.name for stage in stages][-3:] == ["own.a", "own.b", "student"]
 
 
-def test_what_follows_from_a_student_is_not_shared_by_students():
+def test_stages_after_a_student_are_not_shared_by_students():
     stages = {stage.name: stage for stage in plan(["a"], "a", sections("none"), with_own(following=Following))}
     assert [name for name, stage in stages.items() if not stage.shared] == ["student", "following"]
     assert stages["following"].is_named(["downstream"])
@@ -112,11 +112,13 @@ def test_an_upstream_argument_takes_a_path_or_the_name_of_a_stage():
     assert found["second"] == {"backbone_ckpts.b": "backbone.a"}
 
 
-def test_a_stage_that_needs_a_later_one_or_none_that_there_is_says_so():
+def test_a_stage_that_needs_a_later_or_missing_one_is_refused():
     with pytest.raises(ConfigError, match="needs the stage student, which is trained after early"):
         plan(["a"], "a", sections("none"), {"early": Following, **stage_classes()})
     without = {name: module for name, module in stage_classes().items() if name != "teacher"}
-    with pytest.raises(ConfigError, match=r"adapted\.model\.teacher_ckpt needs a stage 'teacher', which there is not"):
+    with pytest.raises(
+        ConfigError, match=r"adapted\.model\.teacher_ckpt needs a stage 'teacher', which does not exist"
+    ):
         plan(["a"], "a", sections("none"), without)
 
 

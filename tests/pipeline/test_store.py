@@ -67,7 +67,7 @@ def test_a_damaged_stage_is_trained_again(tmp_path):
     assert stored.exists()
 
 
-def test_torn_weights_are_none(tmp_path):
+def test_torn_weights_count_as_missing(tmp_path):
     stored = StoredStage(tmp_path, "teacher", "abc")
     stored.partial.mkdir(parents=True)
     (stored.partial / "model.ckpt").write_bytes(WEIGHTS)

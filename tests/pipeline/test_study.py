@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from mtpkdot.errors import RunError
@@ -57,7 +59,7 @@ def test_a_cell_is_a_command_line_of_fit():
     assert "--teacher.model.fusion.dim=32" not in cells["few/upstream/fold1-seed4"].arguments
 
 
-def test_what_a_setting_says_a_variant_and_a_fold_may_change():
+def test_a_variant_and_a_fold_override_a_setting():
     made = study(shared={"a": 1, "b": 1}, settings={"all": {"b": 2, "c": 2}}, variants={"v": {"c": 3}})
     given = next(cell for cell in made.cells() if not cell.first).arguments
     assert {"--a=1", "--b=2", "--c=3"} <= set(given)
@@ -77,7 +79,7 @@ def test_a_written_study_is_the_same_when_read(tmp_path):
 
 
 def test_a_folder_without_a_study_says_so(tmp_path):
-    with pytest.raises(RunError, match="is no study"):
+    with pytest.raises(RunError, match="is not a study"):
         Study.read(tmp_path)
 
 
@@ -92,3 +94,26 @@ def test_parts_hold_every_cell_once_and_what_it_waits_for(count):
         for cell in part:
             run.add((cell.setting, cell.fold, cell.seed, cell.variant))
             assert (cell.setting, cell.fold, cell.seed, cell.upstream) in run
+
+
+def test_starts_of_a_draw_have_its_people_and_seeds_of_their_own():
+    cells = {cell.place: cell for cell in study(shared={"data.generator_seed": "20{seed}"}, starts=2).cells()}
+    once = {cell.place: cell for cell in study(shared={"data.generator_seed": "20{seed}"}).cells()}
+    assert len(cells) == 2 * len(once)
+    # The first start is the cell of a study without starts.
+    assert all(cells[place] == cell for place, cell in once.items())
+    second = cells["few/pkdot/fold1-seed4-start1"]
+    assert (second.seed, second.draw, second.start) == (1004, 4, 1)
+    assert {"--seed_everything=1004", "--data.labelled_seed=4", "--data.generator_seed=204"} <= set(second.arguments)
+    assert len({(cell.setting, cell.variant, cell.fold, cell.seed) for cell in cells.values()}) == len(cells)
+    assert cells["few/upstream/fold1-seed4-start1"].seed == 1004
+
+
+def test_a_study_of_an_earlier_version_has_single_starts(tmp_path):
+    made = study(root=str(tmp_path))
+    made.write()
+    path = tmp_path / "s" / "study.json"
+    record = json.loads(path.read_text())
+    assert record.pop("starts") == 1
+    path.write_text(json.dumps(record))
+    assert Study.read(tmp_path / "s") == made

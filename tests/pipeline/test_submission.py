@@ -20,16 +20,16 @@ def slurm(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--slurm", "timeout_min=5"], "--slurm says how --submit submits"),
-        (["--submit", "0"], "--submit is the number of jobs, not 0"),
-        (["--submit", "2", "--part", "1/2"], "--submit makes the parts itself"),
-        (["--submit", "2", "--slurm", "timeout_min"], "--slurm timeout_min is no KEY=VALUE"),
+        (["--slurm", "timeout_min=5"], "--slurm sets options of --submit"),
+        (["--submit", "0"], "--submit is 0, not a number of jobs"),
+        (["--submit", "2", "--part", "1/2"], "--submit divides the study itself"),
+        (["--submit", "2", "--slurm", "timeout_min"], "--slurm timeout_min is not of the form KEY=VALUE"),
         (["--submit", "2", "--slurm", "slurm_time=4:00:00"], "--slurm slurm_time is set by timeout_min"),
         (["--submit", "2", "--slurm", "timeout_min=4h"], "--slurm: "),
         (["--submit", "2", "--slurm", "no_such_key=1"], "--slurm: "),
     ],
 )
-def test_a_mistake_is_told_in_one_line(slurm, tiny_config, tmp_path, capsys, options, said):
+def test_a_mistake_is_reported_in_one_line(slurm, tiny_config, tmp_path, capsys, options, said):
     study = ["--config", str(tiny_config), "--methods", "none,kd", "--folds", "2", "--seeds", "1"]
     assert main(["crossval", *study, "--pipeline.root", str(tmp_path / "runs"), *options]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -43,8 +43,8 @@ def test_without_slurm_nothing_is_run_instead(tmp_path, monkeypatch):
         submit(print, [], 2, tmp_path, {})
 
 
-def test_what_slurm_refuses_is_told(slurm, tmp_path):
-    with pytest.raises(RunError, match="Slurm does not take the jobs"):
+def test_jobs_that_slurm_refuses_are_reported(slurm, tmp_path):
+    with pytest.raises(RunError, match="Slurm refuses the jobs"):
         submit(crossval, ["--config", "x"], 2, tmp_path / "jobs", {})
 
 

@@ -179,7 +179,7 @@ def test_without_credentials_it_runs_offline_and_says_so_once(tiny_config, tmp_p
     done = subprocess.run(line, env=environs, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert [text for text in done.stdout.splitlines() if "W&B" in text] == [
-        "W&B runs offline, for there are no credentials (see `wandb login`); "
+        "W&B runs offline, since there are no credentials (see `wandb login`); "
         f"`wandb sync {tmp_path}/tiny/wandb/offline-run-*` sends it later."
     ]
     (written,) = (tmp_path / "tiny" / "wandb").glob("offline-run-*/run-*.wandb")
@@ -194,7 +194,7 @@ def test_wandb_is_imported_only_where_it_is_asked_for(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["nobody listens", "nobody answers"])
-def test_an_unreachable_server_is_told_and_nothing_fails(tiny_config, tmp_path, monkeypatch, capsys, silent):
+def test_an_unreachable_server_is_reported_and_nothing_fails(tiny_config, tmp_path, monkeypatch, capsys, silent):
     """With W&B itself: a second start of a run whose first one has failed is its own matter."""
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
@@ -212,7 +212,7 @@ def test_an_unreachable_server_is_told_and_nothing_fails(tiny_config, tmp_path, 
         seconds = time.monotonic() - start
     wandb.teardown()
     (told,) = [line for line in capsys.readouterr().out.splitlines() if "W&B" in line]
-    assert told.startswith("W&B runs offline, for the server cannot be reached (")
+    assert told.startswith("W&B runs offline, since the server cannot be reached (")
     assert ("refused" in told) == (not silent)
     assert seconds < 60
     assert list((tmp_path / "tiny" / "wandb").glob("offline-run-*/run-*.wandb"))
@@ -260,7 +260,7 @@ def test_booleans_lists_nothing_and_nested_keys_arrive_as_they_are(tiny_config, 
 
 
 @pytest.mark.timeout(600)
-def test_trials_two_at_a_time_with_one_killed(tiny_config, trained_root, tmp_path):
+def test_two_trials_at_a_time_finish_although_one_is_killed(tiny_config, trained_root, tmp_path):
     sweep = {
         "command": ["${env}", "mtpkdot", "fit", f"--config={tiny_config}", "--trainer.logger=WandbLogger", "${args}"]
     }

@@ -41,7 +41,7 @@ def test_a_key_that_acts_nowhere_is_refused_by_name_unless_it_is_unset(key):
         check_trainer({**DEFAULTS, key: 1})
 
 
-def test_what_acts_everywhere_reaches_the_trainer_that_evaluates(trained_root, tmp_path, monkeypatch):
+def test_keys_that_act_everywhere_reach_the_trainer_that_evaluates(trained_root, tmp_path, monkeypatch):
     shutil.copytree(trained_root, tmp_path / "runs")
     given, stock = [], L.Trainer
     monkeypatch.setattr(evaluation.L, "Trainer", lambda **options: given.append(options) or stock(**options))
@@ -87,7 +87,7 @@ def test_a_monitor_that_a_stage_does_not_log_is_named_with_what_was_meant(callba
         check_callbacks([callback(monitor=monitor)], Module(), "teacher", 1)
 
 
-def test_what_a_class_of_the_user_s_own_logs_may_be_monitored():
+def test_a_value_that_a_user_defined_class_logs_may_be_monitored():
     class Logs(Callback):
         def on_train_start(self, trainer, pl_module):
             """Logs `val/mine`."""

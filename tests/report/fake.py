@@ -81,7 +81,9 @@ def record(cell: Cell, stages: dict[str, str], task, targets, labelled):
 
 def _method(stage, cell):
     method = next((a.split("=")[1] for a in cell.arguments if a.startswith("--student.model.method=")), "mtpkdot")
-    return {"student.model.method": method} if stage == "student" else {}
+    held_out = next((a.split("=")[1] for a in cell.arguments if a.startswith("--data.validation_labels=")), "select")
+    keys = {"student.model.method": method, "data.init_args.validation_labels": held_out}
+    return keys if stage == "student" else {}
 
 
 def write(made: Study, skill=None, task="classification", targets=CLASSES, skip=(), **sizes) -> Path:
@@ -95,7 +97,7 @@ def write(made: Study, skill=None, task="classification", targets=CLASSES, skip=
         labelled = made.settings[cell.setting].get("data.labelled_subjects", "all")
         key = f"{cell.setting}-{cell.upstream if cell.first else cell.variant}"
         place = f"{cell.setting}-{cell.fold}-{cell.seed}"
-        own = sorted(a for a in cell.arguments if a.startswith("--backbone."))
+        own = sorted(a for a in cell.arguments if a.startswith(("--backbone.", "--data.validation_labels")))
         stages = {name: f"{name}-{place}-{own}" for name in ("backbone.video", "backbone.audio")}
         made_up = sorted(a for a in cell.arguments if a.startswith(("--backbone.", "--hallucinator.")))
         stages["hallucinator"] = f"hallucinator-{place}-{made_up}"

@@ -42,7 +42,7 @@ def study(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_report_has_all_that_can_be_told_without_the_data(study, tmp_path):
+def test_a_report_has_everything_that_needs_no_data(study, tmp_path):
     (study / "labelled_5/none/fold1-seed1").mkdir(parents=True, exist_ok=True)
     (study / "labelled_5/none/fold1-seed1/failed.txt").write_text("Traceback\nValueError: no <luck>\n")
     page, text, table = report(study, out=tmp_path)
@@ -103,7 +103,7 @@ def test_names_with_odd_characters_are_only_names(tmp_path):
     assert r"\<b>calm\</b>" in text
 
 
-def test_several_studies_are_sections_and_nothing_finished_is_said(tmp_path):
+def test_several_studies_are_sections_and_unfinished_ones_are_reported(tmp_path):
     made = fake.study(tmp_path / "one", folds=1, seeds=1)
     fake.write(made)
     empty = fake.study(tmp_path / "two", folds=1, seeds=1)
@@ -115,7 +115,7 @@ def test_several_studies_are_sections_and_nothing_finished_is_said(tmp_path):
     assert set(table["source"]) == {"one"}
 
 
-def test_what_is_no_run_is_told_before_anything_is_written(tmp_path):
+def test_a_folder_without_a_run_is_reported_before_anything_is_written(tmp_path):
     with pytest.raises(RunError, match="neither a study nor a run"):
         build([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()

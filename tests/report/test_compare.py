@@ -182,14 +182,14 @@ def test_a_method_without_any_common_cell_is_not_compared(tmp_path):
     assert {d.method for d in found} == {"none"}
 
 
-def test_no_reference_is_no_comparison_and_no_error(tmp_path):
+def test_no_reference_gives_no_comparison_and_no_error(tmp_path):
     made = fake.study(tmp_path / "s", ("kd",))
     fake.write(made)
     found = comparison(made)
     assert found.differences(["pkdot", "selftraining"]) == []
 
 
-def test_without_a_student_that_has_no_teachers_the_backbone_is_no_base(tmp_path):
+def test_the_backbone_alone_is_a_reference_but_not_a_base(tmp_path):
     made = fake.study(tmp_path / "s", ("kd",))
     fake.write(made)
     found = comparison(made)
@@ -297,7 +297,7 @@ def test_gains_per_subject_are_those_of_the_subject_alone(made, table):
     assert np.isnan(part).sum() == 8
 
 
-def test_rounding_is_no_gain_of_a_subject(made, monkeypatch):
+def test_rounding_does_not_count_as_a_gain_of_a_subject(made, monkeypatch):
     found = comparison(made)
     of = {"pkdot": 0.1 + 0.2, "mtpkdot": 0.4}
     monkeypatch.setattr(found, "per_subject", lambda method, _: np.full(len(found.subjects), of.get(method, 0.3)))
@@ -319,3 +319,116 @@ def test_values_have_the_metrics_of_regression(tmp_path):
 def test_replicates_are_enough_for_the_corrected_tests():
     # The smallest p, corrected for ten methods, is still below 0.05.
     assert 10 * 2 / (compare.REPLICATES + 1) < 0.05
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Two folds and three draws of two starts, of which the last draw has lost one."""
+    made = fake.study(tmp_path / "s", ("none", "pkdot"), folds=2, seeds=3, starts=2)
+    lost = {f"all/{name}/fold{fold}-seed2-start1" for name in ("upstream", "none", "pkdot") for fold in (0, 1)}
+    fake.write(made, {"none": 0.62, "pkdot": 0.8}, skip=lost)
+    gather(of_study(made), made.folder / "predictions.parquet")
+    table = pd.read_parquet(made.folder / "predictions.parquet")
+    return comparison(made), table[table["split"] == "test"]
+
+
+def by_start(table, method):
+    rows = table[table["method"] == method]
+    return rows.groupby(["draw", "seed"]).apply(accuracy, include_groups=False)
+
+
+def test_starts_are_averaged_before_draws(started):
+    found, table = started
+    assert table.groupby("draw")["seed"].unique().map(list).to_dict() == {0: [0, 1000], 1: [1, 1001], 2: [2]}
+    value = next(v for v in found.values() if (v.method, v.metric) == ("pkdot", "accuracy"))
+    cells = by_start(table, "pkdot")
+    of_draws = cells.groupby("draw").mean()
+    assert value.value == pytest.approx(of_draws.mean())
+    assert abs(of_draws.mean() - cells.mean()) > 1e-4  # the draw with one start counts as much as the others
+    assert value.sd_draws == pytest.approx(of_draws.std(ddof=1))
+    within = (cells - cells.groupby("draw").transform("mean")) ** 2
+    assert value.sd_starts == pytest.approx(np.sqrt(within.sum() / 2))
+    assert found.gathered.repetitions == (2, 3, 2)
+
+
+def test_people_are_the_unit_of_resampling_and_a_draw_counts_once(started):
+    found, table = started
+    people = sorted(table["subject"].unique())
+    found._draws[len(people)] = Draws(len(people), 150)
+    groups = {key: dict(list(rows.groupby("subject"))) for key, rows in table.groupby(["method", "draw", "seed"])}
+
+    def replicate(who):
+        of = {key: accuracy(pd.concat([rows[name] for name in who])) for key, rows in groups.items()}
+        return pd.Series(of).loc["pkdot"].groupby(level=0).mean().mean()
+
+    drawn = [np.repeat(people, counts) for counts in found._draws[len(people)].counts]
+    value = next(v for v in found.values() if (v.method, v.metric) == ("pkdot", "accuracy"))
+    assert (value.low, value.high) == pytest.approx(
+        tuple(np.quantile([replicate(who) for who in drawn], [0.025, 0.975]))
+    )
+
+
+def test_the_spread_of_a_gain_is_that_of_pairs(started):
+    found, table = started
+    gains = by_start(table, "pkdot") - by_start(table, "none")
+    difference = by_method(found.differences(["none"]), "none")["pkdot"]
+    of_draws = gains.groupby("draw").mean()
+    assert difference.value == pytest.approx(of_draws.mean())
+    assert difference.sd_draws == pytest.approx(of_draws.std(ddof=1))
+    within = (gains - gains.groupby("draw").transform("mean")) ** 2
+    assert difference.sd_starts == pytest.approx(np.sqrt(within.sum() / 2))
+    expected = stats.ttest_1samp(of_draws, 0).confidence_interval(0.95)
+    assert (difference.seeds_low, difference.seeds_high) == pytest.approx(expected)
+
+
+def test_draws_of_data_of_their_own_are_resampled_with_their_starts_averaged(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "pkdot"), folds=1, seeds=4, starts=2)
+    fake.write(made)
+    found = comparison(made, "seed")
+    value = next(v for v in found.values() if (v.method, v.metric) == ("pkdot", "accuracy"))
+    cells = {cell: found._cell("pkdot", cell) for cell in found.cells("pkdot")}
+    of_draws = [(cells[0, draw] + cells[0, draw + 1000]) / 2 for draw in range(4)]
+    assert (value.low, value.high) == pytest.approx(stats.ttest_1samp(of_draws, 0).confidence_interval(0.95))
+
+
+def test_the_share_of_the_oracle_gap_is_that_of_the_differences(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "pkdot", "oracle"))
+    fake.write(made, {"none": 0.62, "pkdot": 0.75, "oracle": 0.9})
+    found = comparison(made)
+    assert found.oracles == ["oracle"]
+    differences = by_method(found.differences([BASE]))
+    values = {v.method: v.value for v in found.values() if v.metric == "accuracy"}
+    share = (values["pkdot"] - values[BASE]) / (values["oracle"] - values[BASE])
+    assert differences["pkdot"].oracle_closed == pytest.approx(share)
+    assert differences["pkdot"].oracle_low < share < differences["pkdot"].oracle_high
+    assert differences["pkdot"].gap_closed != pytest.approx(share)
+    oracle = differences["oracle"]
+    assert np.isnan([oracle.oracle_closed, oracle.p_bootstrap, oracle.p_t]).all()
+    # It is no method: the others are corrected for each other alone.
+    plain = fake.study(tmp_path / "t", ("none", "pkdot"))
+    fake.write(plain, {"none": 0.62, "pkdot": 0.75})
+    assert by_method(comparison(plain).differences([BASE]))["pkdot"].p_bootstrap == differences["pkdot"].p_bootstrap
+
+
+def test_without_a_clear_oracle_gap_there_is_no_share_of_it(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "pkdot", "oracle"))
+    fake.write(made, {"none": 0.62, "pkdot": 0.75, "oracle": 0.6})
+    assert all(np.isnan(d.oracle_closed) for d in comparison(made).differences([BASE]))
+
+
+def test_who_is_trained_on_the_validation_part_is_no_base_and_is_compared_with_the_first(tmp_path):
+    variants = {
+        "none": {"student.model.method": "none"},
+        "kd": {"student.model.method": "kd"},
+        "fuller": {"student.model.method": "none", "data.validation_labels": "train"},
+        "oracle": {"student.model.method": "oracle"},
+    }
+    made = fake.study(tmp_path / "s", variants_of=variants)
+    fake.write(made, {"none": 0.6, "kd": 0.7, "fuller": 0.75, "oracle": 0.95})
+    found = comparison(made)
+    assert found.bases == dict.fromkeys(variants, BASE)
+    assert set(found.origins) == {BASE}
+    assert set(found.origins[BASE].values()) <= {"backbone.video", "none"}
+    fuller = by_method(found.differences([BASE]))["fuller"]
+    assert np.isnan(fuller.gap_closed)
+    assert 0 < fuller.oracle_closed < 1

@@ -30,7 +30,7 @@ def test_all_predictions_are_in_one_file_with_what_they_are_of(tmp_path):
     assert gathered.missing == []
 
 
-def test_what_is_not_finished_is_missing_by_name_and_in_no_number(tmp_path):
+def test_unfinished_cells_are_named_as_missing_and_not_counted(tmp_path):
     made = fake.study(tmp_path / "s")
     fake.write(made, skip={"all/pkdot/fold1-seed0"})
     stale = made.folder / "all/mtpkdot/fold0-seed1/cell.json"
@@ -46,14 +46,14 @@ def test_what_is_not_finished_is_missing_by_name_and_in_no_number(tmp_path):
     assert ("all", "mtpkdot", 0, 0) in gathered.tallies
 
 
-def test_what_was_run_on_another_basis_is_missing(tmp_path):
+def test_cells_that_were_run_on_another_basis_are_missing(tmp_path):
     made = fake.study(tmp_path / "s")
     fake.write(made)
     replace(made, basis={"all/upstream": "other data"}).write()
     assert gather(of_study(Study.read(made.folder))) is None
 
 
-def test_a_part_without_predictions_is_told(tmp_path):
+def test_a_part_without_predictions_is_reported(tmp_path):
     made = fake.study(tmp_path / "s")
     fake.write(made)
     path = made.folder / "all/none/fold0-seed0/predictions.parquet"
@@ -64,7 +64,7 @@ def test_a_part_without_predictions_is_told(tmp_path):
     assert not list(made.folder.glob("*predictions.parquet*"))
 
 
-def test_nothing_finished_is_nothing(tmp_path):
+def test_a_study_without_finished_cells_is_none(tmp_path):
     made = fake.study(tmp_path / "s")
     made.write()
     assert gather(of_study(made)) is None
@@ -78,7 +78,7 @@ def test_a_moved_study_is_read_where_it_is(tmp_path):
     assert gather(of_study(Study.read(tmp_path / "elsewhere" / "renamed"))).missing == []
 
 
-def test_a_model_that_groups_share_has_one_name(tmp_path):
+def test_a_model_shared_by_groups_has_one_name(tmp_path):
     variants = {
         "none": {"student.model.method": "none"},
         "wide": {"teacher.model.fusion.dim": 32},
@@ -95,7 +95,7 @@ def test_a_model_that_groups_share_has_one_name(tmp_path):
     assert "adapted.audio@wide" in {key[1] for key in gathered.tallies}
 
 
-def test_settings_that_predict_different_things_are_told(tmp_path):
+def test_settings_that_predict_different_things_are_reported(tmp_path):
     made = fake.study(tmp_path / "s", settings={"a": {}, "b": {}})
     fake.write(made)
     path = made.folder / "b/upstream/fold0-seed0/run.json"

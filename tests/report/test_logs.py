@@ -23,7 +23,7 @@ def test_a_resumed_training_has_one_value_per_epoch(tmp_path):
     assert found.log["val/accuracy"].to_dict() == {0: 0.1, 1: 0.3, 2: 0.4}
 
 
-def test_what_is_gone_is_none(tmp_path):
+def test_a_missing_log_is_none(tmp_path):
     found = training(tmp_path / "nowhere")
     assert found.record == {}
     assert found.log is None

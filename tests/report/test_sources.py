@@ -94,7 +94,7 @@ def test_a_run_named_twice_counts_once(runs):
     assert len(source.entries) == 1
 
 
-def test_what_is_no_run_is_told(tmp_path, runs):
+def test_a_folder_without_a_run_is_reported(tmp_path, runs):
     with pytest.raises(RunError, match="neither a study nor a run"):
         sources([tmp_path / "nowhere"])
     (runs / "tiny" / "run.json").write_text(json.dumps({"stages": {}}))
@@ -108,7 +108,7 @@ def test_the_root_is_the_nearest_folder_with_stages(runs):
     assert root_of(runs.parent / "alone") == runs.parent
 
 
-def test_settings_are_alike_that_differ_in_labels_folds_and_seeds_alone(runs):
+def test_settings_that_differ_in_labels_folds_and_seeds_alone_are_alike(runs):
     def of(**keys):
         shutil.copytree(runs / "tiny", runs / "x")
         change(runs / "x", **keys)

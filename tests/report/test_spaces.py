@@ -61,7 +61,7 @@ def test_every_mode_has_a_plan(mode):
         assert plan.trace() == pytest.approx(1, abs=1e-4)
 
 
-def test_what_is_gone_or_has_changed_is_told(trained_root, tmp_path):
+def test_missing_and_changed_inputs_are_reported(trained_root, tmp_path):
     shutil.copytree(trained_root, tmp_path / "runs")
 
     def message():

@@ -33,7 +33,7 @@ def test_sums_over_drawn_clusters_are_those_of_a_loop():
     np.testing.assert_allclose(draws.sums(of_clusters), [of_clusters[row].sum(axis=0) for row in rows])
 
 
-def test_the_interval_of_a_mean_over_subjects_covers_it_as_often_as_it_says():
+def test_the_interval_of_a_mean_over_subjects_has_its_nominal_coverage():
     # People differ, and each brings samples that resemble one another.
     random = np.random.default_rng(1)
     covered, naive = 0, 0
@@ -60,7 +60,7 @@ def test_the_p_value_is_right_where_nothing_differs():
     assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.09
 
 
-def test_p_values_of_plain_cases():
+def test_p_values_equal_those_of_plain_cases():
     assert bootstrap_p(np.zeros(99), 30) == 1.0
     assert bootstrap_p(np.ones(99), 30) == pytest.approx(0.02)
     assert bootstrap_p(-np.ones(99), 30) == pytest.approx(0.02)
@@ -72,7 +72,7 @@ def test_few_people_show_no_more_than_their_signs_could(people, least):
     assert bootstrap_p(np.ones(2000), people) == pytest.approx(least)
 
 
-def test_the_corrected_t_test_against_a_hand_computation():
+def test_the_corrected_t_test_equals_a_hand_computed_case():
     # Mean 0.03, variance 0.0002, (1/5 + 1/4) * 0.0002 = 0.00009: t = 0.03 / 0.0094868 = 3.1623, 4 degrees of freedom.
     differences = np.array([0.01, 0.02, 0.03, 0.04, 0.05]) * np.sqrt(0.8) + 0.03 * (1 - np.sqrt(0.8))
     assert differences.var(ddof=1) == pytest.approx(0.0002)
@@ -101,7 +101,7 @@ def test_too_few_values_have_no_interval_and_no_test():
     assert np.isnan(corrected_t(np.array([0.05, 0.05 + 1e-17, 0.1 - 0.05]), 0.2))
 
 
-def test_holm_by_hand():
+def test_holm_equals_a_hand_computed_case():
     # 0.01 * 4; 0.02 * 3; 0.03 * 2 = 0.06; 0.04 * 1 = 0.04, raised to the one before.
     found = holm({"a": 0.01, "d": 0.04, "b": 0.02, "c": 0.03, "n": float("nan")})
     assert {name: p for name, p in found.items() if name != "n"} == pytest.approx(
@@ -119,7 +119,7 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(values):
     assert [found[name] for name in names] == sorted(found.values())
 
 
-def test_the_ratio_by_fieller_covers_the_true_one_as_often_as_it_says():
+def test_the_interval_of_the_ratio_by_fieller_has_its_nominal_coverage():
     random = np.random.default_rng(3)
     covered = 0
     for _ in range(500):

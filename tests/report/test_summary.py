@@ -37,7 +37,7 @@ def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_te
     text = summarise(made.folder, "validation")
     assert {name: (made.folder / name).read_bytes() for name in names} == before
     assert text == (made.folder / "summary.validation.md").read_text()
-    assert "Of the validation parts, to choose by" in text
+    assert "Results of the validation parts" in text
     assert "results.validation.csv" in text
     assert "have selected nothing" not in text
     values = pd.read_csv(made.folder / "results.validation.csv").query("metric == 'accuracy'").set_index("method")
@@ -53,13 +53,13 @@ def test_the_validation_parts_have_tables_of_their_own_and_leave_those_of_the_te
 
 
 @pytest.mark.parametrize(("protocol", "told"), [("clean", False), ("select_on_test", True), ("released", True)])
-def test_who_selects_on_the_test_part_has_nothing_to_choose_by(tmp_path, monkeypatch, protocol, told):
+def test_selection_on_the_test_part_leaves_no_part_to_choose_on(tmp_path, monkeypatch, protocol, told):
     of = fake.record
     monkeypatch.setattr(fake, "record", lambda *arguments: of(*arguments) | {"protocol": protocol})
     made = fake.study(tmp_path / "s", ("none", "kd"), folds=1)
     fake.write(made)
-    assert ("these parts have selected nothing" in summarise(made.folder, "validation")) is told
-    assert "these parts have selected nothing" not in summarise(made.folder)
+    assert ("the validation parts have selected nothing" in summarise(made.folder, "validation")) is told
+    assert "the validation parts have selected nothing" not in summarise(made.folder)
 
 
 def test_folds_that_did_not_run_are_not_counted(tmp_path):
@@ -78,11 +78,11 @@ def test_a_study_without_a_student_that_has_no_teachers_says_so(tmp_path):
     assert "gap closed" not in text
 
 
-def test_few_people_are_told_of(tmp_path):
+def test_few_people_are_reported(tmp_path):
     for people, told in ((6, True), (12, False)):
         made = fake.study(tmp_path / str(people), folds=1)
         fake.write(made, people=people)
-        assert ("subjects are judged" in summarise(made.folder)) is told
+        assert ("subjects are tested" in summarise(made.folder)) is told
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -132,3 +132,29 @@ def test_numbers_are_in_files_as_well(tmp_path):
 def test_many_names_are_the_first_and_a_number():
     assert few([str(i) for i in range(22)]).endswith("19 and 2 more")
     assert few(["a", "b"]) == "a, b"
+
+
+def test_the_tables_have_the_numbers_and_spreads_of_draws_and_starts_and_the_oracles_share(tmp_path):
+    made = fake.study(tmp_path / "s", ("none", "pkdot", "oracle"), folds=2, seeds=3, starts=2)
+    fake.write(made, {"none": 0.6, "pkdot": 0.75, "oracle": 0.9})
+    text = summarise(made.folder)
+    assert "2 folds, 6 seeds: 3 draws (labelled people, weights and order), 2 starts of each" in text
+    assert "oracle has seen the hidden labels: it is a bound" in text
+    header, _, *lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    header = [name.strip() for name in header]
+    rows = {line[0].strip(): dict(zip(header, (cell.strip() for cell in line), strict=True)) for line in lines}
+    assert re.fullmatch(r"-?\d+% \[-?\d+%, -?\d+%\]", rows["pkdot"]["oracle gap closed"])
+    assert rows["oracle"]["oracle gap closed"] == rows["teacher"]["oracle gap closed"] == ""
+    assert not rows["oracle"][header[4]].endswith(("0", "1"))  # an interval, and no p
+    values = pd.read_csv(made.folder / "results.csv").query("metric == 'accuracy'").set_index("method")
+    shown = rows["pkdot"]["sd over starts / draws"]
+    assert shown == f"{values.loc['pkdot', 'sd_starts']:.4f} / {values.loc['pkdot', 'sd_draws']:.4f}"
+    assert rows["pkdot"]["sd over starts / draws, of the gain"] not in ("", shown)
+    assert "draw" in pd.read_parquet(made.folder / "predictions.parquet").columns
+
+
+def test_an_oracle_without_a_hidden_label_is_told_to_be_none(tmp_path):
+    variants = {"none": {"student.model.method": "none"}, "oracle": {"student.model.method": "none"}}
+    made = fake.study(tmp_path / "s", variants_of=variants)
+    fake.write(made)
+    assert "oracle is the student without teachers here: no label is hidden." in summarise(made.folder)

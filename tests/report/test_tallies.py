@@ -161,7 +161,7 @@ def test_rows_without_truth_do_not_count():
     )
 
 
-def test_a_sure_answer_is_in_the_last_bin_and_an_empty_sum_is_no_error():
+def test_a_sure_answer_is_in_the_last_bin_and_an_empty_sum_is_not_an_error():
     table, names, *_ = of_classes(2, n=1)
     sure = table.assign(**{"p_c0": 1.0, "p_c1": 0.0, "p_c2": 0.0, "p_c3": 0.0}, prediction="c0", truth="c0")
     sums = tally(sure, "classification", names).sums[0]
@@ -181,7 +181,7 @@ def test_constant_predictions_of_constant_truths_agree_in_nothing():
     assert found["pearson", "v"] == 0.0
 
 
-def test_targets_whose_truths_are_one_value_are_found():
+def test_targets_with_a_single_true_value_are_found():
     values = {"v": [0.3] * 6, "a": [0.1, 0.1, 0.1, 0.1, 0.1, 0.2]}
     tables = [pd.DataFrame({"subject": "s", "target": t, "truth": of, "prediction": 0.5}) for t, of in values.items()]
     sums = tally(pd.concat(tables), "regression", ["v", "a"]).sums.sum(axis=0)
@@ -231,7 +231,7 @@ def test_a_value_that_is_not_finite_makes_every_metric_of_its_target_nan(spoil):
 
 @pytest.mark.parametrize("task", ["classification", "ordinal"])
 @pytest.mark.parametrize("lost", [{"prediction": None}, {"p_c0": np.nan}, {"p_c3": np.inf}])
-def test_an_answer_that_is_none_makes_every_metric_of_classes_nan(task, lost):
+def test_an_answer_that_is_not_finite_makes_every_metric_of_classes_nan(task, lost):
     table, names, *_ = of_classes(5)
     for column, value in lost.items():
         table[column] = table[column].astype(object) if value is None else table[column]

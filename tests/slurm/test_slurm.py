@@ -83,7 +83,7 @@ def output(folder: Path) -> str:
     return "\n".join(path.read_text() for path in folder.glob("job-*.out"))
 
 
-def test_a_job_that_is_told_to_go_comes_back_and_ends_in_the_same_weights(config, submit, tmp_path):
+def test_a_job_that_is_asked_to_stop_comes_back_and_ends_in_the_same_weights(config, submit, tmp_path):
     stages = ["--pipeline.stages", "[backbone]"]
     root = tmp_path / "runs"
     job = submit(str(FILES / "fit.sbatch"), "--config", str(config), "--pipeline.root", str(root), *stages)

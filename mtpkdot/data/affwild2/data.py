@@ -20,11 +20,11 @@ from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.data.media.store import Content
 from mtpkdot.data.media.timeline import align
 from mtpkdot.data.media.windows import mean_of_each
-from mtpkdot.data.splits import UNJUDGED, Split
+from mtpkdot.data.splits import UNSCORED, Split
 from mtpkdot.errors import DataError
 
 AUDIO = "audio"
-_FINE = "Nothing, if so meant."
+_FINE = "Ignore this if it is intended."
 _FEW_CROPS, _SHARE_OF_CROPS = 3, 0.05  # Crops that may follow the last row of annotation: a number, or a share.
 _FEWEST_CROPS = 0.5  # Share of a recording's frames with a crop; a lower one is noted.
 _SOUND_SLACK = 0.5  # Seconds by which sound may end before the pictures without a note.
@@ -88,7 +88,7 @@ class _Converter:
             if video_info(path).has_sound:
                 strange: list[str] = []
                 sound = read_sound(path, self.sound_rate, strange.append)
-                step = "Give a file with one of the channels, if it is to be heard."
+                step = "Give a file with one of the channels if its sound is needed."
                 problems += [Problem(path, what, step, fatal=False) for what in strange]
                 return times, np.round(sound * SOUND_SCALE).astype(np.int16)
             what, step = "has no sound stream, so its recordings have no sound", _FINE
@@ -138,7 +138,7 @@ class AffWild2(ContinuousData):
     ) -> None:
         super().__init__(split=split or Split(scheme="official", validation=0.15), **options)
         if sound_seconds <= 0 or sound_rate < 1000:
-            raise ValueError("the sound has a length, and a rate of 1000 or more")
+            raise ValueError("sound_seconds must be positive, and sound_rate 1000 or more")
         self.sound_seconds, self.sound_rate, self.unlabelled = sound_seconds, sound_rate, list(unlabelled)
 
     @property
@@ -166,7 +166,7 @@ class AffWild2(ContinuousData):
             # Unlabelled steps of training videos are then unused, even as context.
             hidden = (sets == "train")[:, None] & ~labelled
             masks = {name: mask & ~hidden for name, mask in masks.items()}
-        parts = np.select([sets == "validation", sets == "test"], ["test", UNJUDGED], "train").astype(np.str_)
+        parts = np.select([sets == "validation", sets == "test"], ["test", UNSCORED], "train").astype(np.str_)
         if "test" in self.unlabelled:
             parts[sets == "test"] = "train"
         listed = sets == "test"
@@ -210,7 +210,7 @@ class AffWild2(ContinuousData):
         for name, beyond in zip(self.annotations, (np.abs(means) > 1).T, strict=True):
             if outside := int(beyond.sum()):
                 of = f"{outside} of {len(means)} predictions to submit"
-                print(f"{name}: {of} are outside [-1, 1] and set to its ends")
+                print(f"{name}: {of} are outside [-1, 1] and were clipped")
         predicted = np.full((self._begins[-1], 2), np.nan, dtype=np.float32)
         predicted[place[once]] = np.clip(means, -1, 1)
         locations, values = [], []
@@ -230,7 +230,7 @@ def _unused(table: Path, rows: int, crops: int, count: int, video: bool) -> list
     """Return notes on the unused rows and crops of a recording; many crops without a row mean a cut annotation."""
     found = []
     if count < rows:
-        more = "which the raw video does not have either" if video else "and no raw video says more"
+        more = "which the raw video does not have either" if video else "and there is no raw video to compare with"
         what = f"the last {rows - count} of {rows} rows have no picture, {more}"
         found.append(Problem(table, what, "They are not used.", fatal=False))
     if crops > rows:

@@ -38,7 +38,7 @@ _EXPECTED = {"train": 356, "validation": 76}
 _RELEASED = (".mp4", ".avi")  # Suffixes of raw videos.
 _SIDES = ("_left", "_right")
 _DEPTH = 4
-_FINE = "Nothing, if so meant."
+_FINE = "Ignore this if it is intended."
 _RESTORE = "Take it from the data set again."
 
 
@@ -148,7 +148,7 @@ def _count_frames(
 def _unexpected(raw: dict[str, Path], used: set[str], spare: list[Path]) -> list[Problem]:
     """Return notes on raw videos of another format than the released one, and on unused crops and videos."""
     other = sorted(path for name, path in raw.items() if name in used and _is_other(path))
-    what = f"is no {' or '.join(_RELEASED)}, as which the data set comes; another copy may have other frames"
+    what = f"is not {' or '.join(_RELEASED)}, the formats of the data set; another copy may have other frames"
     spare = [*spare, *(path for name, path in raw.items() if name not in used)]
     unlisted = "has neither annotations nor a place on the test list"
     return [
@@ -245,7 +245,9 @@ def _tables(folder: Path, problems: list[Problem]) -> dict[str, dict[str, Path]]
 def _asked(root: Path, lists: Sequence[Path], problems: list[Problem]) -> list[Span]:
     """Return the test list."""
     if not lists:
-        problems.append(Problem(root, f"holds no test list {TEST_LIST}", "Nothing, if there is no test.", fatal=False))
+        problems.append(
+            Problem(root, f"holds no test list {TEST_LIST}", "Ignore this if there is no test.", fatal=False)
+        )
         return []
     for other in lists[1:]:
         if other.read_bytes() != lists[0].read_bytes():

@@ -21,7 +21,7 @@ _LIST_HEADER = re.compile(r"(?i:images?|image_location|videos?|names?)")
 _INVALID = -5.0
 _RESTORE = "Take it from the data set again."
 _OUT_OF_RANGE = LineFault(
-    lambda rows: _outside(rows[:, :2].astype(np.float32)),
+    lambda numbers: _outside(numbers[:, :2].astype(np.float32)),
     lambda row: f"holds {', '.join(f'{value:g}' for value in row)}, not values in [-1, 1]",
     "Correct the row, or mark it as invalid with -5,-5.",
 )
@@ -95,7 +95,7 @@ def read_test_list(path: Path) -> list[Span]:
             found.append(Span(name, position, position))
         seen.add(key)
     if faults:
-        raise damaged(path, faults, "Delete or correct such lines: each recording or frame stands there once.")
+        raise damaged(path, faults, "Delete or correct such lines: each recording or frame is listed once.")
     if not found:
         raise DataError(f"{path}: lists nothing", _RESTORE)
     return found

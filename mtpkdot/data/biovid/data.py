@@ -162,9 +162,9 @@ class BioVid(MediaData):
     ) -> None:
         super().__init__(prevalent=prevalent, split=split or Split(scheme="kfold"), **options)
         if set(classes) & set(unlabelled) or len(set(classes)) != len(classes) or len(classes) < 2:
-            raise ValueError("classes are two or more, each once, and unlabelled ones are others")
+            raise ValueError("classes must be two or more, each once, and unlabelled must name others")
         if self.task == "regression":
-            raise ValueError("BioVid has classes: task is classification or ordinal")
+            raise ValueError("BioVid has classes: task must be classification or ordinal")
         self.classes, self.unlabelled = list(classes), list(unlabelled)
         self.signals = signals or {"physiology": Signal(["gsr", "ecg", "emg_trapezius"])}
         if VIDEO in self.signals:
@@ -347,13 +347,13 @@ class _Window:
 
 def _short(path: Path, end: float) -> Problem:
     """Return a note on an early end, which matters only if the stage uses the modality."""
-    step = "Nothing, if data.init_args.stop comes earlier."
+    step = "Ignore this if data.init_args.stop is earlier."
     return Problem(path, f"ends after {end:.2f} s of {LENGTH:g} s", step, fatal=False)
 
 
 def _late(path: Path, begin: float) -> Problem:
     """Return a note on a late beginning, which matters only if the stage uses the modality."""
-    step = "Nothing, if data.init_args.start comes later."
+    step = "Ignore this if data.init_args.start is later."
     return Problem(path, f"begins at {begin:.2f} s of {LENGTH:g} s", step, fatal=False)
 
 

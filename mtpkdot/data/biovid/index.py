@@ -90,10 +90,10 @@ def parse_id(text: str) -> ClipName:
     """
     match = _CLIP.fullmatch(text)
     if not match:
-        raise ValueError(f"{text!r} is no clip name of the kind '071309_w_21-BL1-081'")
+        raise ValueError(f"{text!r} is not a clip name like '071309_w_21-BL1-081'")
     subject, sex, age, class_name, number = match.groups()
     if class_name not in CLASSES:
-        raise ValueError(f"{text!r} names the class {class_name!r}, which is none of {', '.join(CLASSES)}")
+        raise ValueError(f"{text!r} names the class {class_name!r}, which is not one of {', '.join(CLASSES)}")
     return ClipName(subject, sex, age=int(age), class_name=class_name, number=int(number))
 
 
@@ -163,7 +163,7 @@ def read_lists(paths: Sequence[Path], given: bool) -> Lists:
             if given:
                 raise DataError(f"{path}: has no line '{_LINE}'", "Name a list of clips.")
             problems.append(
-                Problem(path, "is no list of clips and is left aside", "Nothing, if so meant.", fatal=False)
+                Problem(path, "is not a list of clips and is ignored", "Ignore this if it is intended.", fatal=False)
             )
             continue
         read += 1
@@ -177,7 +177,7 @@ def read_lists(paths: Sequence[Path], given: bool) -> Lists:
             if match["label"] != folder.split("/")[0]:
                 reason = f"label {match['label']} in the folder {folder!r}"
             elif not 1 <= span[0] <= span[1]:
-                reason = f"frames {span[0]} to {span[1]} are no range"
+                reason = f"frames {span[0]} to {span[1]} are not a range"
             elif ranges.setdefault(folder, span) != span:
                 reason = f"{folder!r} has frames {span[0]} to {span[1]} here and {ranges[folder]} before"
             else:

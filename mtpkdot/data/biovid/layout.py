@@ -75,7 +75,7 @@ def find(
         raise DataConfigError(what, "Name the part, or move the frames into a folder of their own.")
     if official:
         if lists is not None:
-            raise DataConfigError(f"{root} has the official layout, which knows no lists", "Leave `lists` out.")
+            raise DataConfigError(f"{root} has the official layout, which has no lists", "Leave `lists` out.")
         inventory = _find_official(official, signals)
         name = part or official.absolute().name
         check_counts(inventory, _SUBJECTS.get(name), _CLIPS_PER_SUBJECT)
@@ -117,7 +117,7 @@ def check_counts(inventory: Inventory, subjects: int | None, per_subject: int | 
         if number < per_subject and recording.usable:
             what = f"the subject has {number} of {per_subject} recordings"
             inventory.problems.append(
-                Problem(recording.files["pictures"].parent, what, "Nothing, if so meant.", fatal=False)
+                Problem(recording.files["pictures"].parent, what, "Ignore this if it is intended.", fatal=False)
             )
 
 
@@ -162,7 +162,7 @@ def _find_official(part: Path, signals: str) -> Inventory:
             expected |= videos.keys() | signal_files.keys()  # The clip that a damaged line refers to cannot be known.
         known = set(index.clips)
         extra = [path for name, path in (signal_files | videos).items() if name not in known]
-        step = "Correct the index, or nothing, if so meant."
+        step = "Correct the index, or ignore this if it is intended."
         problems += problems_by_folder(sorted(extra), f"is not in the index {index.path} and left out", step, False)
         nothing = [name for name in listed if name not in videos and name not in signal_files]
         paths = [video / parse_id(name).subject / f"{name}.mp4" for name in nothing]
@@ -190,7 +190,7 @@ def _find_frames(root: Path, folders: Sequence[str], texts: Sequence[Path], give
         present = {folder for folder in lists.ranges if clips.get(Path(folder).name) == root / folder}
         ranges = {Path(folder).name: lists.ranges[folder] for folder in present}
         absent = [root / folder for folder in sorted(lists.ranges.keys() - present)]
-        problems += problems_by_folder(absent, "is listed but is no folder of frames", _RESTORE, True)
+        problems += problems_by_folder(absent, "is listed but is not a folder of frames", _RESTORE, True)
         clips = {name: path for name, path in clips.items() if name in ranges}
         expected = {Path(folder).name for folder in lists.ranges.keys() | lists.dropped}
     names, bare, short = [], [], []
@@ -257,12 +257,12 @@ def _clips(
                 double.append(path)
             else:
                 found[name] = path
-    named = "has no name of the kind '071309_w_21-BL1-081' and is left out"
+    named = "is not named like '071309_w_21-BL1-081' and is left out"
     problems = problems_by_folder(nameless, named, "Rename it as the data set does.", fatal)
-    problems += problems_by_folder(astray, "lies in a folder where its name does not belong", "Move it.", fatal)
+    problems += problems_by_folder(astray, "lies in a folder that contradicts its name", "Move it.", fatal)
     problems += problems_by_folder(empty, "is empty", _RESTORE, fatal=True)
     problems += problems_by_folder(folded, "is a folder where a file belongs", _RESTORE, fatal=True)
-    problems += problems_by_folder(double, "is there twice with another suffix", "Delete one of them.", False)
+    problems += problems_by_folder(double, "exists twice, with different suffixes", "Delete one of them.", False)
     unusable = {path.name[: len(path.name) - len(tail)] for path in (*astray, *empty, *folded)}
     return found, problems, unusable - found.keys()
 

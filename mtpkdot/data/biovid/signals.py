@@ -60,7 +60,7 @@ def read_signals(path: Path) -> Signals:
         raise damaged(path, faults, _RESTORE)
     rate = float((len(times) - 1) / (times[-1] - times[0]))
     if not _PLAUSIBLE_RATES[0] <= rate <= _PLAUSIBLE_RATES[1]:
-        what = f"{path}: {rate:.6g} samples a second; the time is hardly in microseconds"
+        what = f"{path}: {rate:.6g} samples a second; the time does not seem to be in microseconds"
         raise DataError(what, "Write the time in microseconds, as the data set comes.")
     columns = {str(name): table[name].to_numpy() for name in table.columns[1:]}
     return Signals(columns, rate, times)

@@ -88,14 +88,16 @@ class _Job:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `synthesize`, except folder, seed and workers, to those of a command line."""
     parser.add_argument("--subjects", type=int, default=8, help="people; 87 in the original")
-    parser.add_argument("--clips", type=int, default=20, help="of each person and class; 20 in the original")
-    parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="which of them")
+    parser.add_argument("--clips", type=int, default=20, help="clips of each person and class; 20 in the original")
+    parser.add_argument("--classes", nargs="+", default=list(CLASSES), help="classes of the clips")
     parser.add_argument("--size", type=int, default=160, help="side of the frames in pixels")
     parser.add_argument("--part", choices=("PartA", "PartB"), default="PartA", help="PartB has facial EMG")
-    layouts = "as distributed, or folders of frames"
+    layouts = "official: as distributed; frames: folders of frames"
     parser.add_argument("--layout", choices=("official", "frames"), default="official", help=layouts)
     parser.add_argument("--expression", type=float, default=0.6, help="how plainly faces show the pain")
-    parser.add_argument("--people", choices=("all", "reactive"), default="all", help="without those who hardly react")
+    parser.add_argument(
+        "--people", choices=("all", "reactive"), default="all", help="reactive: without those who hardly react"
+    )
 
 
 def synthesize(

@@ -56,7 +56,7 @@ class MediaData(BaseData):
     """
 
     unhashed: ClassVar[frozenset[str]] = BaseData.unhashed | {"root", "store", "prepare_workers"}
-    told_by_contents: ClassVar[frozenset[str]] = frozenset(
+    covered_by_contents: ClassVar[frozenset[str]] = frozenset(
         {"inventory", "settings", "converter", "examiner", "preparation", "prepared", "prepare_part"}
     )
     frame_rate: ClassVar[float] = USUAL_RATE  # Rate of pictures without times.
@@ -115,7 +115,7 @@ class MediaData(BaseData):
             raise DataConfigError("the data section names no folder of raw files", "Set data.init_args.root.")
         if not self.root.is_dir():
             raise DataConfigError(
-                f"{self.root} {'is no folder' if self.root.exists() else 'does not exist'}", self._advice
+                f"{self.root} {'is not a folder' if self.root.exists() else 'does not exist'}", self._advice
             )
         return self.root
 
@@ -173,8 +173,8 @@ class MediaData(BaseData):
         return prepare_part(self.inventory(), self.preparation, which, count)
 
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """Rows of the store's index."""
+    def entries(self) -> list[dict[str, Any]]:
+        """Entries of the store's index, one per recording."""
         return [{str(key): value for key, value in row.items()} for row in self.prepared.index.to_dict("records")]
 
     def recipe(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def read_boxes(path: Path) -> dict[str, Boxes]:
         raise DataError(f"{path} lacks the column {missing[0]!r}", f"Give the header `{header}`.")
     numbers = table[["frame", *_COLUMNS]].apply(pd.to_numeric, errors="coerce")
     names = {index: plain_text(name) for index, name in table["recording"].items()}
-    rows: dict[str, dict[int, NDArray[np.float64]]] = {}
+    boxes: dict[str, dict[int, NDArray[np.float64]]] = {}
     for index, given, read in zip(
         table.index, table[["frame", *_COLUMNS]].itertuples(index=False), numbers.to_numpy(float), strict=True
     ):
@@ -72,42 +72,45 @@ def read_boxes(path: Path) -> dict[str, Boxes]:
             raise DataError(f"{where}: no recording is named", "Fill in its id.")
         for name, cell, value in zip(["frame", *_COLUMNS], given, read, strict=True):
             if not np.isfinite(value) and not pd.isna(cell):
-                raise DataError(f"{where}: {name} {cell!r} is no number", "Give a number of pixels or frames.")
+                raise DataError(f"{where}: {name} {cell!r} is not a number", "Give a number of pixels or frames.")
         frame = -1.0 if np.isnan(read[0]) else float(read[0])
         if frame < -1 or not frame.is_integer():
-            raise DataError(f"{where}: frame {frame:g} is no frame", "Count frames from 0; -1 is the whole recording.")
+            raise DataError(
+                f"{where}: frame {frame:g} is not the number of a frame",
+                "Count frames from 0; -1 is the whole recording.",
+            )
         box = read[1:]
         if np.isnan(box).any() and not np.isnan(box).all():
             raise DataError(f"{where}: a part of the box is missing", "Fill in all four numbers, or none for no face.")
         if (box[2:] <= 0).any():
             raise DataError(f"{where}: the box is {box[2]:g} x {box[3]:g} pixels", "Give a positive width and height.")
-        known = rows.setdefault(recording, {})
+        known = boxes.setdefault(recording, {})
         if int(frame) in known or (known and (frame == -1) != (-1 in known)):
             raise DataError(
                 f"{where}: {recording} has another row that contradicts this one",
                 "Give one row for the whole recording, or one row per frame.",
             )
         known[int(frame)] = np.concatenate([[frame], box])
-    return {name: np.stack([known[frame] for frame in sorted(known)]) for name, known in rows.items()}
+    return {name: np.stack([known[frame] for frame in sorted(known)]) for name, known in boxes.items()}
 
 
-def box_at(rows: Boxes, frame: int) -> Box | None:
+def box_at(boxes: Boxes, frame: int) -> Box | None:
     """Return the user's box in a frame of a recording.
 
     Args:
-        rows: (k, 5) boxes of `read_boxes`.
+        boxes: (k, 5) boxes of `read_boxes`.
         frame: number of the frame, from 0.
 
     Returns:
         The box, interpolated between rows; None before the first and after the last, and next to a row without a face.
     """
-    after = 0 if rows[0, 0] == -1 else int(np.searchsorted(rows[:, 0], frame))
-    if after == len(rows):
+    after = 0 if boxes[0, 0] == -1 else int(np.searchsorted(boxes[:, 0], frame))
+    if after == len(boxes):
         return None
-    number, *box = rows[after]
+    number, *box = boxes[after]
     if number not in (-1, frame):
         if after == 0:
             return None
-        before = rows[after - 1]
-        box = (rows[after, 1:] - before[1:]) / (number - before[0]) * (frame - before[0]) + before[1:]
+        before = boxes[after - 1]
+        box = (boxes[after, 1:] - before[1:]) / (number - before[0]) * (frame - before[0]) + before[1:]
     return None if np.isnan(box[0]) else Box(*map(float, box))

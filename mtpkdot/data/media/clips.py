@@ -91,9 +91,9 @@ class PictureClips(_StoredClips):
         ]
         return decode_jpegs(jpegs, str(recording_path(self.store.folder, recording)))
 
-    def keep(self, rows: BoolArray) -> Self:
-        """Return the samples for which `rows` is True."""
-        return replace(self, recordings=self.recordings[rows], samples=self.samples[rows], frames=self.frames[rows])
+    def keep(self, kept: BoolArray) -> Self:
+        """Return the samples for which `kept` (n,) is True."""
+        return replace(self, recordings=self.recordings[kept], samples=self.samples[kept], frames=self.frames[kept])
 
 
 @dataclass
@@ -138,9 +138,9 @@ class SignalClips(_StoredClips):
             signal[real] = self.augment.signal(signal[real], key, view)
         return signal.view(self.shape[1:])
 
-    def keep(self, rows: BoolArray) -> Self:
-        """Return the samples for which `rows` is True."""
-        return replace(self, recordings=self.recordings[rows], samples=self.samples[rows], starts=self.starts[rows])
+    def keep(self, kept: BoolArray) -> Self:
+        """Return the samples for which `kept` (n,) is True."""
+        return replace(self, recordings=self.recordings[kept], samples=self.samples[kept], starts=self.starts[kept])
 
 
 @dataclass
@@ -184,9 +184,9 @@ class SoundClips(_StoredClips):
             return self.augment.sound(values, str(self.samples[position]), view)
         return values
 
-    def keep(self, rows: BoolArray) -> Self:
-        """Return the samples for which `rows` is True."""
-        return replace(self, recordings=self.recordings[rows], samples=self.samples[rows], starts=self.starts[rows])
+    def keep(self, kept: BoolArray) -> Self:
+        """Return the samples for which `kept` (n,) is True."""
+        return replace(self, recordings=self.recordings[kept], samples=self.samples[kept], starts=self.starts[kept])
 
 
 def _one_by_one(

@@ -49,7 +49,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         DecodeError: the file is missing, empty, or not a media file.
     """
     if not path.is_file():
-        raise DecodeError(f"{path} is no file", "Correct the path.")
+        raise DecodeError(f"{path} is not a file", "Correct the path.")
     if path.stat().st_size == 0:
         raise DecodeError(f"{path} is empty (0 bytes)", "Copy or download the file again.")
     try:

@@ -168,7 +168,7 @@ class ContinuousData(MediaData):
 
     def cut(self) -> Samples:
         """Return the windows of all recordings, in the order of the store."""
-        pieces = [self._cut(row) for row in self.rows]
+        pieces = [self._cut(row) for row in self.entries]
         sizes = [len(piece["target"]) for piece in pieces]
         joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
         row = np.repeat(np.arange(len(sizes)), sizes)
@@ -181,7 +181,7 @@ class ContinuousData(MediaData):
             VIDEO: PictureClips(*common, joined["frames"], self.offsets(), self.pictures.size)
         }
         for name, track in self.tracks.items():
-            samples = {each["id"]: track.samples(each) for each in self.rows}
+            samples = {each["id"]: track.samples(each) for each in self.entries}
             features[name] = track.clips(common, joined[f"starts.{name}"], samples)
         return Samples(
             ids,
@@ -196,15 +196,15 @@ class ContinuousData(MediaData):
             rates={VIDEO: USUAL_RATE, **{name: float(track.rate) for name, track in self.tracks.items()}},
         )
 
-    def keep(self, samples: Samples, rows: BoolArray) -> Samples:
-        """Return the windows of `cut` for which `rows` (n,) is True, and store their places."""
+    def keep(self, samples: Samples, kept: BoolArray) -> Samples:
+        """Return the windows of `cut` for which `kept` (n,) is True, and store their places."""
         row, first_step = self._places
-        self._places = row[rows], first_step[rows]
-        return samples if rows.all() else samples.keep(rows)
+        self._places = row[kept], first_step[kept]
+        return samples if kept.all() else samples.keep(kept)
 
     @property
     def places(self) -> tuple[IntArray, IntArray]:
-        """Position (n,) of each sample's recording among `rows`, and first step (n,) of its window."""
+        """Position (n,) of each sample's recording among `entries`, and first step (n,) of its window."""
         self._loaded  # noqa: B018 # computes them
         return self._places
 
@@ -218,7 +218,7 @@ class ContinuousData(MediaData):
         absent = frames - sum(int(read_present(offsets).sum()) for offsets in self.offsets().values())
         become = "repeat the one before" if self.missing_frames == "repeat" else "are masked"
         return [
-            f"a sample is a window of {self.windows.clips} clips, from {len(self.rows)} recordings",
+            f"a sample is a window of {self.windows.clips} clips, from {len(self.entries)} recordings",
             *([f"{absent} of {frames} frames have no crop and {become}"] if absent else []),
             *super().remarks(),
         ]
@@ -283,17 +283,17 @@ class ContinuousData(MediaData):
     @cached_property
     def _ids(self) -> StrArray:
         """Recordings, sorted."""
-        return np.array([row["id"] for row in self.rows], dtype=np.str_)
+        return np.array([row["id"] for row in self.entries], dtype=np.str_)
 
     @cached_property
     def _begins(self) -> IntArray:
         """First frame of every recording among all concatenated frames, and the end."""
-        return np.concatenate([[0], np.cumsum([len(row["times"]) for row in self.rows])]).astype(np.int64)
+        return np.concatenate([[0], np.cumsum([len(row["times"]) for row in self.entries])]).astype(np.int64)
 
     @cached_property
     def _truth(self) -> FloatArray:
         """Annotations of all frames of all recordings, concatenated; NaN where absent."""
-        return np.concatenate([self._values(row) for row in self.rows]).astype(np.float32)
+        return np.concatenate([self._values(row) for row in self.entries]).astype(np.float32)
 
 
 def _length(row: Mapping[str, Any], name: str) -> int:

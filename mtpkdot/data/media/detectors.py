@@ -184,7 +184,7 @@ class YuNetDetector:
             yield
         except cv2.error as error:
             raise DataConfigError(
-                f"the face detector {self.path} is no YuNet network that OpenCV {cv2.__version__} can run",
+                f"the face detector {self.path} is not a YuNet network that OpenCV {cv2.__version__} can run",
                 f"Set {_SETTING} to an ONNX file of {_SOURCE}.",
             ) from error
         finally:

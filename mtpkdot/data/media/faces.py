@@ -25,7 +25,9 @@ class _Looks:
 
     def __init__(self, detector: Detector, every: int = 5, hold: int = 15, confirm: int = 2) -> None:
         if every < 1 or hold < 0 or confirm < 1:
-            raise ValueError(f"every and confirm are at least 1 and hold at least 0, not {every}, {confirm} and {hold}")
+            raise ValueError(
+                f"every and confirm must be at least 1, and hold at least 0, not {every}, {confirm} and {hold}"
+            )
         self.every, self.hold, self.confirm = every, hold, confirm
         self._detector = detector
         self._frames = 0

@@ -27,12 +27,12 @@ class LineFault:
     """Additional fault of lines of numbers.
 
     Attributes:
-        rows: function of numbers (n, columns) that returns the damaged lines (n,) as bool.
+        damaged: function of numbers (n, columns) that returns the damaged lines (n,) as bool.
         what: function of the numbers (columns,) of a damaged line that returns a description of the fault.
         step: advice for the user.
     """
 
-    rows: Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+    damaged: Callable[[NDArray[np.float64]], NDArray[np.bool_]]
     what: Callable[[NDArray[np.float64]], str]
     step: str
 
@@ -105,7 +105,7 @@ def read_lines(path: Path) -> list[str]:
         # Bytes are split at line ends alone; text also at form feeds and the like, which would shift the line numbers.
         return [line.decode() for line in _read_bytes(path).splitlines()]
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8", _AGAIN) from error
+        raise DataError(f"{path}: is not text in UTF-8", _AGAIN) from error
 
 
 def read_numbers(
@@ -151,7 +151,7 @@ def read_numbers(
     if table.empty:
         raise DataError(f"{path}: holds a header and no rows", _AGAIN)
     numbers = table.to_numpy()
-    if not np.isfinite(numbers).all() or (other is not None and other.rows(numbers).any()):
+    if not np.isfinite(numbers).all() or (other is not None and other.damaged(numbers).any()):
         _point_at_damage(path, data, separator=separator, names=names, other=other)
         raise DataError(f"{path}: holds values that are not finite", _AGAIN)
     return table
@@ -165,11 +165,11 @@ def damaged(path: Path, faults: Sequence[tuple[int, str]], step: str) -> DataErr
         faults: number of each line, and its fault as the continuation of `line 7`.
         step: advice for the user.
     """
-    told = "; ".join(f"line {number}{'' if what[:1] == ':' else ' '}{what}" for number, what in faults[:_MOST_LINES])
+    listed = "; ".join(f"line {number}{'' if what[:1] == ':' else ' '}{what}" for number, what in faults[:_MOST_LINES])
     if len(faults) == 1:
-        return DataError(f"{path}: {told}", step)
+        return DataError(f"{path}: {listed}", step)
     more = f"; and {len(faults) - _MOST_LINES} more" if len(faults) > _MOST_LINES else ""
-    return DataError(f"{path}: {len(faults)} lines are damaged: {told}{more}", step)
+    return DataError(f"{path}: {len(faults)} lines are damaged: {listed}{more}", step)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -189,7 +189,7 @@ def _header(path: Path, data: bytes, separator: str, first_columns: Sequence[str
         # Not data.splitlines(): it would split the whole file for its first line.
         text = re.split(rb"\r|\n", data, maxsplit=1)[0].decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8", _AGAIN) from error
+        raise DataError(f"{path}: is not text in UTF-8", _AGAIN) from error
     wanted = separator.join(first_columns)
     names = [name.strip().lower() for name in text.split(separator)]
     if _numeric(text.replace(",", " ").replace(";", " ").split()):
@@ -239,10 +239,10 @@ def _fault(line: str, separator: str, names: Sequence[str], other: LineFault | N
         if _numeric([cell.replace(",", ".", 1)]) and not _numeric([cell]):
             return f"{held}: a decimal comma", "Write it with decimal points, as the data set comes."
         if not _numeric([cell]):
-            return f"{held}, which is no number", _AGAIN
+            return f"{held}, which is not a number", _AGAIN
         if not np.isfinite(float(cell)):
             return held, _AGAIN
     row = np.array([[float(cell) for cell in cells]])
-    if other is not None and other.rows(row).any():
+    if other is not None and other.damaged(row).any():
         return other.what(row[0]), other.step
     return "", ""

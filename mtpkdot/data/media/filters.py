@@ -26,7 +26,7 @@ def design_filter(rate: float, highpass: float | None = None, lowpass: float | N
     for name, edge in (("highpass", highpass), ("lowpass", lowpass)):
         _check_frequency(name, edge, rate)
     if order < 1:
-        raise ValueError(f"the order of a filter is at least 1, not {order}")
+        raise ValueError(f"the order of a filter must be at least 1, not {order}")
     if highpass is not None and lowpass is not None:
         if highpass >= lowpass:
             raise ValueError(f"the filter lets nothing through: highpass {highpass:g} Hz, lowpass {lowpass:g} Hz")
@@ -82,7 +82,7 @@ def clean(
 
     samples = np.array(signal, dtype=np.float64)
     if samples.ndim != 2:
-        raise ValueError(f"a signal is an array (samples, channels), not one of shape {samples.shape}")
+        raise ValueError(f"a signal must be an array (samples, channels), not one of shape {samples.shape}")
     if np.isinf(samples).any():
         raise ValueError("the signal holds infinite values")
     filters = []
@@ -111,6 +111,6 @@ def _bridge(samples: NDArray[np.float64], missing: NDArray[np.bool_]) -> None:
 
 def _check_frequency(name: str, frequency: float | None, rate: float) -> None:
     if not (np.isfinite(rate) and rate > 0):
-        raise ValueError(f"the rate {rate} Hz is no sampling rate")
+        raise ValueError(f"the rate {rate} Hz is not a sampling rate")
     if frequency is not None and not 0 < frequency < rate / 2:
         raise ValueError(f"{name} {frequency:g} Hz does not lie between 0 and {rate / 2:g} Hz, half the rate")

@@ -58,9 +58,9 @@ def encode_jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
     import cv2
 
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"a picture is uint8 (H, W, 3), not {frame.dtype} {frame.shape}")
+        raise ValueError(f"a picture must be uint8 (H, W, 3), not {frame.dtype} {frame.shape}")
     if not 1 <= quality <= 100:
-        raise ValueError(f"quality is 1 to 100, not {quality}")
+        raise ValueError(f"quality must be 1 to 100, not {quality}")
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return encoded.tobytes()
 
@@ -119,7 +119,7 @@ def _check_jpeg(data: bytes, name: str) -> None:
     if not data:
         raise _bad_jpeg(name, "is empty (0 bytes)")
     if not data.startswith(b"\xff\xd8"):
-        raise _bad_jpeg(name, "is no JPEG picture")
+        raise _bad_jpeg(name, "is not a JPEG picture")
     position = 2
     # Skip the segments up to the first scan: a thumbnail in one of them has an end marker of its own.
     while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:

@@ -71,13 +71,15 @@ class PictureSettings:
         if self.size < 8 or not 1 <= self.quality <= 100 or self.margin < 0 or self.detect_every < 1:
             raise ValueError("pictures need a size of 8 or more, a quality of 1 to 100, and no negative margin")
         if (self.crop == "boxes") != (self.boxes is not None):
-            raise ValueError("pictures.boxes names the file for crop: boxes, and nothing else reads it")
+            raise ValueError("pictures.boxes is used by crop: boxes alone")
         if not 0 < self.min_score < 1:
-            raise ValueError(f"pictures.min_score is a confidence between 0 and 1, not {self.min_score}")
+            raise ValueError(f"pictures.min_score must be a confidence between 0 and 1, not {self.min_score}")
         if self.crop != "face" and (unread := self._changed(*_LATER)):
-            raise ValueError(f"pictures.{unread[0]} is for crop: face, and nothing else reads it")
+            raise ValueError(f"pictures.{unread[0]} is used by crop: face alone")
         if self.detector == HAAR and (unread := self._changed("min_score", "align")):
-            raise ValueError(f"pictures.{unread[0]} needs a YuNet file as pictures.detector; the cascade knows no such")
+            raise ValueError(
+                f"pictures.{unread[0]} needs a YuNet file as pictures.detector; the cascade has no such setting"
+            )
 
     def plain(self) -> dict[str, Any]:
         """Return the settings with the digests of the box file and of the detector, as plain data."""
@@ -164,13 +166,13 @@ def iter_pictures(path: Path, id: str, settings: PictureSettings) -> Iterator[tu
         for number, (frame, box) in enumerate(_boxed(iter_lazy_frames(path), id, settings)):
             yield frame.time, _pixels(frame.rgb, number, box=box, settings=settings, path=path)
         return
-    names, rows = frame_files(path), _rows(id, settings)
+    names, boxes = frame_files(path), _boxes_of(id, settings)
     for number in range(max(names, default=-1) + 1):
         if number not in names:
             yield float("nan"), None
             continue
         picture = read_jpeg(path / names[number]).permute(1, 2, 0)
-        box = None if rows is None else box_at(rows, number)
+        box = None if boxes is None else box_at(boxes, number)
         yield float("nan"), _pixels(picture.numpy, number, box=box, settings=settings, path=path)
 
 
@@ -181,7 +183,7 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
     if settings.crop == "face":
         raise DataError(f"{folder}: faces are searched in videos, not in folders of frames", "Set crop to whole.")
     files = [b""] * (max(names) + 1)
-    rows = _rows(id, settings)
+    boxes = _boxes_of(id, settings)
     problems = []
     for number, name in names.items():
         path = folder / name
@@ -193,7 +195,7 @@ def _from_folder(folder: Path, id: str, settings: PictureSettings) -> Pictures:
         if settings.crop == "whole" and tuple(picture.shape[1:]) == (settings.size, settings.size):
             files[number] = path.read_bytes()
         else:
-            box = None if rows is None else box_at(rows, number)
+            box = None if boxes is None else box_at(boxes, number)
             files[number] = _cut(picture.permute(1, 2, 0).numpy, number, box=box, settings=settings, path=folder)
     if len(problems) == len(names):
         first = problems[0]
@@ -223,8 +225,8 @@ def frame_files(folder: Path) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def _rows(id: str, settings: PictureSettings) -> Boxes | None:
-    """Return the rows of a recording in the box file of the user; None if the crop needs no boxes."""
+def _boxes_of(id: str, settings: PictureSettings) -> Boxes | None:
+    """Return the boxes of a recording in the box file of the user; None if the crop needs no boxes."""
     if settings.boxes is None:
         return None
     boxes = _box_file(settings.boxes)
@@ -238,9 +240,9 @@ def _boxed(
 ) -> "Iterator[tuple[LazyFrame, Box | None]]":
     """Yield frames of a video, each with its box or None; a frame waits until its box is known."""
     if settings.crop != "face":
-        rows = _rows(id, settings)
+        boxes = _boxes_of(id, settings)
         for number, frame in enumerate(frames):
-            yield frame, None if rows is None else box_at(rows, number)
+            yield frame, None if boxes is None else box_at(boxes, number)
         return
     detector = open_detector(settings.detector, settings.min_score)
     if settings.search == "causal":

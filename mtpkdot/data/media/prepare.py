@@ -18,7 +18,7 @@ from mtpkdot.data.media.store import (
     FORMAT,
     Content,
     Store,
-    index_row,
+    index_entry,
     stored_problems,
     stored_source,
     write_index,
@@ -208,17 +208,17 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
         if problem is not None:
             failed[recording.id] = problem.what
     kept = [r.id for r in usable if r.id not in failed]
-    rows = [index_row(folder, id) for id in kept]
-    if not rows:
+    entries = [index_entry(folder, id) for id in kept]
+    if not entries:
         raise DataError(
             f"{preparation.root}: not one of {len(inventory.recordings)} recordings can be used",
             "Run `mtpkdot data check`.",
         )
     left_out = sorted({*inventory.lost, *(r.id for r in inventory.recordings if not r.usable), *failed})
-    told = [f"{problem.path}: {problem.what}" for problem in inventory.problems if problem.fatal]
-    told += [text for id in kept for text in stored_problems(folder, id)]
+    lines = [f"{problem.path}: {problem.what}" for problem in inventory.problems if problem.fatal]
+    lines += [text for id in kept for text in stored_problems(folder, id)]
     # Two people share a raw video.
-    problems = list(dict.fromkeys([*told, *(failed[r.id] for r in usable if r.id in failed)]))
+    problems = list(dict.fromkeys([*lines, *(failed[r.id] for r in usable if r.id in failed)]))
     record = {
         "settings": preparation.settings,
         "code": preparation.code,
@@ -226,7 +226,7 @@ def _prepare(inventory: Inventory, preparation: Preparation, sources: dict[str, 
         "left_out": left_out,
         "problems": problems,
     }
-    write_index(folder, rows, {**record, "asked": inventory.asked})
+    write_index(folder, entries, {**record, "asked": inventory.asked})
     made = Store.open(folder)
     assert made is not None
     if problems:

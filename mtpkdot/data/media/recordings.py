@@ -66,7 +66,7 @@ class Problem:
         return cls(paths[0], error.what, error.step)
 
     @property
-    def told(self) -> str:
+    def line(self) -> str:
         """File and fault, in words that do not depend on the place of the data set."""
         return f"{self.path.parent.name}/{self.path.name}: {self.what}"
 

@@ -31,7 +31,7 @@ from mtpkdot.files import write_whole
 
 FORMAT = 3  # Version of the file format: raise it when the layout changes.
 _OPEN_FILES = 256
-_TOLD = "mtpkdot"  # Key of the metadata in a file.
+_METADATA = "mtpkdot"  # Key of the metadata in a file.
 
 Array = npt.NDArray[Any]
 
@@ -74,18 +74,18 @@ def write_recording(folder: Path, id: str, content: Content, source: str) -> Non
     arrays = {f"small.{k}": np.ascontiguousarray(v) for k, v in content.small.items()}
     arrays |= {k: np.ascontiguousarray(v) for k, v in content.large.items()}
     # One entry: safetensors writes several in random order, which would make the digest of a recording random.
-    problems = [problem.told for problem in content.problems if problem.fatal]
-    told = {"format": FORMAT, "facts": content.facts, "problems": problems}
+    problems = [problem.line for problem in content.problems if problem.fatal]
+    metadata = {"format": FORMAT, "facts": content.facts, "problems": problems}
     # A recording that is made again from other files or by other code may be the same.
-    told |= {"content": _digest(told, arrays), "source": source}
-    data = save(arrays, {_TOLD: json.dumps(told, sort_keys=True)})
+    metadata |= {"content": _digest(metadata, arrays), "source": source}
+    data = save(arrays, {_METADATA: json.dumps(metadata, sort_keys=True)})
     path = recording_path(folder, id)
     write_whole(path, data, synced=True)
 
 
-def _digest(told: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
+def _digest(metadata: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
     """Return the digest of the content of a recording."""
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         digest.update(array.data)
@@ -99,14 +99,14 @@ def recording_path(folder: Path, id: str) -> Path:
 
 def stored_source(folder: Path, id: str) -> str | None:
     """Return the fingerprint of a recording in the store; None if it is absent, torn or of another format."""
-    told = _stored(folder, id)
-    return None if told is None else told["source"]
+    metadata = _stored(folder, id)
+    return None if metadata is None else metadata["source"]
 
 
 def stored_problems(folder: Path, id: str) -> list[str]:
     """Return the damaged files of a recording that are missing from the store."""
-    told = _stored(folder, id)
-    return [] if told is None else told["problems"]
+    metadata = _stored(folder, id)
+    return [] if metadata is None else metadata["problems"]
 
 
 def _stored(folder: Path, id: str) -> Any:
@@ -116,32 +116,32 @@ def _stored(folder: Path, id: str) -> Any:
         return None
     try:
         with safe_open(path, "numpy") as file:
-            told = json.loads((file.metadata() or {}).get(_TOLD, "{}"))
+            metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
     except (SafetensorError, OSError, ValueError):
         return None
-    return told if told.get("format") == FORMAT else None
+    return metadata if metadata.get("format") == FORMAT else None
 
 
-def index_row(folder: Path, id: str) -> dict[str, Any]:
+def index_entry(folder: Path, id: str) -> dict[str, Any]:
     """Return the row of a stored recording in the index."""
     path = recording_path(folder, id)
     with safe_open(path, "numpy") as file:
-        told = json.loads(file.metadata()[_TOLD])
+        metadata = json.loads(file.metadata()[_METADATA])
         small = {key[6:]: file.get_tensor(key) for key in file.keys() if key.startswith("small.")}  # noqa: SIM118
         lengths = {f"length.{k}": file.get_slice(k).get_shape()[0] for k in file.keys() if not k.startswith("small.")}  # noqa: SIM118
     with path.open("rb") as raw:
         digest = hashlib.file_digest(raw, "sha256").hexdigest()
-    facts: dict[str, Fact] = told["facts"]
-    return {"id": id, **facts, **small, **lengths, "content": told["content"], "sha256": digest}
+    facts: dict[str, Fact] = metadata["facts"]
+    return {"id": id, **facts, **small, **lengths, "content": metadata["content"], "sha256": digest}
 
 
-def write_index(folder: Path, rows: list[dict[str, Any]], record: Mapping[str, Any]) -> None:
+def write_index(folder: Path, entries: list[dict[str, Any]], record: Mapping[str, Any]) -> None:
     """Write the index and mark the store as ready."""
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(entries)
     table = io.BytesIO()
     frame.to_parquet(table, index=False)
     write_whole(folder / "index.parquet", table.getvalue(), synced=True)
-    digest = hashlib.sha256("".join(f"{row['id']} {row['content']}\n" for row in rows).encode()).hexdigest()
+    digest = hashlib.sha256("".join(f"{entry['id']} {entry['content']}\n" for entry in entries).encode()).hexdigest()
     text = json.dumps({"format": FORMAT, "contents": digest, **record}, indent=2) + "\n"
     write_whole(folder / "store.json", text.encode(), synced=True)
 
@@ -173,15 +173,15 @@ class Store:
         return cls(folder, record) if isinstance(record, dict) and record.get("format") == FORMAT else None
 
     @classmethod
-    def without_arrays(cls, rows: list[dict[str, Any]], asked: list[Span]) -> "Store":
+    def without_arrays(cls, entries: list[dict[str, Any]], asked: list[Span]) -> "Store":
         """Return a store in memory that has an index, from which samples are made, and no arrays.
 
         Args:
-            rows: rows of the index, one per recording.
+            entries: rows of the index, one per recording.
             asked: frames whose predictions the authors of the data set ask for.
         """
         store = cls(Path(), {"contents": "", "left_out": [], "problems": [], "asked": asked})
-        store.__dict__["index"] = pd.DataFrame(rows)
+        store.__dict__["index"] = pd.DataFrame(entries)
         return store
 
     @property

@@ -66,7 +66,7 @@ def align(count: int, whole: bool, video: Times | None) -> Alignment:
     if differ > _FEW and (whole or count > frames) and abs(rate / usual - 1) < tolerance:
         remark = (
             f"has {frames} frames in {duration:.2f} s for {count} numbered ones, which are {usual:.5g} a second over "
-            "its duration: taken as encoded again at another rate, each frame at its share of the duration"
+            "its duration: taken as encoded again at another rate, with each frame at its share of the duration"
         )
         return Alignment(begin + np.arange(count, dtype=np.float64) * (duration / count), count, remark)
     beyond = np.arange(1, max(0, count - frames) + 1) * step + video[-1]

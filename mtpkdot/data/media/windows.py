@@ -82,9 +82,11 @@ class Windows:
 
     def __post_init__(self) -> None:
         if min(self.frames, self.frame_step, self.clips) < 1:
-            raise ValueError("frames, frame_step and clips are 1 or more")
+            raise ValueError("frames, frame_step and clips must be 1 or more")
         if not 1 <= self.stride <= self.clips:
-            raise ValueError(f"hop is 1 to {self.clips} (clips), not {self.hop}: steps between windows would be lost")
+            raise ValueError(
+                f"hop must be 1 to {self.clips} (clips), not {self.hop}: steps between windows would be lost"
+            )
 
     @property
     def span(self) -> int:
@@ -281,7 +283,7 @@ class Excerpt:
     def __post_init__(self) -> None:
         if self.frames < 1 or not 0 <= self.start < self.stop:
             raise ValueError(
-                f"frames is 1 or more, and 0 <= start < stop, not {self.frames}, {self.start} and {self.stop}"
+                f"frames must be 1 or more, and 0 <= start < stop, not {self.frames}, {self.start} and {self.stop}"
             )
 
     def pictures(self, times: Times, present: BoolArray, among: IntArray | None = None) -> Frames:

@@ -76,9 +76,9 @@ def wander(count: int, rate: float, seconds: float, random: np.random.Generator)
         [count], zero mean and unit variance over many draws.
     """
     pole = np.exp(-1.0 / (rate * seconds))
-    settle = int(8 * rate * seconds) + 1
-    noise = random.normal(size=settle + count)
-    course = lfilter([1.0], [1.0, -2 * pole, pole**2], noise)[settle:]
+    run_in = int(8 * rate * seconds) + 1
+    noise = random.normal(size=run_in + count)
+    course = lfilter([1.0], [1.0, -2 * pole, pole**2], noise)[run_in:]
     # Variance of white noise behind a double pole.
     return np.asarray(course / np.sqrt((1 + pole**2) / (1 - pole**2) ** 3))
 

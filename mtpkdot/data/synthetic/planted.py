@@ -83,11 +83,11 @@ class PlantedData(BaseData):
             raise ValueError("PlantedData needs sizes of 1 or more, 2 classes or more, and a seed of 0 or more")
         super().__init__(prevalent=prevalent, split=split or Split(scheme="kfold"), **options)
         if self.task == "ordinal":
-            raise ValueError("PlantedData has classes around a circle, without an order: task is another than ordinal")
+            raise ValueError("the classes of PlantedData lie on a circle, without an order: task cannot be ordinal")
         self.subjects, self.samples_per_subject, self.steps = subjects, samples_per_subject, steps
         self.dims = {"video": video_dim, "signal": signal_dim}
         if not 0 <= label_noise <= 1:
-            raise ValueError(f"PlantedData.label_noise is a share, not {label_noise}")
+            raise ValueError(f"PlantedData.label_noise must be a share from 0 to 1, not {label_noise}")
         self.classes, self.nuisance, self.labelled, self.label_noise = classes, nuisance, labelled, label_noise
         self.strengths = {"video": video_strength, "signal": 0.0 if privileged_noise else signal_strength}
         self.entanglement, self.generator_seed = entanglement, generator_seed

@@ -182,7 +182,7 @@ class FeatureData(BaseData):
         found: BoolArray = file.ids[rows] == manifest.ids
         lost, strange = manifest.ids[~found].tolist(), np.setdiff1d(file.ids, manifest.ids).tolist()
         pair = alike(lost, strange)
-        told = f"; it has {pair[1]!r}, the manifest {pair[0]!r}: {pair[2]}" if pair else ""
+        hint = f"; it has {pair[1]!r}, the manifest {pair[0]!r}: {pair[2]}" if pair else ""
         if not found.any():
             one, other, how = (pair[1], pair[0], f": {pair[2]}") if pair else (strange[0], lost[0], "")
             raise DataError(
@@ -192,11 +192,11 @@ class FeatureData(BaseData):
         if self.missing == "error" and lost:
             raise DataError(
                 f"{path} has no features of sample {(pair[0] if pair else lost[0])!r} ({len(lost)} of {len(found)} "
-                f"samples of {self.manifest} are missing{told})",
+                f"samples of {self.manifest} are missing{hint})",
                 "Add them, or set data.init_args.missing to mask or drop.",
             )
         if strange:
-            self._remarks.append(f"{len(strange)} rows of {path.name} are not in the manifest{told}")
+            self._remarks.append(f"{len(strange)} rows of {path.name} are not in the manifest{hint}")
         values, mask = file.values[rows], file.mask[rows]
         values[~found], mask[~found] = 0.0, False
         return values, mask, found

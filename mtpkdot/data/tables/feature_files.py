@@ -74,7 +74,7 @@ def read_features(path: Path, id_column: str, taken: Collection[str] = ()) -> Fe
     reader = _READERS.get(kind(path))
     if reader is None:
         raise DataConfigError(
-            f"{path}: features of the kind {path.suffix or 'without suffix'!r} are not known",
+            f"{path}: features of the kind {path.suffix or 'without suffix'!r} are not supported",
             "Use .csv, .parquet, .npy, .npz, .h5 or .safetensors.",
         )
     with _reading(path), np.errstate(over="ignore"):
@@ -160,15 +160,15 @@ def _check_columns(path: Path, names: list[str], id_column: str, taken: Collecti
     """Raise an error if a table lacks the id, or repeats a column of the manifest, which would leak the target."""
     if id_column not in names:
         pair = alike([id_column], names)
-        told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
+        hint = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
         raise DataError(
-            f"{path} has no column {id_column!r} to join on, only {', '.join(names[:5])}...{told}",
+            f"{path} has no column {id_column!r} to join on, only {', '.join(names[:5])}...{hint}",
             "Add the sample id, or name its column with data.init_args.id.",
         )
     twice = [name for name in names if written(name) in taken and name != id_column]
     if twice:
         raise DataError(
-            f"{path} has the column {twice[0]!r}, which is no feature, but what the manifest says of a sample",
+            f"{path} has the column {twice[0]!r}, which describes the samples in the manifest and is not a feature",
             "Remove it there (or rename it, if it is a feature of that name).",
         )
 
@@ -185,7 +185,7 @@ def _check_names(path: Path, numbers: pd.DataFrame) -> None:
             raise DataError(
                 f"{path} has a column without a name ({name}), as tables written with their row index have, or lines "
                 "that end in a separator (a trailing comma)",
-                "Write it without the index (index=False), which would tell the order of the samples, and without "
+                "Write it without the index (index=False), which would reveal the order of the samples, and without "
                 "trailing separators.",
             )
 
@@ -207,7 +207,7 @@ def _read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
             count = 0
             for name in archive.zip.namelist():
                 if not name.endswith(".npy"):
-                    raise ValueError(f"its member {name!r} is no .npy array")
+                    raise ValueError(f"its member {name!r} is not a .npy array")
                 with archive.zip.open(name) as member:
                     count += _declared(member)
             check_bytes(count, path)

@@ -1,6 +1,5 @@
-"""Guess of a first config for own features, from the files of a folder; every guess is commented."""
+"""Guess of the data section for own features, from the files of a folder; every guess is commented."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from mtpkdot.data.splits import PARTS, Split, part_named
 from mtpkdot.data.tables.data import FeatureData
@@ -27,8 +25,6 @@ _SCHEMES = {
     "fold_column": "the manifest numbers the folds; this one is tested",
     "kfold": "people are divided into folds, of which one is tested",
 }
-_PASSES = 20  # Default of StageFit.
-_STEPS, _MOST_PASSES = 300, 200  # About the number of steps of 20 passes over 1,000 rows.
 _MOST_CLASSES = 20  # Most classes among numbers; more are values.
 _MOST_NAMES = 12  # Names in a line.
 
@@ -60,60 +56,27 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Guess:
-    """Guessed config.
+    """Guessed arguments of FeatureData.
 
     Attributes:
-        arguments: arguments of FeatureData: key, value and a comment on it.
-        modalities: names of the modalities; each has a backbone.
-        rows: number of rows of the manifest.
-        passes: epochs of stages that learn from labelled rows alone; None for the default.
+        arguments: key, value and a comment on it.
+        modalities: names of the modalities.
+        samples: number of samples in the manifest.
+        labelled: number of labelled training samples.
+        batch_size: samples per batch.
         notes: further remarks.
     """
 
     arguments: list[tuple[str, object, str]]
     modalities: list[str]
-    rows: int
-    passes: int | None
+    samples: int
+    labelled: int
+    batch_size: int
     notes: list[str]
-
-    def config(self, name: str, command: str) -> str:
-        """Return the experiment as commented YAML.
-
-        Args:
-            name: name of the run.
-            command: command that writes the config.
-        """
-        anchors = {"class_path": "StructuralTransport", "init_args": {"top_k": max(2, min(30, self.rows // 10))}}
-        lines = [
-            ("data:", ""),
-            ("  class_path: FeatureData", "its keys: mtpkdot fit --help FeatureData"),
-            ("  init_args:", ""),
-            *((f"    {key}: {_yaml(value)}", comment) for key, value, comment in self.arguments),
-            *self._sections(),
-            ("student:", ""),
-            ("  model:", ""),
-            ("    method: auto", "mtpkdot_plus if targets are missing, else none"),
-            (f"    structure: {_yaml(anchors)}", "anchors, fewer than batch_size"),
-            (f"pipeline: {_yaml({'name': name})}", "folder of the run below runs/"),
-        ]
-        head = [f"Written by `{command}` from what the files look like. Correct what is wrong.", *self.notes]
-        told = [f"{line:<47} # {_one_line(comment)}" if comment else line for line, comment in lines]
-        return "\n".join([*(f"# {_one_line(line)}" for line in head), "", *told, ""])
-
-    def _sections(self) -> list[tuple[str, str]]:
-        """Return lines with comments for the stages that learn from labelled rows alone."""
-        if self.passes is None:
-            return [
-                (f"backbone: {_yaml({name: {} for name in self.modalities})}", "a section each; {} takes the defaults")
-            ]
-        of_each = {name: {"fit": {"max_epochs": self.passes}} for name in [*self.modalities, "teacher"]}
-        teacher = of_each.pop("teacher")
-        told = f"passes; {_PASSES}, the default, would be few steps for so few labels"
-        return [(f"backbone: {_yaml(of_each)}", told), (f"teacher: {_yaml(teacher)}", "likewise")]
 
 
 def guess(place: Path, wishes: Wishes) -> Guess:
-    """Return a config for a folder of feature files, or a manifest and the files beside it.
+    """Return the data section for a folder of feature files, or a manifest and the files beside it.
 
     Args:
         place: the folder or manifest.
@@ -146,13 +109,13 @@ def guess(place: Path, wishes: Wishes) -> Guess:
     words = sorted({word for name in target for word in missing_words(table[name])})
     table[target] = table[target].map(lambda label: None if str(label).strip() in words else label)
     task, labels = _task(path, table, target, wishes.task)
-    labelled = table[table[target].notna().all(axis=1)]
-    people = labelled[subject or id_column].nunique()
+    known = table[table[target].notna().all(axis=1)]
+    people = known[subject or id_column].nunique()
     split, scheme = _split(path, table, column=parts, people=people, notes=notes)
     if subject is None:
         notes.append("No column names people: a person may be in several parts.")
     person = subject or (id_column if scheme["scheme"] == "kfold" else None)  # folds of people, else of rows
-    without = "" if len(labelled) == len(table) else f"; {len(table) - len(labelled)} rows have none"
+    without = "" if len(known) == len(table) else f"; {len(table) - len(known)} rows have none"
     arguments: list[tuple[str, object, str]] = [
         ("manifest", str(path), f"{len(table)} rows"),
         ("features", {name: str(file) for name, file in features.items()}, "a file per modality, joined on the id"),
@@ -161,15 +124,15 @@ def guess(place: Path, wishes: Wishes) -> Guess:
         *([("missing_labels", words, "taken as no label, beside empty cells")] if words else []),
         ("task", task, "values" if task == "regression" else "or ordinal, if the order of the classes counts"),
         ("id", id_column, "column of the sample id, here and in tables of features"),
-        ("subject", person, f"{table[subject].nunique()} people" if subject else "nobody is named"),
+        ("subject", person, f"{table[subject].nunique()} people" if subject else "no column names people"),
         ("split", scheme, _SCHEMES[str(scheme["scheme"])]),
         *([("split_column", split, "of the manifest")] if split not in (None, "split") else []),
         ("batch_size", 64, "rows per batch; the similarity structure is that of a batch"),
     ]
     data = _read({key: value for key, value, _ in arguments})
     arguments += _lacking(data)
-    passes = _passes(len(data.positions("train", labelled_only=True)), data.batch_size)
-    return Guess(arguments, list(features), rows=len(table), passes=passes, notes=notes)
+    labelled = len(data.positions("train", labelled_only=True))
+    return Guess(arguments, [*features], samples=len(table), labelled=labelled, batch_size=data.batch_size, notes=notes)
 
 
 def _read(arguments: dict[str, Any]) -> FeatureData:
@@ -179,19 +142,13 @@ def _read(arguments: dict[str, Any]) -> FeatureData:
     return data
 
 
-def _passes(labelled: int, batch_size: int) -> int | None:
-    """Return the passes over few labelled rows that make `_STEPS` steps; None if the default makes as many."""
-    passes = min(_MOST_PASSES, math.ceil(_STEPS / math.ceil(labelled / batch_size)))
-    return passes if passes > _PASSES else None
-
-
 def _lacking(data: FeatureData) -> list[tuple[str, object, str]]:
     """Return the arguments for what the files lack."""
     absent = {name: int((~mask.any(axis=1)).sum()) for name, mask in data.samples.masks.items()}
     odd = [name for name, values in data.samples.features.items() if np.isnan(np.asarray(values)).any()]
-    told = ", ".join(f"{count} rows lack {name}" for name, count in absent.items() if count)
+    lacking = ", ".join(f"{count} rows lack {name}" for name, count in absent.items() if count)
     return [
-        *([("missing", "mask", told)] if told else []),
+        *([("missing", "mask", lacking)] if lacking else []),
         *([("nan", "zero", f"{' and '.join(odd)}: NaN and infinite values become the training mean")] if odd else []),
     ]
 
@@ -209,7 +166,7 @@ def _manifest(folder: Path) -> Path:
     likely = named or [path for path in tables if known & {plain(name) for name in column_names(path)}]
     if len(likely) != 1 and len(tables) > 1:
         names = ", ".join(path.name for path in likely or tables)
-        raise ConfigError(f"{folder}: which of {names} is the manifest is not clear", "Name it with --manifest FILE.")
+        raise ConfigError(f"{folder}: the manifest is not clear, among {names}", "Name it with --manifest FILE.")
     return likely[0] if likely else tables[0]
 
 
@@ -220,7 +177,7 @@ def _id(path: Path, table: pd.DataFrame, wished: str | None) -> str:
         found = unique[0] if len(unique) == 1 else None
     if found is None:
         raise ConfigError(
-            f"{path}: which column is the sample id is not clear, of {_some(table.columns)}",
+            f"{path}: the column of the sample id is not clear, among {_some(table.columns)}",
             "Name it with --id COLUMN; every row has an id of its own.",
         )
     return found
@@ -285,7 +242,7 @@ def _prevalent(modalities: list[str], wished: str | None) -> str:
     likely = [wished] if wished else [name for name in modalities if {*_words(name)} & {*_PREVALENT}]
     if len(likely) != 1:
         raise ConfigError(
-            f"which of {_some(modalities)} the student sees is not clear",
+            f"the modality that the student sees is not clear, among {_some(modalities)}",
             "Name it with --prevalent NAME. A modality is one file, with a row per sample.",
         )
     return likely[0]
@@ -317,14 +274,14 @@ def _target(path: Path, table: pd.DataFrame, wished: Sequence[str], taken: set[s
     if wished:
         return [str(_column(path, table, name, ())) for name in wished]
     left = [str(name) for name in table.columns if name not in taken]
-    told = [name for name in left if 1 < table[name].nunique() < len(table) or _numbers(table[name]) is not None]
-    usual = [name for name in told if plain(name) in TARGETS]
+    possible = [name for name in left if 1 < table[name].nunique() < len(table) or _numbers(table[name]) is not None]
+    usual = [name for name in possible if plain(name) in TARGETS]
     values = [name for name in usual if plain(name) in TARGETS[:3]]
-    found = told if len(told) == 1 else values if values == usual else usual
+    found = possible if len(possible) == 1 else values if values == usual else usual
     if len(found) == 1 or (found and found == values):
         return found
     raise ConfigError(
-        f"{path}: which column is the target is not clear, of {_some(left) or 'none'}",
+        f"{path}: the target column is not clear, among {_some(left) or 'none'}",
         "Name it with --target COLUMN, or several for regression with --target COLUMN COLUMN.",
     )
 
@@ -335,7 +292,8 @@ def _task(path: Path, table: pd.DataFrame, target: list[str], wished: Task | Non
     if len(target) > 1:
         if wished not in (None, "regression") or None in [None if c is None else 0 for c in columns]:
             raise ConfigError(
-                f"{path}: several targets are values, and {', '.join(target)} are not all numbers", "Name one --target."
+                f"{path}: several targets need numbers, and {', '.join(target)} are not all numbers",
+                "Name one --target.",
             )
         return "regression", "numbers"
     known, numbers = table[target[0]].dropna(), columns[0]
@@ -345,7 +303,7 @@ def _task(path: Path, table: pd.DataFrame, target: list[str], wished: Task | Non
         return "regression", "numbers"
     if count < 2 or (numbers is None and count > max(2, len(known) // 2)):
         raise ConfigError(
-            f"{path}: the column {target[0]!r} has {count} different values in {len(known)} rows, which are no classes",
+            f"{path}: the column {target[0]!r} has {count} different values in {len(known)} rows, too many for classes",
             "Name another one with --target COLUMN.",
         )
     return wished or "classification", f"{count} classes"
@@ -359,19 +317,9 @@ def _numbers(column: "pd.Series[str]") -> "pd.Series[float] | None":
 
 def _some(names: Iterable[object]) -> str:
     """Return a few names for one line."""
-    told = [str(name) for name in names]
-    return ", ".join(told if len(told) <= _MOST_NAMES else [*told[:_MOST_NAMES], f"... ({len(told)} in all)"])
+    listed = [str(name) for name in names]
+    return ", ".join(listed if len(listed) <= _MOST_NAMES else [*listed[:_MOST_NAMES], f"... ({len(listed)} in all)"])
 
 
 def _words(name: str) -> Iterable[str]:
     return re.split(r"[^a-z0-9]+", name.lower())
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _yaml(value: object) -> str:
-    """Return a value on one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
-    return text.removesuffix("\n").removesuffix("\n...")

@@ -79,9 +79,9 @@ def read_manifest(
     for name in [*names, *columns.target]:
         if name not in table.columns:
             pair = alike([name], map(str, table.columns))
-            told = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
+            hint = f"; its {pair[1]!r} is another name: {pair[2]}" if pair else ""
             raise DataConfigError(
-                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}{told}",
+                f"{path} has no column {name!r}, only {', '.join(map(str, table.columns))}{hint}",
                 "Name the manifest's columns in data.init_args (id, subject, split_column, target).",
             )
         if columns.target.count(name) > 1:
@@ -153,10 +153,10 @@ def _check_words(path: Path, name: str, labels: "pd.Series[Any]", named: list[st
     if not words:
         return
     first = next(index for index, label in labels.items() if label is not None and label.strip() in words)
-    told = ", ".join(f"{word!r} in {count} rows" for word, count in words.items())
+    listed = ", ".join(f"{word!r} in {count} rows" for word, count in words.items())
     wanted = json.dumps([*named, *words], ensure_ascii=False)
     raise DataError(
-        f"{path}: the target {name!r} is {told} (first in {place(path, first)}) and a number elsewhere",
+        f"{path}: the target {name!r} is {listed} (first in {place(path, first)}) and a number elsewhere",
         f"Set data.init_args.missing_labels to {wanted} if these rows have no label, or empty the cells.",
     )
 
@@ -192,12 +192,12 @@ def _classes(
         for label, value in number.items():
             if value is None or not math.isfinite(value):
                 where = place(path, known.index[np.flatnonzero(known == label)[0]])
-                raise DataError(f"{path}, {where}: the class {label!r} is no finite number", "Correct the label.")
+                raise DataError(f"{path}, {where}: the class {label!r} is not a finite number", "Correct the label.")
     elif task == "ordinal":
         label = next(label for label, value in number.items() if value is None)
         where = place(path, known.index[np.flatnonzero(known == label)[0]])
         raise DataError(
-            f"{path}, {where}: the ordinal class {label!r} is no number, so its place in the order is not known",
+            f"{path}, {where}: the ordinal class {label!r} is not a number, so its place in the order is unknown",
             "Number the classes in their order, or set data.init_args.task to classification.",
         )
     canonical = {label: str(plain_text(number[label])) if numeric else label for label in distinct}
@@ -224,7 +224,7 @@ def _values(path: Path, table: pd.DataFrame, columns: Columns) -> tuple[npt.NDAr
         bad = np.flatnonzero(table[name].notna().to_numpy() & ~np.isfinite(target[:, position]))
         if len(bad):
             where = f"{path}, {place(path, table.index[bad[0]])}"
-            more = f" ({len(bad)} rows are so)" if len(bad) > 1 else ""
+            more = f" ({len(bad)} such rows)" if len(bad) > 1 else ""
             raise DataError(
                 f"{where}: the target {name!r} is {table[name].iloc[bad[0]]!r}, not a finite number{more}",
                 "Write a number, or leave the cell empty for a sample without target.",

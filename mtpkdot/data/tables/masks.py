@@ -34,9 +34,9 @@ def recorded_steps(path: Path, mask: npt.NDArray[Any], shape: tuple[int, ...], v
     check_written(path, "mask", mask, None)
     if mask.dtype.kind not in "fiub" or not np.isin(mask, (0, 1)).all():
         found = np.unique(mask)
-        told = ", ".join(map(str, found[:4].tolist())) + (", ..." if len(found) > 4 else "")
+        listed = ", ".join(map(str, found[:4].tolist())) + (", ..." if len(found) > 4 else "")
         raise DataError(
-            f"{path}: the mask holds {told} ({mask.dtype}), and not True and False or 1 and 0",
+            f"{path}: the mask holds {listed} ({mask.dtype}), and not True and False or 1 and 0",
             "Write True where a step was recorded: `mask == 0` of an additive mask (0 and -inf), `mask > 0` of 1 and "
             "-1, `mask > 0.5` of confidences.",
         )

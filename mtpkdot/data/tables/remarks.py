@@ -21,7 +21,7 @@ def of_labels(manifest: Manifest) -> list[str]:
     for what, names in (("classes", manifest.class_names), ("subjects", manifest.subjects)):
         pair = twins([] if names is None else np.unique(names).tolist())
         if pair:
-            remarks.append(f"the {what} {pair[0]!r} and {pair[1]!r} are two: {pair[2]}")
+            remarks.append(f"the {what} {pair[0]!r} and {pair[1]!r} are taken for two: {pair[2]}")
     return remarks
 
 
@@ -36,11 +36,11 @@ def of_dropped(path: Path, subjects: StrArray | None, found: BoolArray, keep: Bo
     """
     if keep.all():
         return []
-    told = [f"{len(keep)} rows of {path.name} are {int(keep.sum())} samples"]
+    parts = [f"{len(keep)} rows of {path.name} are {int(keep.sum())} samples"]
     absent, broken = int((~found).sum()), int((found & ~keep).sum())
-    told += [f"{absent} dropped whose features are missing"] if absent else []
-    told += [f"{broken} dropped whose features are NaN or infinite"] if broken else []
-    remarks = [", ".join(told)]
+    parts += [f"{absent} dropped whose features are missing"] if absent else []
+    parts += [f"{broken} dropped whose features are NaN or infinite"] if broken else []
+    remarks = [", ".join(parts)]
     if subjects is not None:
         people, left = (len(np.unique(names)) for names in (subjects, subjects[keep]))
         remarks += [f"{people - left} of {people} subjects have no sample left"] if left < people else []
@@ -101,5 +101,5 @@ def of_giveaways(modality: str, columns: list[str], values: FloatArray, samples:
     else:
         same = np.any([(features == wanted[:, None]).all(axis=0) for wanted in target.T], axis=0)
     found = [column for column, is_target in zip(columns, same.tolist(), strict=True) if is_target]
-    told = ", ".join(map(repr, found[:_MOST_NAMES]))
-    return [f"{modality}: {told} gives the target of all {len(target)} labelled samples away"] if found else []
+    names = ", ".join(map(repr, found[:_MOST_NAMES]))
+    return [f"{modality}: {names} reveals the target of all {len(target)} labelled samples"] if found else []

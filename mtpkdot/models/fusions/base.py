@@ -93,7 +93,7 @@ def fusion_size(build: FusionFactory, modalities: list[str], per_step: bool) -> 
     with tried(build, expected):
         fusion = build(dims, per_step)
         if not isinstance(fusion, Fusion):
-            raise ValueError(f"{type(fusion).__name__} is no Fusion; {expected}")
+            raise ValueError(f"{type(fusion).__name__} is not a Fusion; {expected}")
         features = {name: torch.zeros(2, 3, size) for name, size in dims.items()}
         found = fusion.eval()(features, {name: torch.ones(2, 3, dtype=torch.bool) for name in dims})
     rows = 6 if per_step else 2

@@ -52,7 +52,7 @@ def check_tnet(build: TNetFactory) -> None:
     with tried(build, expected):
         tnet = build(4, 3)
         if not isinstance(tnet, TNet):
-            raise ValueError(f"{type(tnet).__name__} is no TNet; {expected}")
+            raise ValueError(f"{type(tnet).__name__} is not a TNet; {expected}")
         found = tnet.eval()(torch.zeros(2, 5, 4))
     shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
     if shape != (2, 5, 3):

@@ -2,11 +2,12 @@
 
 from mtpkdot.modules.teaching.base import Teachers, Upstream
 from mtpkdot.modules.teaching.lifecycle import Teaching
-from mtpkdot.modules.teaching.methods import AUTO, METHODS, Method, MethodName, MethodOrAuto
+from mtpkdot.modules.teaching.methods import AUTO, BOUND, METHODS, Method, MethodName, MethodOrAuto
 from mtpkdot.modules.teaching.settings import check_settings, chosen_teachers
 
 __all__ = [
     "AUTO",
+    "BOUND",
     "METHODS",
     "Method",
     "MethodName",

@@ -71,6 +71,8 @@ class Teachers(nn.Module):
     """True if they teach rows without a label only, and the method is `none` if there are no such rows."""
     levels_output: ClassVar[bool] = False
     """True to raise the weight of the term `output` until unlabelled rows have at least the weight of labelled ones."""
+    sees_hidden: ClassVar[bool] = False
+    """True for a bound that is no method to use: `look_at` then reads the labels that the data hide as well."""
     keeps_better: ClassVar[bool] = False
     """True to keep the prevalent backbone as the final model if no epoch is better on held-out people."""
 

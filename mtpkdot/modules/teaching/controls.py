@@ -1,4 +1,4 @@
-"""Controls: teachers without a privileged modality.
+"""Controls: teachers without a privileged modality, and the bound of what any teacher could give.
 
 The student of a control is built as every student, with T-Nets that were trained on privileged features.
 """
@@ -24,6 +24,8 @@ from mtpkdot.modules.teaching.base import Answer, Evidence, Teachers, Upstream, 
 from mtpkdot.teachers.calibration import Calibration, sharpening
 
 _SOURCES = {"backbone": False, "student": True}
+
+_SURE = 1e4  # Logit of a probability of 1 at any temperature, and finite in half precision.
 
 
 class BackboneTeacher(Teachers):
@@ -72,6 +74,20 @@ class BackboneTeacher(Teachers):
         if not len(self.table):
             return {JOINT: space}
         return {JOINT: replace(space, output=self.table[batch.index].to(space.output.dtype))}
+
+    def columns(self, target: Tensor, known: Tensor) -> Tensor:
+        """Return targets as columns (N, K): one-hot classes, passed thresholds (0 or 1), or values.
+
+        Args:
+            target: (N,) classes or (N, K) values.
+            known: (N,) bool; columns of other rows have no meaning.
+        """
+        if self.task == "regression":
+            return target.double()
+        outputs, classes = self.backbone.head.out_features, torch.where(known, target, 0)
+        if self.task == "ordinal":
+            return (classes[:, None] > torch.arange(outputs, device=target.device)).double()
+        return F.one_hot(classes, outputs).double()
 
 
 class OwnTeacher(BackboneTeacher):
@@ -156,7 +172,7 @@ class SpreadLabels(BackboneTeacher):
         rows, seen, known = torch.cat(index), torch.cat(valid), torch.cat(labelled)
         answers = spread_labels(
             torch.cat(feature).double().cpu().numpy(),
-            self._columns(torch.cat(target), known).cpu().numpy(),
+            self.columns(torch.cat(target), known).cpu().numpy(),
             known.cpu().numpy(),
             neighbours=self.neighbours,
             alpha=self.alpha,
@@ -167,19 +183,50 @@ class SpreadLabels(BackboneTeacher):
             rows, outputs.new_zeros(len(rows), outputs.shape[1]).index_copy(0, seen.nonzero()[:, 0], outputs)
         )
 
-    def _columns(self, target: Tensor, known: Tensor) -> Tensor:
-        outputs = self.backbone.head.out_features
-        if self.task == "regression":
-            return target.double()
-        classes = torch.where(known, target, 0)
-        if self.task == "ordinal":
-            return (classes[:, None] > torch.arange(outputs, device=target.device)).double()
-        return F.one_hot(classes, outputs).double()
-
     def _outputs(self, answers: Tensor) -> Tensor:
         if self.task == "regression":
             return answers.float()
         return (answers.logit(eps=1e-3) if self.task == "ordinal" else answers.clamp_min(1e-3).log()).float()
+
+
+class HiddenLabels(BackboneTeacher):
+    """Oracle: the true labels that the data hide from training, as answers that are sure and never wrong.
+
+    It bounds what teachers could give the same student through the same loss, and is no method to use. Recordings whose
+    label is not known to anybody are not taught. Start, warm-up and weights are those of `mtpkdot_plus`.
+
+    Attributes:
+        known: (n,) 1 for rows of the data set with a label, hidden or not; empty before `look_at`.
+    """
+
+    sees_hidden: ClassVar[bool] = True
+    is_weighed: ClassVar[bool] = True  # for the warm-up: there is nothing to weigh
+    levels_output: ClassVar[bool] = True
+    keeps_better: ClassVar[bool] = True
+
+    known: Tensor
+
+    def __init__(self, backbone: Backbone, prevalent: str, task: Task) -> None:
+        super().__init__(backbone, prevalent, task)
+        self.register_buffer("known", torch.zeros(0), persistent=False)  # not bool, for averages of weights
+
+    def look_at(self, training: Iterable[Batch]) -> None:
+        """Read the true labels of the training part, those of `mtpkdot.data.BaseData.revealed_loader`."""
+        rows, target, known = (
+            torch.cat(parts) for parts in zip(*((b.index, b.target, b.labelled) for b in training), strict=True)
+        )
+        answers = self.columns(target, known)
+        if self.task == "classification":
+            answers = _SURE * answers
+        elif self.task == "ordinal":
+            answers = _SURE * (2 * answers - 1)
+        answers = torch.where(known[:, None], answers, 0.0).float()
+        self.table, self.known = _by_row(rows, answers), _by_row(rows, known[:, None].float())[:, 0]
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
+        """Return the backbone's features with the true answers, valid on rows whose label is hidden."""
+        space = super().spaces(batch)[JOINT]
+        return {JOINT: replace(space, valid=space.valid & (self.known[batch.index] > 0) & ~batch.labelled)}
 
 
 def _by_row(rows: Tensor, answers: Tensor) -> Tensor:

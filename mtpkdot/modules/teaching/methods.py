@@ -8,7 +8,7 @@ from mtpkdot.losses.rivals import RIVALS, Rival
 from mtpkdot.losses.task import ValueLoss
 from mtpkdot.losses.weighting import Term
 from mtpkdot.modules.teaching.base import Teachers
-from mtpkdot.modules.teaching.controls import OwnTeacher, SpreadLabels
+from mtpkdot.modules.teaching.controls import HiddenLabels, OwnTeacher, SpreadLabels
 from mtpkdot.modules.teaching.joint import AdaptedTeachers, JointTeacher
 from mtpkdot.modules.teaching.pooled import PooledNetworks, PooledTeachers
 
@@ -20,6 +20,7 @@ MethodName = Literal[
     "mtpkdot_plus_2",
     "selftraining",
     "labelprop",
+    "oracle",
     "kd",
     "fitnets",
     "pkd",
@@ -35,6 +36,7 @@ MethodName = Literal[
     "m2pkd",
     "rival",
 ]
+BOUND = "a bound to compare with and no model to hand on"
 AUTO: Final = "auto"  # replaced by a method according to the data, before the stages are planned
 MethodOrAuto = Literal[MethodName, "auto"]  # a single Literal, since errors about a union do not list the values
 
@@ -72,6 +74,11 @@ class Method:
         """Return the class of the teachers for the user's `weights`; None if only labels teach."""
         return self.teachers if self.terms(weights).keys() - {"task"} else None
 
+    @property
+    def is_bound(self) -> bool:
+        """True if its teachers see labels that the data hide: it is a bound, and no method to use."""
+        return self.teachers is not None and self.teachers.sees_hidden
+
 
 def _named(rival: str) -> MethodName:
     """Return the name of a rival, typed as the name of its method."""
@@ -87,6 +94,7 @@ METHODS: dict[MethodName, Method] = {
     "mtpkdot_plus_2": Method({"task": 1.0, "output": 3.0, "transport": 0.2}, PooledNetworks, revision=2),
     "selftraining": Method({"task": 1.0, "output": 3.0}, OwnTeacher, values="ccc", revision=2),
     "labelprop": Method({"task": 1.0, "output": 1.0}, SpreadLabels),
+    "oracle": Method({"task": 1.0, "output": 3.0}, HiddenLabels, values="ccc"),
     **{_named(name): Method({"task": 1.0, "rival": rival.weight}, rival=rival) for name, rival in RIVALS.items()},
     "rival": Method({"task": 1.0, "rival": 1.0}),
 }

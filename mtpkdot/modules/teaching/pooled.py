@@ -101,7 +101,8 @@ class PooledTeachers(PooledNetworks):
         self.calibrated, self.people = pool.table, pool.people
         taught = pool.pool.sharpened(pool.table)
         self.register_buffer("table", taught.output.float(), persistent=False)
-        self.register_buffer("answered", taught.valid, persistent=False)
+        # Not bool, which Lightning's averages of weights cannot subtract.
+        self.register_buffer("answered", taught.valid.float(), persistent=False)
 
     @classmethod
     def load(cls, upstream: Upstream) -> Self:
@@ -139,4 +140,4 @@ class PooledTeachers(PooledNetworks):
         """Return the space of the pool, valid on rows without a label."""
         space = super().spaces(batch)[JOINT]
         output = self.table[batch.index].to(space.output.dtype)
-        return {JOINT: replace(space, output=output, valid=space.valid & self.answered[batch.index])}
+        return {JOINT: replace(space, output=output, valid=space.valid & (self.answered[batch.index] > 0))}

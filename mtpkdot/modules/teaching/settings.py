@@ -85,11 +85,17 @@ def check_batches(section: Mapping[str, Any], data: BaseData) -> None:
         data: the data set, already read.
 
     Raises:
-        ConfigError: they are not; the error names the key.
+        ConfigError: they are not, or the held-out people that the method needs are trained on; the error names the key.
     """
     student, method = section["model"], METHODS[section["model"]["method"]]
-    if method.teachers_for(student["weights"]) is None:
+    teachers = method.teachers_for(student["weights"])
+    if teachers is None:
         return
+    if data.validation_labels == "train" and (teachers.is_weighed or teachers.keeps_better):
+        raise ConfigError(
+            f"student.model.method {student['method']} needs held-out people, and data.validation_labels is train",
+            "Set data.init_args.validation_labels to select, or choose another method.",
+        )
     batch, rows = _rows(data, section["fit"]["batch_size"] or data.batch_size)
     if method.terms(student["weights"]).keys() & {"transport", "centroid"} and batch < 2:
         raise ConfigError(

@@ -31,11 +31,11 @@ def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     blocks: list[Block] = [Heading("Confusion of the classes", 3), *_undrawn("confusion and calibration", left)]
     if count <= MOST_CONFUSED:
         counts = {method: confusion(of, count) for method, of in sums.items()}
-        told = "; ".join(f"{m}: {c.trace() / max(c.sum(), 1):.0%} of the answers are right" for m, c in counts.items())
+        text = "; ".join(f"{m}: {c.trace() / max(c.sum(), 1):.0%} of the answers are right" for m, c in counts.items())
         blocks.append(
             Figure(
                 outcomes.confusion(counts, gathered.targets),
-                f"Confusion matrices. {told}",
+                f"Confusion matrices. {text}",
                 "Answers per true class in per cent, over all folds and seeds; rows are truths, columns answers.",
             )
         )
@@ -55,7 +55,7 @@ def answers(comparison: Comparison, students: Sequence[str]) -> list[Block]:
 
 
 def _undrawn(what: str, methods: Sequence[str]) -> list[Block]:
-    return [Text(f"For want of room {what} are not drawn of {', '.join(methods)}.")] if methods else []
+    return [Text(f"For lack of space, {what} are not drawn for {', '.join(methods)}.")] if methods else []
 
 
 def _values(comparison: Comparison, shown: Sequence[str], left: Sequence[str]) -> list[Block]:

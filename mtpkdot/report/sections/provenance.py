@@ -14,13 +14,15 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
     versions = sorted({json.dumps(model.record["versions"]) for model in models})
     protocols = sorted({str(model.record["protocol"]) for model in models})
     seeds, folds = sorted({key[3] for key in gathered.models}), sorted({key[2] for key in gathered.models})
-    told = [
+    _, draws, starts = gathered.repetitions
+    sentences = [
         f"Protocol: {', '.join(protocols)}. Task: {gathered.task} of {', '.join(gathered.targets)}; the student sees "
-        f"{gathered.prevalent}. Folds: {_range(folds)}. Seeds: {_range(seeds)}.",
+        f"{gathered.prevalent}. Folds: {_range(folds)}. Seeds: {_range(seeds)} (draws: {draws}, starts of each: "
+        f"{starts}).",
         "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in json.loads(text).items()) for text in versions) + ".",
     ]
-    told += noted(of_settings)
-    blocks: list[Block] = [Heading("What ran", 3), *(Text(text) for text in told)]
+    sentences += noted(of_settings)
+    blocks: list[Block] = [Heading("What ran", 3), *(Text(text) for text in sentences)]
     sizes = [["setting", "part", "samples", "labelled"]]
     for setting in gathered.settings:
         record = next(model.record for key, model in gathered.models.items() if key[0] == setting)
@@ -28,14 +30,16 @@ def ran(gathered: Gathered, of_settings: dict[str, Trainings]) -> list[Block]:
             [setting, part, str(n), str(record["labelled"].get(part, ""))] for part, n in record["samples"].items()
         ]
     blocks.append(Table(sizes, "Samples of the first fold and seed."))
-    times = [["setting", "model", "trainings", "epochs", "time each", "time together"]]
+    times = [["setting", "model", "trainings", "epochs", "epoch kept", "time each", "time together"]]
     for setting, trainings in of_settings.items():
         for name, of in trainings.items():
             records = [training.record["trained"] for training in of if training.record]
             seconds = [record["seconds"] for record in records]
             epochs = sum(record["epochs"] for record in records) / max(len(records), 1)
+            kept = [record["kept"] for record in records if "kept" in record]
             spent = [f"{sum(seconds) / len(seconds):.1f} s", _duration(sum(seconds))] if seconds else ["unknown"] * 2
-            times.append([setting, name, str(len(of)), f"{epochs:.0f}", *spent])
+            chosen = f"{sum(kept) / len(kept):.0f}" if kept else ""
+            times.append([setting, name, str(len(of)), f"{epochs:.0f}", chosen, *spent])
     blocks.append(Table(times, "Training time per stage."))
     config = models[0].entry.folder / "config.yaml"
     if config.is_file():

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mtpkdot.pipeline.stages import TEACHER
-from mtpkdot.pipeline.study import BASE
+from mtpkdot.pipeline.study import BASE, ORACLE
 from mtpkdot.report.compare import Comparison, Difference, Value
+from mtpkdot.report.costs import costs
 from mtpkdot.report.figures import gains
 from mtpkdot.report.page import Block, Figure, Heading, Table, Text
 from mtpkdot.report.sources import labelled_of
 from mtpkdot.report.statistics import ROUNDING
-from mtpkdot.report.summary import interval, number, remarks, share
+from mtpkdot.report.summary import OF_SECONDS, SECONDS, beside, interval, number, oracle_share, remarks, share, spread
 from mtpkdot.report.tallies import Array
 
-_CONTROLS = (BASE, TEACHER, "selftraining", "labelprop")
+_CONTROLS = (BASE, TEACHER, "selftraining", "labelprop", ORACLE)
 Found = tuple[Sequence[Value], Sequence[Difference]]
 
 
@@ -30,7 +31,10 @@ def results(comparison: Comparison, found: Found) -> list[Block]:
         ends = interval(value.low, value.high)
         main.append([value.method, number(value.value), ends, number(value.sd), str(value.cells), str(value.subjects)])
     blocks: list[Block] = [
-        Table(main, f"Results on the test parts: {metric}{of}."),
+        Table(
+            beside(main, SECONDS, costs(comparison)),
+            f"Results on the test parts: {metric}{of}. {OF_SECONDS}",
+        ),
         *_compared(comparison, differences),
         Figure(
             gains.intervals(primary, differences, metric, BASE),
@@ -49,22 +53,24 @@ def results(comparison: Comparison, found: Found) -> list[Block]:
 def _compared(comparison: Comparison, differences: Sequence[Difference]) -> list[Block]:
     if not differences:
         return []
-    kind = "t-test over seeds" if comparison.resample == "seed" else "corrected resampled t-test over folds"
+    kind = "t-test over draws" if comparison.resample == "seed" else "corrected resampled t-test over folds"
     seeds = any(not np.isnan(d.seeds_low) for d in differences)
+    bound = any(oracle_share(d) for d in differences)
+    starts = any(spread(d) for d in differences)
     lines = [["method", "against", "difference", "95 % interval", "p, bootstrap", f"p, {kind}", "gap closed"]]
-    lines[0] += ["over seeds"] * seeds
+    lines[0] += ["oracle gap closed"] * bound + ["over draws"] * seeds + ["sd over starts / draws"] * starts
     for d in differences:
         ends = "" if np.isnan(d.low) else f"{d.low:+.4f} to {d.high:+.4f}"
         over = "" if np.isnan(d.seeds_low) else f"{d.seeds_low:+.4f} to {d.seeds_high:+.4f}"
         line = [d.method, d.reference, f"{d.value:+.4f}", ends, _p(d.p_bootstrap), _p(d.p_t), share(d)]
-        lines.append([*line, *[over] * seeds])
+        lines.append([*line, *[oracle_share(d)] * bound, *[over] * seeds, *[spread(d)] * starts])
     caption = (
         f"Paired differences in {comparison.primary[0]}; p corrected for the number of methods (Holm). Gap closed: "
         "share of the difference between base and teacher, where that is clearly above 0."
     )
     if seeds:
         caption += (
-            " Over seeds: Student's 95 % interval of what other seeds (weights, orders, labelled people) would show on "
+            " Over draws: Student's 95 % interval of what other draws (weights, orders, labelled people) would show on "
             "the same test parts."
         )
     return [Table(lines, caption)]
@@ -73,7 +79,7 @@ def _compared(comparison: Comparison, differences: Sequence[Difference]) -> list
 def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     """Return gains per subject of one setting."""
     if comparison.resample == "seed":
-        return [Text("Every seed has people of its own: there are no gains per subject.")]
+        return [Text("Every draw has people of its own: there are no gains per subject.")]
     found: dict[str, Array] = {}
     bounds: list[str] = []
     for method in students:
@@ -90,9 +96,9 @@ def people(comparison: Comparison, students: Sequence[str]) -> list[Block]:
             gains.per_subject(found, names, comparison.primary[0]),
             f"Gain over {over} for every subject: "
             + "; ".join(f"{method} better for {(gain > 0).sum()} of {len(names)}" for method, gain in found.items()),
-            f"Gain in {comparison.primary[0]} over {over}, subject by subject (mean over seeds), sorted by the first "
+            f"Gain in {comparison.primary[0]} over {over}, subject by subject (mean over draws), sorted by the first "
             "method. Means are over subjects, those of the tables over samples. Where subjects are unknown, every "
-            "sample is one.",
+            "sample counts as one.",
         )
     ]
 
@@ -126,14 +132,14 @@ def _curve(group: Mapping[str, Comparison], found: Mapping[str, Found]) -> Figur
             if difference.reference == BASE and difference.method in wanted:
                 gained.setdefault(difference.method, {})[labelled] = difference
         counts[labelled] = f"{labelled}\n({_samples(comparison):.0f} samples)"
-    told = "; ".join(
+    text = "; ".join(
         f"{method}: " + ", ".join(f"{_people(labelled)} {point.value:+.4f}" for labelled, point in points.items())
         for method, points in gained.items()
     )
     controls = [name for name in _CONTROLS if name in values]
     return Figure(
         gains.by_labels(values, gained, counts=counts, metric=some.primary[0], lines=controls),
-        f"Gains over the base by the number of labelled people. {told}",
+        f"Gains over the base by the number of labelled people. {text}",
         f"Left: {some.primary[0]}; right: gain over the base, with 95 % intervals, against the number of labelled "
         f"people ({', '.join(comparison.setting for comparison in group.values())}). Grey: controls.",
     )
@@ -171,8 +177,8 @@ def _p(p: float) -> str:
 
 
 def _origins(comparison: Comparison) -> str:
-    told = []
+    text = []
     for base, origin in comparison.origins.items():
         counts = {method: list(origin.values()).count(method) for method in dict.fromkeys(origin.values())}
-        told.append(f"{base} is {json.dumps(counts)[1:-1].replace(chr(34), '')} (folds and seeds)")
-    return f"{'; '.join(told)}."
+        text.append(f"{base} is {json.dumps(counts)[1:-1].replace(chr(34), '')} (folds and seeds)")
+    return f"{'; '.join(text)}."

@@ -45,14 +45,14 @@ def seen(comparison: Comparison, students: Sequence[str]) -> list[Block]:
     by = "class" if classes else gathered.targets[0]
     before = {f"{name} before": tsne(value) for name, value in found.before.items()}
     maps = {f"{name} after" if name != "joint" else "joint": tsne(value) for name, value in found.after.items()}
-    told = "; ".join(f"{name} {_agreement(joint, of):.2f}" for name, of in matrices.items() if of is not joint)
+    text = "; ".join(f"{name} {_agreement(joint, of):.2f}" for name, of in matrices.items() if of is not joint)
     blocks: list[Block] = [
         *title,
         Figure(
             structures.similarities(matrices, found.bounds),
-            f"Similarity matrices of teachers and students. Correlation with that of the joint teacher: {told}",
+            f"Similarity matrices of teachers and students. Correlation with that of the joint teacher: {text}",
             f"Cosine similarities between samples sorted by {by} ({place}). Correlation with the joint teacher's "
-            f"entries: {told}.",
+            f"entries: {text}.",
         ),
         Figure(
             structures.maps([before, maps], found.labels, names),

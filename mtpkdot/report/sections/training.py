@@ -39,11 +39,11 @@ def learnt(found: Trainings, students: Sequence[str]) -> list[Block]:
         blocks.append(Heading("Learning curves", 3))
         monitors = {name: _monitor(found[name]) for name in curves}
         last = {name: frame["train/loss", "mean"].dropna() for name, frame in curves.items() if "train/loss" in frame}
-        told = "; ".join(f"{name} from {of.iloc[0]:.3g} to {of.iloc[-1]:.3g}" for name, of in last.items() if len(of))
+        text = "; ".join(f"{name} from {of.iloc[0]:.3g} to {of.iloc[-1]:.3g}" for name, of in last.items() if len(of))
         blocks.append(
             Figure(
                 learning.curves(curves, monitors),
-                f"Training loss and selecting value over the epochs. Training loss: {told}",
+                f"Training loss and selecting value over the epochs. Training loss: {text}",
                 "Training loss (solid, left axis) and the value that selects the epoch (dashed, right axis): mean and "
                 "range over folds and seeds.",
             )
@@ -76,14 +76,14 @@ def _teachers(logs: Mapping[str, Sequence[pd.DataFrame]]) -> list[Block]:
     chosen = {name: _followed(of) for name, of in logs.items()}
     several = {name: frame for name, frame in chosen.items() if frame.shape[1] > 3}  # Three columns per teacher.
     if not several:
-        told = "No student had a choice of teachers: each was taught by the joint one, or by none."
-        return [Text(told)] if chosen else []
-    told = "; ".join(f"{name}: {_shares(frame)}" for name, frame in several.items())
+        text = "No student had a choice of teachers: each was taught by the joint one, or by none."
+        return [Text(text)] if chosen else []
+    text = "; ".join(f"{name}: {_shares(frame)}" for name, frame in several.items())
     blocks: list[Block] = [
         Heading("Which teacher was chosen", 3),
         Figure(
             learning.teachers(several),
-            f"Shares of the teachers, mean over the epochs. {told}",
+            f"Shares of the teachers, mean over the epochs. {text}",
             "Share of each teacher by epoch, mean over folds and seeds: of the training rows that it taught; of the "
             "pool, where held-out evidence weighs teachers after a warm-up (mtpkdot_plus); or of the folds and seeds, "
             "where it chooses one (selftraining).",

@@ -138,7 +138,7 @@ def test_every_step_holds_these_crops_and_no_others(affwild2_twin, tmp_path, mis
     assert bool(absent) == (missing == "mask")
 
 
-def test_windows_tile_every_recording_to_the_end_of_its_annotation_or_video(data, affwild2_twin):
+def test_windows_cover_every_recording_to_the_end_of_its_annotation_or_video(data, affwild2_twin):
     wanted = {
         f"{name}-{clip:06d}"
         for name in names(affwild2_twin)
@@ -224,7 +224,7 @@ def test_parts_are_disjoint_by_video(data):
     homes = {}
     for subject, part in zip(samples.subjects, parts, strict=True):
         assert homes.setdefault(subject, part) == part
-    assert set(homes.values()) == {"train", "validation", "test", "unjudged"}
+    assert set(homes.values()) == {"train", "validation", "test", "unscored"}
     pair = [subject for id, subject in zip(samples.ids, samples.subjects, strict=True) if "_right-" in id]
     assert pair
     assert not any(subject.endswith(("_left", "_right")) for subject in samples.subjects)
@@ -232,7 +232,7 @@ def test_parts_are_disjoint_by_video(data):
 
 def test_the_test_list_is_predicted_to_its_last_frame_and_never_scored(data, affwild2_twin):
     listed = (affwild2_twin / TEST_LIST).read_text().split()
-    rows = np.flatnonzero(data.parts == "unjudged")
+    rows = np.flatnonzero(data.parts == "unscored")
     assert {id.rsplit("-", 1)[0] for id in data.samples.ids[rows]} == set(listed)
     np.testing.assert_array_equal(rows, data.submitted)
     for part in ("train", "validation", "test"):
@@ -271,7 +271,7 @@ def predictions(data):
 
 
 @pytest.mark.parametrize("kind", ["names", "frames"])
-def test_what_is_listed_is_submitted_in_the_order_of_the_list(affwild2_twin, tmp_path, kind):
+def test_listed_frames_are_submitted_in_the_order_of_the_list(affwild2_twin, tmp_path, kind):
     root = copied(affwild2_twin, tmp_path / "raw")
     listed = (root / TEST_LIST).read_text().split()
     other = next(iter((root / "VA_Estimation_Challenge" / "Train_Set").iterdir()))
@@ -314,7 +314,7 @@ def test_annotated_frames_after_the_last_face_are_used(affwild2_twin, tmp_path, 
     data = made(root, tmp_path / "store", missing_frames=missing)
     who = Truth(root, name)
     assert who.count > 3 * SPAN
-    assert next(row for row in data.rows if row["id"] == name)["frames"] == who.count
+    assert next(row for row in data.entries if row["id"] == name)["frames"] == who.count
     positions = np.array([row for row, id in enumerate(data.samples.ids) if id.startswith(name)])
     index = (positions[:, None] * CLIPS + np.arange(CLIPS)).ravel()
     rows, _ = data.compared(index, torch.zeros(len(index), 2))
@@ -335,7 +335,7 @@ def test_without_raw_video_the_last_crop_is_the_last_frame(affwild2_twin, tmp_pa
             path.unlink()
     last = max(int(path.stem) for path in (root / "cropped_aligned" / video.stem).iterdir())
     data = made(root, tmp_path / "store")
-    assert next(row for row in data.rows if row["id"] == video.stem)["frames"] == last
+    assert next(row for row in data.entries if row["id"] == video.stem)["frames"] == last
 
 
 @pytest.mark.parametrize("kind", ["torn", "empty", "text", "sound"])
@@ -361,7 +361,7 @@ def test_a_raw_video_that_cannot_be_read_stops_or_gives_no_sound(affwild2_twin, 
     assert data.samples.masks["video"][rows].any()
     assert data.samples.masks["audio"].any()
     assert data.summary().endswith("; 0 recordings left out, 1 problems")
-    row = next(row for row in data.rows if row["id"] == video.stem)
+    row = next(row for row in data.entries if row["id"] == video.stem)
     who = truth(affwild2_twin, video.stem)
     assert row["frames"] == (who.count if kind == "sound" else min(who.numbers[-1], len(who.values)))
     known = who.times[: who.count] if kind == "sound" else np.arange(row["frames"]) / 30
@@ -403,7 +403,7 @@ def test_every_row_lies_at_its_time_in_a_video_of_other_counts(
     tmp_path, rows, crops, frames, rate, kept, row_rate, says
 ):
     data = made(tree(tmp_path / "raw", rows, crops, frames, rate), tmp_path / "store")
-    (row,) = data.rows
+    (row,) = data.entries
     assert row["frames"] == kept
     np.testing.assert_allclose(row["times"], np.arange(kept) / row_rate, atol=0.01)
     np.testing.assert_allclose(row["valence"], np.arange(kept) / rows, atol=1e-4)
@@ -419,7 +419,7 @@ def test_a_raw_video_that_goes_on_long_after_the_rows_is_a_problem(tmp_path):
     root = tree(tmp_path / "raw", 110, 112, 150, 30)
     (problem,) = check(made(root, tmp_path / "store")).fatal
     assert "150 frames for 110 numbered ones and ends 1.33 s after the last of them" in problem.what
-    (row,) = made(root, tmp_path / "store", on_error="skip").rows
+    (row,) = made(root, tmp_path / "store", on_error="skip").entries
     np.testing.assert_allclose(row["times"], np.arange(110) / 30, atol=0.01)
 
 
@@ -431,7 +431,7 @@ def test_a_raw_video_that_was_cut_is_a_problem_and_never_a_silent_minimum(tmp_pa
     with pytest.raises(DataError, match="83 frames for 150"):
         _ = made(root, tmp_path / "store").samples
     data = made(root, tmp_path / "store", on_error="skip")
-    (row,) = data.rows
+    (row,) = data.entries
     assert row["frames"] == 150
     assert data.samples.labelled.sum() == -(-150 // SPAN)
     # What lies beyond the end of the sound has none, instead of silence.
@@ -441,7 +441,7 @@ def test_a_raw_video_that_was_cut_is_a_problem_and_never_a_silent_minimum(tmp_pa
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mov"])
-def test_raw_videos_of_other_formats_are_read_and_said_to_be_others(tmp_path, suffix):
+def test_raw_videos_of_other_formats_are_read_and_reported(tmp_path, suffix):
     root = tree(tmp_path / "raw", 60, 60, 60, 30)
     with av.open(str(root / "batch1/v.mp4")) as source, av.open(str(root / f"batch1/v.{suffix}"), "w") as out:
         copies = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
@@ -454,7 +454,7 @@ def test_raw_videos_of_other_formats_are_read_and_said_to_be_others(tmp_path, su
     assert data.samples.masks["audio"].any()
     notes = [problem.what for problem in check(data).inventory.problems if problem.path.name == f"v.{suffix}"]
     assert len(notes) == 1
-    assert "is no .mp4 or .avi" in notes[0]
+    assert "is not .mp4 or .avi" in notes[0]
 
 
 def test_unlabelled_material_is_used_only_on_request(data, affwild2_twin, store):
@@ -464,7 +464,7 @@ def test_unlabelled_material_is_used_only_on_request(data, affwild2_twin, store)
     assert not any(data.samples.masks["video"][place] for place in invalid)
     keys = {id: row for row, id in enumerate(more.samples.ids)}
     assert all(more.samples.masks["video"][keys[data.samples.ids[row]], step] for row, step in invalid)
-    listed = data.samples.ids[data.parts == "unjudged"]
+    listed = data.samples.ids[data.parts == "unscored"]
     assert (more.parts[[keys[id] for id in listed]] == "train").all()
     assert not more.samples.labelled[[keys[id] for id in listed]].any()
     assert set(data.samples.subjects[data.parts == "validation"]) == set(
@@ -492,7 +492,7 @@ def test_a_recording_without_raw_video_has_no_sound_and_the_usual_rate(affwild2_
     assert not data.samples.masks["audio"][rows].any()
     assert data.samples.masks["video"][rows].any()
     assert not data.samples.features["audio"].read(np.array(rows), np.zeros(len(rows), np.int64)).any()
-    row = next(row for row in data.rows if row["id"] == gone.stem)
+    row = next(row for row in data.entries if row["id"] == gone.stem)
     np.testing.assert_allclose(row["times"], np.arange(truth(root, gone.stem).count) / 30)
 
 

@@ -140,7 +140,7 @@ def test_a_side_is_taken_off_unless_a_video_is_called_so(tree):
 
 
 @pytest.mark.parametrize(("text", "what"), [("", "is empty"), ("d\nd\n", "line 2 lists 'd' for the second time")])
-def test_a_damaged_test_list_is_told_and_costs_only_itself(tree, text, what):
+def test_a_damaged_test_list_is_reported_and_affects_nothing_else(tree, text, what):
     touch(tree.list, text)
     inventory = find(tree.root)
     assert ids(inventory) == ["a", "b_left", "b_right", "c_left"]
@@ -174,7 +174,7 @@ def test_missing_crops_cost_the_recording_its_pictures(tree):
     ]
 
 
-def test_without_any_crops_or_videos_each_is_told_once(tmp_path):
+def test_without_any_crops_or_videos_each_is_reported_once(tmp_path):
     touch(tmp_path / "VA_Estimation_Challenge" / "Train_Set" / "a_left.txt", VALID)
     inventory = find(tmp_path)
     missing, crops = said(inventory, True)
@@ -353,7 +353,7 @@ def test_damaged_annotations_are_refused_with_the_line(annotation, text, words):
     assert words in line
 
 
-def test_all_damaged_lines_of_annotations_are_told_whatever_is_wrong_with_them(annotation):
+def test_all_damaged_lines_of_annotations_are_reported_whatever_is_wrong_with_them(annotation):
     rows = {3: "0.1", 5: "1.5,0", 8: "0,x", 9: "", 11: "-5,7"}
     text = "\n".join(["valence,arousal", *(rows.get(number, "0.1,0.2") for number in range(2, 15))]) + "\n"
     line = complaint(lambda: annotation(text))
@@ -365,7 +365,7 @@ def test_all_damaged_lines_of_annotations_are_told_whatever_is_wrong_with_them(a
 
 @quick
 @given(st.sets(st.integers(0, 19), min_size=1))
-def test_so_many_lines_as_are_damaged_are_told(tmp_path_factory, wrong):
+def test_damaged_lines_are_counted_and_the_first_three_named(tmp_path_factory, wrong):
     rows = ["0,2" if number in wrong else "0,0.5" for number in range(20)]
     path = touch(tmp_path_factory.getbasetemp() / "many.txt", "\n".join(["valence,arousal", *rows]) + "\n")
     line = complaint(lambda: read_annotation(path))
@@ -423,14 +423,14 @@ def test_a_list_names_recordings_or_frames(listed, text, wanted):
         ("a/00001.jpg\na/00001.jpg\n", "line 2 lists 'a/00001.jpg' for the second time"),
         ("a/00001.jpg\na\n", "line 2 lists 'a' both"),
         ("a/00000.jpg\n", "frames count from 00001.jpg"),
-        (b"a\xff\n", "no text in UTF-8"),
+        (b"a\xff\n", "not text in UTF-8"),
     ],
 )
 def test_a_damaged_list_is_refused_with_the_line(listed, text, words):
     assert words in complaint(lambda: listed(text))
 
 
-def test_all_damaged_lines_of_a_list_are_told(listed):
+def test_all_damaged_lines_of_a_list_are_reported(listed):
     line = complaint(lambda: listed("a\nb\na\nb/00001.jpg\nc/00000.jpg\nb\nd\n"))
     assert "4 lines are damaged: line 3 lists 'a' for the second time; line 4 lists 'b' both" in line
     assert "line 5 lists 'c/00000.jpg', but frames count from 00001.jpg; and 1 more" in line

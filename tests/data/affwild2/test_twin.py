@@ -63,7 +63,7 @@ def test_every_annotated_or_listed_person_has_crops_and_a_raw_video(tree):
     assert {path.parent.name for path in raw_videos(tree).values()} == {"batch1", "batch2"}
 
 
-def test_there_is_a_pair_and_a_lone_left(tree):
+def test_the_twin_has_a_pair_and_a_single_left_person(tree):
     left = {name.removesuffix("_left") for name in annotations(tree) if name.endswith("_left")}
     right = {name.removesuffix("_right") for name in annotations(tree) if name.endswith("_right")}
     assert left & right
@@ -215,13 +215,13 @@ def test_the_face_shows_valence_and_the_voice_arousal():
         ({"seed": -1}, "seed of -1"),
     ],
 )
-def test_a_wrong_argument_is_told_before_anything_is_written(tmp_path, wrong, says):
+def test_a_wrong_argument_is_reported_before_anything_is_written(tmp_path, wrong, says):
     with pytest.raises(DataError, match=says):
         affwild2.synthesize(tmp_path / "out", **{**SMALL, **wrong})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_something_in_it_is_refused(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(DataError, match="not empty"):
         affwild2.synthesize(tmp_path, **SMALL)

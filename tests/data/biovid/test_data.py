@@ -110,7 +110,7 @@ def test_filters_act_on_the_whole_clip_before_it_is_cut(biovid_twin, store):
     np.testing.assert_allclose(got, whole[512 : 512 + 1792], atol=1e-3 * whole.std())
 
 
-def test_classes_and_unlabelled_ones(biovid_twin, store):
+def test_clips_of_unlabelled_classes_are_kept_without_a_label(biovid_twin, store):
     data = made(biovid_twin, store, unlabelled=["PA2"])
     names = np.array([id.split("-")[1] for id in data.samples.ids])
     assert sorted(set(names)) == ["BL1", "PA2", "PA4"]
@@ -132,7 +132,7 @@ def test_parts_are_disjoint_by_subject_and_every_subject_is_tested_once(biovid_t
     assert sorted(tested) == sorted(set(tested)) == biovid.subject_ids(5)
 
 
-def test_reactive_subjects_and_the_hold_out(biovid_twin, store):
+def test_reactive_subjects_and_the_hold_out_follow_their_lists(biovid_twin, store):
     reactive = made(biovid_twin, store, subjects="reactive")
     everybody = set(biovid.subject_ids(5))
     assert everybody & set(LOW_REACTION)
@@ -200,7 +200,7 @@ def shortened(biovid_twin, out, kind):
 
 
 @pytest.mark.parametrize("kind", ["signals", "video"])
-def test_a_clip_that_ends_early_is_an_error_or_left_out_and_told(biovid_twin, tmp_path, capsys, kind):
+def test_a_clip_that_ends_early_is_an_error_or_left_out_and_reported(biovid_twin, tmp_path, capsys, kind):
     root, name = shortened(biovid_twin, tmp_path / "raw", kind)
     says = rf"of {name} ends after 3\.\d+ s, before data.init_args.stop; 1 clips do not last from start to stop"
     with pytest.raises(DataError, match=says):
@@ -230,7 +230,7 @@ def retimed(biovid_twin, out, change):
 
 
 @pytest.mark.parametrize(("seconds", "fatal"), [(0.5, []), (3.0, [True])])
-def test_signals_that_begin_late_are_not_said_to_end_early(biovid_twin, tmp_path, seconds, fatal):
+def test_signals_that_begin_late_are_not_reported_to_end_early(biovid_twin, tmp_path, seconds, fatal):
     root, name, _ = retimed(biovid_twin, tmp_path / "raw", lambda rows: rows[round(512 * seconds) :])
     problems = [p for p in check(made(root, tmp_path / "store")).inventory.problems if name in p.path.name]
     assert f"begins at {seconds:.2f} s of 5.5 s" in [problem.what for problem in problems if not problem.fatal]

@@ -73,7 +73,7 @@ def said(inventory, fatal=None):
     name=st.sampled_from(CLASSES),
     number=st.integers(0, 999),
 )
-def test_a_name_says_what_it_was_made_of(stamp, sex, age, name, number):
+def test_a_clip_name_is_parsed_into_its_parts(stamp, sex, age, name, number):
     subject = f"{stamp}_{sex}_{age}"
     clip = parse_id(f"{subject}-{name}-{number:03d}")
     assert clip == (subject, sex, age, name, number)
@@ -97,7 +97,7 @@ def test_a_name_says_what_it_was_made_of(stamp, sex, age, name, number):
     ],
 )
 def test_another_name_is_refused_with_its_text(text):
-    with pytest.raises(ValueError, match=r"071309_w_21-BL1-081|none of BL1") as caught:
+    with pytest.raises(ValueError, match=r"071309_w_21-BL1-081|not one of BL1") as caught:
         parse_id(text)
     assert repr(text) in str(caught.value)
 
@@ -154,7 +154,7 @@ def test_part_b_has_no_known_size(tmp_path):
     assert find(tmp_path).counts["recordings"] == (5, None)
 
 
-def test_of_two_parts_one_must_be_chosen(tmp_path):
+def test_one_of_two_parts_must_be_chosen(tmp_path):
     official(tmp_path / "PartA", names(ANN))
     official(tmp_path / "PartB", names(BOB))
     assert "Choose one with `part`" in complaint(lambda: find(tmp_path))
@@ -170,7 +170,7 @@ def test_a_part_under_another_name_is_taken_at_the_users_word(tmp_path):
     assert find(tmp_path / "biovid").counts["subjects"] == (1, None)
 
 
-def test_something_else_is_described(tmp_path):
+def test_another_folder_is_described(tmp_path):
     touch(tmp_path / "holiday.png")
     (tmp_path / "music").mkdir()
     assert "holds no BioVid: neither PartA/" in (line := complaint(lambda: find(tmp_path)))
@@ -179,7 +179,7 @@ def test_something_else_is_described(tmp_path):
     assert "cannot be listed" in complaint(lambda: find(tmp_path / "absent"))
 
 
-def test_litter_and_suffixes_in_capitals(tmp_path):
+def test_litter_is_ignored_and_suffixes_may_be_in_capitals(tmp_path):
     part = official(tmp_path / "PartA", names())
     video = part / "video" / ANN
     (video / f"{ANN}-BL1-001.mp4").rename(video / f"{ANN}-BL1-001.MP4")
@@ -225,7 +225,7 @@ def test_a_missing_subject_is_one_problem_and_a_short_one_a_note(tmp_path):
     assert notes == ["the subject has 99 of 100 recordings"]
 
 
-def test_files_that_cannot_be_used_are_told_and_left_out(tmp_path):
+def test_files_that_cannot_be_used_are_reported_and_left_out(tmp_path):
     part = official(tmp_path / "PartA", names())
     touch(part / "video" / "guest" / "guest-BL1-001.mp4")
     touch(part / "video" / BOB / f"{ANN}-BL1-009.mp4")
@@ -238,8 +238,8 @@ def test_files_that_cannot_be_used_are_told_and_left_out(tmp_path):
     assert ids(inventory) == names()[:4]
     assert inventory.recordings[3].files.get("table") is None
     fatal, notes = said(inventory, True), said(inventory, False)
-    assert [line for line in fatal if "guest-BL1-001.mp4: has no name of the kind" in line]
-    assert [line for line in fatal if "BL1-009.mp4: lies in a folder where" in line]
+    assert [line for line in fatal if "guest-BL1-001.mp4: is not named like" in line]
+    assert [line for line in fatal if "BL1-009.mp4: lies in a folder that contradicts its name" in line]
     assert [line for line in fatal if "PA4-001.mp4: is empty" in line]
     assert [line for line in fatal if "PA1-001_bio.csv: is a folder where a file belongs" in line]
     assert [line for line in fatal if "PA3-001_bio.csv: is empty" in line]
@@ -262,11 +262,11 @@ def test_a_clip_that_the_index_does_not_know_is_left_out_with_a_note(tmp_path):
         (f"1\t{BOB}\t0\tBL1\t9\t{ANN}-BL1-002", "subject '080209_m_26' with the clip", True),
         (f"1\t{ANN}\t1\tBL1\t9\t{ANN}-BL1-002", "class 1 'BL1' with the clip", True),
         (f"1\t{ANN}\t0\tPA1\t9\t{ANN}-BL1-002", "class 0 'PA1' with the clip", True),
-        (f"1\t{ANN}\t0\tBL1\t9\t{ANN}-BL1-2", "is no clip name", True),
+        (f"1\t{ANN}\t0\tBL1\t9\t{ANN}-BL1-2", "is not a clip name", True),
         (f"1\t{ANN}\t0\tBL1\t9\t{ANN}-BL1-001", "listed before", False),
     ],
 )
-def test_a_row_of_the_index_that_contradicts_itself(tmp_path, row, reason, fatal):
+def test_a_contradictory_row_of_the_index_is_reported(tmp_path, row, reason, fatal):
     part = official(tmp_path / "PartA", names())
     write_index(part / "starting_point" / "samples.csv", names(), [row])
     inventory = find(tmp_path)
@@ -277,7 +277,7 @@ def test_a_row_of_the_index_that_contradicts_itself(tmp_path, row, reason, fatal
     assert inventory.lost == ([f"{ANN}-BL1-002"] if row.endswith("-002") else [])
 
 
-def test_an_index_without_header_and_a_damaged_one(tmp_path):
+def test_an_index_is_read_without_header_and_its_damage_is_reported(tmp_path):
     part = official(tmp_path / "PartA", names(), index=True)
     index = part / "starting_point" / "samples.csv"
     text = index.read_text()
@@ -297,7 +297,7 @@ def test_an_index_without_header_and_a_damaged_one(tmp_path):
         assert said(inventory, True) == [f"{index}: {what}"]
 
 
-def test_a_folder_in_place_of_a_text_file_is_told(tmp_path):
+def test_a_folder_in_place_of_a_text_file_is_reported(tmp_path):
     (official(tmp_path / "PartA", names()) / "starting_point" / "samples.csv").mkdir(parents=True)
     assert [line for line in said(find(tmp_path), True) if "samples.csv: cannot be read (Is a directory)" in line]
     (framed(tmp_path / "frames", names()) / "train.txt").mkdir()
@@ -347,7 +347,7 @@ def test_lists_say_which_clips_and_frames_are_used(tmp_path):
     assert ids(inventory) == [names()[0], names()[4]]
     assert [(one.facts["first"], one.facts["last"]) for one in inventory.recordings] == [(1, 3), (2, 3)]
     (line,) = said(inventory)
-    assert "README.txt: is no list" in line
+    assert "README.txt: is not a list" in line
     assert ids(find(tmp_path, lists=[tmp_path / "train.txt"])) == [names()[4]]
 
 
@@ -355,14 +355,14 @@ def test_lists_say_which_clips_and_frames_are_used(tmp_path):
     ("line", "reason"),
     [
         (f"4/{ANN}-PA4-001 1 3 1", "label 1 in the folder"),
-        (f"4/{ANN}-PA4-001 3 1 4", "frames 3 to 1 are no range"),
-        (f"4/{ANN}-PA4-001 0 3 4", "frames 0 to 3 are no range"),
+        (f"4/{ANN}-PA4-001 3 1 4", "frames 3 to 1 are not a range"),
+        (f"4/{ANN}-PA4-001 0 3 4", "frames 0 to 3 are not a range"),
         (f"4/{ANN}-PA4-001 1 4 4", "ends before its last listed frame"),
-        (f"4/{ANN}-PA4-009 1 3 4", "is listed but is no folder"),
+        (f"4/{ANN}-PA4-009 1 3 4", "is listed but is not a folder"),
         (f"0/{ANN}-BL1-001 2 3 0", "has frames 2 to 3 here and (1, 3) before"),
     ],
 )
-def test_a_listed_clip_that_cannot_be_used(tmp_path, line, reason):
+def test_a_listed_clip_that_cannot_be_used_is_reported(tmp_path, line, reason):
     framed(tmp_path, names())
     touch(tmp_path / "train.txt", f"0/{names()[0]} 1 3 0\n1/{names()[1]} 1 3 1\n{line}\n")
     inventory = find(tmp_path)
@@ -386,7 +386,7 @@ def test_a_damaged_list_names_the_line(tmp_path):
     assert "train.txt: has no line" in complaint(lambda: find(tmp_path, lists=[listed]))
 
 
-def test_bad_folders_of_frames(tmp_path):
+def test_unusable_folders_of_frames_are_problems(tmp_path):
     framed(tmp_path, names())
     (tmp_path / "0" / names()[0]).rename(tmp_path / "1" / names()[0])
     touch(tmp_path / "2" / "readme" / "img_00001.jpg")
@@ -401,7 +401,7 @@ def test_options_of_the_other_layout_are_refused(tmp_path):
     framed(tmp_path / "frames", names())
     official(tmp_path / "PartA", names())
     assert "only one set of signals" in complaint(lambda: find(tmp_path / "frames", signals="raw"))
-    assert "knows no lists" in complaint(lambda: find(tmp_path, lists=[]))
+    assert "has no lists" in complaint(lambda: find(tmp_path, lists=[]))
     framed(tmp_path, names())
     assert "holds both" in complaint(lambda: find(tmp_path))
     assert find(tmp_path, part="PartA").recordings[0].files.get("pictures").suffix == ".mp4"

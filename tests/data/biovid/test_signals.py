@@ -51,7 +51,7 @@ def test_numbers_survive_the_way_through_a_file(tmp_path_factory, numbers):
     np.testing.assert_allclose(got.columns["gsr"], numbers, rtol=1e-12)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_header(tmp_path):
     assert list(signals(tmp_path, b"\xef\xbb\xbf" + text().encode()).columns) == SHORT[1:]
 
 
@@ -84,7 +84,7 @@ def cell(place, value):
         (text(columns=["time", "gsr", "gsr"]), "names a column twice"),
         (text(columns=["time"]), "has no signals"),
         (damage(7, cell(1, "0,123")), "line 7 holds '0,123' in the column 'gsr': a decimal comma"),
-        (damage(7, cell(2, "abc")), "line 7 holds 'abc' in the column 'ecg', which is no number"),
+        (damage(7, cell(2, "abc")), "line 7 holds 'abc' in the column 'ecg', which is not a number"),
         (damage(7, cell(2, "")), "line 7 has an empty cell in the column 'ecg'"),
         (damage(7, cell(2, "NaN")), "line 7 holds 'NaN' in the column 'ecg'"),
         (damage(7, cell(3, "-inf")), "line 7 holds '-inf' in the column 'emg_trapezius'"),
@@ -98,8 +98,8 @@ def cell(place, value):
         (damage(7, cell(0, "9790")), "line 7 comes 0.001978 s after the line before"),
         (damage(7, lambda line: line.replace("1", "\0")), "zero bytes"),
         (text().encode("utf-16"), "zero bytes"),
-        (b"time\tgsr\xff\n1\t2\n", "no text in UTF-8"),
-        (text(table() * [1e-6, 1, 1, 1]), "hardly in microseconds"),
+        (b"time\tgsr\xff\n1\t2\n", "not text in UTF-8"),
+        (text(table() * [1e-6, 1, 1, 1]), "does not seem to be in microseconds"),
     ],
 )
 def test_a_damaged_signal_file_is_refused_with_its_line(tmp_path, content, words):
@@ -108,13 +108,13 @@ def test_a_damaged_signal_file_is_refused_with_its_line(tmp_path, content, words
     assert words in line
 
 
-def test_jitter_within_one_per_cent_is_no_damage(tmp_path):
+def test_jitter_within_one_per_cent_is_accepted(tmp_path):
     values = table()
     values[5, 0] += 15
     assert signals(tmp_path, text(values)).rate == pytest.approx(RATE, rel=1e-3)
 
 
-def test_a_missing_signal_file_is_a_users_error(tmp_path):
+def test_a_missing_signal_file_is_a_user_error(tmp_path):
     assert "cannot be read (No such file" in complaint(lambda: read_signals(tmp_path / "absent.csv"))
 
 
@@ -131,7 +131,7 @@ def test_a_signal_file_cut_or_changed_anywhere_is_read_or_refused(tmp_path_facto
     assert got is None or all(np.isfinite(column).all() for column in got.columns.values())
 
 
-def test_all_damaged_lines_of_a_signal_file_are_told(tmp_path):
+def test_all_damaged_lines_of_a_signal_file_are_reported(tmp_path):
     lines = text().splitlines()
     for number in (4, 7, 9, 12):
         lines[number - 1] = lines[number - 1] + "\t1" if number == 7 else "x" + lines[number - 1]
@@ -141,7 +141,7 @@ def test_all_damaged_lines_of_a_signal_file_are_told(tmp_path):
     assert "; and 1 more. " in line
 
 
-def test_all_jumps_of_the_time_are_told(tmp_path):
+def test_all_jumps_of_the_time_are_reported(tmp_path):
     lines = text().splitlines()
     del lines[14], lines[7]
     line = complaint(lambda: signals(tmp_path, "\n".join(lines) + "\n"))

@@ -98,7 +98,7 @@ def test_the_index_names_every_clip(official):
         assert re.fullmatch(rf"{subject}-{label}-\d{{3}}", sample)
 
 
-def test_the_frames_layout_and_its_lists(tmp_path):
+def test_the_frames_layout_has_lists_of_every_clip(tmp_path):
     out = tmp_path / "frames"
     biovid.synthesize(out, **SMALL, layout="frames", part="PartB")
     assert {path.name for path in out.iterdir()} == {"0", "4", "physio", "train.txt", "val.txt"}
@@ -173,7 +173,7 @@ def features(subject, label, number):
 
 
 @pytest.mark.slow
-def test_the_body_tells_more_than_the_face_about_unseen_people():
+def test_signals_predict_pain_of_unseen_people_better_than_faces():
     people = biovid.subject_ids(40)
     found = [(*features(s, c, i), c == "PA4", s) for s in people for c in ("BL1", "PA4") for i in range(1, 7)]
     target, test = np.array([row[2] for row in found]), np.isin([row[3] for row in found], people[::3])
@@ -215,13 +215,13 @@ def test_facial_muscles_follow_the_face():
         ({"seed": -1}, "seed of -1"),
     ],
 )
-def test_a_wrong_argument_is_told_before_anything_is_written(tmp_path, wrong, says):
+def test_a_wrong_argument_is_reported_before_anything_is_written(tmp_path, wrong, says):
     with pytest.raises(DataError, match=says):
         biovid.synthesize(tmp_path / "out", **{**SMALL, **wrong})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_something_in_it_is_refused(official):
+def test_a_folder_that_is_not_empty_is_refused(official):
     before = digest(official)
     with pytest.raises(DataError, match="not empty"):
         biovid.synthesize(official, **SMALL)

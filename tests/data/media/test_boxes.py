@@ -42,11 +42,11 @@ def test_an_empty_box_ends_a_face_and_keeps_the_frames_beside_it(csv):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a,0,1,2,x,4\n", "line 2: width 'x' is no number"),
+        ("a,0,1,2,x,4\n", "line 2: width 'x' is not a number"),
         ("a,0,1,2,3,4\na,1,1,2,0,4\n", "line 3: the box is 0 x 4 pixels"),
         ("a,0,1,2,,4\n", "line 2: a part of the box is missing"),
-        ("a,0.5,1,2,3,4\n", "line 2: frame 0.5 is no frame"),
-        ("a,-2,1,2,3,4\n", "line 2: frame -2 is no frame"),
+        ("a,0.5,1,2,3,4\n", "line 2: frame 0.5 is not the number of a frame"),
+        ("a,-2,1,2,3,4\n", "line 2: frame -2 is not the number of a frame"),
         ("a,0,1,2,3,4\na,0,1,2,3,4\n", "line 3: a has another row"),
         ("a,0,1,2,3,4\na,,1,2,3,4\n", "line 3: a has another row"),
         (",0,1,2,3,4\n", "line 2: no recording"),

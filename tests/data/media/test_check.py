@@ -70,7 +70,7 @@ def test_several_processes_find_the_same(tmp_path):
     assert "a process was killed" in complaint(lambda: check(data))
 
 
-def test_a_mistake_in_the_call_is_no_damage_of_a_file(tmp_path):
+def test_a_mistake_in_the_call_is_not_reported_as_a_damaged_file(tmp_path):
     root = raw(tmp_path / "raw")
     (root / "r2").write_text("unwanted")
     for workers in (1, 2):
@@ -79,7 +79,7 @@ def test_a_mistake_in_the_call_is_no_damage_of_a_file(tmp_path):
             check(SimpleNamespace(inventory=lambda: found(root), preparation=preparation, examiner=lambda: None))
 
 
-def test_names_are_told_as_they_are():
+def test_descriptions_of_problems_are_shown_unchanged():
     whats = ("is empty (0 bytes)", "holds no frames img_00001.jpg ...", "is bad.", "ends with v2.")
     inventory = Inventory(problems=[Problem(Path("/d/noraw/00040.jpg"), what, "Mend it.") for what in whats])
     told = [line.strip() for line in Report(inventory, 0, 0, 0).lines()]
@@ -107,7 +107,7 @@ def audio_taken(path):
     whole.unlink()
 
 
-def test_every_damaged_crop_and_every_oddity_of_a_raw_video_is_told(affwild2_twin, tmp_path):
+def test_every_damaged_crop_and_every_oddity_of_a_raw_video_is_reported(affwild2_twin, tmp_path):
     root = copied(affwild2_twin, tmp_path / "raw")
     mute, torn, gone = sorted(root.glob("batch*/*.mp4"))[:3]
     audio_taken(mute)

@@ -6,7 +6,7 @@ import torch
 
 from mtpkdot.data.media.clips import PictureClips, SignalClips, SoundClips
 from mtpkdot.data.media.jpegs import decode_jpegs, encode_jpeg
-from mtpkdot.data.media.store import Content, Store, index_row, write_index, write_recording
+from mtpkdot.data.media.store import Content, Store, index_entry, write_index, write_recording
 from mtpkdot.data.media.transforms import Augment
 
 JPEGS = [encode_jpeg(np.random.default_rng(n).integers(0, 255, (16, 16, 3), np.uint8), 90) for n in range(5)]
@@ -24,7 +24,7 @@ def common(tmp_path_factory):
     write_recording(
         folder, "r", Content({}, {"offsets": OFFSETS}, {"pictures": pictures, "sound": SOUND, **signals}), "x"
     )
-    write_index(folder, [index_row(folder, "r")], {})
+    write_index(folder, [index_entry(folder, "r")], {})
     return Store.open(folder), np.array(["r", "r"]), np.array(["r-0", "r-1"]), Augment()
 
 

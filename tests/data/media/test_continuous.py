@@ -29,7 +29,7 @@ def all_steps(data, part):
     return (data.positions(part)[:, None] * CLIPS + np.arange(CLIPS)).ravel()
 
 
-def test_a_frame_in_several_windows_is_judged_once_by_their_mean(data):
+def test_a_frame_in_several_windows_is_scored_once_by_their_mean(data):
     index = all_steps(data, "test")
     output = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (len(index), 2)).astype(np.float32))
     rows, values = data.compared(index, output)

@@ -97,7 +97,7 @@ def whole(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_damaged_is_named_or_harmless(whole, tmp_path, seed):
+def test_damage_is_named_or_harmless(whole, tmp_path, seed):
     made, twin, known_store, known = whole
     random = np.random.default_rng(seed)
     root = copied(twin, tmp_path / "raw")

@@ -80,7 +80,7 @@ def times(path):
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi", "clip.mpg", "clip.mkv"])
-def test_a_video_of_pictures_above_the_limit_is_one_line(name, tmp_path, monkeypatch):
+def test_a_video_with_pictures_above_the_limit_is_one_line(name, tmp_path, monkeypatch):
     path = write(tmp_path / name, [noise(0), noise(1)])
     monkeypatch.setenv("MTPKDOT_MAX_PIXELS", "1000")
     for read in (frame_times, video_info, lambda path: list(iter_frames(path))):
@@ -143,7 +143,7 @@ def test_pictures_are_turned_upright(tmp_path, rotation):
     assert (info.height, info.width) == expected.shape[:2]
 
 
-def test_odd_sizes_one_frame_and_no_sound(tmp_path):
+def test_a_video_of_odd_size_with_one_frame_and_no_sound_is_read(tmp_path):
     path = write(tmp_path / "clip.mkv", [ramp(5, 33, 47)])
     frames = list(iter_frames(path))
     assert [picture.shape for _, picture in frames] == [(33, 47, 3)]
@@ -165,12 +165,12 @@ def test_names_that_look_like_addresses_are_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_times_are_told_without_decoding_as_with_it(tmp_path, name):
+def test_times_are_the_same_without_decoding(tmp_path, name):
     path = write(tmp_path / name, [ramp(number) for number in range(30)], sound=tone(1.2, 2))
     np.testing.assert_allclose(frame_times(path), times(path), atol=1e-6)
 
 
-def test_uneven_times_and_those_of_real_clips_are_told_without_decoding(tmp_path):
+def test_uneven_times_and_times_of_real_clips_are_read_without_decoding(tmp_path):
     stamps = [200, 233, 300, 310, 700, 701]
     path = write(tmp_path / "clip.mkv", [ramp(number) for number in range(6)], stamps=stamps)
     np.testing.assert_allclose(frame_times(path), np.array(stamps) / 1000, atol=1e-3)
@@ -179,7 +179,7 @@ def test_uneven_times_and_those_of_real_clips_are_told_without_decoding(tmp_path
         np.testing.assert_allclose(frame_times(clip), times(clip), atol=1e-6, err_msg=clip.name)
 
 
-def test_a_cut_video_is_refused_when_its_times_are_told(tmp_path):
+def test_a_cut_video_is_refused_when_its_times_are_read(tmp_path):
     data = write(tmp_path / "clip.avi", [noise(number) for number in range(60)]).read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
     with pytest.raises(DecodeError, match=r"cut\.avi.*breaks after"):
@@ -261,7 +261,7 @@ def test_gaps_are_silence_and_small_errors_do_not_add_up(tmp_path):
     assert len(overlapping) == 6000 + 4410
 
 
-def test_a_mad_time_stamp_does_not_fill_the_memory(tmp_path):
+def test_a_wild_time_stamp_does_not_fill_the_memory(tmp_path):
     path = sound_with_stamps(tmp_path / "a.nut", [0, 10_000_000 * SR])
     assert "jumps by 10000000 s" in complaint(lambda: read_sound(path, 16000))
 
@@ -453,7 +453,7 @@ def with_tracks(path, kinds, codec="pcm_s16le"):
     ],
     ids=["the default one", "the default one before more channels", "more channels", "the first"],
 )
-def test_of_several_tracks_that_is_heard_which_players_choose(tmp_path, kinds):
+def test_the_track_that_players_choose_is_read(tmp_path, kinds):
     heard = read_sound(with_tracks(tmp_path / "clip.mkv", kinds), 16000)
     assert np.abs(heard).max() > 0.2
 
@@ -588,7 +588,7 @@ def test_sound_whose_length_is_a_guess_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("rate", [1, 2, 25])
-def test_the_last_of_few_pictures_a_second_lasts_as_long_as_the_others(tmp_path, rate):
+def test_the_last_picture_of_a_slow_video_lasts_as_long_as_the_others(tmp_path, rate):
     # FLV keeps no durations of pictures, and its header counts that of the last.
     path = write(tmp_path / "clip.flv", [ramp(number) for number in range(12)], rate=rate, codecs=("flv", None))
     assert times(path) == pytest.approx(np.arange(12) / rate, abs=2e-3)
@@ -607,7 +607,7 @@ def test_empty_packets_do_not_end_a_video(tmp_path):
 
 
 @pytest.mark.parametrize("action", [times, video_info, lambda path: read_sound(path, 16000)])
-def test_what_is_no_media_file_is_named(tmp_path, action):
+def test_other_files_than_media_are_named(tmp_path, action):
     cases = {"is empty (0 bytes)": b"", "cannot be opened": b"valence,arousal\n0.1,0.2\n" * 50}
     for problem, data in cases.items():
         path = write_text(tmp_path / "a.mp4", data)
@@ -615,17 +615,17 @@ def test_what_is_no_media_file_is_named(tmp_path, action):
         assert str(path) in message
         assert problem in message
     for path in (tmp_path / "none.mp4", tmp_path):
-        assert f"{path} is no file" in complaint(lambda path=path: action(path))
+        assert f"{path} is not a file" in complaint(lambda path=path: action(path))
 
 
-def test_sound_alone_is_no_video(tmp_path):
+def test_sound_alone_is_not_a_video(tmp_path):
     path = sound_with_stamps(tmp_path / "a.nut", [0])
     for action in (times, video_info):
         assert "no video stream" in complaint(lambda action=action: action(path))
 
 
 @needs_clips
-def test_real_clips_of_a_known_length():
+def test_real_clips_have_their_known_length():
     for path in sorted((CLIPS / "grid").glob("*.mpg"))[:4]:
         seen = times(path)
         np.testing.assert_allclose(seen, np.arange(75) / 25, atol=1e-6)
@@ -638,7 +638,7 @@ def test_real_clips_of_a_known_length():
 
 @needs_clips
 @pytest.mark.parametrize(("name", "frames"), [("single_face.mp4", 72), ("no_face.mp4", 95), ("face_noface.mov", 169)])
-def test_clips_from_phones_with_uneven_times(name, frames):
+def test_clips_from_phones_keep_uneven_times(name, frames):
     path = CLIPS / "faces" / name
     seen = times(path)
     assert len(seen) == frames

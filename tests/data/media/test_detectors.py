@@ -81,7 +81,7 @@ def test_landmarks_lie_in_the_face_in_their_order():
 
 @needs_clips
 @needs_yunet
-def test_a_face_below_the_asked_confidence_is_none():
+def test_a_face_below_the_minimum_confidence_is_ignored():
     score = YuNetDetector(YUNET).detect(portrait()).score
     assert YuNetDetector(YUNET, min_score=score + 0.01).detect(portrait()) is None
     assert YuNetDetector(YUNET, min_score=score - 0.01).detect(portrait()).score == pytest.approx(score)
@@ -118,9 +118,9 @@ def other_network(operation):
     [b"", b"<!DOCTYPE html>\n", other_network(b"Relu"), other_network(b"Nonsense")],
     ids=["empty", "page", "another network", "unknown operation"],
 )
-def test_a_file_that_is_no_yunet_network_is_named(tmp_path, contents, capfd):
+def test_a_file_that_is_not_a_yunet_network_is_named(tmp_path, contents, capfd):
     path = write_text(tmp_path / "net.onnx", contents)
-    with pytest.raises(DataConfigError, match="is no YuNet network"):
+    with pytest.raises(DataConfigError, match="is not a YuNet network"):
         open_detector(str(path))
     assert str(path) in complaint(lambda: open_detector(str(path)))
     assert capfd.readouterr() == ("", "")
@@ -131,10 +131,10 @@ def test_a_file_that_is_no_yunet_network_is_named(tmp_path, contents, capfd):
 def test_a_network_that_was_cut_off_is_named(tmp_path, share):
     data = YUNET.read_bytes()
     path = write_text(tmp_path / "net.onnx", data[: int(share * len(data))])
-    assert f"{path} is no YuNet network" in complaint(lambda: open_detector(str(path)))
+    assert f"{path} is not a YuNet network" in complaint(lambda: open_detector(str(path)))
 
 
-def test_a_pointer_to_a_network_is_told_from_it(tmp_path):
+def test_a_pointer_to_a_network_is_recognised(tmp_path):
     path = write_text(tmp_path / "net.onnx", "version https://git-lfs.github.com/spec/v1\noid sha256:8f\nsize 232589\n")
     assert f"{path} is a pointer of Git LFS" in complaint(lambda: open_detector(str(path)))
 

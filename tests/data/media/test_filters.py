@@ -101,14 +101,14 @@ def test_a_channel_without_any_sample_stays_missing():
         ({"lowpass": 20.0, "order": 0}, "order"),
     ],
 )
-def test_frequencies_that_do_not_fit_are_told(settings, message):
+def test_frequencies_that_do_not_fit_are_reported(settings, message):
     with pytest.raises(ValueError, match=message):
         clean(np.zeros((100, 1)), RATE, **settings)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_rate_that_is_none_is_told(rate):
-    with pytest.raises(ValueError, match="no sampling rate"):
+def test_an_invalid_rate_is_reported(rate):
+    with pytest.raises(ValueError, match="not a sampling rate"):
         clean(np.zeros((100, 1)), rate, lowpass=20.0)
 
 

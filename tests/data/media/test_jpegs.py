@@ -39,7 +39,7 @@ def test_jpegs_agree_with_pillow(options):
         assert np.abs(picture.permute(1, 2, 0).numpy() - expected).max() <= (2 if "mode" in options else 0)
 
 
-def test_what_is_encoded_is_read_again(tmp_path):
+def test_an_encoded_picture_is_decoded_with_small_errors(tmp_path):
     path = write_text(tmp_path / "a.jpg", encode_jpeg(GRADIENT, 95))
     assert (read_jpeg(path).permute(1, 2, 0).int() - torch.from_numpy(GRADIENT).int()).abs().float().mean() < 3
     assert len(encode_jpeg(GRADIENT, 30)) < len(encode_jpeg(GRADIENT, 95))
@@ -71,7 +71,7 @@ def test_errors_of_pictures_name_the_file(tmp_path):
     whole = jpeg(GRADIENT)
     cases = {
         b"": "is empty",
-        b"just some text": "is no JPEG",
+        b"just some text": "is not a JPEG",
         whole[:-200]: "is cut off",
         b"\xff\xd8" + bytes(200) + b"\xff\xd9": "cannot be decoded",
     }
@@ -124,7 +124,7 @@ def test_the_limit_of_pictures_can_be_raised(monkeypatch):
 
 def test_only_pictures_are_encoded():
     for wrong, quality in ((GRADIENT.astype(float), 90), (GRADIENT[..., 0], 90), (GRADIENT, 0)):
-        with pytest.raises(ValueError, match=r"picture is uint8|quality is"):
+        with pytest.raises(ValueError, match=r"picture must be uint8|quality must be"):
             encode_jpeg(wrong, quality)
 
 

@@ -95,7 +95,7 @@ def test_faces_are_cut_where_the_search_sees_them(monkeypatch, detector, name, s
 
 @needs_clips
 @needs_cascade
-def test_a_video_without_any_face_is_told_with_the_ways_out():
+def test_a_video_without_any_face_is_reported_with_the_ways_out():
     message = complaint(lambda: read_pictures(CLIPS / "faces" / "no_face.mp4", "a", PictureSettings(crop="face")))
     assert f"{CLIPS / 'faces' / 'no_face.mp4'}: no face is found in any frame" in message
     assert "pictures.detector" in message
@@ -118,7 +118,7 @@ def test_a_face_is_turned_upright_where_that_is_asked_for(tmp_path):
     assert rolls[True] < 8
 
 
-def test_a_box_outside_the_picture_is_told_with_its_file(tmp_path):
+def test_a_box_outside_the_picture_is_reported_with_its_file(tmp_path):
     folder = folder_of(tmp_path / "a", [1])
     boxes = tmp_path / "outside.csv"
     boxes.write_text("recording,frame,left,top,width,height\na,-1,400,8,16,16\n")
@@ -137,7 +137,7 @@ def test_a_video_gives_all_its_frames_and_times(biovid_twin):
     assert np.abs(seen - np.stack(frames)).mean() < 2
 
 
-def test_a_folder_or_file_that_cannot_be_used_is_told(tmp_path):
+def test_a_folder_or_file_that_cannot_be_used_is_reported(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "holds no JPEG frame" in complaint(lambda: read_pictures(empty, "a", PictureSettings()))
@@ -154,7 +154,7 @@ def test_a_folder_or_file_that_cannot_be_used_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"text", None])
-def test_a_damaged_frame_is_absent_and_told(tmp_path, damage):
+def test_a_damaged_frame_is_absent_and_reported(tmp_path, damage):
     torn, whole = folder_of(tmp_path / "torn", [1, 2, 3], (32, 32)), folder_of(tmp_path / "whole", [1, 3], (32, 32))
     path = torn / "00002.jpg"
     path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)

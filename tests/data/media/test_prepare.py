@@ -14,7 +14,7 @@ from filelock import FileLock
 from mtpkdot.cli.main import main
 from mtpkdot.data.media.prepare import Preparation, prepare, prepare_part
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
-from mtpkdot.data.media.store import Store, index_row
+from mtpkdot.data.media.store import Store, index_entry
 from mtpkdot.errors import DataConfigError, DataError
 from tests.data.helpers import complaint
 from tests.data.media_helpers import digests, found, plan, raw
@@ -101,7 +101,7 @@ def test_a_decoder_of_the_users_own_and_every_file_that_it_reads_count(tmp_path,
     assert made()[1] != again[1]
 
 
-def test_what_was_read_before_a_change_is_not_read_after_it(root, tmp_path):
+def test_data_read_before_a_change_are_not_used_after_it(root, tmp_path):
     store = prepare(found(root), plan(root, tmp_path / "store"))
     assert store.read("r2", "signal.x", 6, 8).tolist() == [6, 7]
     (root / "r2").write_text("7")
@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(root, tmp_path):
     assert store.contents == whole.contents
 
 
-def test_a_script_that_its_workers_would_run_again_is_told_so_and_does_not_wait_for_itself(root, tmp_path):
+def test_a_script_that_its_workers_would_run_again_stops_with_advice(root, tmp_path):
     script = tmp_path / "run.py"
     body = _RUN.partition('if __name__ == "__main__":\n')
     script.write_text(body[0] + "\n".join(line.strip() for line in body[2].splitlines()))
@@ -244,14 +244,14 @@ def test_bad_recordings_stop_or_are_left_out_and_counted(root, tmp_path, capsys,
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_mistake_in_the_call_is_no_damage_that_could_be_skipped(root, tmp_path, workers):
+def test_a_mistake_in_the_call_cannot_be_skipped_as_damage(root, tmp_path, workers):
     (root / "r0").write_text("unwanted")
     for run in (prepare, lambda *each: prepare_part(*each, 1, 1)):
         with pytest.raises(DataConfigError, match=r"^the reader reads nothing of the kind\. Take another one\.$"):
             run(found(root), plan(root, tmp_path / "store", workers=workers, on_error="skip"))
 
 
-def test_what_the_inventory_finds_stops_or_is_left_out(root, tmp_path):
+def test_problems_of_the_inventory_stop_or_leave_the_recording_out(root, tmp_path):
     inventory = found(root)
     inventory.recordings[1] = Recording("r1", {"subject": "r1"}, usable=False)
     inventory.problems += [
@@ -302,7 +302,7 @@ def test_a_recording_without_a_damaged_file_is_kept_counted_and_refused_by_those
     assert prepare(found(root), raising).losses == ""
 
 
-def test_what_is_asked_for_is_kept_in_its_order_and_renewed_without_decoding(root, tmp_path):
+def test_requested_frames_keep_their_order_and_are_renewed_without_decoding(root, tmp_path):
     inventory = found(root)
     inventory.asked = [Span("r5"), Span("r1", 4, 6)]
     prepare(inventory, plan(root, tmp_path / "store"))
@@ -313,21 +313,21 @@ def test_what_is_asked_for_is_kept_in_its_order_and_renewed_without_decoding(roo
     assert times(tmp_path / "store") == before
 
 
-def test_nothing_usable_is_an_error(root, tmp_path):
+def test_a_data_set_without_usable_recordings_is_an_error(root, tmp_path):
     for path in root.iterdir():
         path.write_text("bad")
     message = complaint(lambda: prepare(found(root), plan(root, tmp_path / "store", on_error="skip")))
     assert "not one of 8 recordings can be used" in message
 
 
-def test_a_worker_that_is_killed_is_told(root, tmp_path):
+def test_a_worker_that_is_killed_is_reported(root, tmp_path):
     (root / "r1").write_text("deadly")
     message = complaint(lambda: prepare(found(root), plan(root, tmp_path / "store", workers=2)))
     assert "a process was killed" in message
     assert "prepare_workers" in message
 
 
-def test_a_folder_that_cannot_be_written_is_told(root, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(root, tmp_path):
     (tmp_path / "file").touch()
     for folder in (Path("/proc/mtpkdot"), tmp_path / "file" / "store"):
         assert f"{folder} cannot be written" in complaint(
@@ -349,7 +349,7 @@ def test_a_finished_store_is_used_without_being_written_to(root, tmp_path, monke
 
 def test_the_index_holds_what_is_small_and_how_long_the_rest_is(root, tmp_path):
     store = prepare(found(root), plan(root, tmp_path / "store"))
-    row = index_row(store.folder, "r6")
+    row = index_entry(store.folder, "r6")
     assert (row["id"], row["subject"], row["length.signal.x"]) == ("r6", "r6", 20_006)
     assert store.index.iloc[6]["times"].tolist() == [0, 1, 2]
 

@@ -54,7 +54,7 @@ def test_a_clip_of_biovid_is_the_sample_of_the_data_set(biovid_twin, crop):
 def test_windows_of_affwild2_are_the_samples_of_the_data_set(affwild2_twin, options, missing):
     data = affwild2(affwild2_twin, missing_frames=missing, unlabelled=["invalid"], **options)
     recipe, counted = Recipe.of(data.recipe()), 0
-    for row in data.rows:
+    for row in data.entries:
         crops = affwild2_twin / "cropped_aligned" / row["id"]
         x, mask = stored(data, row["id"])
         found = recipe.read(crops, coded=True)
@@ -100,7 +100,7 @@ def test_ranges_and_names_of_values_are_in_the_recipe(affwild2_twin):
     assert recipe["media"]["tracks"]["audio"] == {"seconds": 1.0, "rate": 16_000}
 
 
-def test_what_cannot_be_read_is_one_line(biovid_twin, tmp_path):
+def test_unreadable_recordings_are_one_line(biovid_twin, tmp_path):
     plain = biovid(biovid_twin, frames=4, start=4.0, stop=5.0).recipe()
     with pytest.raises(DataConfigError, match="does not read raw recordings"):
         Recipe.of({**plain, "media": {}})

@@ -10,7 +10,7 @@ from mtpkdot.data.media.recordings import Problem
 from mtpkdot.data.media.store import (
     Content,
     Store,
-    index_row,
+    index_entry,
     stored_problems,
     stored_source,
     write_index,
@@ -30,11 +30,11 @@ def content(value=1.0):
 @pytest.fixture
 def store(tmp_path):
     write_recording(tmp_path, "a", content(), "source")
-    write_index(tmp_path, [index_row(tmp_path, "a")], {"left_out": {}})
+    write_index(tmp_path, [index_entry(tmp_path, "a")], {"left_out": {}})
     return Store.open(tmp_path)
 
 
-def test_what_is_written_is_read(store):
+def test_written_recordings_are_read_back(store):
     row = store.index.iloc[0]
     assert (row["id"], row["subject"], row["age"], row["length.pictures"]) == ("a", "a", 20, 4)
     assert row["offsets"].tolist() == [0, 1, 2, 4]
@@ -51,13 +51,13 @@ def test_equal_content_gives_equal_bytes(tmp_path):
     assert len(files) == 1
 
 
-def test_the_digest_tells_contents_apart(tmp_path, store):
+def test_different_contents_have_different_digests(tmp_path, store):
     write_recording(tmp_path, "a", content(2.0), "source")
-    write_index(tmp_path, [index_row(tmp_path, "a")], {"left_out": {}})
+    write_index(tmp_path, [index_entry(tmp_path, "a")], {"left_out": {}})
     assert Store.open(tmp_path).contents != store.contents
 
 
-def test_no_store_or_one_of_another_format_is_none(tmp_path, store):
+def test_a_missing_store_or_one_of_another_format_is_none(tmp_path, store):
     record = json.loads((tmp_path / "store.json").read_text())
     for other in ({**record, "format": 0}, [], {}):
         (tmp_path / "store.json").write_text(json.dumps(other))
@@ -65,7 +65,7 @@ def test_no_store_or_one_of_another_format_is_none(tmp_path, store):
     assert Store.open(tmp_path / "none") is None
 
 
-def test_damaged_files_are_told(tmp_path, store):
+def test_damaged_files_are_reported(tmp_path, store):
     (tmp_path / "recordings" / "a.safetensors").write_bytes(b"half")
     assert "a.safetensors cannot be read" in complaint(
         lambda: Store(tmp_path, {"contents": "other"}).read("a", "x", 0, 1)
@@ -82,7 +82,7 @@ def test_a_torn_file_is_noticed_and_a_changed_byte_only_by_its_digest(store):
     data[-1] ^= 1
     path.write_bytes(data)
     assert stored_source(store.folder, "a") == "source"
-    assert index_row(store.folder, "a")["sha256"] != store.index["sha256"].iloc[0]
+    assert index_entry(store.folder, "a")["sha256"] != store.index["sha256"].iloc[0]
     path.write_bytes(data[:-1])
     assert stored_source(store.folder, "a") is None
 
@@ -95,6 +95,6 @@ def test_damage_is_stored_and_notes_are_not(tmp_path):
     assert stored_problems(tmp_path, "b") == []
 
 
-def test_a_disk_that_cannot_be_written_is_told(tmp_path):
+def test_a_disk_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "recordings").touch()
     assert "a.safetensors cannot be written" in complaint(lambda: write_recording(tmp_path, "a", content(), "s"))

@@ -73,7 +73,7 @@ def test_without_a_video_the_usual_rate_is_taken():
         (np.array([1.0]), ("stop", 1.1)),
     ],
 )
-def test_what_is_missing_of_a_window_is_named(times, expected):
+def test_missing_frames_of_a_window_are_named(times, expected):
     found = shortfall(times, 2.0, 5.0, 0.1)
     assert (found and found[0]) == (expected and expected[0])
     if expected:

@@ -33,7 +33,7 @@ def times_of(present, rate=25):
 
 @quick
 @given(st.lists(st.booleans(), min_size=1, max_size=14))
-def test_absent_frames_are_filled_as_said(present):
+def test_absent_frames_are_filled_as_configured(present):
     known = np.array(present)
     there = [n for n, here in enumerate(present) if here]
     masked, repeated = shown_frames(known, repeat=False), shown_frames(known, repeat=True)
@@ -154,7 +154,7 @@ def test_pieces_of_sound_lie_around_the_middle_of_their_step():
 
 @pytest.mark.parametrize("wrong", [{"frames": 0}, {"frame_step": 0}, {"clips": 0}, {"hop": 0}, {"clips": 2, "hop": 3}])
 def test_windows_that_lose_frames_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"or more|hop is 1 to"):
+    with pytest.raises(ValueError, match=r"or more|hop must be 1 to"):
         Windows(**wrong)
 
 

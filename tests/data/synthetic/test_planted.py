@@ -139,7 +139,7 @@ def test_hiding_targets_changes_nothing_else():
     np.testing.assert_array_equal(full.features["signal"], hidden.features["signal"])
 
 
-def test_people_all_of_whose_labels_are_hidden_change_no_part():
+def test_hiding_all_labels_of_a_person_changes_no_part():
     split = Split("kfold", folds=5)
     full = PlantedData(**{**SMALL, "samples_per_subject": 2, "split": split})
     hidden = PlantedData(**{**SMALL, "samples_per_subject": 2, "split": split}, labelled=0.1)
@@ -164,7 +164,7 @@ def test_too_few_subjects_for_the_folds_are_an_error():
     assert "3 subjects" in complaint(PlantedData(subjects=3, split=Split("kfold", folds=5)).check)
 
 
-def test_a_split_column_is_nothing_that_generated_data_have():
+def test_generated_data_have_no_split_column():
     assert "PlantedData has no split column" in complaint(PlantedData(**SMALL, split=Split("column")).check)
 
 
@@ -182,7 +182,7 @@ def test_the_generators_version_is_part_of_the_identity():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_so_many_labels_are_wrong_and_none_of_the_test_part(share):
+def test_the_requested_share_of_labels_is_wrong_and_none_in_the_test_part(share):
     size = {**SMALL, "subjects": 40}
     clean, noisy = PlantedData(**size), PlantedData(**size, label_noise=share)
     wrong = clean.samples.target != noisy.samples.target

@@ -70,7 +70,7 @@ def test_a_failing_job_ends_the_work(workers):
         in_parallel(math.sqrt, [4, -1, 9], workers, None)
 
 
-def test_nobody_to_do_the_work_is_an_error():
+def test_zero_workers_are_an_error():
     with pytest.raises(DataError, match="0 workers"):
         in_parallel(math.sqrt, [1], 0, None)
 

@@ -153,7 +153,7 @@ def test_samples_without_features_can_be_kept_with_the_modality_absent(study):
     assert data.summary().endswith("video 1x3, signal 1x2 absent from 2 samples (steps x features)")
 
 
-def test_what_is_no_sample_is_counted(study):
+def test_rows_that_are_not_samples_are_counted(study):
     values = study.features["signal"][1:].copy()
     values[3] = np.nan
     study.paths["signal"] = write_features(study.folder / "signal.csv", [*study.ids[2:], "stranger"], values)
@@ -189,7 +189,7 @@ def test_a_value_that_is_not_finite_is_an_error_that_names_file_sample_and_colum
     assert "data.init_args.nan" in message
 
 
-def test_a_value_that_is_not_finite_is_told_with_its_step(study):
+def test_a_value_that_is_not_finite_is_reported_with_its_step(study):
     clips = np.ones((24, 5, 2), np.float32)
     clips[3, 4, 1] = np.nan
     study.paths["signal"] = write_arrays(study.folder / "signal.npz", clips, study.ids)
@@ -369,13 +369,13 @@ COLUMNS = {
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("which", COLUMNS)
-def test_a_column_that_says_who_where_or_what_is_no_feature(study, which, suffix):
+def test_columns_that_describe_a_sample_are_not_features(study, which, suffix):
     name, options = COLUMNS[which]
     study.manifest["valence"] = -study.manifest["arousal"]
     table = pd.DataFrame(study.features["video"], columns=list("abc")).assign(id=study.ids, **{name: 0.5})
     study.paths["video"] = write_table(study.folder / f"video{suffix}", table)
     message = complaint(study.data(**options).check)
-    assert f"video{suffix} has the column {name!r}, which is no feature" in message
+    assert f"video{suffix} has the column {name!r}, which describes the samples in the manifest" in message
 
 
 def test_other_columns_of_the_manifest_may_be_features(study):
@@ -388,7 +388,7 @@ def test_other_columns_of_the_manifest_may_be_features(study):
 @pytest.mark.parametrize(
     "bad", ["NaN", "-nan(ind)", "#N/A", "#DIV/0!", "-1.#IND", "1.#QNAN", "#VALUE!", "inf", "1.#INF"]
 )
-def test_what_openface_and_excel_write_for_no_number_follows_the_setting(study, bad):
+def test_missing_values_of_openface_and_excel_follow_the_setting(study, bad):
     table = pd.DataFrame(study.features["video"].astype(object), columns=["f0", "f1", "f2"]).assign(id=study.ids)
     table.loc[5, "f1"] = bad
     study.paths["video"] = write_table(study.folder / "video.csv", table)
@@ -455,7 +455,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("how", WRITTEN)
-def test_ids_that_look_the_same_are_said_to_differ(study, how):
+def test_ids_that_look_the_same_are_reported_as_different(study, how):
     write, says = WRITTEN[how]
     others = [write(name) for name in study.ids]
     study.paths["signal"] = write_features(study.folder / "signal.npz", others, study.features["signal"])
@@ -475,16 +475,16 @@ def test_ids_that_look_the_same_are_said_to_differ(study, how):
     assert says in line
 
 
-def test_people_and_classes_that_look_the_same_are_told(study):
+def test_people_and_classes_that_look_the_same_are_reported(study):
     study.manifest.loc[1, "label"] = "pain "
     study.manifest.loc[0, "subject"] = "P0"
     line = study.data().summary()
     assert "(calm: 12, pain: 11, 'pain ': 1)" in line
-    assert "the classes 'pain' and 'pain ' are two: they differ by a space at the start or end" in line
-    assert "the subjects 'P0' and 'p0' are two: they differ by upper and lower case" in line
+    assert "the classes 'pain' and 'pain ' are taken for two: they differ by a space at the start or end" in line
+    assert "the subjects 'P0' and 'p0' are taken for two: they differ by upper and lower case" in line
 
 
-def test_people_of_whom_nothing_is_left_are_counted(study):
+def test_people_without_a_remaining_sample_are_counted(study):
     study.features["video"][:4] = np.nan
     line = study.data(nan="drop").summary()
     assert line.startswith("20 samples of 5 subjects")
@@ -494,7 +494,7 @@ def test_people_of_whom_nothing_is_left_are_counted(study):
 # --- labels that are missing -----------------------------------------------------------------------------------
 
 
-def test_words_for_missing_labels_are_told_or_taken_as_none(study):
+def test_words_for_missing_labels_are_reported_or_taken_as_missing(study):
     study.manifest["label"] = ["0", "1", "NA"] * 8
     message = complaint(study.data().check)
     assert "manifest.csv: the target 'label' is 'NA' in 8 rows (first in line 4) and a number elsewhere" in message
@@ -509,7 +509,7 @@ def test_words_for_missing_labels_are_told_or_taken_as_none(study):
     assert "no targets are 'none' and taken as missing" in line
 
 
-def test_what_was_said_of_the_files_is_said_of_data_that_share_them(study):
+def test_remarks_on_files_are_shared_with_the_data(study):
     study.features["video"][5, 1] = np.nan
     first, second = study.data(nan="zero"), study.data(nan="zero")
     line = first.summary()
@@ -518,12 +518,12 @@ def test_what_was_said_of_the_files_is_said_of_data_that_share_them(study):
     assert "1 values of 1 column" in line
 
 
-def test_the_target_under_another_name_is_told(study):
+def test_the_target_under_another_name_is_reported(study):
     classes = np.where(study.manifest["label"] == "pain", 3.5, -1)
     study.features["video"][:, 1] = classes
     study.features["signal"][:, 0] = study.manifest["arousal"]
     study.unlabel(2, 3)
-    assert "; video: 'f1' gives the target of all 22 labelled samples away" in study.data().summary()
+    assert "; video: 'f1' reveals the target of all 22 labelled samples" in study.data().summary()
     line = study.data(task="regression", target="arousal").summary()
-    assert "; signal: 'f0' gives the target of all 22 labelled samples away" in line
+    assert "; signal: 'f0' reveals the target of all 22 labelled samples" in line
     assert "video:" not in line

@@ -90,7 +90,7 @@ def test_arrays_over_time_keep_their_steps(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ARRAY_SUFFIXES)
 @pytest.mark.parametrize("kind", [np.bool_, np.uint8])
-def test_a_mask_says_which_steps_were_recorded(tmp_path, suffix, kind):
+def test_a_mask_marks_the_recorded_steps(tmp_path, suffix, kind):
     mask = np.random.default_rng(2).random((4, 5)) < 0.5
     file = read_features(write_arrays(tmp_path / f"video{suffix}", CLIPS, IDS, mask.astype(kind)), "id")
     np.testing.assert_array_equal(file.mask, mask)
@@ -160,7 +160,7 @@ def test_features_of_another_shape_are_an_error_that_names_the_shape(tmp_path, s
 @pytest.mark.parametrize(
     "values", [np.ones((2, 2), complex), np.array([["a", "b"]]), np.array([["2020-01-01"]], "M8[D]")]
 )
-def test_features_that_are_no_numbers_are_an_error_that_names_their_type(npz, values):
+def test_features_that_are_not_numbers_are_an_error_that_names_their_type(npz, values):
     assert str(values.dtype) in complaint(lambda: npz(features=values))
 
 
@@ -192,13 +192,13 @@ def test_ids_in_a_column_are_either_ids_or_an_error(npz):
     assert file is None or file.ids.tolist() == IDS
 
 
-def test_ids_that_are_no_unicode_are_an_error(npz):
+def test_ids_that_are_not_unicode_are_an_error(npz):
     assert "video.npz" in complaint(lambda: npz(features=VALUES[:2], ids=np.array([b"J\xf6rg", b"b"])))
 
 
 @pytest.mark.parametrize("name", ["features", "ids", "mask"])
 @pytest.mark.parametrize("item", ["some text", h5py.Empty("f"), 1.0], ids=["text", "empty", "scalar"])
-def test_an_h5_data_set_that_is_no_array_is_an_error(h5, name, item):
+def test_an_h5_data_set_that_is_not_an_array_is_an_error(h5, name, item):
     assert "video.h5" in complaint(lambda: h5(**({"features": VALUES} | {name: item})))
 
 
@@ -219,7 +219,7 @@ def test_text_in_a_feature_column_is_an_error_that_names_column_text_and_place(c
 
 
 @pytest.mark.parametrize("values", [pd.to_datetime(["2020-01-01"] * 2), [[1.0], [2.0]], [b"1", b"2"]])
-def test_a_parquet_column_that_is_no_number_is_an_error_that_names_it(tmp_path, values):
+def test_a_parquet_column_that_is_not_a_number_is_an_error_that_names_it(tmp_path, values):
     path = write_table(tmp_path / "video.parquet", pd.DataFrame({"id": ["a", "b"], "f": [1, 2], "when": values}))
     message = complaint(lambda: read_features(path, "id"))
     assert "video.parquet" in message
@@ -251,7 +251,7 @@ def test_a_row_without_an_id_is_an_error_that_says_so(csv, text):
     assert "empty" in message
 
 
-def test_a_row_index_written_beside_the_features_is_no_feature(csv):
+def test_a_row_index_written_beside_the_features_is_not_a_feature(csv):
     assert "row index" in complaint(lambda: csv(",id,f\n0,a,1\n1,b,2\n"))
 
 
@@ -267,7 +267,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path, suffix):
     assert "does not exist" in message
 
 
-def test_a_folder_is_no_feature_file(tmp_path):
+def test_a_folder_is_not_a_feature_file(tmp_path):
     assert str(tmp_path) in complaint(lambda: read_features(tmp_path, "id"))
 
 
@@ -333,12 +333,12 @@ def test_no_table_of_whatever_cells_ends_in_a_traceback(tmp_path_factory, rows):
 
 
 @pytest.mark.parametrize("member", ["features", "features.txt", "folder/", "features.npy.bak"])
-def test_a_member_of_an_npz_that_is_no_array_is_one_line(member, tmp_path):
+def test_a_member_of_an_npz_that_is_not_an_array_is_one_line(member, tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, ids=np.arange(3))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(member, b"no array")
-    assert "is no .npy array" in complaint(lambda: read_features(path, "id"))
+    assert "is not a .npy array" in complaint(lambda: read_features(path, "id"))
 
 
 def test_arrays_of_a_thousand_gigabytes_are_refused_before_they_are_made(tmp_path):
@@ -408,7 +408,7 @@ def test_the_id_may_be_the_index_of_a_parquet_file(tmp_path, kind, suffix):
     np.testing.assert_array_equal(file.values[:, 0], VALUES)
 
 
-def test_a_row_index_that_another_program_has_made_a_column_of_is_no_feature(tmp_path):
+def test_a_row_index_that_another_program_has_made_a_column_of_is_not_a_feature(tmp_path):
     table = pd.DataFrame({"id": ["a", "b"], "f": [1.0, 2.0], "__index_level_0__": [0, 1]})
     path = write_table(tmp_path / "video.parquet", table)
     assert "row index" in complaint(lambda: read_features(path, "id"))
@@ -433,18 +433,18 @@ def test_a_column_without_a_name_that_holds_something_has_two_causes(csv):
     assert "trailing" in message
 
 
-def test_an_id_column_of_nearly_that_name_is_said_to_differ(csv):
+def test_an_id_column_with_a_similar_name_is_reported_as_different(csv):
     message = complaint(lambda: csv("ID ,f\na,1\n"))
     assert "has no column 'id' to join on, only ID , f...; its 'ID ' is another name: they differ by" in message
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".npz"])
-def test_ids_that_are_one_in_two_forms_of_unicode_occur_twice(tmp_path, suffix):
+def test_equal_ids_in_two_forms_of_unicode_occur_twice(tmp_path, suffix):
     path = write_features(tmp_path / f"video{suffix}", ["a", "o\u0308", "b", "\u00f6"], VALUES)
     message = complaint(lambda: read_features(path, "id"))
     assert "sample 4: the id '\u00f6' occurs twice (the other is sample 2; they differ by the Unicode form" in message
 
 
-def test_all_cells_that_are_no_numbers_are_counted(csv):
+def test_all_cells_that_are_not_numbers_are_counted(csv):
     message = complaint(lambda: csv("id,f\nx,high\ny,1\nz,low\nw,#N/A\n"))
     assert "sample 'x': 'f' is 'high', not a number (2 cells of the column are not)" in message

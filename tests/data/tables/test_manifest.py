@@ -95,10 +95,10 @@ def test_ordinal_classes_are_ordered_as_numbers(tmp_path, suffix):
     assert manifest.labelled.tolist() == [True, True, False, True, True]
 
 
-def test_an_ordinal_class_that_is_no_number_is_an_error_that_names_the_line(text):
+def test_an_ordinal_class_that_is_not_a_number_is_an_error_that_names_the_line(text):
     message = complaint(lambda: text("id,subject,y\na,p,1\nb,p,\nc,p,high\nd,p,low\n", "ordinal"))
     assert "manifest.csv, line 4" in message
-    assert "'high' is no number" in message
+    assert "'high' is not a number" in message
     assert "Number the classes" in message
 
 
@@ -118,7 +118,7 @@ def test_integer_classes_beside_unlabelled_rows_keep_their_integer_names(classes
     assert manifest.target[manifest.labelled].tolist() == [0, 1, 0]
 
 
-def test_classes_that_are_no_integers_keep_their_decimals(classes):
+def test_classes_that_are_not_integers_keep_their_decimals(classes):
     assert classes([0.5, 1.5, 0.5]).class_names == ["0.5", "1.5"]
 
 
@@ -129,7 +129,7 @@ def test_true_and_false_are_classes(classes, suffix):
     assert manifest.labelled.tolist() == [True, True, False]
 
 
-def test_an_empty_text_in_parquet_is_no_class(classes):
+def test_an_empty_text_in_parquet_is_not_a_class(classes):
     manifest = classes(["a", "", "b"], ".parquet")
     assert manifest.class_names == ["a", "b"]
     assert manifest.labelled.tolist() == [True, False, True]
@@ -142,7 +142,7 @@ def test_a_rare_text_label_after_very_many_numeric_ones_is_one_more_class(text):
     assert sorted(manifest.class_names) == ["0", "1", "unsure"]
 
 
-def test_a_manifest_without_subjects_says_so(text):
+def test_a_manifest_without_a_subject_column_has_no_subjects(text):
     manifest = text("id,y\n1,a\n2,b\n", columns=Columns("id", None, None, ["y"]))
     assert manifest.subjects is None
     assert manifest.split is None
@@ -318,7 +318,7 @@ def test_rows_with_more_cells_than_the_header_do_not_shift_the_columns(text):
     ids=["empty", "blank", "garbage", "zeros", "latin-1", "open quote"],
 )
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_that_is_no_table_is_an_error_that_names_it(tmp_path, content, suffix):
+def test_a_file_that_is_not_a_table_is_an_error_that_names_it(tmp_path, content, suffix):
     path = write_text(tmp_path / f"manifest{suffix}", content)
     assert str(path) in complaint(lambda: read_manifest(path, COLUMNS, "classification"))
 
@@ -354,7 +354,7 @@ WORDS = ["NA", "N/A", "null", "None", "nan", "-", "#N/A", "-nan(ind)", "<NA>", "
 
 @pytest.mark.parametrize("task", ["classification", "ordinal", "regression"])
 @pytest.mark.parametrize("word", WORDS)
-def test_a_word_for_a_missing_value_among_numbers_is_told_and_can_be_taken_as_none(tmp_path, word, task):
+def test_a_word_for_a_missing_value_among_numbers_is_reported_and_can_be_taken_as_missing(tmp_path, word, task):
     path = write_text(tmp_path / "manifest.csv", f"id,subject,y\na,p,1\nb,p,\nc,p,{word}\nd,p,2\ne,p,{word}\n")
     message = complaint(lambda: read_manifest(path, COLUMNS, task))
     assert f"the target 'y' is {word!r} in 2 rows (first in line 4) and a number elsewhere" in message
@@ -365,7 +365,7 @@ def test_a_word_for_a_missing_value_among_numbers_is_told_and_can_be_taken_as_no
     assert manifest.without == {word: 2}
 
 
-def test_true_and_false_are_no_words_among_which_another_is_a_class(classes):
+def test_a_word_for_a_missing_value_among_true_and_false_is_reported(classes):
     message = complaint(lambda: classes(["TRUE", "FALSE", "NA", "TRUE"]))
     assert "'NA' in 1 rows" in message
 
@@ -395,13 +395,13 @@ def test_several_targets_are_missing_together_whatever_they_hold(text):
     assert f"{path}'NA' in 1 rows, '-' in 1 rows" in complaint(lambda: text(content, "regression", TWO_TARGETS))
 
 
-def test_spaces_around_a_word_are_no_part_of_it(text):
+def test_spaces_around_a_word_are_ignored(text):
     content = "id,subject,y\na,p,1\nb,p, NA\nc,p,NA \nd,p,2\n"
     assert "'NA' in 2 rows (first in line 3)" in complaint(lambda: text(content))
     assert text(content, missing_labels=["NA"]).labelled.tolist() == [True, False, False, True]
 
 
-def test_cells_of_spaces_alone_are_no_label(classes):
+def test_cells_of_spaces_alone_are_missing_labels(classes):
     manifest = classes(["a", " ", "b", "  "])
     assert manifest.class_names == ["a", "b"]
     assert manifest.labelled.tolist() == [True, False, True, False]
@@ -409,7 +409,7 @@ def test_cells_of_spaces_alone_are_no_label(classes):
 
 @quick
 @given(st.lists(st.sampled_from(["0", "1", "", *WORDS]), min_size=4, max_size=12))
-def test_whoever_has_a_label_holds_a_number(tmp_path_factory, labels):
+def test_labelled_samples_have_a_number(tmp_path_factory, labels):
     rows = "".join(f"s{row},p,{label}\n" for row, label in enumerate(["0", "1", *labels]))
     path = write_text(tmp_path_factory.getbasetemp() / "words.csv", f"id,subject,y\n{rows}")
     manifest = read_manifest(path, COLUMNS, "classification", WORDS)
@@ -419,9 +419,9 @@ def test_whoever_has_a_label_holds_a_number(tmp_path_factory, labels):
         complaint(lambda: read_manifest(path, COLUMNS, "classification"))
 
 
-def test_targets_that_are_no_numbers_are_counted(text):
+def test_targets_that_are_not_numbers_are_counted(text):
     message = complaint(lambda: text("id,subject,y\na,p,high\nb,p,1\nc,p,low\n", "regression"))
-    assert "line 2: the target 'y' is 'high', not a finite number (2 rows are so)" in message
+    assert "line 2: the target 'y' is 'high', not a finite number (2 such rows)" in message
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -442,7 +442,7 @@ def test_an_id_in_two_forms_of_unicode_occurs_twice(text):
 
 
 @pytest.mark.parametrize("header", ["id,subject, y", "id,subject,Y", "id,subject,y\u200b", "id,\u0455ubject,y"])
-def test_a_column_of_nearly_that_name_is_said_to_differ(text, header):
+def test_a_column_with_a_similar_name_is_reported_as_different(text, header):
     message = complaint(lambda: text(f"{header}\na,p,1\nb,p,2\n"))
     assert "has no column" in message
     assert "is another name: they differ by" in message

@@ -47,7 +47,7 @@ def test_true_and_false_and_one_and_zero_of_any_type_are_the_same_mask(kind, tmp
     np.testing.assert_array_equal(read_features(path, "id").mask, VALID)
 
 
-def test_text_is_no_mask(tmp_path):
+def test_text_is_not_a_mask(tmp_path):
     path = write_arrays(tmp_path / "face.npz", CLIPS, mask=VALID.astype(str))
     assert "the mask holds False, True (<U5)" in complaint(lambda: read_features(path, "id"))
 

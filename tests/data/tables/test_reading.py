@@ -95,7 +95,7 @@ def test_levels_of_an_index_that_have_a_name_are_columns_where_all_is_text(parqu
     assert read_table(path).to_dict("list") == {"s": ["p", "q"], "i": ["7", "8"], "y": ["1", "2"]}
 
 
-def test_of_an_index_only_the_named_columns_are_read_beside_numbers(parquet):
+def test_only_named_columns_of_an_index_are_read_beside_numbers(parquet):
     path = parquet(pd.DataFrame({"id": ["a", "b"], "frame": [0, 1], "f": [1.0, 2.0]}).set_index(["id", "frame"]))
     assert read_table(path, ["id"]).to_dict("list") == {"id": ["a", "b"], "f": [1.0, 2.0]}
 

@@ -33,7 +33,7 @@ def test_the_loss_equals_its_formula(student_dim, teacher_dim, p):
     assert float(loss) == pytest.approx(attention_loss(student, teacher, p), rel=1e-4, abs=1e-7)
 
 
-def test_the_loss_of_a_hand_computed_case():
+def test_the_loss_equals_a_hand_computed_case():
     # Squares (9, 16) and (1, 0) against each other: cosine 9 / sqrt(81 + 256).
     at = rival("at", student_dim=2, teacher_dim=2)
     loss = at(*of_features(torch.tensor([[3.0, -4.0]]), torch.tensor([[-1.0, 0.0]])))

@@ -21,7 +21,7 @@ def test_an_unknown_task_is_refused():
         factory("x", 3, 4)
 
 
-def test_what_is_seen_is_not_written():
+def test_features_of_a_model_cannot_be_replaced():
     seen = Seen(torch.zeros(1, 2), torch.zeros(1, 3))
     with pytest.raises(AttributeError):
         seen.feature = torch.ones(1, 2)

@@ -31,7 +31,7 @@ def test_the_loss_equals_its_formula():
     assert float(crd(*of_features(student, teacher)).detach()) == pytest.approx(np.mean(terms), rel=1e-3)
 
 
-def test_the_loss_of_a_hand_computed_case():
+def test_the_loss_equals_a_hand_computed_case():
     # Cosines 1 with the own and 0 with the other.
     crd = identity_heads(rival("crd", student_dim=2, teacher_dim=2, dim=2, temperature=0.5), 2)
     loss = crd(*of_features(torch.eye(2), 3 * torch.eye(2)))

@@ -41,7 +41,7 @@ def test_the_series_approaches_the_gaussian_kernel():
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_loss_of_a_hand_computed_case():
+def test_the_loss_equals_a_hand_computed_case():
     # Orthogonal against equal: the series is 1 against 1 + x + x^2 / 2 with x = 0.8, in two of four entries.
     cc = rival("cc", student_dim=2, teacher_dim=2)
     loss = cc(*of_features(torch.eye(2), torch.ones(2, 2)))

@@ -9,7 +9,7 @@ from tests.losses.rivals.cases import of_outputs, rival
 
 
 @over("temperature", [1.0, 2.0, 10.0])
-def test_classes_are_told_by_the_softened_teacher_to_the_student_as_it_is(temperature):
+def test_classes_are_compared_between_the_softened_teacher_and_the_unsoftened_student(temperature):
     student, teacher = random(5, 4, seed=0), random(5, 4, seed=1) * 3
     terms = []
     for s, t in zip(student.double().numpy(), teacher.double().numpy(), strict=True):
@@ -26,7 +26,7 @@ def test_the_temperature_defaults_to_two():
     )
 
 
-def test_a_student_that_says_what_the_softened_teacher_says_is_left_alone_at_the_entropy_of_that():
+def test_a_student_that_equals_the_softened_teacher_has_the_entropy_as_loss_and_no_gradient():
     teacher = random(5, 4, seed=2)
     student = (teacher / 2).requires_grad_()
     loss = rival("lupi", "classification")(*of_outputs(student, teacher))

@@ -69,7 +69,7 @@ def test_a_teacher_that_answers_the_same_everywhere_is_followed_in_the_values_ow
 
 @over("n", [3, 7, 50])
 @over("constant", [0.1, 5.1, 100.1, 10_000.1])
-def test_what_rounding_leaves_of_a_constant_is_no_unit(constant, n):
+def test_rounding_errors_of_a_constant_are_not_used_as_a_unit(constant, n):
     teacher = torch.full((n, 1), constant)
     assert unit(teacher, teacher).tolist() == [1.0]
 
@@ -81,7 +81,7 @@ def test_the_unit_is_the_population_standard_deviation_of_the_teacher():
     assert unit(torch.tensor([[5.0]]), torch.tensor([[3.0]])).tolist() == [1.0]
 
 
-def test_a_spread_below_a_thousandth_of_the_students_distance_is_no_unit():
+def test_a_spread_below_a_thousandth_of_the_students_distance_is_not_used_as_a_unit():
     teacher = torch.tensor([[-1e-3], [1e-3]])
     assert unit(teacher + 0.9, teacher).tolist() == pytest.approx([1e-3])
     assert unit(teacher + 1.1, teacher).tolist() == [1.0]

@@ -23,7 +23,7 @@ def test_the_loss_is_the_squared_discrepancy_with_the_polynomial_kernel(n, stude
     assert float(loss) == pytest.approx(squared_mmd(student, teacher), rel=1e-4)
 
 
-def test_the_loss_of_a_hand_computed_case():
+def test_the_loss_equals_a_hand_computed_case():
     # One neuron each, answering to different samples: kernels 1, 1 and 0.
     nst = rival("nst", student_dim=1, teacher_dim=1)
     assert float(nst(*of_features(torch.tensor([[2.0], [0.0]]), torch.tensor([[0.0], [5.0]])))) == pytest.approx(2.0)

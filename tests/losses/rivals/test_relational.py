@@ -49,7 +49,7 @@ def test_distances_weigh_one_and_angles_two():
     assert float(rival("rkd")(*of_features(student, teacher))) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_distances_of_a_hand_computed_case():
+def test_the_distances_equal_a_hand_computed_case():
     # Sides 3, 4, 5 (mean 4) against an equilateral triangle: differences 1/4, 0 and 1/4.
     student = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
     teacher = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])

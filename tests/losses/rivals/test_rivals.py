@@ -132,7 +132,7 @@ def test_the_order_of_the_samples_does_not_matter(name, task):
 
 
 @every_case
-def test_which_row_of_the_teacher_belongs_to_which_of_the_student_matters(name, task):
+def test_the_pairing_of_teacher_and_student_rows_matters(name, task):
     module, (student, teacher, target, labelled) = rival(name, task), live_batch(task)
     order = torch.tensor([2, 1, 4, 5, 6, 0, 3])
     other = Seen(teacher.feature[order], teacher.output)

@@ -21,7 +21,7 @@ def test_the_loss_is_the_squared_distance_of_the_normalised_gram_matrices_over_t
     assert float(rival("sp")(*of_features(student, teacher))) == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
-def test_the_loss_of_a_hand_computed_case():
+def test_the_loss_equals_a_hand_computed_case():
     # Orthogonal samples against equal ones: rows (1, 0), (0, 1) against (r, r), (r, r) with r = 1 / sqrt(2).
     student, teacher = torch.eye(2), torch.ones(2, 2)
     expected = 2 * ((1 - 0.5**0.5) ** 2 + 0.5) / 4

@@ -26,7 +26,7 @@ def test_the_loss_equals_the_mean_negative_log_likelihood_without_its_constant()
 
 
 @over("variance", [2e-5, 0.01, 1.0, 5.0, 300.0])
-def test_the_variance_starts_where_it_is_told_to(variance):
+def test_the_variance_starts_at_its_setting(variance):
     vid = rival("vid", variance=variance)
     torch.testing.assert_close(F.softplus(vid.alpha.detach()) + 1e-5, torch.full((5,), variance), rtol=1e-3, atol=0)
     student = random(4, 6, seed=2)

@@ -64,7 +64,7 @@ def test_the_size_of_the_joint_feature_is_found_without_a_random_number(build, s
         (OtherSize, r"OtherSize returns \[\(2, 4\), \(2, 2\)\]"),
         (OtherArguments, "OtherArguments fails: .*argument"),
         (Failing, "Failing fails: 'no such modality'"),
-        (NoFusion, "NoFusion is no Fusion"),
+        (NoFusion, "NoFusion is not a Fusion"),
     ],
 )
 def test_a_wrong_class_is_named_with_what_is_expected(build, says):

@@ -50,7 +50,7 @@ def test_a_right_one_passes_and_takes_no_random_number(build):
         (Turned, "Turned fails: "),
         (OtherArguments, "OtherArguments fails: .*argument"),
         (nn.Bilinear, "Bilinear fails: "),
-        (nn.Linear, "Linear is no TNet"),
+        (nn.Linear, "Linear is not a TNet"),
     ],
 )
 def test_a_wrong_class_is_named_with_what_is_expected(build, says):

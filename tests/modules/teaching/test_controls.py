@@ -6,7 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtpkdot.modules.teaching.controls import OwnTeacher, SpreadLabels
+from mtpkdot.data import PlantedData
+from mtpkdot.data.batch import Batch
+from mtpkdot.data.splits import Split
+from mtpkdot.losses.task import output_loss
+from mtpkdot.models.backbone import Backbone
+from mtpkdot.models.encoder import Steps
+from mtpkdot.modules.teaching.controls import HiddenLabels, OwnTeacher, SpreadLabels
 from mtpkdot.teachers import Calibration
 from tests.modules.conftest import batches
 
@@ -112,3 +118,48 @@ def test_the_last_recordings_may_lack_the_prevalent_modality(backbone, data, kno
     space = teachers.spaces(training[0])["joint"]
     assert torch.equal(space.valid, ~training[0].labelled if kind is OwnTeacher else torch.ones_like(space.valid))
     assert space.output.abs().sum(dim=1).min() > 0
+
+
+@pytest.fixture
+def hiding():
+    """Data that hide the labels of all but two people; a few recordings have no label at all."""
+    sizes = {"subjects": 10, "samples_per_subject": 12, "steps": 2, "batch_size": 32}
+    data = PlantedData(**sizes, labelled=0.7, labelled_subjects=2, split=Split("kfold", folds=5))
+    data.setup("fit")
+    return data
+
+
+def test_the_oracle_answers_every_hidden_label_and_nothing_else(backbone, hiding):
+    oracle = HiddenLabels(backbone, "video", "classification")
+    oracle.look_at(hiding.revealed_loader())
+    true, taught = hiding._loaded, []
+    for batch in hiding.evaluation_loader("train"):
+        space = oracle.spaces(batch)["joint"]
+        rows = batch.index[space.valid]
+        taught += rows.tolist()
+        answers = space.output[space.valid]
+        assert answers.argmax(1).tolist() == true.target[rows].tolist()
+        assert answers.div(2).softmax(1).max(1).values.min() == 1  # also where softened
+        loss = output_loss("classification", answers, teacher=answers, valid=torch.ones(len(rows), dtype=torch.bool))
+        assert loss == 0
+    assert sorted(taught) == hiding.hidden.nonzero()[0].tolist()
+    assert 0 < len(taught) < (hiding.parts == "train").sum() - hiding.samples.known[hiding.parts == "train"].sum()
+
+
+@pytest.mark.parametrize("task", ["ordinal", "regression"])
+def test_the_oracle_answers_thresholds_and_values(task):
+    target = torch.tensor([2, -1, 0]) if task == "ordinal" else torch.tensor([[0.5, -2.0], [float("nan")] * 2, [3, 4]])
+    steps = torch.zeros(3, 1, 4)
+    batch = Batch(
+        torch.tensor([1, 2, 4]),
+        {"video": steps},
+        masks={"video": torch.ones(3, 1, dtype=torch.bool)},
+        target=target,
+        labelled=torch.tensor([True, False, True]),
+    )
+    oracle = HiddenLabels(Backbone(Steps((4,)), 2), "video", task)
+    oracle.look_at([batch])
+    space = oracle.spaces(replace(batch, labelled=torch.tensor([False, False, True])))["joint"]
+    assert space.valid.tolist() == [True, False, False]
+    expected = [1, 1] if task == "ordinal" else [0.5, -2.0]
+    assert (space.output[0].sigmoid() if task == "ordinal" else space.output[0]).tolist() == expected

@@ -22,7 +22,7 @@ def level(data, weights=OWN, teachers=ALL):
 
 
 @pytest.mark.parametrize(("labelled", "output"), [(2, 15.0), (4, 7.0), (8, 3.0), (16, 3.0), ("all", 3.0)])
-def test_a_row_without_a_label_counts_no_less_than_one_with(labelled, output):
+def test_an_unlabelled_row_counts_no_less_than_a_labelled_one(labelled, output):
     assert level(planted(labelled)) == {"task": 1.0, "output": output, "transport": 0.2}
 
 
@@ -47,7 +47,7 @@ def test_every_row_counts_alike_in_an_epoch_also_where_batches_have_no_label(bat
 
 
 @pytest.mark.parametrize("teachers", [ALL, ["signal"], ["joint"]])
-def test_rows_count_that_the_student_sees_and_a_teacher_teaches(teachers):
+def test_only_rows_that_the_student_sees_and_a_teacher_teaches_count(teachers):
     data = planted(3)
     samples, rows = data.samples, data.positions("train")
     known, others = rows[samples.labelled[rows]], rows[~samples.labelled[rows]]

@@ -11,7 +11,7 @@ PAPERS = {
     "pkdot": {"task": 1.0, "transport": 0.6},
     "mtpkdot": {"task": 0.8, "transport": 0.2, "centroid": 0.2},
 }
-OWN = ("mtpkdot_plus", "mtpkdot_plus_2", "selftraining", "labelprop")
+OWN = ("mtpkdot_plus", "mtpkdot_plus_2", "selftraining", "labelprop", "oracle")
 
 
 def test_every_method_has_weights_and_every_rival_is_a_method():

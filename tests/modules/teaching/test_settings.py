@@ -7,7 +7,7 @@ from mtpkdot.modules.teaching.settings import check_settings
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "rival"])
-def test_every_method_is_right_as_it_is(method):
+def test_every_method_has_valid_defaults(method):
     check_settings(method, None)
 
 
@@ -26,7 +26,7 @@ def test_every_method_is_right_as_it_is(method):
         ("mtpkdot_plus", {"weighting": "uncertainty"}, "weighting uncertainty out"),
     ],
 )
-def test_what_does_not_go_together_is_refused(method, options, said):
+def test_incompatible_settings_are_refused(method, options, said):
     with pytest.raises(ValueError, match=said):
         check_settings(method, **{"weights": None, **options})
 
@@ -40,5 +40,5 @@ def test_what_does_not_go_together_is_refused(method, options, said):
         ("none", {"weights": {"output": 0.0}}),
     ],
 )
-def test_what_goes_together_is_taken(method, options):
+def test_compatible_settings_are_accepted(method, options):
     check_settings(method, **{"weights": None, **options})

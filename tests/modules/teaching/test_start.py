@@ -28,7 +28,7 @@ def batches():
     return made
 
 
-def test_its_scores_are_those_of_its_answers_to_the_samples_with_a_label(backbone, batches):
+def test_the_start_is_scored_on_its_answers_to_labelled_samples(backbone, batches):
     start = Start()
     start.evaluate(backbone, "video", batches, task_metrics("classification", 2))
     first = batches[0]
@@ -70,7 +70,7 @@ def test_raw_steps_are_preferred_to_features_which_may_be_those_of_another_encod
         ("val/loss", 0.2, float("nan"), True),
     ],
 )
-def test_it_is_better_unless_the_metric_says_otherwise(monitor, start, reached, better):
+def test_the_start_is_better_unless_the_monitored_metric_says_otherwise(monitor, start, reached, better):
     judged = Start()
     judged.scores = {monitor: torch.tensor(start), "val/qwk": torch.tensor(0.0)}
     judged.compare({monitor: torch.tensor(reached), "val/qwk": torch.tensor(1.0)}, monitor)

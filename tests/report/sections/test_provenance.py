@@ -8,7 +8,7 @@ from mtpkdot.report.sections.provenance import absent
 from tests.report import fake
 
 
-def test_what_is_missing_is_told_with_its_reason(tmp_path):
+def test_missing_runs_are_reported_with_the_reason(tmp_path):
     made = fake.study(tmp_path / "s", ("none", "pkdot"), folds=1)
     gone = {"all/upstream/fold0-seed1", "all/none/fold0-seed1", "all/pkdot/fold0-seed0", "all/pkdot/fold0-seed1"}
     folder = fake.write(made, skip=gone)
@@ -24,7 +24,7 @@ def test_what_is_missing_is_told_with_its_reason(tmp_path):
     }
 
 
-def test_the_report_tells_the_time_of_each_stage(trained_root, tmp_path):
+def test_the_report_shows_the_time_of_each_stage(trained_root, tmp_path):
     shutil.copytree(trained_root, tmp_path / "runs")
     (stage,) = (tmp_path / "runs/stages/teacher").glob("*/stage.json")
     kept = json.loads(stage.read_text())

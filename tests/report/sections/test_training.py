@@ -29,7 +29,7 @@ def told(found, *students):
     return figures, " ".join(block.text for block in blocks if isinstance(block, Text))
 
 
-def test_shares_and_trust_of_a_pool_are_told_and_not_the_one_space_that_it_teaches_by():
+def test_shares_and_trust_of_a_pool_are_reported_and_not_its_single_space():
     figures, text = told({"mtpkdot_plus": [pooled(0.2, 0.9), pooled(0.4, 0.7)]}, "mtpkdot_plus")
     (figure,) = figures
     assert "mtpkdot_plus: joint 30%, video 70%" in figure.alt
@@ -54,6 +54,6 @@ def test_students_of_one_teacher_had_no_choice():
     assert "No student had a choice of teachers" in text
 
 
-def test_a_training_that_ended_before_its_teachers_were_weighed_tells_no_trust():
+def test_a_training_that_ended_before_its_teachers_were_weighed_has_no_trust():
     early = log(trust_output=[None] * 3, trust_structure=[None] * 3, share_joint=[None] * 3, share_video=[None] * 3)
     assert "Trust" not in told({"mtpkdot_plus": [early]}, "mtpkdot_plus")[1]

@@ -56,9 +56,11 @@ def convert(source: Path | None, out: Path) -> list[str]:
         seen[modality] = mask.any(axis=1)
         np.savez_compressed(out / f"{modality}.npz", features=features, mask=mask, ids=ids)
     manifest.to_csv(out / "manifest.csv", index=False)
-    judged = manifest[(manifest["split"] == "train") | seen["video"]]
-    judged.to_csv(out / "manifest_video.csv", index=False)
-    return [f"{name}: {_counts(frame)}" for name, frame in (("manifest.csv", manifest), ("manifest_video.csv", judged))]
+    with_video = manifest[(manifest["split"] == "train") | seen["video"]]
+    with_video.to_csv(out / "manifest_video.csv", index=False)
+    return [
+        f"{name}: {_counts(frame)}" for name, frame in (("manifest.csv", manifest), ("manifest_video.csv", with_video))
+    ]
 
 
 def _counts(frame: pd.DataFrame) -> str:
