@@ -75,17 +75,16 @@ def predicted(comparisons: Sequence[Comparison], found: Mapping[str, Found]) -> 
 
 
 def _of_setting(comparison: Comparison, differences: Sequence[Difference]) -> list[Prediction]:
-    models = [model for key, model in comparison.gathered.models.items() if key[0] == comparison.setting]
-    probes = list(probes_in(models[0].entry.root, data_of_run(models[0].record)))
-    labelled = labelled_of(models[0].record)[0]
     found = []
     for difference in differences:
-        record = comparison.models(difference.method)[0].record
-        gain = _PREDICTED.get(str(record["stages"][STUDENT]["keys"].get(f"{STUDENT}.model.method")))
+        model = comparison.models(difference.method)[0]
+        student = model.record["stages"].get(STUDENT, {"keys": {}})
+        gain = _PREDICTED.get(str(student["keys"].get(f"{STUDENT}.model.method")))
         if difference.reference != BASE or gain is None:
             continue
-        for file, probe in probes:
-            point = _point(probe, labelled, record["labelled"]["train"])
+        labelled, recordings = labelled_of(model.record)[0], model.record["labelled"]["train"]
+        for file, probe in probes_in(model.entry.root, data_of_run(model.record)):
+            point = _point(probe, labelled, recordings)
             if point is not None and gain in point:
                 words = f"{point['labelled']} {probe['unit']}"
                 ends = point[gain]["value"], point[gain]["low"], point[gain]["high"]
