@@ -92,7 +92,7 @@ def outputs(question: Question, cell: Cell) -> dict[str, Tensor]:
         models[CONTROL] = _student(question, cell, _pool(question, [[question.prevalent]], cell)[1])
         if bool(cell.known.labelled.all()):
             models[ORACLE] = _student(question, cell, Targets.of_labels(task, cell.known, question.size))
-    return {name: _spread(task, model, cell)(cell.tested) for name, model in models.items()}
+    return {name: _spread(question, model, cell)(cell.tested) for name, model in models.items()}
 
 
 def _pool(question: Question, groups: Sequence[Sequence[str]], cell: Cell) -> tuple[Pool, Targets]:
@@ -110,8 +110,10 @@ def _student(question: Question, cell: Cell, targets: Targets) -> Callable[[Rows
     return student.output
 
 
-def _spread(task: Task, model: Callable[[Rows], Tensor], cell: Cell) -> Callable[[Rows], Tensor]:
-    if task != "regression":
+def _spread(question: Question, model: Callable[[Rows], Tensor], cell: Cell) -> Callable[[Rows], Tensor]:
+    """Return the model; that of values with the mean and the spread of the labels, on rows such as the tested ones."""
+    rows = cell.held_out.keep(cell.held_out.present[question.prevalent])
+    if question.task != "regression" or len(rows) < 2:
         return model
-    spread = sharpening(task, 1.0, model(cell.held_out), cell.held_out.target)
-    return lambda rows: spread(model(rows))
+    spread = sharpening(question.task, 1.0, model(rows), rows.target)
+    return lambda tested: spread(model(tested))

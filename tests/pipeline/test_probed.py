@@ -50,7 +50,7 @@ def test_folds_seeds_and_batches_are_no_other_data(tiny_config, tmp_path):
 def test_a_damaged_probe_is_named(tiny_config, tmp_path):
     experiment = parsed(tiny_config, tmp_path)
     write(tmp_path, data_of(experiment), curve=[{"labelled": 3}])
-    with pytest.raises(RunError, match=r"probe\.json is no such record"):
+    with pytest.raises(RunError, match=r"probe\.json is not a valid record"):
         read(tmp_path / "a" / "probe.json")
     with pytest.raises(RunError, match="Remove it, or call `mtpkdot probe` again"):
         probes_in(tmp_path, data_of(experiment))
