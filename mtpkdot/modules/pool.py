@@ -127,9 +127,7 @@ class PoolModule(StageModule):
         for name, space in spaces.items():
             title = name if name == JOINT else f"adapted.{name}"
             networks[title] = Answers(space.output.cpu(), space.valid.cpu())
-        return Rows(
-            values, present, target=batch.target.cpu(), labelled=batch.labelled.cpu(), people=batch.index.cpu()
-        ), networks
+        return Rows(values, present, batch.target.cpu(), batch.labelled.cpu(), batch.index.cpu()), networks
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the answers of the pool."""

@@ -192,7 +192,8 @@ class StudentModule(StageModule):
         try_structure(structure or StructuralTransport)
         if "rival" in self.teaching.weights:
             try_rival(self._new_rival, self.task, self.num_outputs)
-        self.uses_unlabelled, self.is_bound = self.teaching.kind is not None, METHODS[method].is_bound
+        self.uses_unlabelled = self.teaching.kind is not None
+        self.is_bound = METHODS[method].is_bound
         self.name_heads([self.prevalent])
 
     def setup(self, stage: str) -> None:

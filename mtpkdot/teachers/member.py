@@ -15,7 +15,7 @@ from mtpkdot.teachers.rows import Rows
 
 @dataclass(frozen=True)
 class Targets:
-    """Targets of the training rows, as a member learns them.
+    """What a member learns on the training rows.
 
     Attributes:
         columns: (N, K) float64: probabilities of classes, of passed thresholds (ordinal), or values.
