@@ -32,6 +32,7 @@ _CLASSES = (
     "structure",
     "selection",
     "rival",
+    "members",
     "optimizer",
     "data",
     "trainer",

@@ -12,7 +12,8 @@ from mtpkdot.models.tnets import TNet
 from mtpkdot.pipeline.complaints import kinds
 from mtpkdot.pipeline.config import PROTOCOL_DATA, add_section
 from mtpkdot.pipeline.protocol import Protocol
-from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, STUDENT, add_stage, stage_classes
+from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, POOL, STUDENT, add_stage, stage_classes
+from mtpkdot.teachers import Member
 
 # Base -> where its classes stand in a config, and which of their arguments are not set there.
 _PLACES: dict[type, tuple[str, set[str]]] = {
@@ -22,6 +23,7 @@ _PLACES: dict[type, tuple[str, set[str]]] = {
     StructuralLoss: (f"{STUDENT}.model.structure", set()),
     Selection: (f"{STUDENT}.model.selection", {"fallback"}),
     Fusion: (f"{STUDENT}.model.fusion", {"dims", "per_step"}),
+    Member: (f"{POOL}.model.members.NAME", {"modalities"}),
     TNet: (f"{HALLUCINATOR}.model.tnet", {"in_dim", "out_dim"}),
 }
 

@@ -1,4 +1,4 @@
-"""Parts of a user's own: an encoder, a fusion, a T-Net, a structural loss, a selection of teachers and a rival."""
+"""Parts of a user's own: encoder, fusion, T-Net, structural loss, selection, rival and member of the pool."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,9 @@ from torch.nn.functional import normalize
 from mtpkdot.losses.rivals import Rival, Seen
 from mtpkdot.losses.selection import Selection, Shares
 from mtpkdot.losses.structure import StructuralLoss, Structure
+from mtpkdot.losses.task import Task
 from mtpkdot.models import Encoder, Fusion, Steps, TNet, masked_mean
+from mtpkdot.teachers import Member, Rows, Targets
 
 
 class Differences(Encoder):
@@ -102,3 +104,25 @@ class PerTeacher(Even):
 
     def __call__(self, task, own, teachers, valid, target, labelled, scale=1.0):
         return Shares(torch.full((len(teachers),), 1 / len(teachers)), torch.ones(len(own)))
+
+
+class Centroids(Member):
+    """Classes by the nearest mean of their rows."""
+
+    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> Tensor:
+        weights = targets.columns * targets.weight[:, None]
+        means = weights.T @ self._features(training) / weights.sum(dim=0)[:, None].clamp_min(1e-9)
+        self.state = {"means": means}
+        return self.output(training)
+
+    def output(self, rows: Rows) -> Tensor:
+        return -torch.cdist(self._features(rows), self.state["means"]).square()
+
+    def _features(self, rows: Rows) -> Tensor:
+        parts = [torch.where(rows.present[m][:, None], rows.values[m], 0.0) for m in self.modalities]
+        return torch.cat(parts, dim=1).double()
+
+
+class Lopsided(Centroids):
+    def output(self, rows: Rows) -> Tensor:
+        return super().output(rows)[:, :1]

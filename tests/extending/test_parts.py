@@ -18,6 +18,7 @@ CONFIG = {
     **{key: TINY[key] for key in ("seed_everything", "data", "trainer", "adapted")},
     "backbone": {name: {"model": {"encoder": ENCODER}, "fit": {"max_epochs": 1}} for name in TINY["backbone"]},
     "teacher": {"model": {"fusion": FUSION}, "fit": {"max_epochs": 2}},
+    "pool": {"model": {"members": {"centroids": f"{OWN}.Centroids", "linear": "LinearTeacher"}}},
     "hallucinator": {"model": {"tnet": f"{OWN}.Affine"}, "fit": {"max_epochs": 1}},
     "student": {
         "model": {
@@ -66,12 +67,16 @@ def test_own_parts_are_compared_in_a_study_with_an_own_rival(config, root):
     variants = {
         "none": {"student.model.method": "none"},
         "mtpkdot": {"student.model.method": "mtpkdot"},
+        "plus": {"student.model.method": "mtpkdot_plus"},
         "own": {"student.model.method": "rival", "student.model.rival": f"{OWN}.Distance"},
     }
     study.write_text(yaml.safe_dump({"config": str(config), "variants": variants}))
     assert main(["crossval", "--ablation", str(study), "--folds", "2", f"--pipeline.root={root}", "--jobs", "1"]) == 0
     cells = [path.relative_to(root / "study").parts[1] for path in (root / "study").rglob("cell.json")]
     assert {name: cells.count(name) for name in variants} == dict.fromkeys(variants, 2)
+    (taught,) = (root / "study").glob("*/plus/fold0-seed0/run.json")
+    run = json.loads(taught.read_text())
+    assert run["stages"]["pool"]["keys"]["pool.model.members.centroids.class_path"] == f"{OWN}.Centroids"
     assert main(["report", str(root / "study"), str(root / "own"), "--out", str(root / "report")]) == 0
 
 
@@ -84,10 +89,13 @@ def test_own_parts_are_compared_in_a_study_with_an_own_rival(config, root):
         ("hallucinator.model.tnet", "Concatenation", ["Concatenation is not a TNet", "in_dim, out_dim"]),
         ("student.model.selection", "Gram", ["Gram is not a Selection"]),
         ("student.model.selection", "PerTeacher", ["PerTeacher returns (2,), (4,)", "Shares of weights (N, T)"]),
+        ("pool.model.members.mine", "Lopsided", ["Lopsided returns (8, 4) and (8, 1)", "fit(task, training,"]),
+        ("pool.model.members.mine", "Even", ["Even is not a Member"]),
         ("student.model.structure", "Even", ["Even is not a StructuralLoss"]),
     ],
 )
 def test_a_wrong_class_is_one_line_with_what_is_expected(key, name, says, config, tmp_path, complaint):
-    line = complaint(["fit", "--config", str(config), "--pipeline.root", str(tmp_path), f"--{key}={OWN}.{name}"])
+    words = [f"--{key}={OWN}.{name}", *(["--student.model.method=mtpkdot_plus"] if key.startswith("pool") else [])]
+    line = complaint(["fit", "--config", str(config), "--pipeline.root", str(tmp_path), *words])
     assert all(word in line for word in [key.split(".")[0], *says]), line
     assert not list(tmp_path.rglob("model.ckpt"))
