@@ -89,7 +89,7 @@ def test_own_parts_are_compared_in_a_study_with_an_own_rival(config, root):
         ("hallucinator.model.tnet", "Concatenation", ["Concatenation is not a TNet", "in_dim, out_dim"]),
         ("student.model.selection", "Gram", ["Gram is not a Selection"]),
         ("student.model.selection", "PerTeacher", ["PerTeacher returns (2,), (4,)", "Shares of weights (N, T)"]),
-        ("pool.model.members.mine", "Lopsided", ["Lopsided returns (8, 4) and (8, 1)", "fit(task, training,"]),
+        ("pool.model.members.mine", "Lopsided", ["Lopsided returns (8, 1) and (8, 1)", "fit(task, training,"]),
         ("pool.model.members.mine", "Even", ["Even is not a Member"]),
         ("student.model.structure", "Even", ["Even is not a StructuralLoss"]),
     ],
