@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtpkdot.data.media.continuous import ContinuousData, SignalTrack, Track
+from mtpkdot.data.media.continuous import ContinuousData
 from mtpkdot.data.media.pictures import PictureSettings, read_pictures
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording
 from mtpkdot.data.media.store import Content
+from mtpkdot.data.media.tracks import SignalTrack, Track
 
 TABLES, RATINGS, SIGNALS = ("ratings", "physiology"), ("arousal", "valence"), ("eda", "ecg")
 

@@ -14,11 +14,12 @@ from mtpkdot.data.affwild2.layout import find
 from mtpkdot.data.affwild2.text import read_annotation
 from mtpkdot.data.batch import IntArray, Samples
 from mtpkdot.data.media.clips import SOUND_SCALE
-from mtpkdot.data.media.continuous import VIDEO, ContinuousData, SoundTrack, Track
+from mtpkdot.data.media.continuous import VIDEO, ContinuousData
 from mtpkdot.data.media.pictures import PictureSettings, read_pictures, read_present
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.data.media.store import Content
 from mtpkdot.data.media.timeline import align
+from mtpkdot.data.media.tracks import SoundTrack, Track
 from mtpkdot.data.media.windows import mean_of_each
 from mtpkdot.data.splits import UNJUDGED, Split
 from mtpkdot.errors import DataError
