@@ -13,7 +13,7 @@ from torch import Tensor
 from mtpkdot.data.affwild2.layout import find
 from mtpkdot.data.affwild2.text import read_annotation
 from mtpkdot.data.batch import IntArray, Samples
-from mtpkdot.data.media.clips import SOUND_SCALE
+from mtpkdot.data.media.clips import stored_sound
 from mtpkdot.data.media.continuous import VIDEO, ContinuousData
 from mtpkdot.data.media.pictures import PictureSettings, read_pictures, read_present
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
@@ -91,7 +91,7 @@ class _Converter:
                 sound = read_sound(path, self.sound_rate, strange.append)
                 step = "Give a file with one of the channels, if it is to be heard."
                 problems += [Problem(path, what, step, fatal=False) for what in strange]
-                return times, np.round(sound * SOUND_SCALE).astype(np.int16)
+                return times, stored_sound(sound)
             what, step = "has no sound stream, so its recordings have no sound", _FINE
             problems.append(Problem(path, what, step, fatal=False))
         except DataError as error:

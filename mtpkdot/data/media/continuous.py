@@ -15,7 +15,7 @@ from mtpkdot.data.media.base import MediaData
 from mtpkdot.data.media.clips import PictureClips
 from mtpkdot.data.media.pictures import read_present
 from mtpkdot.data.media.timeline import USUAL_RATE
-from mtpkdot.data.media.tracks import Track
+from mtpkdot.data.media.tracks import Track, plain_of
 from mtpkdot.data.media.windows import Windows, mean_of_each
 
 VIDEO = "video"
@@ -32,7 +32,8 @@ class ContinuousData(MediaData):
     A subclass names the `annotations` and the `tracks`, finds the recordings (`inventory`) and decodes them
     (`converter`) into a `Content`. Its facts are `subject` and, for given parts, `part` (train, validation, test).
     `small` has the `times` of the frames in seconds (NaN for those at `frame_rate`), the `offsets` of their pictures,
-    and an array (frames,) per annotation, NaN where absent. `large` has what `pictures` and tracks read.
+    and an array (frames,) per annotation, NaN where absent. `large` has what `pictures` and tracks read; of the raw
+    files of tracks it is `large` of `Track.read`.
 
     Args:
         prevalent: modality of the student.
@@ -76,7 +77,8 @@ class ContinuousData(MediaData):
 
     def cutting(self) -> dict[str, Any]:
         """Return the windows, and the pieces of tracks around each step; see MediaData."""
-        return {"windows": asdict(self.windows), "tracks": {name: asdict(track) for name, track in self.tracks.items()}}
+        tracks = {name: plain_of(track) for name, track in self.tracks.items()}
+        return {"windows": asdict(self.windows), "tracks": tracks}
 
     def load(self) -> Samples:
         """Cut all windows from the store and keep those with a label or a picture."""
