@@ -110,7 +110,7 @@ class Signal:
 
     Example:
         >>> heart = Signal(["ecg"], highpass=0.5, lowpass=40.0, notch=50.0)
-        >>> BioVid(root="BioVid", signals={"heart": heart}).modality_names
+        >>> mtpkdot.data.BioVid(root="BioVid", signals={"heart": heart}).modality_names
         ['video', 'heart']
     """
 
@@ -160,6 +160,7 @@ class Signal:
         times = (np.array([value]) for value in (begin, rate, available))
         starts, length = excerpt.starts(SIGNAL_RATE, *times), excerpt.samples(SIGNAL_RATE)
         nameless = np.full(1, "")
-        clips = SignalClips(MemoryStore.of(content), nameless, nameless, None, starts, length, self.columns)
+        one = nameless, nameless, None
+        clips = SignalClips(MemoryStore.of(content), *one, starts=starts, length=length, columns=self.columns)
         x = clips.read(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
         return x, torch.from_numpy(np.repeat((starts >= 0)[:, None], length, axis=1))
