@@ -13,6 +13,7 @@ from mtpkdot.data.splits import Split
 from mtpkdot.errors import ConfigError
 from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
+from mtpkdot.pipeline.jobs import wanted_stages
 from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.renamed import with_moved_options
 from mtpkdot.pipeline.stages import STUDENT, UPSTREAM, is_model_name
@@ -81,6 +82,7 @@ class Plan:
             root=experiment.config["pipeline"]["root"],
             resample=file.get("resample", "subject"),
             shared=shared,
+            downstream=tuple(dict.fromkeys(s.kind for s in wanted_stages(experiment, True)[0] if not s.shared)),
         )
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")
