@@ -89,8 +89,8 @@ class StageDeclaration:
         return {}
 
     @classmethod
-    def method_of(cls, model: Mapping[str, Any]) -> Any:
-        """Return the distillation method, whose definition is part of the stage's identity, or None.
+    def method_of(cls, model: Mapping[str, Any]) -> str | None:
+        """Return the name of the distillation method, whose definition is part of the stage's identity, or None.
 
         Args:
             model: the `model` part of the stage's section.

@@ -28,7 +28,7 @@ from mtpkdot.models.tnets import Hourglass, TNetFactory
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT
-from mtpkdot.modules.teaching import AUTO, METHODS, MethodOrAuto, Teaching, Upstream
+from mtpkdot.modules.teaching import AUTO, Teaching, Upstream, find_method
 from mtpkdot.modules.teaching.lifecycle import has_unlabelled
 from mtpkdot.modules.teaching.settings import check_batches, check_settings, check_structure, chosen_teachers
 from mtpkdot.modules.teaching.trial import try_rival, try_selection, try_structure
@@ -47,15 +47,9 @@ class StudentModule(StageModule):
         hallucinator_ckpt: checkpoint of the T-Nets; set by the pipeline.
         teacher_ckpt: checkpoint of the multimodal teacher; set by the pipeline if the method needs it.
         adapted_ckpt: checkpoint of the adapted teachers; set by the pipeline if the method needs them.
-        method: `none` (task loss only); `pkdot` (the joint teacher); `mtpkdot` (the joint and the adapted teachers, see
-            `selection`); `mtpkdot_plus` (all teachers as one pool, weighted and trusted by held-out evidence, see
-            `mtpkdot.losses.evidence`, for samples without a label; if no epoch of the student is better on held-out
-            people, the final model predicts with the prevalent backbone); the controls without a privileged modality
-            `selftraining` (taught by the better of the prevalent backbone and the student after its warm-up) and
-            `labelprop` (taught by labels spread in the backbone's space); a rival from the literature with the joint
-            teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`, `dkd`, `lupi`, `m2pkd`, see
-            `mtpkdot.losses.rivals`); or `rival` for an own one. A config may also name `auto`: `mtpkdot_plus` if
-            training recordings lack labels, otherwise `none`.
+        method: name of a method, see `mtpkdot.modules.teaching.METHODS` and `mtpkdot fit --help student`, or the place
+            of an own `Method`: `my_project.MY_METHOD`. A config may also name `auto`: `mtpkdot_plus` if training
+            recordings lack labels, otherwise `none`.
         weights: weights of the loss terms task, transport, centroid, output and rival, in place of the method's own.
             `output` makes the teachers' predictions the targets (soft labels, or values) of all samples that they
             teach. Its default in mtpkdot_plus is raised until a sample without a label has at least the weight of a
@@ -104,7 +98,7 @@ class StudentModule(StageModule):
     @classmethod
     def upstream_arguments(cls, model: Mapping[str, Any]) -> list[str]:
         """Return the arguments for the prevalent backbone, the T-Nets, and the teachers that the method needs."""
-        teachers = METHODS[model["method"]].teachers_for(model["weights"]) if model["method"] != AUTO else None
+        teachers = find_method(model["method"]).teachers_for(model["weights"]) if model["method"] != AUTO else None
         needed = set() if teachers is None else {f"{stage}_ckpt" for stage in teachers.stages}
         of_teachers = {"teacher_ckpt", "adapted_ckpt"} - needed
         return [name for name in super().upstream_arguments(model) if name not in of_teachers]
@@ -115,10 +109,9 @@ class StudentModule(StageModule):
         return {"encoder": encoders[prevalent]}
 
     @classmethod
-    def method_of(cls, model: Mapping[str, Any]) -> MethodOrAuto:
+    def method_of(cls, model: Mapping[str, Any]) -> str:
         """Return the method; see StageDeclaration."""
-        method: MethodOrAuto = model["method"]
-        return method
+        return str(model["method"])
 
     @classmethod
     def check_section(cls, section: Mapping[str, Any], data: BaseData) -> None:
@@ -138,7 +131,7 @@ class StudentModule(StageModule):
         hallucinator_ckpt: str | None = None,
         teacher_ckpt: str | None = None,
         adapted_ckpt: str | None = None,
-        method: MethodOrAuto = "mtpkdot",
+        method: str = "mtpkdot",
         weights: dict[Term, float] | None = None,
         weighting: Weighting = "fixed",
         ramp: float = 1.0,
@@ -263,7 +256,7 @@ class StudentModule(StageModule):
 
     @property
     def _new_rival(self) -> RivalFactory:
-        build = self.rival or METHODS[self.method].rival
+        build = self.rival or find_method(self.method).rival
         assert build is not None  # see check_settings
         return build
 

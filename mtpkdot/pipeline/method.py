@@ -2,7 +2,7 @@
 
 import yaml
 
-from mtpkdot.modules.teaching import AUTO, MethodName
+from mtpkdot.modules.teaching import AUTO
 from mtpkdot.pipeline.config import Experiment
 
 
@@ -26,7 +26,7 @@ def resolve_method(experiment: Experiment) -> str:
         return ""
     data = experiment.data
     recordings, labelled = len(data.positions("train")), len(data.positions("train", labelled_only=True))
-    method: MethodName = "mtpkdot_plus" if labelled < recordings else "none"
+    method = "mtpkdot_plus" if labelled < recordings else "none"
     text = yaml.safe_load(experiment.text)
     for name in open_:
         sections[name]["model"]["method"] = text[name]["model"]["method"] = method

@@ -74,9 +74,7 @@ class Plan:
             self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
             tuple(arguments),
             settings=_combined(file.get("settings") or {"all": {}}, settings_of(self.labelled, self.protocols)),
-            variants={name: {f"{STUDENT}.model.method": name} for name in self.methods}
-            or file.get("variants")
-            or {name: {f"{STUDENT}.model.method": name} for name in _METHODS},
+            variants=_students(self.methods) or file.get("variants") or _students(_METHODS),
             folds=folds_of(folds, experiment.data),
             seeds=tuple(range(first, first + count)),
             root=experiment.config["pipeline"]["root"],
@@ -96,6 +94,17 @@ class Plan:
             if name == BASE or is_model_name(name, experiment.kinds):
                 raise ConfigError(f"a variant is named {name}, as the tables name another model", "Name it otherwise.")
         return founded(study)
+
+
+def _students(methods: Sequence[str]) -> dict[str, Overrides]:
+    """Return a variant per method; one of the user, `my_project.MY_METHOD`, is named by its last part."""
+    found: dict[str, Overrides] = {}
+    for method in methods:
+        name = method.rpartition(".")[2]
+        if name in found:
+            raise ConfigError(f"--methods names two methods {name}", "Give them different names.")
+        found[name] = {f"{STUDENT}.model.method": method}
+    return found
 
 
 def _check_collisions(said: Mapping[str, str], own: Sequence[tuple[str, Overrides]]) -> None:
