@@ -227,7 +227,6 @@ def _parsed(verb: str, argv: Sequence[str], contents: Mapping[str, Any] | None =
                 f"{path} has a section {key!r}, which is no key",
                 f"{nearest(key, _prefixes(known))}Run with --print_config to see all keys.",
             )
-    _check_methods(namespace, found)
     if verb == "fit" and (trial := sweep_run()) is not None:
         # Trials that run side by side share trained stages, and nothing else.
         namespace.pipeline.name = trial
@@ -288,6 +287,7 @@ def _all_stages(
         # Known only now, because the sections of extra stages were not parsed before.
         parser = _parser(verb, names, stages, others | own)
         namespace = _run(parser, argv)
+    _check_methods(namespace, kinds)
     return parser, namespace
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from mtpkdot import trust
 from mtpkdot.cli.main import main
 from mtpkdot.data.media.pictures import PictureSettings
 from mtpkdot.data.media.recipe import Recipe
@@ -18,7 +19,6 @@ from mtpkdot.data.media.tracks import SignalTrack, plain_of
 from mtpkdot.data.splits import Split
 from mtpkdot.data.synthetic.writing import write_video
 from mtpkdot.errors import DataError, RunError
-from mtpkdot.trust import remember
 from tests.conftest import TINY
 from tests.extending.gait import Gait
 from tests.extending.recola import Recola
@@ -174,6 +174,7 @@ class Numbers(SignalTrack):
 
 def test_an_own_reader_of_raw_files_is_named_by_the_recipe_and_imported_if_trusted(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(trust, "_granted", set())
     values = np.random.default_rng(0).normal(size=(2, 250)).astype(np.float32)
     np.save(tmp_path / "P0.npy", values)
     plain = {"prevalent": "hand", "media": {"windows": {"frames": 2, "clips": 3}, "frame_rate": 10.0, "pictures": {}}}
@@ -185,7 +186,7 @@ def test_an_own_reader_of_raw_files_is_named_by_the_recipe_and_imported_if_trust
     assert (found.x.shape, len(found.times)) == ((9, 3, 25, 2), 50)
     # The fourth step shows the frames 6 and 7, around 0.65 s.
     np.testing.assert_array_equal(found.x[1, 0].numpy(), values[:, 20:45].T)
-    remember(plain)  # as a training does
+    trust.remember(plain)  # as a training does
     assert Recipe.of(plain).track == Numbers(0.5, 50.0, ["eda", "ecg"])
 
 

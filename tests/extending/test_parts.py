@@ -9,9 +9,9 @@ import torch
 import yaml
 
 import mtpkdot
+from mtpkdot import trust
 from mtpkdot.cli.main import main
 from mtpkdot.errors import RunError
-from mtpkdot.trust import check
 from tests.conftest import TINY
 from tests.extending import parts
 
@@ -103,13 +103,14 @@ def test_an_own_method_trains_a_student_with_its_own_terms_and_teachers(blended,
 
 def test_a_run_of_an_own_method_is_imported_only_if_it_is_trusted(blended, root, tmp_path, monkeypatch, complaint):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # another user's
+    monkeypatch.setattr(trust, "_granted", set())
     jobs = json.loads((blended / "run.json").read_text())["stages"]
     assert "which is not part of mtpkdot" in complaint(["test", str(blended)])
     assert main(["test", str(blended), "--trust", "tests"]) == 0
     stored = torch.load(root / "stages" / "student" / jobs["student"]["hash"] / "model.ckpt", weights_only=True)
     plain = {key: value for key, value in stored["hyper_parameters"].items() if key == "method"}
     with pytest.raises(RunError, match=rf"names {OWN}\.BLEND"):
-        check(plain, "model.ckpt")
+        trust.check(plain, "model.ckpt")
 
 
 def test_an_own_method_is_a_method_of_a_study_and_its_report(config, root):
