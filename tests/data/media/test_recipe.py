@@ -100,11 +100,17 @@ def test_sound_of_affwild2_is_the_sample_of_the_data_set(affwild2_twin, options)
             continue
         found = recipe.read(files[row["id"]]["sound"])
         x, mask = stored(data, row["id"])
-        if np.array_equal(found.times, row["times"]):
-            counted += 1
-            assert torch.equal(found.x, x)
-            assert torch.equal(found.mask, mask)
-    assert counted >= 2
+        common = min(len(found.times), len(row["times"]))
+        if not np.array_equal(found.times[:common], row["times"][:common]):
+            continue  # encoded again at another rate, which only the number of annotated frames shows
+        # The last window is another one where the video has more frames than there are rows, or fewer.
+        whole = len(found.times) == len(row["times"])
+        kept = len(x) if whole else min(len(x), len(found.x)) - 1
+        counted += kept
+        assert torch.equal(found.x[:kept], x[:kept])
+        assert torch.equal(found.mask[:kept], mask[:kept])
+        assert not whole or len(found.x) == kept
+    assert counted >= 12
 
 
 def test_sound_without_a_video_is_cut_at_the_frame_rate_or_by_another_video(affwild2_twin, tmp_path):
