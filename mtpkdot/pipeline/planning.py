@@ -80,7 +80,9 @@ class Plan:
             root=experiment.config["pipeline"]["root"],
             resample=file.get("resample", "subject"),
             shared=shared,
-            downstream=tuple(dict.fromkeys(s.kind for s in wanted_stages(experiment, True)[0] if not s.shared)),
+            downstream=tuple(
+                dict.fromkeys(s.kind for s in wanted_stages(experiment, everything=True)[0] if not s.shared)
+            ),
         )
         for name in (study.name, *study.settings, *study.variants):
             check_name(name, "the study")

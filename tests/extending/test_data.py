@@ -186,6 +186,9 @@ def test_an_own_reader_of_raw_files_is_named_by_the_recipe_and_imported_if_trust
     assert (found.x.shape, len(found.times)) == ((9, 3, 25, 2), 50)
     # The fourth step shows the frames 6 and 7, around 0.65 s.
     np.testing.assert_array_equal(found.x[1, 0].numpy(), values[:, 20:45].T)
+    np.save(tmp_path / "short.npy", values[:, :20])
+    with pytest.raises(DataError, match=r"short\.npy is shorter than the 0\.5 s of a step"):
+        Recipe.of(plain, trust=["tests"]).read(tmp_path / "short.npy")
     trust.remember(plain)  # as a training does
     assert Recipe.of(plain).track == Numbers(0.5, 50.0, ["eda", "ecg"])
 

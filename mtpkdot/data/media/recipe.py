@@ -161,9 +161,10 @@ class Recipe:
             times = self._timed(content.small["times"])
         else:
             times = np.arange(np.ceil(track.seconds_of(content) * self.frame_rate)) / self.frame_rate
-        if not len(times):
-            raise DataError(f"{path} is empty", "Give a longer recording.")
-        return Input(*track.cut(content, self.cut.cut(times, np.ones(len(times), dtype=np.bool_))), times)
+        x, mask = track.cut(content, self.cut.cut(times, np.ones(len(times), dtype=np.bool_)))
+        if not mask.any():
+            raise DataError(f"{path} is shorter than the {track.seconds:g} s of a step", "Give a longer recording.")
+        return Input(x, mask, times)
 
     def _frame_times(self, path: Path) -> Times:
         """Return the time (N,) of every frame of a video, or of a folder of frames."""
