@@ -150,7 +150,7 @@ class StageCLI(LightningCLI):
         common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
         # Without people to select an epoch by, each epoch takes the place of the one before.
         selects = self.datamodule.validation_labels == "select"
-        self.best, last = Best(monitor if selects else None, mode, **common), Last(**common)
+        self.best, last = Best(monitor, mode, selects=selects, **common), Last(**common)
         chosen = self.config_init.trainer.callbacks or []
         self.chosen: list[Callback] = chosen if isinstance(chosen, list) else [chosen]
         average = self.fit_options["average"]
