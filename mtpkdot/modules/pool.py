@@ -130,7 +130,8 @@ class PoolModule(StageModule):
         for name, space in spaces.items():
             title = name if name == JOINT else f"adapted.{name}"
             networks[title] = Answers(space.output.cpu(), space.valid.cpu())
-        return Rows(values, present, batch.target.cpu(), batch.labelled.cpu(), batch.index.cpu()), networks
+        rows = Rows(values, present, target=batch.target.cpu(), labelled=batch.labelled.cpu(), people=batch.index.cpu())
+        return rows, networks
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the answers of the pool."""

@@ -163,7 +163,7 @@ class StudentModule(StageModule):
         if not 0 <= warmup < 1:
             raise ValueError(f"student.model.warmup must lie in [0, 1), not {warmup}")
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
-        self.values = values or find_method(method).values
+        self.values, self.is_bound = values or find_method(method).values, find_method(method).is_bound
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
         self.selection = (selection or TeacherSelection)()
         chosen = {"guarded": self.selection.guarded, "own_rival": rival is not None}
@@ -185,7 +185,6 @@ class StudentModule(StageModule):
         if "rival" in self.teaching.weights:
             try_rival(self._new_rival, self.task, self.num_outputs)
         self.uses_unlabelled = self.teaching.kind is not None
-        self.is_bound = find_method(method).is_bound
         self.name_heads([self.prevalent])
 
     def setup(self, stage: str) -> None:
