@@ -253,8 +253,11 @@ def _assigned(node: ast.stmt) -> list[str]:
         if any(isinstance(inner, ast.Attribute | ast.Subscript) for target in targets for inner in ast.walk(target)):
             return []
     found: list[str] = []
+    # The variables of a comprehension are names within it alone.
+    targets_within = [inner.target for inner in ast.walk(node) if isinstance(inner, ast.comprehension)]
+    within = {id(name) for target in targets_within for name in ast.walk(target)}
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store) and id(inner) not in within:
             found.append(inner.id)
         elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.append(inner.name)

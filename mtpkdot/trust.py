@@ -23,7 +23,7 @@ OURS = ("mtpkdot", "torch", "lightning")
 VARIABLE = "MTPKDOT_TRUST"
 
 _NAMING = ("class_path", "_class_path", "_instantiator")
-# Keys under which jsonargparse accepts the name of a class or function without `class_path`.
+# Keys that name a class, function or method without `class_path`.
 _CLASSES = (
     "encoder",
     "encoders",
@@ -32,6 +32,8 @@ _CLASSES = (
     "structure",
     "selection",
     "rival",
+    "members",
+    "method",
     "optimizer",
     "data",
     "trainer",

@@ -167,13 +167,14 @@ if TYPE_CHECKING:
     import e
 else:
     import f
+e = {x: y for x, y in c}
 """
 
 
 def test_statements_are_known_by_the_names_that_they_define():
     file = File("m", "m.py", False, ast.parse(STATEMENTS).body)
     assert file.imports == {"b": ("a", None), "f": ("f", None)}
-    assert set(file.defined) == {"b", "c", "d"}
+    assert set(file.defined) == {"b", "c", "d", "e"}
     assert file.always == [0]
 
 

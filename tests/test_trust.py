@@ -177,7 +177,9 @@ def strange(trained_root, tmp_path):
 
 
 def test_every_class_of_a_stage_is_among_them():
-    assert {"encoder", "encoders", "fusion", "tnet", "structure", "selection", "rival", "optimizer"} == {*FACTORIES}
+    assert {"encoder", "encoders", "fusion", "tnet", "structure", "selection", "rival", "members", "optimizer"} == {
+        *FACTORIES
+    }
 
 
 @pytest.mark.parametrize("key", ["encoder", "optimizer", "rival"])

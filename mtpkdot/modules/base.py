@@ -353,6 +353,7 @@ class StageModule(StageDeclaration, L.LightningModule):
         checkpoint["blueprint"] = self.blueprint
         data = getattr(self._trainer, "datamodule", None)
         checkpoint["recipe"] = _plain(data.recipe()) if isinstance(data, BaseData) else self.recipe
+        trusted.remember(checkpoint["recipe"])  # which may name a class that reads sound or signals
         if "optimizer_states" in checkpoint:
             checkpoint["trained"] = self.trained.state
         elif self.scored:

@@ -24,8 +24,10 @@ class StageDeclaration:
         section: name of the stage and of its section in the config; a stage that the user adds is named in the config.
         per_modality: True to train the stage once per modality, as `section.modality`, with the argument `modality`.
         takes: further arguments that the pipeline sets and the user's section does not have; see `encoder_arguments`.
-        inherited: arguments taken from an earlier stage: argument -> (upstream argument that names the stage, argument
-            of that stage). If a checkpoint is given in place of a stage, they are taken from the checkpoint's stage.
+        inherited: arguments taken from the section of an earlier stage: argument -> (upstream argument that names the
+            stage, argument of that stage). If a checkpoint is given in place of a stage, they are taken from the
+            section of the stage that the upstream argument is called after. An argument that the earlier stage does not
+            have keeps its default.
         built_in: default class of each argument that names a class.
         switches: the switches of `protocol` that change this stage. `batch_attention` and `frozen_projections` are
             passed to the module as arguments; `shared_backbone` trains on all parts of the data.
@@ -91,8 +93,8 @@ class StageDeclaration:
         return {}
 
     @classmethod
-    def method_of(cls, model: Mapping[str, Any]) -> Any:
-        """Return the distillation method, whose definition is part of the stage's identity, or None.
+    def method_of(cls, model: Mapping[str, Any]) -> str | None:
+        """Return the name of the distillation method, whose definition is part of the stage's identity, or None.
 
         Args:
             model: the `model` part of the stage's section.

@@ -16,6 +16,7 @@ from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.teacher import JOINT
 from mtpkdot.teachers import GraphTeacher, LinearTeacher, MemberFactory, Pool, Rows
 from mtpkdot.teachers.pool import Answers
+from mtpkdot.teachers.trial import try_member
 
 _TEACHERS = "adapted"  # name in `frozen`
 
@@ -67,6 +68,8 @@ class PoolModule(StageModule):
         self.save_hyperparameters()
         if rounds < 1 or most_rows < 1 or power <= 0:
             raise ValueError("pool.model needs rounds and most_rows of 1 or more and a power above 0")
+        for build in (members or {}).values():
+            try_member(build, self.task, self.num_outputs)
         self.adapted_ckpt, self.teacher_ckpt = adapted_ckpt, teacher_ckpt
         self.members = members or {"linear": LinearTeacher, "graph": GraphTeacher}
         self.networks, self.alone, self.most_rows = networks, members_see == "prevalent", most_rows
@@ -127,7 +130,8 @@ class PoolModule(StageModule):
         for name, space in spaces.items():
             title = name if name == JOINT else f"adapted.{name}"
             networks[title] = Answers(space.output.cpu(), space.valid.cpu())
-        return Rows(values, present, batch.target.cpu(), batch.labelled.cpu(), batch.index.cpu()), networks
+        rows = Rows(values, present, target=batch.target.cpu(), labelled=batch.labelled.cpu(), people=batch.index.cpu())
+        return rows, networks
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """Return the answers of the pool."""

@@ -28,7 +28,7 @@ from mtpkdot.models.tnets import Hourglass, TNetFactory
 from mtpkdot.modules.base import StageModule, load_upstream
 from mtpkdot.modules.hallucinator import HallucinatorModule
 from mtpkdot.modules.teacher import JOINT
-from mtpkdot.modules.teaching import AUTO, BOUND, METHODS, MethodOrAuto, Teaching, Upstream
+from mtpkdot.modules.teaching import AUTO, BOUND, Teaching, Upstream, find_method
 from mtpkdot.modules.teaching.lifecycle import has_unlabelled
 from mtpkdot.modules.teaching.settings import check_batches, check_settings, check_structure, chosen_teachers
 from mtpkdot.modules.teaching.trial import try_rival, try_selection, try_structure
@@ -48,16 +48,9 @@ class StudentModule(StageModule):
         teacher_ckpt: checkpoint of the multimodal teacher; set by the pipeline if the method needs it.
         adapted_ckpt: checkpoint of the adapted teachers; set by the pipeline if the method needs them.
         pool_ckpt: checkpoint of the pool of teachers; set by the pipeline if the method needs it.
-        method: `none` (task loss only); `pkdot` (the joint teacher); `mtpkdot` (the joint and the adapted teachers, see
-            `selection`); `mtpkdot_plus` (all teachers as one pool, weighted and trusted by held-out evidence, see
-            `mtpkdot.losses.evidence`, for samples without a label; if no epoch of the student is better on held-out
-            people, the final model predicts with the prevalent backbone); the controls without a privileged modality
-            `selftraining` (taught by the better of the prevalent backbone and the student after its warm-up) and
-            `labelprop` (taught by labels spread in the backbone's space); the bound `oracle` (taught the labels that
-            `data.labelled_subjects` hides: to compare with, not to hand on; `none` where none is hidden); a rival from
-            the literature with the joint teacher (`kd`, `fitnets`, `pkd`, `at`, `sp`, `rkd`, `cc`, `nst`, `vid`, `crd`,
-            `dkd`, `lupi`, `m2pkd`, see `mtpkdot.losses.rivals`); or `rival` for an own one. A config may also name
-            `auto`: `mtpkdot_plus` if training recordings lack labels, otherwise `none`.
+        method: name of a method, see `mtpkdot.modules.teaching.METHODS` and `mtpkdot fit --help student`, or the place
+            of an own `Method`: `my_project.MY_METHOD`. A config may also name `auto`: `mtpkdot_plus` if training
+            recordings lack labels, otherwise `none`.
         weights: weights of the loss terms task, transport, centroid, output and rival, in place of the method's own.
             `output` makes the teachers' predictions the targets (soft labels, or values) of all samples that they
             teach. Its default in mtpkdot_plus is raised until a sample without a label has at least the weight of a
@@ -108,7 +101,7 @@ class StudentModule(StageModule):
     @classmethod
     def upstream_arguments(cls, model: Mapping[str, Any]) -> list[str]:
         """Return the arguments for the prevalent backbone, the T-Nets, and the teachers that the method needs."""
-        teachers = METHODS[model["method"]].teachers_for(model["weights"]) if model["method"] != AUTO else None
+        teachers = find_method(model["method"]).teachers_for(model["weights"]) if model["method"] != AUTO else None
         needed = set() if teachers is None else {f"{stage}_ckpt" for stage in teachers.stages}
         of_teachers = {"teacher_ckpt", "adapted_ckpt", "pool_ckpt"} - needed
         return [name for name in super().upstream_arguments(model) if name not in of_teachers]
@@ -119,10 +112,9 @@ class StudentModule(StageModule):
         return {"encoder": encoders[prevalent]}
 
     @classmethod
-    def method_of(cls, model: Mapping[str, Any]) -> MethodOrAuto:
+    def method_of(cls, model: Mapping[str, Any]) -> str:
         """Return the method; see StageDeclaration."""
-        method: MethodOrAuto = model["method"]
-        return method
+        return str(model["method"])
 
     @classmethod
     def check_section(cls, section: Mapping[str, Any], data: BaseData) -> None:
@@ -143,7 +135,7 @@ class StudentModule(StageModule):
         teacher_ckpt: str | None = None,
         adapted_ckpt: str | None = None,
         pool_ckpt: str | None = None,
-        method: MethodOrAuto = "mtpkdot",
+        method: str = "mtpkdot",
         weights: dict[Term, float] | None = None,
         weighting: Weighting = "fixed",
         ramp: float = 1.0,
@@ -171,7 +163,7 @@ class StudentModule(StageModule):
         if not 0 <= warmup < 1:
             raise ValueError(f"student.model.warmup must lie in [0, 1), not {warmup}")
         self.method, self.queue, self.rival, self.temperature = method, queue, rival, temperature
-        self.values = values or METHODS[method].values
+        self.values, self.is_bound = values or find_method(method).values, find_method(method).is_bound
         self.hallucination, self.train_tnet, self.finetune_encoder = hallucination, train_tnet, finetune_encoder
         self.selection = (selection or TeacherSelection)()
         chosen = {"guarded": self.selection.guarded, "own_rival": rival is not None}
@@ -193,7 +185,6 @@ class StudentModule(StageModule):
         if "rival" in self.teaching.weights:
             try_rival(self._new_rival, self.task, self.num_outputs)
         self.uses_unlabelled = self.teaching.kind is not None
-        self.is_bound = METHODS[method].is_bound
         self.name_heads([self.prevalent])
 
     def setup(self, stage: str) -> None:
@@ -272,7 +263,7 @@ class StudentModule(StageModule):
 
     @property
     def _new_rival(self) -> RivalFactory:
-        build = self.rival or METHODS[self.method].rival
+        build = self.rival or find_method(self.method).rival
         assert build is not None  # see check_settings
         return build
 
@@ -384,8 +375,8 @@ class StudentModule(StageModule):
     def notes(cls, checkpoint: Path) -> list[str]:
         """Return remarks if it has seen hidden labels, or if the final model predicts with the prevalent backbone."""
         stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        method = METHODS.get(stored["hyper_parameters"].get("method"))
-        found = [f"has seen hidden labels, {BOUND}"] if method is not None and method.is_bound else []
+        method = find_method(stored["hyper_parameters"]["method"])
+        found = [f"has seen hidden labels, {BOUND}"] if method.is_bound else []
         if stored["blueprint"].get("by_backbone"):
             better = "no epoch of the student was better on held-out people"
             found.append(f"fell back on the prevalent backbone, since {better}")

@@ -48,16 +48,22 @@ class Best(ModelCheckpoint):
     the validation alone, `StageModule.scored` holds the scored ones.
 
     Args:
-        monitor: logged value that selects the epoch; None keeps the last one.
+        monitor: logged value that selects the epoch.
         mode: `min` or `max`: the better direction of the monitored value.
+        selects: False to keep the last epoch.
         options: see ModelCheckpoint.
     """
 
-    def __init__(self, monitor: str | None, mode: str, **options: Any) -> None:
+    def __init__(self, monitor: str, mode: str, selects: bool = True, **options: Any) -> None:
         # The training loss is known only at the end of the epoch.
-        late = monitor is not None and monitor.startswith("train/")
+        late = monitor.startswith("train/")
         super().__init__(
-            filename="best", monitor=monitor, mode=mode, save_weights_only=True, save_on_train_epoch_end=late, **options
+            filename="best",
+            monitor=monitor if selects else None,
+            mode=mode,
+            save_weights_only=True,
+            save_on_train_epoch_end=late,
+            **options,
         )
 
 

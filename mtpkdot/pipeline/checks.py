@@ -11,7 +11,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.errors import ConfigError, nearest
+from mtpkdot.errors import ConfigError, UserError, nearest
 from mtpkdot.modules.declaration import LINKED, is_upstream
 from mtpkdot.pipeline.compiling import check_compiler, media_encoders
 from mtpkdot.pipeline.complaints import reason
@@ -213,6 +213,8 @@ def _build(job: Job, **others: Any) -> StageCLI:
         except _UNBUILT as error:
             if _is_ours(error):
                 raise
+            if isinstance(error.__cause__, UserError):  # which jsonargparse has wrapped
+                raise error.__cause__ from None
             raise _unbuilt(name, error) from error
 
 

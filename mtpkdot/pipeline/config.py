@@ -16,6 +16,7 @@ from mtpkdot.data.base import BaseData
 from mtpkdot.data.registry import DATA_SETS
 from mtpkdot.errors import ConfigError, RunError, nearest
 from mtpkdot.modules import StageModule
+from mtpkdot.modules.teaching import AUTO, find_method
 from mtpkdot.pipeline.complaints import keys, objection, one_line, reason, unknown_sections
 from mtpkdot.pipeline.extra import extra_stages, in_order, names_in
 from mtpkdot.pipeline.features import Precision
@@ -286,7 +287,16 @@ def _all_stages(
         # Known only now, because the sections of extra stages were not parsed before.
         parser = _parser(verb, names, stages, others | own)
         namespace = _run(parser, argv)
+    _check_methods(namespace, kinds)
     return parser, namespace
+
+
+def _check_methods(parsed: Namespace, kinds: Mapping[str, type[StageModule]]) -> None:
+    """Raise an error if a stage names a distillation method that there is not."""
+    for name, kind in kinds.items():
+        method = None if kind.per_modality else kind.method_of(parsed[name].model)
+        if method not in (None, AUTO):
+            find_method(method, f"{name}.model.method")
 
 
 def _others(

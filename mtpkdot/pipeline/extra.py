@@ -69,6 +69,8 @@ def names_in(argv: Sequence[str]) -> tuple[str, ...]:
             found += _mapping(_mapping(_loaded(value)).get("extra_stages"))
         elif option == f"--{_KEY}":
             found += _mapping(_loaded(value))
+        elif option.startswith(f"--{_KEY}."):
+            found.append(option.removeprefix(f"--{_KEY}.").partition(".")[0])
     return tuple(dict.fromkeys(name for name in map(str, found) if _is_free(name)))
 
 

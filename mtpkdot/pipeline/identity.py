@@ -20,7 +20,7 @@ from lightning.pytorch import Trainer
 
 from mtpkdot import HOMES
 from mtpkdot.errors import ConfigError
-from mtpkdot.modules.teaching import METHODS, MethodName
+from mtpkdot.modules.teaching import METHODS, find_method
 from mtpkdot.pipeline.config import Experiment, PipelineOptions
 from mtpkdot.pipeline.stages import BACKBONE, BUILT_IN, Stage, StageFit
 from mtpkdot.pipeline.store import digest, flatten
@@ -184,7 +184,7 @@ def identify(
     """
     config = experiment.config
     trainer = {key: value for key, value in config["trainer"].items() if key not in NEUTRAL}
-    method: MethodName | None = stage.module.method_of(model)
+    method = stage.module.method_of(model)
     raw = stage.module.reads_raw
     alone = [*_TRAINING, *([] if raw else _ENCODING)]
     found = _sources(experiment, [stage.module, *_classes([model, trainer])], method, alone)
@@ -236,23 +236,23 @@ def encoder_keys(experiment: Experiment) -> dict[str, Any]:
 
 def method_digest(method: str, policy: Policy) -> str:
     """Return a digest of the code and settings of a student's method; empty for a method outside this package."""
-    name = next((known for known in METHODS if known == method), None)
-    if name is None:
+    if method not in METHODS:
         return ""
-    files = sources(_parts_of(name)).files
-    return digest({**_of_method(name), "sources": files if trains_anew(policy, files) else None})
+    files = sources(_parts_of(method)).files
+    return digest({**_of_method(method), "sources": files if trains_anew(policy, files) else None})
 
 
-def _of_method(name: MethodName) -> dict[str, Any]:
+def _of_method(name: str) -> dict[str, Any]:
     """Return the components of a method as plain data."""
-    method = METHODS[name]
+    method = find_method(name)
     teachers = None if method.teachers is None else method.teachers.__name__
     return {"weights": dict(method.weights), "teachers": teachers, "revision": method.revision}
 
 
-def _parts_of(name: MethodName) -> list[type]:
-    """Return the classes that belong to a method alone."""
-    return [part for part in (METHODS[name].teachers, METHODS[name].rival) if part is not None]
+def _parts_of(name: str) -> list[Any]:
+    """Return the classes that belong to a method alone, and the place of a method of the user."""
+    method, own = find_method(name), [] if name in METHODS else [name]
+    return [part for part in (method.teachers, method.rival, *own) if part is not None]
 
 
 def digest_file(path: str, key: str) -> str:
@@ -354,7 +354,7 @@ def _enter_data(keys: _Keys, experiment: Experiment, arguments: Mapping[str, Any
 
 
 def _sources(
-    experiment: Experiment, roots: list[Any], method: MethodName | None, alone: Iterable[tuple[str, str | None]]
+    experiment: Experiment, roots: list[Any], method: str | None, alone: Iterable[tuple[str, str | None]]
 ) -> Sources:
     roots = [type(experiment.data), *_classes(experiment.config["data"]), *roots]
     if method is not None:

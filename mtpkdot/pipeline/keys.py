@@ -1,5 +1,7 @@
 """Help texts on the keys of a config section, and of a class that it names."""
 
+import textwrap
+
 from jsonargparse import ArgumentParser
 
 from mtpkdot.data.base import BaseData
@@ -9,10 +11,12 @@ from mtpkdot.losses.structure import StructuralLoss
 from mtpkdot.models.encoder import Encoder
 from mtpkdot.models.fusions import Fusion
 from mtpkdot.models.tnets import TNet
+from mtpkdot.modules.teaching import METHODS
 from mtpkdot.pipeline.complaints import kinds
 from mtpkdot.pipeline.config import PROTOCOL_DATA, add_section
 from mtpkdot.pipeline.protocol import Protocol
-from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, STUDENT, add_stage, stage_classes
+from mtpkdot.pipeline.stages import BACKBONE, HALLUCINATOR, POOL, STUDENT, add_stage, stage_classes
+from mtpkdot.teachers import Member
 
 # Base -> where its classes stand in a config, and which of their arguments are not set there.
 _PLACES: dict[type, tuple[str, set[str]]] = {
@@ -22,6 +26,7 @@ _PLACES: dict[type, tuple[str, set[str]]] = {
     StructuralLoss: (f"{STUDENT}.model.structure", set()),
     Selection: (f"{STUDENT}.model.selection", {"fallback"}),
     Fusion: (f"{STUDENT}.model.fusion", {"dims", "per_step"}),
+    Member: (f"{POOL}.model.members.NAME", {"modalities"}),
     TNet: (f"{HALLUCINATOR}.model.tnet", {"in_dim", "out_dim"}),
 }
 
@@ -39,7 +44,17 @@ def section_help(name: str) -> str:
         parser.add_class_arguments(Protocol, name, instantiate=False)
     else:
         add_section(parser, name)
-    return str(parser.format_help())
+    return str(parser.format_help()) + (_methods() if name == STUDENT else "")
+
+
+def _methods() -> str:
+    """Return the list of methods that a student may name."""
+    indent = " " * 24  # that of the keys' meanings
+    lines = (
+        textwrap.fill(method.about, 80, initial_indent=f"  {name:<22}", subsequent_indent=indent)
+        for name, method in METHODS.items()
+    )
+    return "\n".join([f"\nmethods of {STUDENT}.model.method:", *lines])
 
 
 def named_classes() -> dict[str, type]:

@@ -3,7 +3,7 @@
 import yaml
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.modules.teaching import AUTO, BOUND, METHODS, MethodName
+from mtpkdot.modules.teaching import AUTO, BOUND, find_method
 from mtpkdot.pipeline.config import Experiment
 
 
@@ -27,7 +27,7 @@ def resolve_method(experiment: Experiment) -> str:
     named = {name: kind.method_of(sections[name].get("model", {})) for name, kind in experiment.kinds.items()}
     text, said = yaml.safe_load(experiment.text), []
     for method in dict.fromkeys(named.values()):
-        if method is None or (method != AUTO and not METHODS[method].is_bound):
+        if method is None or (method != AUTO and not find_method(method).is_bound):
             continue
         stages = [name for name, of in named.items() if of == method]
         chosen, reason = _automatic(experiment.data) if method == AUTO else _of_bound(method, experiment.data)
@@ -38,7 +38,7 @@ def resolve_method(experiment: Experiment) -> str:
     return "; ".join(said)
 
 
-def _automatic(data: BaseData) -> tuple[MethodName, str]:
+def _automatic(data: BaseData) -> tuple[str, str]:
     """Return the method that `auto` becomes, and the end of a sentence about it."""
     recordings, labelled = len(data.positions("train")), len(data.positions("train", labelled_only=True))
     if labelled < recordings:
@@ -48,7 +48,7 @@ def _automatic(data: BaseData) -> tuple[MethodName, str]:
     return "none", f"is none: {every}"
 
 
-def _of_bound(method: MethodName, data: BaseData) -> tuple[MethodName, str]:
+def _of_bound(method: str, data: BaseData) -> tuple[str, str]:
     """Return the method that a bound becomes, and the end of a sentence about it."""
     if hidden := int(data.hidden.sum()):
         return method, f"sees the hidden labels of {hidden} training recordings: it is {BOUND}"

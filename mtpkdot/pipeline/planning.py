@@ -15,7 +15,7 @@ from mtpkdot.pipeline.basis import founded
 from mtpkdot.pipeline.config import parse
 from mtpkdot.pipeline.protocol import Protocol
 from mtpkdot.pipeline.renamed import with_moved_options
-from mtpkdot.pipeline.stages import STUDENT, UPSTREAM, is_model_name
+from mtpkdot.pipeline.stages import STUDENT, UPSTREAM, is_model_name, plan
 from mtpkdot.pipeline.store import SHARED
 from mtpkdot.pipeline.study import BASE, LABELLED_SEED, ORACLE, START, Overrides, Study, option
 from mtpkdot.shipped import located
@@ -75,6 +75,9 @@ class Plan:
         draws, starts = self._repetitions(file)
         first = experiment.config["seed_everything"]
         folds = self.folds or str(file.get("folds", "given"))
+        every = plan(
+            experiment.data.modality_names, experiment.data.prevalent, experiment.config, found=experiment.kinds
+        )
         study = Study(
             self.name or (Path(str(config)).stem + "-crossval" if self.ablation is None else self.ablation.stem),
             tuple(arguments),
@@ -86,6 +89,7 @@ class Plan:
             resample=file.get("resample", "subject"),
             shared=shared,
             starts=starts,
+            downstream=tuple(dict.fromkeys(stage.kind for stage in every if not stage.shared)),
         )
         if draws * starts > 1:
             _check_labelled_seed(study, experiment.config["data"].get("init_args", {}))
@@ -106,8 +110,7 @@ class Plan:
 
     def _variants(self, file: Mapping[str, Any]) -> dict[str, Overrides]:
         """Return the students: the named methods, those of the file, or the papers'; and the oracle if it is wanted."""
-        named = {name: {_METHOD: name} for name in self.methods}
-        variants: dict[str, Overrides] = named or file.get("variants") or {name: {_METHOD: name} for name in _METHODS}
+        variants: dict[str, Overrides] = _students(self.methods) or file.get("variants") or _students(_METHODS)
         if not self.oracle or any(overrides.get(_METHOD) == ORACLE for overrides in variants.values()):
             return variants
         if ORACLE in variants:
@@ -153,6 +156,17 @@ def _check_labelled_seed(study: Study, arguments: Mapping[str, Any]) -> None:
             f"the data have no argument {key}, so that no second start can have the labelled people of the first",
             "Let the class pass **options on to BaseData, or leave --starts out.",
         )
+
+
+def _students(methods: Sequence[str]) -> dict[str, Overrides]:
+    """Return a variant per method; one of the user, `my_project.MY_METHOD`, is named by its last part."""
+    found: dict[str, Overrides] = {}
+    for method in methods:
+        name = method.rpartition(".")[2]
+        if name in found:
+            raise ConfigError(f"--methods names two methods {name}", "Give them different names.")
+        found[name] = {_METHOD: method}
+    return found
 
 
 def _check_collisions(said: Mapping[str, str], own: Sequence[tuple[str, Overrides]]) -> None:

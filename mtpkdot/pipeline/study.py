@@ -40,8 +40,8 @@ _STUDY = {
     "resample?": {"subject", "seed"},
     "shared?": ANY,
     "basis?": {...: str},
+    "downstream?": [str],
 }
-_OF_STUDENT = f"{STUDENT}."
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Study:
         basis: everything that decides the cells beside their arguments, by setting/variant or setting/variant/seed; see
             `mtpkdot.pipeline.basis`.
         starts: number of starts of each draw.
+        downstream: sections of the stages that each student has for itself: its own and those that follow from it.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Study:
     shared: Overrides = field(default_factory=dict)
     basis: dict[str, str] = field(default_factory=dict)
     starts: int = 1
+    downstream: tuple[str, ...] = (STUDENT,)
 
     @property
     def folder(self) -> Path:
@@ -147,18 +149,22 @@ class Study:
 
     def upstream(self, variant: str) -> str:
         """Return the name of the upstream stages of a student."""
-        own = {key: value for key, value in self.variants[variant].items() if not key.startswith(_OF_STUDENT)}
+        own = self._of_upstream(self.variants[variant])
         # The first student with the same upstream stages gives them its name.
         for name, overrides in self.variants.items():
-            if {key: value for key, value in overrides.items() if not key.startswith(_OF_STUDENT)} == own:
+            if self._of_upstream(overrides) == own:
                 return UPSTREAM if not own else f"{UPSTREAM}-{name}"
         raise AssertionError(variant)
+
+    def _of_upstream(self, overrides: Overrides) -> Overrides:
+        """Return the overrides of a student that change stages which students may share."""
+        return {key: value for key, value in overrides.items() if key.partition(".")[0] not in self.downstream}
 
     def _cell(self, setting: str, variant: str, fold: int, draw: int, start: int, upstream: str) -> Cell:
         first = variant == upstream
         of_variant = self.variants.get(variant.removeprefix(f"{UPSTREAM}-"), {}) if variant != UPSTREAM else {}
         if first:
-            of_variant = {key: value for key, value in of_variant.items() if not key.startswith(_OF_STUDENT)}
+            of_variant = self._of_upstream(of_variant)
         seed = draw + START * start
         own = {**self.settings[setting], **of_variant, **self.folds[fold], "seed_everything": seed}
         own |= {LABELLED_SEED: draw} if start else {}  # the first start chooses by its own seed
@@ -216,7 +222,7 @@ class Study:
         if not path.is_file():
             raise RunError(f"{folder} is not a study", "Name a folder that `mtpkdot crossval` has written.")
         record: dict[str, Any] = read_record(path, _STUDY, "Call its `mtpkdot crossval` again.")
-        record |= {key: tuple(record[key]) for key in ("arguments", "folds", "seeds")}
+        record |= {key: tuple(record[key]) for key in ("arguments", "folds", "seeds", "downstream") if key in record}
         record |= {"root": str(folder.parent), "name": folder.name}
         return cls(**record)
 

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from mtpkdot.data.base import BaseData
-from mtpkdot.errors import RunError
+from mtpkdot.errors import ConfigError, RunError
 from mtpkdot.files import remove_torn
 from mtpkdot.metrics.collections import best_mode
 from mtpkdot.models.weights import without_pretrained
@@ -126,10 +126,21 @@ class StageCLI(LightningCLI):
         self.parser.add_instantiator(self._data, BaseData)
 
     def _data(self, kind: type[BaseData], *args: Any, **kwargs: Any) -> BaseData:
-        """Build the data; before the model, whose arguments depend on their targets and shapes."""
+        """Build the data; before the model, whose arguments depend on their targets and shapes.
+
+        Raises:
+            ConfigError: an argument differs from that of the data read before, though both are built from one config.
+        """
         data = kind(*args, **kwargs)
-        if self.read is not None:
-            data.share(self.read)
+        if self.read is None:
+            return data
+        if differing := data.differing(self.read):
+            raise ConfigError(
+                f"data.init_args.{differing[0]} of {kind.__name__} is not equal to another object of the same "
+                "settings, so stages cannot share what has been read",
+                "Give its class an __eq__, for example by @dataclass.",
+            )
+        data.share(self.read)
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -139,7 +150,7 @@ class StageCLI(LightningCLI):
         common: dict[str, Any] = {"dirpath": self.folder, "enable_version_counter": False}
         # Without people to select an epoch by, each epoch takes the place of the one before.
         selects = self.datamodule.validation_labels == "select"
-        self.best, last = Best(monitor if selects else None, mode, **common), Last(**common)
+        self.best, last = Best(monitor, mode, selects=selects, **common), Last(**common)
         chosen = self.config_init.trainer.callbacks or []
         self.chosen: list[Callback] = chosen if isinstance(chosen, list) else [chosen]
         average = self.fit_options["average"]

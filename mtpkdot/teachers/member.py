@@ -15,7 +15,7 @@ from mtpkdot.teachers.rows import Rows
 
 @dataclass(frozen=True)
 class Targets:
-    """What a member learns on the training rows.
+    """Targets of a member on the training rows.
 
     Attributes:
         columns: (N, K) float64: probabilities of classes, of passed thresholds (ordinal), or values.

@@ -73,7 +73,7 @@ def mean_output(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
     return total
 
 
-def weigh(task: Task, answers: Mapping[str, Answers], held_out: Rows) -> Weights:
+def weigh_members(task: Task, answers: Mapping[str, Answers], held_out: Rows) -> Weights:
     """Calibrate and weigh the members of a pool on held-out people.
 
     The shares are the weights of a mixture that maximise the likelihood of the labels, with a prior of one row in all,
@@ -173,7 +173,7 @@ class Pool:
                 self.members[name] = member
                 on_training[name] = Answers(output, training.seen(member.modalities))
                 on_held_out[name] = self._answer(member, held_out)
-            self.weights = weigh(self.task, on_held_out, held_out)
+            self.weights = weigh_members(self.task, on_held_out, held_out)
             pooled = self.weights.combine(on_training)
             taught = pooled.valid & ~training.labelled
             answers = pooled.output[taught if bool(taught.any()) else pooled.valid]

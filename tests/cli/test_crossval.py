@@ -205,7 +205,7 @@ def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path,
     few = {"few": {"data.labelled_subjects": 2}}
     students = {
         "mtpkdot": {"student.model.method": "mtpkdot", "student.model.weights": {"output": 1.0}},
-        **{name: {"student.model.method": name} for name in WITHOUT_LABELS if name != "mtpkdot"},
+        **{name: {"student.model.method": name} for name in [*WITHOUT_LABELS, "oracle"] if name != "mtpkdot"},
     }
     made = Study("s", (f"--config={tiny_config}",), few, students, folds, (0,), str(tmp_path))
     for fold in (0, 1):

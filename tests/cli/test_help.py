@@ -6,6 +6,7 @@ import pytest
 
 from mtpkdot.cli.help import SECTIONS
 from mtpkdot.cli.main import main
+from mtpkdot.modules.teaching import METHODS
 from mtpkdot.pipeline.stages import stage_classes
 
 
@@ -38,6 +39,12 @@ def test_keys_come_with_their_defaults_in_every_spelling_and_verb(capsys):
     for verb in ("stage", "validate", "test"):
         assert "trainer.devices" in shown(capsys, verb, "--help", "trainer")
     assert "usage: mtpkdot crossval" in (main(["crossval", "--help"]), capsys.readouterr().out)[1]
+
+
+def test_the_methods_are_listed_with_the_keys_of_the_student(capsys):
+    assert main(["fit", "--help", "student"]) == 0
+    listed = capsys.readouterr().out.partition("methods of student.model.method:\n")[2]
+    assert re.findall(r"^  (\w+)", listed, re.MULTILINE) == list(METHODS)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,21 @@
-"""Parts of a user's own: an encoder, a fusion, a T-Net, a structural loss, a selection of teachers and a rival."""
+"""Parts of a user's own: encoder, fusion, T-Net, structural loss, selection, rival, method and member of the pool."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from mtpkdot.data import Batch
+from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.rivals import Rival, Seen
 from mtpkdot.losses.selection import Selection, Shares
 from mtpkdot.losses.structure import StructuralLoss, Structure
-from mtpkdot.models import Encoder, Fusion, Steps, TNet, masked_mean
+from mtpkdot.losses.task import Task
+from mtpkdot.models import Backbone, Encoder, Fusion, Steps, TNet, masked_mean
+from mtpkdot.modules import TeacherModule, load_upstream
+from mtpkdot.modules.teaching import Method, Teachers, Upstream
+from mtpkdot.teachers import Member, Rows, Targets
 
 
 class Differences(Encoder):
@@ -75,6 +83,38 @@ class Distance(Rival):
         return (student.output - teacher.output).abs().sum() / max(student.output.numel(), 1)
 
 
+class Blend(Teachers):
+    """The multimodal teacher, whose answers are mixed with those of the prevalent backbone."""
+
+    stages = ("teacher",)
+    share = 0.25
+
+    def __init__(self, teacher: TeacherModule, backbone: Backbone, prevalent: str) -> None:
+        super().__init__()
+        self.teacher, self.backbone, self.prevalent = teacher, backbone, prevalent
+
+    @classmethod
+    def load(cls, upstream: Upstream) -> "Blend":
+        teacher = load_upstream(TeacherModule, upstream.checkpoints["teacher"], "student.model.teacher_ckpt")
+        return cls(teacher, upstream.backbone(), upstream.prevalent)
+
+    @property
+    def space_sizes(self) -> dict[str, int]:
+        return self.teacher.space_sizes
+
+    def frozen_encoders(self) -> dict[str, list[Backbone]]:
+        encoders = self.teacher.frozen_encoders(fitting=False)
+        return {**encoders, self.prevalent: [*encoders[self.prevalent], self.backbone]}
+
+    def spaces(self, batch: Batch) -> dict[str, Teacher]:
+        joint = self.teacher.spaces(batch)["joint"]
+        own = self.backbone.read(*TeacherModule.encode(self.backbone, batch, self.prevalent))[1]
+        return {"joint": replace(joint, output=torch.lerp(joint.output, own, self.share))}
+
+
+BLEND = Method({"task": 1.0, "output": 0.5, "transport": 0.1}, Blend)
+
+
 class WithoutSettings(Fusion):
     """Wrong: takes nothing."""
 
@@ -102,3 +142,61 @@ class PerTeacher(Even):
 
     def __call__(self, task, own, teachers, valid, target, labelled, scale=1.0):
         return Shares(torch.full((len(teachers),), 1 / len(teachers)), torch.ones(len(own)))
+
+
+class Centroids(Member):
+    """Classes by the nearest mean of their rows."""
+
+    def fit(self, task: Task, training: Rows, targets: Targets, held_out: Rows) -> Tensor:
+        weights = targets.columns * targets.weight[:, None]
+        means = weights.T @ self._features(training) / weights.sum(dim=0)[:, None].clamp_min(1e-9)
+        self.state = {"means": means}
+        return self.output(training)
+
+    def output(self, rows: Rows) -> Tensor:
+        return -torch.cdist(self._features(rows), self.state["means"]).square()
+
+    def _features(self, rows: Rows) -> Tensor:
+        parts = [torch.where(rows.present[m][:, None], rows.values[m], 0.0) for m in self.modalities]
+        return torch.cat(parts, dim=1).double()
+
+
+class Lopsided(Centroids):
+    def output(self, rows: Rows) -> Tensor:
+        return super().output(rows)[:, :1]
+
+
+class Flat(Blend):
+    """Wrong: has one answer for all rows."""
+
+    def spaces(self, batch):
+        joint = super().spaces(batch)["joint"]
+        return {"joint": replace(joint, output=joint.output.mean(dim=0))}
+
+
+class Renamed(Blend):
+    """Wrong: has no joint space."""
+
+    @property
+    def space_sizes(self):
+        return {"both": self.teacher.space_sizes["joint"]}
+
+
+class Unfinished(Teachers):
+    """Wrong: cannot be loaded and says nothing."""
+
+    space_sizes = {"joint": 4}  # noqa: RUF012
+
+    def frozen_encoders(self):
+        return {}
+
+
+class Elsewhere(Blend):
+    """Wrong: needs a stage that teachers are not loaded from."""
+
+    stages = ("mixture",)
+
+
+FLAT, RENAMED = Method({"task": 1.0, "output": 1.0}, Flat), Method({"task": 1.0, "output": 1.0}, Renamed)
+UNFINISHED, ELSEWHERE = Method({"output": 1.0}, Unfinished), Method({"output": 1.0}, Elsewhere)
+MISSPELT, CLASSLESS = Method({"outptu": 1.0}, Blend), Method({"output": 1.0}, "Blend")

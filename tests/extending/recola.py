@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtpkdot.data.media.continuous import ContinuousData, SignalTrack, Track
+from mtpkdot.data.media.continuous import ContinuousData
 from mtpkdot.data.media.pictures import PictureSettings, read_pictures
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording
 from mtpkdot.data.media.store import Content
+from mtpkdot.data.media.tracks import SignalTrack, Track
 
 TABLES, RATINGS, SIGNALS = ("ratings", "physiology"), ("arousal", "valence"), ("eda", "ecg")
 
@@ -22,16 +23,14 @@ class Decode:
     """Decodes one recording, in a process of its own."""
 
     pictures: PictureSettings
-    rate: float
+    physiology: SignalTrack
 
     def __call__(self, recording: Recording) -> Content:
         pictures = read_pictures(recording.files["pictures"], recording.id, self.pictures)
-        ratings, signals = (pd.read_csv(recording.files[name]) for name in TABLES)
-        even = np.arange(0.0, signals["time"].iloc[-1], 1 / self.rate)
+        ratings = pd.read_csv(recording.files["ratings"])
         small = {"times": pictures.times, "offsets": pictures.offsets}
         small |= {name: np.interp(pictures.times, ratings["time"], ratings[name]) for name in RATINGS}
-        columns = {name: np.interp(even, signals["time"], signals[name]).astype(np.float32) for name in SIGNALS}
-        large = {"pictures": pictures.jpegs, **{f"signal.{name}": values for name, values in columns.items()}}
+        large = {"pictures": pictures.jpegs, **self.physiology.read(recording.files["physiology"]).large}
         return Content(dict(recording.facts), small, large, list(pictures.problems))
 
 
@@ -48,12 +47,12 @@ class Recola(ContinuousData):
 
     def __init__(self, seconds: float = 2.0, rate: float = 50.0, **options: Any) -> None:
         super().__init__(**options)
-        self.seconds, self.rate = seconds, rate
+        self.physiology = SignalTrack(seconds, rate, SIGNALS)
 
     @property
     def tracks(self) -> dict[str, Track]:
         """The modalities beside the video."""
-        return {"physiology": SignalTrack(self.seconds, self.rate, SIGNALS)}
+        return {"physiology": self.physiology}
 
     def inventory(self) -> Inventory:
         """Find the recordings, each of one person."""
@@ -67,4 +66,4 @@ class Recola(ContinuousData):
 
     def converter(self) -> Decode:
         """Return what decodes one recording."""
-        return Decode(self.pictures, self.rate)
+        return Decode(self.pictures, self.physiology)

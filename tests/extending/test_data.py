@@ -1,5 +1,6 @@
 """Own data sets, of raw recordings and of features, go all the way without a change to the package."""
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,9 +10,15 @@ import pytest
 import torch
 import yaml
 
+from mtpkdot import trust
 from mtpkdot.cli.main import main
 from mtpkdot.data.media.pictures import PictureSettings
+from mtpkdot.data.media.recipe import Recipe
+from mtpkdot.data.media.store import Content
+from mtpkdot.data.media.tracks import SignalTrack, plain_of
+from mtpkdot.data.splits import Split
 from mtpkdot.data.synthetic.writing import write_video
+from mtpkdot.errors import DataError, RunError
 from tests.conftest import TINY
 from tests.extending.gait import Gait
 from tests.extending.recola import Recola
@@ -139,6 +146,64 @@ def test_windows_of_own_recordings_hold_what_was_recorded(tmp_path):
     # The second window begins with step 2; its fourth step shows the frames 10 and 11, around 1.05 s.
     expected = np.interp(0.06 + np.arange(100) / 50, signal["time"], signal["eda"])
     np.testing.assert_allclose(piece[:, 0], expected, atol=1e-5)
+
+
+def test_raw_files_of_own_recordings_become_the_input_of_a_student(tmp_path):
+    arguments, _ = recola(tmp_path)
+    arguments |= {"pictures": PictureSettings(size=SIZE, crop="whole"), "augment": None, "views": 1}
+    root = tmp_path / "recola"
+    for name in ("video", "physiology"):
+        data = Recola(**arguments, prevalent=name, split=Split(scheme="kfold", folds=3))
+        data.setup("fit")
+        rows = np.flatnonzero(data.samples.subjects == "P1").tolist()
+        batch = data.dataset.__getitems__(rows)
+        recipe = Recipe.of(json.loads(json.dumps(data.recipe())))
+        raw = root / "video" / "P1.mp4" if name == "video" else root / "physiology" / "P1.csv"
+        found = recipe.read(raw, coded=True, video=root / "video" / "P1.mp4")
+        assert torch.equal(found.x, batch.inputs[name])
+        assert torch.equal(found.mask, batch.masks[name])
+
+
+class Numbers(SignalTrack):
+    """Signals of files that numpy has written."""
+
+    def read(self, path: Path) -> Content:
+        """Return a row per channel."""
+        return Content({}, {}, {f"signal.{name}": row for name, row in zip(self.columns, np.load(path), strict=True)})
+
+
+def test_an_own_reader_of_raw_files_is_named_by_the_recipe_and_imported_if_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(trust, "_granted", set())
+    values = np.random.default_rng(0).normal(size=(2, 250)).astype(np.float32)
+    np.save(tmp_path / "P0.npy", values)
+    plain = {"prevalent": "hand", "media": {"windows": {"frames": 2, "clips": 3}, "frame_rate": 10.0, "pictures": {}}}
+    plain["media"]["tracks"] = {"hand": plain_of(Numbers(0.5, 50.0, ("eda", "ecg")))}
+    plain = json.loads(json.dumps(plain))
+    with pytest.raises(RunError, match=r"names tests\.extending\.test_data\.Numbers"):
+        Recipe.of(plain)
+    found = Recipe.of(plain, trust=["tests"]).read(tmp_path / "P0.npy")
+    assert (found.x.shape, len(found.times)) == ((9, 3, 25, 2), 50)
+    # The fourth step shows the frames 6 and 7, around 0.65 s.
+    np.testing.assert_array_equal(found.x[1, 0].numpy(), values[:, 20:45].T)
+    np.save(tmp_path / "short.npy", values[:, :20])
+    with pytest.raises(DataError, match=r"short\.npy is shorter than the 0\.5 s of a step"):
+        Recipe.of(plain, trust=["tests"]).read(tmp_path / "short.npy")
+    trust.remember(plain)  # as a training does
+    assert Recipe.of(plain).track == Numbers(0.5, 50.0, ["eda", "ecg"])
+
+
+def test_a_raw_file_of_another_form_is_one_line(tmp_path):
+    track = Recola(root=str(tmp_path)).physiology
+    table = tmp_path / "P0.csv"
+    for text, told in {
+        "time,eda\n0,1\n1,2\n": "has no column 'ecg', only time, eda",
+        "time,eda,ecg\n0,1,1\n0,2,2\n": "line 3: time does not increase",
+        "time,eda,ecg\n0,1,1\n1,x,2\n": "line 3 holds 'x' in the column 'eda'",
+    }.items():
+        table.write_text(text)
+        with pytest.raises(DataError, match=told):
+            track.read(table)
 
 
 @over("name", ["recola", "gait"])

@@ -9,6 +9,7 @@ import yaml
 
 import mtpkdot
 from mtpkdot.cli.main import main
+from mtpkdot.pipeline.planning import Plan
 from mtpkdot.pipeline.store import StoredStage
 from tests.conftest import TINY
 from tests.extending.own_stage import Mixture
@@ -134,6 +135,11 @@ def test_a_study_and_its_report_have_own_stages(config, tmp_path):
     assert {"mixture", "none.corrected", "pkdot.corrected"} <= set(found["method"])
     assert main(["report", str(tmp_path / "study"), "--out", str(tmp_path / "page")]) == 0
     assert "mixture" in (tmp_path / "page" / "report.md").read_text()
+
+
+def test_the_stages_of_a_study_that_follow_from_its_students_are_known(config):
+    plan = Plan(config, None, ("none",), folds="2", seeds=None, labelled=(), protocols=(), name=None, overrides=())
+    assert plan.study().downstream == ("student", "corrected")
 
 
 def test_a_single_run_is_reported_with_own_stages(root, tmp_path):

@@ -38,6 +38,16 @@ def test_students_share_the_upstream_stages_that_they_agree_on():
     assert found == {"none": "upstream", "pkdot": "upstream", "wide": "upstream-wide", "wide_sp": "upstream-wide"}
 
 
+def test_students_share_upstream_stages_if_only_stages_after_them_differ():
+    variants = {name: {"student.model.method": "none", "scaled.model.start": start} for start, name in enumerate("ab")}
+    apart, together = study(variants=variants), study(variants=variants, downstream=("student", "scaled"))
+    assert [apart.upstream(name) for name in "ab"] == ["upstream-a", "upstream-b"]
+    assert [together.upstream(name) for name in "ab"] == ["upstream", "upstream"]
+    for cell in together.cells():
+        given = [argument for argument in cell.arguments if argument.startswith("--scaled")]
+        assert given == ([] if cell.first else [f"--scaled.model.start={'ab'.index(cell.variant)}"])
+
+
 def test_a_cell_is_a_command_line_of_fit():
     cells = {cell.place: cell for cell in study(shared={"data.generator_seed": "20{seed}"}).cells()}
     student = cells["few/wide_sp/fold1-seed4"]
@@ -73,7 +83,7 @@ def test_overrides_are_written_as_yaml_reads_them():
 
 
 def test_a_written_study_is_the_same_when_read(tmp_path):
-    made = study(root=str(tmp_path), resample="seed", shared={"a": "{seed}"})
+    made = study(root=str(tmp_path), resample="seed", shared={"a": "{seed}"}, downstream=("student", "scaled"))
     made.write()
     assert Study.read(tmp_path / "s") == made
 

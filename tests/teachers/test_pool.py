@@ -3,7 +3,7 @@ import torch
 
 from mtpkdot.losses.task import Task
 from mtpkdot.teachers import GraphTeacher, LinearTeacher, Pool, Rows, Targets
-from mtpkdot.teachers.pool import Answers, weigh
+from mtpkdot.teachers.pool import Answers, weigh_members
 from tests.teachers.worlds import hidden, parts, two_views
 
 MEMBERS = {"linear": LinearTeacher, "graph": GraphTeacher}
@@ -30,7 +30,7 @@ def knowing(held_out) -> torch.Tensor:
 
 def test_a_teacher_that_knows_nothing_gets_nearly_no_share(held_out, knowing):
     noise = torch.randn(len(held_out), 3, generator=torch.Generator().manual_seed(1))
-    found = weigh("classification", {"knows": answers(knowing), "noise": answers(noise)}, held_out)
+    found = weigh_members("classification", {"knows": answers(knowing), "noise": answers(noise)}, held_out)
     assert found.shares.sum() == pytest.approx(1)
     assert found.shares[0] > 0.95
 
@@ -39,20 +39,20 @@ def test_many_weak_teachers_do_not_drown_a_good_one_with_few_rows(held_out, know
     few = torch.arange(len(held_out)) % 5 == 0
     random = torch.Generator().manual_seed(1)
     weak = {f"weak{i}": answers(torch.randn(int(few.sum()), 3, generator=random)) for i in range(8)}
-    found = weigh("classification", {"knows": answers(knowing[few]), **weak}, held_out.keep(few))
+    found = weigh_members("classification", {"knows": answers(knowing[few]), **weak}, held_out.keep(few))
     assert found.shares[0] > 0.8
 
 
 def test_copies_of_a_teacher_answer_as_that_teacher(held_out, knowing):
-    one = weigh("classification", {"a": answers(knowing)}, held_out).combine({"a": answers(knowing)})
+    one = weigh_members("classification", {"a": answers(knowing)}, held_out).combine({"a": answers(knowing)})
     both = {"a": answers(knowing), "b": answers(knowing)}
-    two = weigh("classification", both, held_out).combine(both)
+    two = weigh_members("classification", both, held_out).combine(both)
     assert torch.allclose(one.output.softmax(1), two.output.softmax(1), atol=1e-6)
 
 
 def test_a_scaled_copy_is_calibrated_first(held_out, knowing):
     both = {"a": answers(knowing), "b": answers(7 * knowing)}
-    found = weigh("classification", both, held_out)
+    found = weigh_members("classification", both, held_out)
     assert found.shares.tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
@@ -61,13 +61,13 @@ def test_values_of_another_scale_are_calibrated_first():
     truth = torch.randn(200, 1, generator=random)
     rows = Rows.of({"face": truth}, truth)
     good, bad = truth + 0.3 * torch.randn(200, 1, generator=random), torch.randn(200, 1, generator=random)
-    found = weigh("regression", {"good": answers(100 * good + 7), "bad": answers(bad)}, rows)
+    found = weigh_members("regression", {"good": answers(100 * good + 7), "bad": answers(bad)}, rows)
     assert found.shares[0] > 0.95
 
 
 def test_members_that_do_not_see_a_row_are_left_out_of_it(held_out, knowing):
     both = {"a": answers(knowing), "b": answers(knowing.roll(1, dims=1))}
-    found = weigh("classification", both, held_out)
+    found = weigh_members("classification", both, held_out)
     half = torch.arange(len(held_out)) % 2 == 0
     blind = Answers(torch.where(half[:, None], torch.nan, knowing), ~half)
     pooled = found.combine({"a": blind, "b": blind})
@@ -82,7 +82,7 @@ def test_members_that_do_not_see_a_row_are_left_out_of_it(held_out, knowing):
 def test_without_held_out_labels_the_shares_are_equal(held_out, knowing, labelled):
     few = hidden(held_out, 0)
     few.labelled[:labelled] = True
-    assert weigh("classification", {"a": answers(knowing), "b": answers(-knowing)}, few).shares.tolist() == [0.5, 0.5]
+    assert weigh_members("classification", {"a": answers(knowing), "b": answers(-knowing)}, few).shares.tolist() == [0.5, 0.5]
 
 
 def test_the_pool_is_better_than_the_weaker_modality_and_as_good_as_the_best():

@@ -13,12 +13,13 @@ from torch import Tensor
 from mtpkdot.data.affwild2.layout import find
 from mtpkdot.data.affwild2.text import read_annotation
 from mtpkdot.data.batch import IntArray, Samples
-from mtpkdot.data.media.clips import SOUND_SCALE
-from mtpkdot.data.media.continuous import VIDEO, ContinuousData, SoundTrack, Track
+from mtpkdot.data.media.clips import stored_sound
+from mtpkdot.data.media.continuous import VIDEO, ContinuousData
 from mtpkdot.data.media.pictures import PictureSettings, read_pictures, read_present
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording, Span
 from mtpkdot.data.media.store import Content
 from mtpkdot.data.media.timeline import align
+from mtpkdot.data.media.tracks import SoundTrack, Track
 from mtpkdot.data.media.windows import mean_of_each
 from mtpkdot.data.splits import UNSCORED, Split
 from mtpkdot.errors import DataError
@@ -90,7 +91,7 @@ class _Converter:
                 sound = read_sound(path, self.sound_rate, strange.append)
                 step = "Give a file with one of the channels if its sound is needed."
                 problems += [Problem(path, what, step, fatal=False) for what in strange]
-                return times, np.round(sound * SOUND_SCALE).astype(np.int16)
+                return times, stored_sound(sound)
             what, step = "has no sound stream, so its recordings have no sound", _FINE
             problems.append(Problem(path, what, step, fatal=False))
         except DataError as error:

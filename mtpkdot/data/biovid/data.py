@@ -10,14 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtpkdot.data.batch import BoolArray, Clips, IntArray, Samples, StrArray
-from mtpkdot.data.biovid.layout import CLASSES, HOLDOUT, LOW_REACTION, Signals, find, read_signals
+from mtpkdot.data.biovid.layout import CLASSES, HOLDOUT, LOW_REACTION, find
+from mtpkdot.data.biovid.signals import SIGNAL_RATE, SLACK, Signal, read_columns, timing
 from mtpkdot.data.media.base import MediaData
 from mtpkdot.data.media.clips import PictureClips, SignalClips
-from mtpkdot.data.media.filters import clean
 from mtpkdot.data.media.pictures import PictureSettings, read_pictures, read_present
 from mtpkdot.data.media.recordings import Inventory, Problem, Recording
 from mtpkdot.data.media.store import Content
 from mtpkdot.data.media.timeline import frame_step, shortfall
+from mtpkdot.data.media.tracks import plain_of
 from mtpkdot.data.media.windows import Excerpt
 from mtpkdot.data.splits import Split
 from mtpkdot.errors import DataConfigError, DataError
@@ -27,34 +28,9 @@ Part = Literal["PartA", "PartB"]
 
 VIDEO = "video"
 FRAME_RATE = 25.0  # Frames per second of all videos.
-SIGNAL_RATE = 512.0  # Samples per second of all signals.
 _OF_PART_B = {"emg_corrugator", "emg_zygomaticus"}  # Signals of the face.
 LENGTH = 5.5  # Length of all clips, in seconds.
 _TOLERANCE = 0.1  # Seconds of video that may be missing at either end of the window.
-_SLACK = 2  # Samples of signals that the rounding of time stamps may cost.
-
-
-@dataclass(frozen=True)
-class Signal:
-    """Modality made of physiological signals.
-
-    Args:
-        columns: columns of the signal files: gsr, ecg, emg_trapezius; in Part B also emg_corrugator and
-            emg_zygomaticus.
-        highpass: lower edge of a zero-phase Butterworth filter, in Hz.
-        lowpass: upper edge of the filter, in Hz.
-        notch: frequency to remove, in Hz, such as that of the mains.
-
-    Example:
-        >>> heart = Signal(["ecg"], highpass=0.5, lowpass=40.0, notch=50.0)
-        >>> BioVid(root="BioVid", signals={"heart": heart}).modality_names
-        ['video', 'heart']
-    """
-
-    columns: list[str]
-    highpass: float | None = None
-    lowpass: float | None = None
-    notch: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,38 +51,22 @@ class _Converter:
         if "table" not in recording.files:
             return content
         try:
-            read = self._read_signals(recording.files["table"])
+            read = read_columns(
+                recording.files["table"], [column for signal in self.signals.values() for column in signal.columns]
+            )
         except DataError as error:
             content.problems.append(Problem.of(error, recording.files["table"]))
             return content
         begin, end = float(read.times[0]), float(read.times[-1]) + 1 / read.rate
-        if end + _SLACK / SIGNAL_RATE < LENGTH:
+        if end + SLACK / SIGNAL_RATE < LENGTH:
             content.problems.append(_short(recording.files["table"], end))
-        if begin > _SLACK / SIGNAL_RATE:
+        if begin > SLACK / SIGNAL_RATE:
             content.problems.append(_late(recording.files["table"], begin))
-        content.facts |= {"signal_start": begin, "signal_rate": read.rate}
+        content.facts |= timing(read)
         for name, signal in self.signals.items():
-            for column in signal.columns:
-                values = read.columns[column][:, None]
-                filtered = clean(
-                    values, read.rate, highpass=signal.highpass, lowpass=signal.lowpass, notch=signal.notch
-                )
-                content.large[f"signal.{name}.{column}"] = filtered[:, 0].astype(np.float32)
+            for column, values in signal.filtered(read).items():
+                content.large[f"signal.{name}.{column}"] = values
         return content
-
-    def _read_signals(self, path: Path) -> Signals:
-        """Return the signals of a clip, at the rate of the data set and with all requested columns."""
-        read = read_signals(path)
-        if not 0.99 * SIGNAL_RATE < read.rate < 1.01 * SIGNAL_RATE:
-            what = f"{path}: {read.rate:.1f} samples per second, not {SIGNAL_RATE:.0f}"
-            raise DataError(what, "Check its time column, which counts microseconds.")
-        for column in (column for signal in self.signals.values() for column in signal.columns):
-            if column not in read.columns:
-                raise DataError(
-                    f"{path} has no column {column!r}, only {', '.join(read.columns)}",
-                    "Correct data.init_args.signals (facial EMG is in Part B alone), or the header.",
-                )
-        return read
 
 
 class BioVid(MediaData):
@@ -200,8 +160,8 @@ class BioVid(MediaData):
         return _Window(self.excerpt, self.use_lists, self.signals)
 
     def cutting(self) -> dict[str, Any]:
-        """Return the part of a clip that is shown; see MediaData."""
-        return {"excerpt": asdict(self.excerpt)}
+        """Return the part of a clip that is used, and how its signals are read; see MediaData."""
+        return {"excerpt": asdict(self.excerpt), "tracks": {name: plain_of(s) for name, s in self.signals.items()}}
 
     def load(self) -> Samples:
         """Cut the samples of the task from the store."""
@@ -340,7 +300,7 @@ class _Window:
         begin, rate = _number(row.get("signal_start"), 0.0), _number(row.get("signal_rate"), SIGNAL_RATE)
         for name, signal in self.signals.items():
             available = _number(row.get(f"length.signal.{name}.{signal.columns[0]}"), 0.0)
-            lacking = self.excerpt.lacks(SIGNAL_RATE, begin, rate=rate, available=available, slack=_SLACK)
+            lacking = self.excerpt.lacks(SIGNAL_RATE, begin, rate=rate, available=available, slack=SLACK)
             found += [_Shortfall(name, *lacks) for lacks in lacking]
         return found
 

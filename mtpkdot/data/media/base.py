@@ -179,12 +179,20 @@ class MediaData(BaseData):
 
     def recipe(self) -> dict[str, Any]:
         """Return the conversion of raw recordings to a model's input, and the meaning of its output; see `BaseData`."""
-        pictures = {**asdict(self.pictures), "digests": self.pictures.plain()}
+        pictures = {**asdict(self.pictures), "digests": self._digests}
         media = {"pictures": pictures, "store": self.settings(), "frame_rate": self.frame_rate, **self.cutting()}
         return {**super().recipe(), "media": media}
 
+    @cached_property
+    def _digests(self) -> dict[str, Any]:
+        """Settings of the pictures with the digests of their files, which every checkpoint has in its recipe."""
+        return self.pictures.plain()
+
     def cutting(self) -> dict[str, Any]:
-        """Return how recordings are cut into samples, as plain data: `windows` or `excerpt`; empty if neither."""
+        """Return how recordings are cut into samples, as plain data: `windows` or `excerpt`; empty if neither.
+
+        `tracks` has the classes that read and cut the sound and signals by modality, see `tracks.plain_of`.
+        """
         return {}
 
     def contents(self) -> dict[str, str]:

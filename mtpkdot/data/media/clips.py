@@ -15,7 +15,12 @@ from mtpkdot.data.media.store import Store, recording_path
 from mtpkdot.data.media.transforms import Augment
 from mtpkdot.extras import require
 
-SOUND_SCALE = 32767.0  # int16 at full scale
+_SOUND_SCALE = 32767.0  # int16 at full scale
+
+
+def stored_sound(sound: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    """Return sound (n,) in [-1, 1] as it is stored, int16."""
+    return np.round(sound * _SOUND_SCALE).astype(np.int16)
 
 
 @dataclass
@@ -179,7 +184,7 @@ class SoundClips(_StoredClips):
                 begin, end = max(start, first), min(start + self.length, last)
                 if begin < end:
                     sound[step, begin - start : end - start] = piece[begin - first : end - first]
-        values = torch.from_numpy(sound / SOUND_SCALE)
+        values = torch.from_numpy(sound / _SOUND_SCALE)
         if view and self.augment is not None:
             return self.augment.sound(values, str(self.samples[position]), view)
         return values

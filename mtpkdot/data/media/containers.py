@@ -72,10 +72,7 @@ def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
     Raises:
         DecodeError: the file has no video, its codec is unknown, or its pictures are above the limit.
     """
-    # The cover picture of a song is stored as a video of one frame.
-    cover = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-    stream = _preferred(container, path, streams, lambda s: s.codec_context.width * s.codec_context.height)
+    stream = _preferred(container, path, _videos(container), lambda s: s.codec_context.width * s.codec_context.height)
     if stream is None:
         raise DecodeError(f"{path} holds no video stream", "Give a video file.")
     context = stream.codec_context
@@ -88,6 +85,22 @@ def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
     strict = {} if context.name in _MARKS_DAMAGE else _STRICT
     context.options = strict | {"max_pixels": str(most_pixels())}  # of pictures that are larger than the first
     return stream
+
+
+def has_video(path: Path) -> bool:
+    """Return whether a media file has a video.
+
+    Raises:
+        DecodeError: see `opened`.
+    """
+    with opened(path) as container:
+        return bool(_videos(container))
+
+
+def _videos(container: InputContainer) -> list[av.VideoStream]:
+    """Return the videos of a file; the cover picture of a song is stored as a video of one frame, and is none."""
+    cover = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
 def sound_stream(container: InputContainer, path: Path) -> av.AudioStream | None:

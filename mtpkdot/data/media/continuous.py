@@ -1,8 +1,7 @@
 """Data sets with annotations over time: every frame of a recording has values, which are predicted per step."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from abc import abstractmethod
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,95 +12,13 @@ from torch import Tensor
 
 from mtpkdot.data.batch import BoolArray, Clips, FloatArray, IntArray, Rows, Samples, StrArray
 from mtpkdot.data.media.base import MediaData
-from mtpkdot.data.media.clips import PictureClips, SignalClips, SoundClips
+from mtpkdot.data.media.clips import PictureClips
 from mtpkdot.data.media.pictures import read_present
-from mtpkdot.data.media.store import Store
 from mtpkdot.data.media.timeline import USUAL_RATE
-from mtpkdot.data.media.transforms import Augment
-from mtpkdot.data.media.windows import Cut, Windows, mean_of_each
+from mtpkdot.data.media.tracks import Track, plain_of
+from mtpkdot.data.media.windows import Windows, mean_of_each
 
 VIDEO = "video"
-Common = tuple[Store, StrArray, StrArray, Augment | None]
-
-
-@dataclass(frozen=True)
-class Track(ABC):
-    """Modality beside the pictures, with a piece around the middle of every step.
-
-    Its sample i lies at i / rate seconds on the time line of the pictures.
-
-    Args:
-        seconds: length of a piece in seconds.
-        rate: samples per second.
-    """
-
-    seconds: float
-    rate: float
-
-    @property
-    def length(self) -> int:
-        """Number of samples of a piece."""
-        return round(self.seconds * self.rate)
-
-    @abstractmethod
-    def samples(self, row: Mapping[str, Any]) -> int:
-        """Return the number of samples of a recording, by its row of the index; 0 if it has none."""
-
-    @abstractmethod
-    def starts(self, cut: Cut, samples: int) -> IntArray:
-        """Return the first sample (W, C) of the pieces of a recording with `samples` samples."""
-
-    @abstractmethod
-    def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
-        """Return the reader of the pieces.
-
-        Args:
-            common: store, recordings, ids and augmentation of the samples.
-            starts: (n, C) first samples.
-            samples: number of samples of each recording.
-        """
-
-
-@dataclass(frozen=True)
-class SoundTrack(Track):
-    """Sound of a recording, `sound` in the store; silence lies beyond its ends."""
-
-    def samples(self, row: Mapping[str, Any]) -> int:
-        """Return the number of samples, see `Track`."""
-        return _length(row, "sound")
-
-    def starts(self, cut: Cut, samples: int) -> IntArray:
-        """Return the first samples, see `Track`."""
-        return cut.starts(self.seconds, self.rate)
-
-    def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
-        """Return the reader of the pieces, see `Track`; steps (L,)."""
-        return SoundClips(*common, starts, samples, self.length)
-
-
-@dataclass(frozen=True)
-class SignalTrack(Track):
-    """Signals of a recording, `signal.<column>` in the store; a piece that crosses an end is shifted inside.
-
-    Args:
-        columns: names of the channels.
-    """
-
-    columns: tuple[str, ...]
-
-    def samples(self, row: Mapping[str, Any]) -> int:
-        """Return the number of samples, see `Track`; 0 for a recording that is shorter than a piece."""
-        samples = _length(row, f"signal.{self.columns[0]}")
-        return samples if samples >= self.length else 0
-
-    def starts(self, cut: Cut, samples: int) -> IntArray:
-        """Return the first samples, see `Track`; -1 for a step whose middle lies beyond the signals."""
-        start = np.clip(cut.starts(self.seconds, self.rate), 0, max(samples - self.length, 0))
-        return np.where(cut.covered(samples, self.rate), start, -1)
-
-    def clips(self, common: Common, starts: IntArray, samples: dict[str, int]) -> Clips:
-        """Return the reader of the pieces, see `Track`; steps (L, channels)."""
-        return SignalClips(*common, starts, self.length, list(self.columns))
 
 
 class ContinuousData(MediaData):
@@ -115,7 +32,8 @@ class ContinuousData(MediaData):
     A subclass names the `annotations` and the `tracks`, finds the recordings (`inventory`) and decodes them
     (`converter`) into a `Content`. Its facts are `subject` and, for given parts, `part` (train, validation, test).
     `small` has the `times` of the frames in seconds (NaN for those at `frame_rate`), the `offsets` of their pictures,
-    and an array (frames,) per annotation, NaN where absent. `large` has what `pictures` and tracks read.
+    and an array (frames,) per annotation, NaN where absent. `large` has what `pictures` and tracks read; of the raw
+    files of tracks it is `large` of `Track.read`.
 
     Args:
         prevalent: modality of the student.
@@ -159,7 +77,8 @@ class ContinuousData(MediaData):
 
     def cutting(self) -> dict[str, Any]:
         """Return the windows, and the pieces of tracks around each step; see MediaData."""
-        return {"windows": asdict(self.windows), "tracks": {name: asdict(track) for name, track in self.tracks.items()}}
+        tracks = {name: plain_of(track) for name, track in self.tracks.items()}
+        return {"windows": asdict(self.windows), "tracks": tracks}
 
     def load(self) -> Samples:
         """Cut all windows from the store and keep those with a label or a picture."""
@@ -294,9 +213,3 @@ class ContinuousData(MediaData):
     def _truth(self) -> FloatArray:
         """Annotations of all frames of all recordings, concatenated; NaN where absent."""
         return np.concatenate([self._values(row) for row in self.entries]).astype(np.float32)
-
-
-def _length(row: Mapping[str, Any], name: str) -> int:
-    """Return the length of an array of a recording in the store, 0 if it has none."""
-    length = row.get(f"length.{name}")
-    return 0 if length is None or np.isnan(length) else int(length)

@@ -226,6 +226,26 @@ class Store:
         return piece
 
 
+@dataclass(frozen=True)
+class MemoryStore(Store):
+    """A single recording in memory, read like one of a store.
+
+    Attributes:
+        content: the decoded recording.
+    """
+
+    content: Content
+
+    @classmethod
+    def of(cls, content: Content) -> "MemoryStore":
+        """Return the store of a decoded recording."""
+        return cls(Path(), {"contents": "", "left_out": [], "problems": []}, content)
+
+    def read(self, id: str, name: str, start: int, stop: int) -> Array:
+        """Return the elements `start` to `stop` of one of the recording's large arrays; `id` is not used."""
+        return self.content.large[name][start:stop]
+
+
 @lru_cache(maxsize=_OPEN_FILES)
 def _slice(path: str, name: str, contents: str) -> Any:
     return safe_open(path, "numpy").get_slice(name)  # type: ignore[no-untyped-call]

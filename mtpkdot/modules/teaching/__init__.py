@@ -2,7 +2,7 @@
 
 from mtpkdot.modules.teaching.base import Teachers, Upstream
 from mtpkdot.modules.teaching.lifecycle import Teaching
-from mtpkdot.modules.teaching.methods import AUTO, BOUND, METHODS, Method, MethodName, MethodOrAuto
+from mtpkdot.modules.teaching.methods import AUTO, BOUND, METHODS, Method, find_method
 from mtpkdot.modules.teaching.settings import check_settings, chosen_teachers
 
 __all__ = [
@@ -10,11 +10,10 @@ __all__ = [
     "BOUND",
     "METHODS",
     "Method",
-    "MethodName",
-    "MethodOrAuto",
     "Teachers",
     "Teaching",
     "Upstream",
     "check_settings",
     "chosen_teachers",
+    "find_method",
 ]

@@ -101,7 +101,11 @@ class Teachers(nn.Module):
 
     @abstractmethod
     def spaces(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the features (N, D), outputs and validity (N,) of every space on a batch."""
+        """Return the features (N, D), outputs (N, num_outputs) and validity (N,) bool of every space on a batch.
+
+        N is the number of samples, or of steps if every step has a target. One space is named `joint`: it teaches rows
+        without a label, unless the config names another selection, and rivals compare with it.
+        """
 
     def look_at(self, training: Iterable[Batch]) -> None:
         """Read the training part, in order, before the training starts."""

@@ -114,7 +114,7 @@ class OwnTeacher(BackboneTeacher):
             `of_student`, True if that is the student.
         """
         own, backbone, target, labelled = compared(held_out, student, lambda batch: {JOINT: self.own(batch)})
-        learned = learned and likelier(self.task, own, backbone[JOINT], target, labelled)
+        learned = learned and likelier(self.task, own, backbone[JOINT], target=target, labelled=labelled)
         better, answer = (own, student) if learned else (backbone[JOINT], self.own)
         seen = labelled & better.valid
         calibration = Calibration.fit(self.task, better.output[seen].cpu(), target[seen].cpu())

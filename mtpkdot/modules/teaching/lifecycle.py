@@ -13,8 +13,9 @@ from mtpkdot.metrics.collections import task_metrics
 from mtpkdot.modules.teacher import JOINT
 from mtpkdot.modules.teaching.base import Answer, Evidence, Teachers, Upstream
 from mtpkdot.modules.teaching.level import level_weights
-from mtpkdot.modules.teaching.methods import METHODS, MethodName
+from mtpkdot.modules.teaching.methods import find_method
 from mtpkdot.modules.teaching.start import Start
+from mtpkdot.modules.teaching.trial import check_names, check_spaces
 
 Moved = Callable[[Iterable[Batch]], Iterator[Batch]]
 
@@ -37,10 +38,8 @@ class Teaching:
         start: the prevalent backbone that the student starts from, which may remain the better model.
     """
 
-    def __init__(
-        self, name: MethodName, weights: Mapping[Term, float] | None, warmup: float, upstream: Upstream
-    ) -> None:
-        method = METHODS[name]
+    def __init__(self, name: str, weights: Mapping[Term, float] | None, warmup: float, upstream: Upstream) -> None:
+        method = find_method(name)
         self.name, self.weights, self.kind = name, method.terms(weights), method.teachers_for(weights)
         self.warmup, self.upstream = warmup, upstream
         self.levels = self.kind is not None and self.kind.levels_output and "output" not in (weights or {})
@@ -66,9 +65,11 @@ class Teaching:
 
         Raises:
             RunError: a checkpoint is missing or not that of the stage.
+            ConfigError: no space of the user's own teachers has the name of the fallback.
         """
         if self.teachers is None and self.kind is not None:
             self.teachers = self.kind.load(self.upstream)
+            check_names(self.teachers, self.fallback)
         return self.teachers
 
     def begin(self, data: BaseData | None, moved: Moved, like: Tensor, num_outputs: int) -> dict[Term, float]:
@@ -92,7 +93,7 @@ class Teaching:
         if data is None:
             raise ValueError(f"{self.name} looks at its data before it teaches: fit it with a BaseData as datamodule")
         if teachers.needs_unlabelled and not has_unlabelled(data):
-            self.teachers, self.levels, self.weights = None, False, METHODS["none"].terms()
+            self.teachers, self.levels, self.weights = None, False, find_method("none").terms()
             return self.weights
         teachers.look_at(moved(data.revealed_loader() if teachers.sees_hidden else data.evaluation_loader("train")))
         if self.levels:
@@ -132,8 +133,16 @@ class Teaching:
             self.logged = self.teachers.use(evidence)
 
     def of(self, batch: Batch) -> dict[str, Teacher]:
-        """Return the spaces of the teachers on a batch; empty before they teach."""
-        return {} if self.teach is None else self.teach.spaces(batch)
+        """Return the spaces of the teachers on a batch; empty before they teach.
+
+        Raises:
+            ConfigError: the spaces of the user's own teachers have other names or shapes than expected.
+        """
+        if (teachers := self.teach) is None:
+            return {}
+        spaces = teachers.spaces(batch)
+        check_spaces(teachers, spaces, rows=len(batch.labelled))
+        return spaces
 
     def trust(self, term: Term) -> float:
         """Return the trust in the teachers, the factor of a loss term."""

@@ -124,7 +124,7 @@ class PooledTeachers(PooledNetworks):
                 yield batch
 
         own, networks, target, labelled = compared(noted(), student, self.members)
-        evidence = asdict(weigh(self.adapted.task, own, networks, target, labelled))
+        evidence = asdict(weigh(self.adapted.task, own, networks, target=target, labelled=labelled))
         where = torch.cat(index).cpu()
         seen = (labelled & own.valid).cpu() & self.calibrated.valid[where]
         if int(seen.sum()) < 2:

@@ -8,11 +8,11 @@ from mtpkdot.errors import ConfigError
 from mtpkdot.losses.structure import StructuralLoss, StructuralTransport
 from mtpkdot.losses.weighting import Term, Weighting
 from mtpkdot.modules.teacher import JOINT
-from mtpkdot.modules.teaching.methods import METHODS, MethodName
+from mtpkdot.modules.teaching.methods import find_method
 
 
 def check_settings(
-    name: MethodName,
+    name: str,
     weights: Mapping[Term, float] | None,
     weighting: Weighting = "fixed",
     guarded: bool = False,
@@ -32,7 +32,7 @@ def check_settings(
     Raises:
         ValueError: the arguments are inconsistent; the error names the argument to change.
     """
-    method = METHODS[name]
+    method = find_method(name)
     if unknown := set(weights or ()) - set(get_args(Term)):
         raise ValueError(
             f"student.model.weights names {', '.join(sorted(unknown))}; choose from {', '.join(get_args(Term))}"
@@ -55,7 +55,7 @@ def check_settings(
         raise ValueError(f"{name} trusts by evidence; leave the selection's margin and weighting uncertainty out")
 
 
-def chosen_teachers(name: MethodName, teachers: Collection[str] | None, modalities: Collection[str]) -> list[str]:
+def chosen_teachers(name: str, teachers: Collection[str] | None, modalities: Collection[str]) -> list[str]:
     """Return the names of a student's teachers, the joint one first.
 
     Args:
@@ -69,7 +69,7 @@ def chosen_teachers(name: MethodName, teachers: Collection[str] | None, modaliti
     known = [JOINT, *modalities]
     if teachers is None:
         return known
-    kind = METHODS[name].teachers
+    kind = find_method(name).teachers
     if kind is None or not kind.is_choice:
         raise ValueError(f"method {name} has no choice of teachers; leave student.model.teachers out")
     if not teachers or set(teachers) - set(known):
@@ -87,7 +87,7 @@ def check_batches(section: Mapping[str, Any], data: BaseData) -> None:
     Raises:
         ConfigError: they are not, or the held-out people that the method needs are trained on; the error names the key.
     """
-    student, method = section["model"], METHODS[section["model"]["method"]]
+    student, method = section["model"], find_method(section["model"]["method"])
     teachers = method.teachers_for(student["weights"])
     if teachers is None:
         return

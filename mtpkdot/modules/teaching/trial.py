@@ -6,11 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtpkdot.errors import ConfigError
+from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.rivals import Rival, RivalFactory, Seen
 from mtpkdot.losses.selection import SelectionFactory, Shares
 from mtpkdot.losses.structure import StructuralLoss, Structure, StructureFactory
 from mtpkdot.losses.task import Task
 from mtpkdot.models.tried import named, tried
+from mtpkdot.modules.teaching.base import Teachers
 
 _SELECTION = (
     "a selection is called with (task, own, teachers, valid, target, labelled, scale) and returns Shares of weights "
@@ -23,6 +26,10 @@ _STRUCTURE = (
 _RIVAL = (
     "a rival is built from (task, student_dim, teacher_dim), and turns (student, teacher, target, labelled) into a "
     "scalar"
+)
+_SPACES = (
+    "Teachers.spaces returns for every name in space_sizes a Teacher of feature (N, D), output (N, num_outputs) and "
+    "valid (N,) bool"
 )
 _SIZES = (5, 6)  # of the student's and of the teacher's feature
 
@@ -91,6 +98,62 @@ def try_rival(build: RivalFactory, task: Task, num_outputs: int) -> None:
         return
     rows = _rows(task, num_outputs, 4)
     _compare(build, [_shape(_result(build, lambda: rival(*rows), _RIVAL))], [()], _RIVAL)
+
+
+def check_names(teachers: Teachers, fallback: str) -> None:
+    """Check the names of a user's own teachers.
+
+    Args:
+        teachers: the teachers, loaded.
+        fallback: name of the space that teaches rows without a label.
+
+    Raises:
+        ConfigError: none has the name of the fallback.
+    """
+    sizes = teachers.space_sizes
+    if not _is_ours(teachers) and fallback not in sizes:
+        raise ConfigError(
+            f"{type(teachers).__name__} has the spaces {', '.join(sizes)}, and none named {fallback}",
+            f"Name one {fallback} in space_sizes and spaces: it teaches samples without a label.",
+        )
+
+
+def check_spaces(teachers: Teachers, spaces: Any, rows: int) -> None:
+    """Check what a user's own teachers return on a batch.
+
+    Args:
+        teachers: the teachers.
+        spaces: result of `Teachers.spaces`.
+        rows: number N of rows of the batch.
+
+    Raises:
+        ConfigError: names or shapes are not those of spaces.
+    """
+    if _is_ours(teachers):
+        return
+    found = spaces if isinstance(spaces, dict) else {"": spaces}
+    sizes = teachers.space_sizes
+    wrong = [name for name in [*sizes, *found] if not _is_space(found.get(name), sizes.get(name), rows)]
+    if wrong:
+        each = found.get(wrong[0])
+        told = _shapes(each) if isinstance(each, Teacher) else type(each).__name__
+        raise ConfigError(
+            f"{type(teachers).__name__}.spaces returns {told} as {wrong[0]!r} for {rows} rows", f"{_SPACES}."
+        )
+
+
+def _is_space(space: object, size: int | None, rows: int) -> bool:
+    if not isinstance(space, Teacher) or size is None:
+        return False
+    output = len(space.output) if space.output.ndim == 2 else None
+    return (tuple(space.feature.shape), output, tuple(space.valid.shape)) == ((rows, size), rows, (rows,)) and (
+        space.valid.dtype == torch.bool
+    )
+
+
+def _shapes(space: Teacher) -> str:
+    shapes = ", ".join(str(tuple(part.shape)) for part in (space.feature, space.output, space.valid))
+    return f"{shapes} of {space.valid.dtype}"
 
 
 def _is_ours(part: object) -> bool:

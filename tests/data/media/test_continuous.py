@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from mtpkdot.data import AffWild2
-from mtpkdot.data.media.continuous import SignalTrack, SoundTrack
 from mtpkdot.data.media.pictures import PictureSettings
-from mtpkdot.data.media.windows import Windows
 
 FRAMES, CLIPS, HOP = 4, 3, 1
 
@@ -67,15 +65,3 @@ def test_overlapping_windows_hold_the_steps_of_those_that_do_not_overlap(data, a
             zero = np.array([0])
             assert torch.equal(own.read(rows[0], zero), other.read(rows[1], zero))
         np.testing.assert_array_equal(tiles.samples.target[row], data.samples.target[where[id]])
-
-
-def test_pieces_at_the_ends_are_silent_for_sound_and_moved_within_for_signals():
-    cut = Windows(frames=5, clips=4).cut(np.arange(20) / 5, np.ones(20, dtype=bool))
-    assert cut.middle.tolist() == [[0.4, 1.4, 2.4, 3.4]]
-    sound, signal = SoundTrack(1.0, 100.0), SignalTrack(1.0, 100.0, ("eda",))
-    assert sound.starts(cut, 300).tolist() == [[-10, 90, 190, 290]]
-    assert signal.starts(cut, 300).tolist() == [[0, 90, 190, -1]]
-    assert signal.starts(cut, 250).tolist() == [[0, 90, 150, -1]]
-    assert signal.samples({"length.signal.eda": 107.0}) == sound.samples({"length.sound": 107}) == 107
-    assert signal.samples({"length.signal.eda": 99.0}) == 0
-    assert signal.samples({"length.signal.eda": float("nan")}) == sound.samples({}) == 0
