@@ -82,7 +82,10 @@ def test_members_that_do_not_see_a_row_are_left_out_of_it(held_out, knowing):
 def test_without_held_out_labels_the_shares_are_equal(held_out, knowing, labelled):
     few = hidden(held_out, 0)
     few.labelled[:labelled] = True
-    assert weigh_members("classification", {"a": answers(knowing), "b": answers(-knowing)}, few).shares.tolist() == [0.5, 0.5]
+    assert weigh_members("classification", {"a": answers(knowing), "b": answers(-knowing)}, few).shares.tolist() == [
+        0.5,
+        0.5,
+    ]
 
 
 def test_the_pool_is_better_than_the_weaker_modality_and_as_good_as_the_best():
