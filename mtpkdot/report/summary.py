@@ -97,7 +97,7 @@ def absent(study: Study, entries: Sequence[Entry]) -> list[str]:
     missing = [entry for entry in entries if not entry.finished]
     found = [f"Not finished: {len(missing)} cells: {few([entry.place for entry in missing])}"] if missing else []
     if diverged := [entry.place for entry in missing if reason_of(entry).startswith("diverged")]:
-        found.append(f"Diverged, and in no number of these tables: {few(diverged)}")
+        found.append(f"Diverged, and not in these tables: {few(diverged)}")
     if others := study.others:
         found.append(f"Finished earlier but not requested now, so not in these tables: {few(others)}")
     return [line for sentence in found for line in (sentence, "")]

@@ -100,7 +100,7 @@ DAMAGE = {
     ),
     "target among features": (
         lambda p: rewrite(p / "thermal.csv", lambda t: t.assign(Grade=0.5)),
-        ["thermal.csv", "'Grade'", "no feature"],
+        ["thermal.csv", "'Grade'", "not a feature"],
     ),
     "features without ids": (
         lambda p: rewrite(p / "thermal.csv", lambda t: t.rename(columns={"id": "ID"})),

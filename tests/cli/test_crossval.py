@@ -217,7 +217,7 @@ def test_nobody_who_is_tested_reaches_a_stage_of_the_fold(tiny_config, tmp_path,
         test = tables[tables["split"] == "test"]
         tested = set(test["subject"])
         assert len(tested) == 5
-        assert len(read) == 5 + len(students)
+        assert len(read) == 5 + len(students) + 1  # the pool of mtpkdot_plus
         for name, rows in read.items():
             assert rows, name
             assert not {id for id, _ in rows} & set(test["id"]), name
@@ -288,7 +288,7 @@ def test_shuffled_labels_give_chance_for_every_stage_and_kind_of_method(tmp_path
             lambda of: np.corrcoef(of["truth"], of["prediction"])[0, 1], include_groups=False
         )
         bound = 4 / np.sqrt(n)
-    assert len(found) == 5 + len(methods)
+    assert len(found) == 5 + len(methods) + ("mtpkdot_plus" in methods)  # and its pool
     assert len(test) == len(found) * n
     assert found.abs().max() < bound, found
 

@@ -139,7 +139,7 @@ def test_a_study_and_its_report_have_own_stages(config, tmp_path):
 
 def test_the_stages_of_a_study_that_follow_from_its_students_are_known(config):
     plan = Plan(config, None, ("none",), folds="2", seeds=None, labelled=(), protocols=(), name=None, overrides=())
-    assert plan.study().downstream == ("student", "corrected")
+    assert plan.study().downstream == ("pool", "student", "corrected")
 
 
 def test_a_single_run_is_reported_with_own_stages(root, tmp_path):

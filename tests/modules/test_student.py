@@ -31,7 +31,7 @@ FOR_CLASSES = [name for name, rival in RIVALS.items() if "classification" in riv
 
 
 @pytest.fixture
-def training_student(checkpoints, data):
+def training_student(checkpoints, pooled_checkpoints, data):
     """A student with its teachers, as it is while training; settings of its parts by their names alone."""
 
     def make(**changes):
@@ -62,6 +62,7 @@ def training_student(checkpoints, data):
             **{
                 "teacher_ckpt": str(checkpoints["teacher"]),
                 "adapted_ckpt": str(checkpoints["adapted"]),
+                "pool_ckpt": str(pooled_checkpoints["pool"]),
                 **parts,
                 **changes,
             },
@@ -491,6 +492,7 @@ def test_terms_count_as_far_as_the_teachers_are_trusted(training_student, batch,
 
 POOLED = {"method": "mtpkdot_plus", "weights": None, "rival": None, "weighting": "fixed", "queue": 0}
 POOLED |= {"selection": "batch", "margin": None}
+NETWORKS = POOLED | {"method": "mtpkdot_plus_2"}
 
 
 def test_teachers_are_weighed_after_the_warm_up_against_the_student_at_that_time(fit):
@@ -511,9 +513,9 @@ def test_teachers_are_weighed_after_the_warm_up_against_the_student_at_that_time
 @pytest.mark.parametrize(("method", "output"), [("mtpkdot_plus", 1.0), ("selftraining", 0.0), ("selftraining", 1.0)])
 def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit, monkeypatch, method, output):
     # The resumed training would find the contrary.
-    weigh, trust, better = pooled.weigh, iter([output, 1 - output]), iter([output == 0, output == 1])
-    monkeypatch.setattr(pooled, "weigh", lambda *seen: dataclasses.replace(weigh(*seen), output=next(trust)))
-    monkeypatch.setattr(controls, "likelier", lambda *_: next(better))
+    gains, better = iter([2 * output - 1, 1 - 2 * output]), iter([output == 0, output == 1])
+    monkeypatch.setattr(pooled, "mean_error", lambda *_: (next(gains), 1e-6))
+    monkeypatch.setattr(controls, "likelier", lambda *_, **__: next(better))
     straight, folder = fit("straight", warmup=0.3, **POOLED | {"method": method})
     resumed, _ = fit("resumed", resume=folder / "epoch=1.ckpt", warmup=0.3, **POOLED | {"method": method})
     expected = straight.state_dict()
@@ -524,15 +526,19 @@ def test_a_resumed_training_is_taught_by_the_evidence_that_it_had(fit, monkeypat
 
 
 def test_a_student_is_taught_by_what_it_answered_after_its_warm_up(fit, monkeypatch, data):
-    monkeypatch.setattr(controls, "likelier", lambda *_: True)
+    monkeypatch.setattr(controls, "likelier", lambda *_, **__: True)
     own = POOLED | {"method": "selftraining"}
     warm, folder = fit("warm", epochs=3, warmup=0.6, **own)
     kept = [torch.load(folder / f"epoch={epoch}.ckpt", weights_only=False) for epoch in range(3)]
     assert ["evidence" in checkpoint for checkpoint in kept] == [False, False, True]
     assert "evidence" not in torch.load(folder / "weights.ckpt", weights_only=False)
     then = StudentModule.load_from_checkpoint(folder / "epoch=1.ckpt", weights_only=False).eval()
+    scales = []
     for part in batches(data, "train"):
-        torch.testing.assert_close(warm.frozen["teachers"].table[part.index], then.see(part)[1])
+        table, output = warm.frozen["teachers"].table[part.index], then.see(part)[1].detach()
+        scales.append(float((table * output).sum() / output.square().sum()))  # calibrated and sharpened
+        torch.testing.assert_close(table, scales[-1] * output)
+    assert scales == pytest.approx([scales[0]] * len(scales), rel=1e-4)
     # Until then nothing but the labels counts.
     _, other = fit("alone", epochs=3, warmup=0.6, **own | {"weights": {"output": 50.0}})
     for epoch, same in enumerate([True, True, False]):
@@ -542,7 +548,7 @@ def test_a_student_is_taught_by_what_it_answered_after_its_warm_up(fit, monkeypa
 
 @pytest.mark.parametrize("options", [{"warmup": 0.0}, {"epochs": 1}, {"weights": {"task": 0.0}}])
 def test_nobody_is_taught_by_a_student_that_has_learned_nothing(fit, monkeypatch, options):
-    monkeypatch.setattr(controls, "likelier", lambda *_: True)
+    monkeypatch.setattr(controls, "likelier", lambda *_, **__: True)
     student, _ = fit("untrained", **POOLED | {"method": "selftraining"} | options)
     assert student.teaching.logged == {"share_backbone": 1.0, "share_student": 0.0}
 
@@ -557,9 +563,15 @@ def test_a_method_that_looks_at_its_data_refuses_to_train_without_them(training_
 
 @pytest.mark.parametrize("method", ["selftraining", "labelprop"])
 def test_every_training_sample_is_taught_where_evaluations_drop_the_last_batch(fit, monkeypatch, method):
-    monkeypatch.setattr(controls, "likelier", lambda *_: True)
+    monkeypatch.setattr(controls, "likelier", lambda *_, **__: True)
     short = PlantedData(
-        subjects=10, samples_per_subject=12, steps=2, batch_size=25, split=Split("kfold", folds=5), drop_last=True
+        subjects=10,
+        samples_per_subject=12,
+        steps=2,
+        batch_size=25,
+        labelled=0.7,
+        split=Split("kfold", folds=5),
+        drop_last=True,
     )
     short.setup("fit")
     rows = torch.from_numpy(short.positions("train"))
@@ -573,11 +585,11 @@ def test_every_training_sample_is_taught_where_evaluations_drop_the_last_batch(f
     ("weights", "expected"), [(None, 116 / 12), ({"transport": 0.0}, 116 / 12), ({"output": 3.0}, 3.0)]
 )
 def test_answers_weigh_more_where_few_have_labels_unless_their_weight_is_given(fit, few, weights, expected):
-    student, folder = fit("few", on=few, warmup=0.3, **POOLED | {"weights": weights})
+    student, folder = fit("few", on=few, warmup=0.3, **NETWORKS | {"weights": weights})
     assert student.term_weights.weights["output"] == pytest.approx(expected)
     if weights is None:
         assert student.trainer.callback_metrics["train/weight_output"] == pytest.approx(expected)
-    resumed, _ = fit("resumed", on=few, resume=folder / "epoch=1.ckpt", warmup=0.3, **POOLED | {"weights": weights})
+    resumed, _ = fit("resumed", on=few, resume=folder / "epoch=1.ckpt", warmup=0.3, **NETWORKS | {"weights": weights})
     assert all(torch.equal(value, student.state_dict()[key]) for key, value in resumed.state_dict().items())
 
 
