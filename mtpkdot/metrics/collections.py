@@ -10,7 +10,7 @@ from mtpkdot.losses.task import Task
 from mtpkdot.metrics.classes import ClassMetrics
 from mtpkdot.metrics.definitions import LOW, METRICS
 from mtpkdot.metrics.finite import OfFinite
-from mtpkdot.metrics.loss import MeanLoss
+from mtpkdot.metrics.loss import CalibratedLoss, MeanLoss
 from mtpkdot.metrics.values import ValueMetrics
 
 _IN_RESULTS: dict[Task, int] = {"classification": 2, "ordinal": 3, "regression": 1}
@@ -21,7 +21,8 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
     """Return the metrics of a task.
 
     Args:
-        task: the task; its metrics are in `mtpkdot.metrics.definitions`, and each task has its `loss` as well.
+        task: the task; its metrics are in `mtpkdot.metrics.definitions`, and each task has its `loss` as well (and
+            the `calibrated_loss` of classes).
         num_outputs: number of outputs of the model: classes, thresholds between ordered classes, or targets.
 
     Returns:
@@ -38,6 +39,7 @@ def task_metrics(task: Task, num_outputs: int) -> MetricCollection:
     if task == "regression":
         return MetricCollection({"of_values": ValueMetrics(num_outputs)}, compute_groups=False)
     found = {"of_classes": ClassMetrics(task, num_outputs), "loss": OfFinite(MeanLoss(task))}
+    found["calibrated_loss"] = OfFinite(CalibratedLoss(task))
     return MetricCollection(dict(found), compute_groups=False)
 
 

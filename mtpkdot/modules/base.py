@@ -191,7 +191,8 @@ class StageModule(StageDeclaration, L.LightningModule):
     def monitors(cls, task: Task) -> list[str]:
         """Return the names of logged values that can select the epoch, the default first."""
         metrics = [] if cls.monitors_loss else logged_metrics(task)
-        return [*(f"val/{name}" for name in [*metrics, "loss"]), "train/loss"]
+        losses = ["loss", *(["calibrated_loss"] if metrics and task != "regression" else [])]
+        return [*(f"val/{name}" for name in [*metrics, *losses]), "train/loss"]
 
     @classmethod
     def notes(cls, checkpoint: Path) -> list[str]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mtpkdot.losses.task import output_count, task_loss
 from mtpkdot.metrics.collections import task_metrics
-from mtpkdot.metrics.loss import MeanLoss
+from mtpkdot.metrics.loss import CalibratedLoss, MeanLoss
 from tests.loops import over
 
 property_test = settings(deadline=None, max_examples=30, derandomize=True)
@@ -64,3 +64,28 @@ def test_a_loss_that_is_not_finite_is_not_ignored(bad, told):
 def test_the_loss_metric_is_not_defined_for_regression():
     with pytest.raises(ValueError, match="classes"):
         MeanLoss("regression")
+
+
+@property_test
+@given(st.sampled_from(["classification", "ordinal"]), st.integers(2, 40), st.integers(1, 9), st.integers(0, 99))
+def test_the_calibrated_loss_is_that_of_the_best_temperature_however_it_is_cut(task, n, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    output, target = 3 * torch.randn(n, 3, generator=generator), torch.randint(3, (n,), generator=generator)
+    found, everything = CalibratedLoss(task), torch.ones(n, dtype=torch.bool)
+    for rows in torch.arange(n).split(size):
+        found.update(output[rows], target[rows])
+    tried = [task_loss(task, output * 2 ** (step / 3), target, everything) for step in range(-12, 13)]
+    torch.testing.assert_close(found.compute().float(), torch.stack(tried).min(), atol=1e-5, rtol=1e-5)
+
+
+@property_test
+@given(st.integers(5, 60), st.integers(-6, 6), st.integers(0, 99))
+def test_how_sure_a_model_is_does_not_change_the_calibrated_loss(n, thirds, seed):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randint(3, (n,), generator=generator)
+    output = torch.randn(n, 3, generator=generator) + torch.eye(3)[target]
+    once, sharpened = CalibratedLoss("classification"), CalibratedLoss("classification")
+    once.update(output / 2, target)
+    sharpened.update(output / 2 * 2 ** (thirds / 3), target)
+    if 0.3 < float(once.compute()) < 1.05:  # the best temperature lies within the range
+        torch.testing.assert_close(once.compute(), sharpened.compute(), atol=2e-3, rtol=1e-2)
