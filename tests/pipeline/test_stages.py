@@ -7,7 +7,7 @@ from mtpkdot.errors import ConfigError
 from mtpkdot.losses.rivals import RIVALS
 from mtpkdot.modules import HallucinatorModule, StageModule, StudentModule
 from mtpkdot.modules.declaration import LINKED
-from mtpkdot.pipeline.stages import BUILT_IN, is_model_name, needed, plan, stage_classes
+from mtpkdot.pipeline.stages import BUILT_IN, demanded, is_model_name, needed, plan, stage_classes
 
 
 def sections(method, weights=None):
@@ -45,11 +45,19 @@ def test_terms_without_weight_need_no_teacher(method, weights, teachers):
 
 
 def test_every_stage_comes_after_those_it_needs():
-    stages = plan(["a", "b", "c"], "b", sections("mtpkdot"))
+    stages = plan(["a", "b", "c"], "b", sections("mtpkdot_plus"))
     for position, stage in enumerate(stages):
         assert set(stage.upstream.values()) <= {earlier.name for earlier in stages[:position]}
     assert needed([stages[-1]], stages) == stages
     assert [stage.name for stage in needed([stages[1]], stages)] == ["backbone.b"]
+
+
+def test_a_pool_is_trained_where_it_is_taken_or_named():
+    every = {method: plan(["a", "b"], "a", sections(method)) for method in ("mtpkdot", "mtpkdot_plus")}
+    pooled = {method: [s.name for s in demanded(stages, ["student"])] for method, stages in every.items()}
+    assert "pool" in pooled["mtpkdot_plus"]
+    assert "pool" not in pooled["mtpkdot"]
+    assert "pool" in [stage.name for stage in demanded(every["mtpkdot"], ["pool"])]
 
 
 class PerModality(StageModule):
@@ -97,7 +105,7 @@ def test_an_own_stage_per_modality_takes_the_backbone_of_its_own():
 
 def test_stages_after_a_student_are_not_shared_by_students():
     stages = {stage.name: stage for stage in plan(["a"], "a", sections("none"), with_own(following=Following))}
-    assert [name for name, stage in stages.items() if not stage.shared] == ["student", "following"]
+    assert [name for name, stage in stages.items() if not stage.shared] == ["pool", "student", "following"]
     assert stages["following"].is_named(["downstream"])
     assert stages["teacher"].is_named(["upstream"])
 
