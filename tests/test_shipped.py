@@ -49,7 +49,7 @@ def test_a_shipped_ablation_finds_its_config(elsewhere, complaint, capsys):
     assert code == 2
     assert said[0].startswith(f"{ablation} is not in this folder; taking")
     assert said[1].startswith("configs/planted_few_labels.yaml is not in this folder; taking")
-    assert "Got value: kdd" in said[2]
+    assert "student.model.method is 'kdd', which is no method. Did you mean kd?" in said[2]
     assert len(said) == 3
     # Nor does an ablation's folder of the user's own hide the configs beside it.
     (elsewhere / "configs").mkdir()

@@ -30,7 +30,7 @@ class Differences(Encoder):
         return self.layer(torch.cat([x, x - x.roll(1, dims=1)], dim=2)).relu(), mask
 
 
-class Concatenation(Fusion):
+class Beside(Fusion):
     """One linear layer on all pooled features; an absent modality is zeros."""
 
     def __init__(self, dims: dict[str, int], per_step: bool = False, dim: int = 16) -> None:
@@ -122,7 +122,7 @@ class WithoutSettings(Fusion):
         super().__init__({}, False, 4)
 
 
-class Narrow(Concatenation):
+class Narrow(Beside):
     """Wrong: returns less than it says."""
 
     def forward(self, features, masks):

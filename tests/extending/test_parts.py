@@ -17,7 +17,7 @@ from tests.extending import parts
 
 OWN = "tests.extending.parts"
 ENCODER = {"class_path": f"{OWN}.Differences", "init_args": {"dim": 12}}
-FUSION = {"class_path": f"{OWN}.Concatenation", "init_args": {"dim": 10}}
+FUSION = {"class_path": f"{OWN}.Beside", "init_args": {"dim": 10}}
 CONFIG = {
     **{key: TINY[key] for key in ("seed_everything", "data", "trainer", "adapted")},
     "backbone": {name: {"model": {"encoder": ENCODER}, "fit": {"max_epochs": 1}} for name in TINY["backbone"]},
@@ -26,7 +26,7 @@ CONFIG = {
     "hallucinator": {"model": {"tnet": f"{OWN}.Affine"}, "fit": {"max_epochs": 1}},
     "student": {
         "model": {
-            "fusion": f"{OWN}.Concatenation",
+            "fusion": f"{OWN}.Beside",
             "structure": {"class_path": f"{OWN}.Gram", "init_args": {"factor": 2.0}},
             "selection": f"{OWN}.Even",
         },
@@ -56,7 +56,7 @@ def test_a_run_of_own_parts_is_trained_evaluated_and_loaded(root):
     assert main(["test", str(root / "own"), "--trust", "tests"]) == 0
     student = mtpkdot.load(root / "own")
     assert isinstance(student.model.backbone.encoder, parts.Differences)
-    assert isinstance(student.model.fusion, parts.Concatenation)
+    assert isinstance(student.model.fusion, parts.Beside)
     assert all(isinstance(tnet, parts.Affine) for tnet in student.model.tnets)
     keys = json.loads((root / "own" / "run.json").read_text())["stages"]["student"]["keys"]
     assert keys["student.model.structure.init_args.factor"] == 2.0
@@ -165,7 +165,7 @@ def test_a_wrong_method_is_one_line(method, says, config, root, complaint):
         ("teacher.model.fusion", "WithoutSettings", ["WithoutSettings", "(dims, per_step)"]),
         ("student.model.fusion", "Narrow", ["Narrow returns", "(2, 15)", "joint feature (N, dim)"]),
         ("hallucinator.model.tnet", "Pooling", ["Pooling turns (2, 5, 4)", "(in_dim, out_dim)"]),
-        ("hallucinator.model.tnet", "Concatenation", ["Concatenation is not a TNet", "in_dim, out_dim"]),
+        ("hallucinator.model.tnet", "Beside", ["Beside is not a TNet", "in_dim, out_dim"]),
         ("student.model.selection", "Gram", ["Gram is not a Selection"]),
         ("student.model.selection", "PerTeacher", ["PerTeacher returns (2,), (4,)", "Shares of weights (N, T)"]),
         ("pool.model.members.mine", "Lopsided", ["Lopsided returns (8, 1) and (8, 1)", "fit(task, training,"]),
