@@ -593,6 +593,11 @@ def test_answers_weigh_more_where_few_have_labels_unless_their_weight_is_given(f
     assert all(torch.equal(value, student.state_dict()[key]) for key, value in resumed.state_dict().items())
 
 
+def test_a_pool_of_other_data_is_refused_before_the_training(fit, few):
+    with pytest.raises(RunError, match="has answered 120 rows, and the data have 200"):
+        fit("other", on=few, **POOLED)
+
+
 def test_with_all_labels_nothing_is_left_to_teach(fit):
     whole = PlantedData(subjects=10, samples_per_subject=12, steps=2, batch_size=32, split=Split("kfold", folds=5))
     whole.setup("fit")

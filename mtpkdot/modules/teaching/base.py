@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
 from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.task import Task
@@ -105,6 +106,16 @@ class Teachers(nn.Module):
 
         N is the number of samples, or of steps if every step has a target. One space is named `joint`: it teaches rows
         without a label, unless the config names another selection, and rivals compare with it.
+        """
+
+    def check_data(self, data: BaseData) -> None:
+        """Check that the teachers were made for the data.
+
+        Args:
+            data: data of the student's training.
+
+        Raises:
+            RunError: they were not.
         """
 
     def look_at(self, training: Iterable[Batch]) -> None:

@@ -95,6 +95,7 @@ class Teaching:
         if teachers.needs_unlabelled and not has_unlabelled(data):
             self.teachers, self.levels, self.weights = None, False, find_method("none").terms()
             return self.weights
+        teachers.check_data(data)
         teachers.look_at(moved(data.revealed_loader() if teachers.sees_hidden else data.evaluation_loader("train")))
         if self.levels:
             self.weights = level_weights(self.weights, data, prevalent, self.upstream.names)

@@ -7,7 +7,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from mtpkdot.data.base import BaseData
 from mtpkdot.data.batch import Batch
+from mtpkdot.errors import RunError
 from mtpkdot.losses.distillation import Teacher
 from mtpkdot.losses.evidence import Evidence as Shares
 from mtpkdot.losses.evidence import pool, weigh
@@ -110,6 +112,15 @@ class PooledTeachers(PooledNetworks):
         networks = PooledNetworks.load(upstream)
         pool = load_upstream(PoolModule, upstream.checkpoints["pool"], "student.model.pool_ckpt")
         return cls(networks.adapted, upstream.names, pool)
+
+    def check_data(self, data: BaseData) -> None:
+        """Check that the pool has answered rows of these data; see Teachers."""
+        rows = data.samples.labelled.size
+        if len(self.people) != rows:
+            raise RunError(
+                f"the pool of student.model.pool_ckpt has answered {len(self.people)} rows, and the data have {rows}",
+                "Train the stage pool on these data, or leave pool_ckpt out.",
+            )
 
     @torch.no_grad()
     def weigh_against(
