@@ -57,7 +57,7 @@ def test_a_user_defined_class_keeps_its_own_defaults(stage, tiny_config):
     content = yaml.safe_load(tiny_config.read_text())
     content["student"]["model"].pop("fusion", None)
     content["pipeline"] = {"extra_stages": {"warm": extra}}
-    own = f"--{stage}.model.fusion=tests.extending.parts.Concatenation"
+    own = f"--{stage}.model.fusion=tests.extending.parts.Beside"
     config = parse_content("fit", content, [own, f"--{stage}.model.lr=0.5"]).config
     assert config[stage]["model"]["fusion"]["init_args"] == {"dim": 16}
     assert config[stage]["model"]["lr"] == 0.5

@@ -80,10 +80,10 @@ def test_old_options_override_a_config_that_is_given_as_a_mapping(tiny_config):
 
 def test_an_old_key_beside_a_class_by_its_name_alone_keeps_the_class(tiny_config, tmp_path):
     path = tmp_path / "mixed.yaml"
-    model = {"fusion": "tests.extending.parts.Concatenation", "dim": 12}
+    model = {"fusion": "tests.extending.parts.Beside", "dim": 12}
     path.write_text(yaml.safe_dump({**yaml.safe_load(tiny_config.read_text()), "teacher": {"model": model}}))
     fusion = parse("fit", ["--config", str(path)]).config["teacher"]["model"]["fusion"]
-    assert fusion == {"class_path": "tests.extending.parts.Concatenation", "init_args": {"dim": 12}}
+    assert fusion == {"class_path": "tests.extending.parts.Beside", "init_args": {"dim": 12}}
 
 
 @pytest.mark.parametrize("word", ["model.yaml", "{lr: 1e-3}", "{"])

@@ -14,7 +14,8 @@ RATES = [15, 24, 25, 30, 30000 / 1001, 60]
 def test_a_video_encoded_again_keeps_every_frame_at_its_time(original, new, seconds, begin):
     count, frames = round(seconds * original), round(seconds * new)
     aligned = align(count, True, begin + np.arange(frames) / new)
-    np.testing.assert_allclose(aligned.times, begin + np.arange(count) / original, atol=3.5 / min(original, new))
+    # Up to three frames more or less go by number; both counts are rounded, so that the rates may differ by four.
+    np.testing.assert_allclose(aligned.times, begin + np.arange(count) / original, atol=4.01 / min(original, new))
     assert aligned.shown == (count if abs(frames - count) > 3 else frames)
     assert not aligned.unclear
     assert (aligned.remark is None) == (frames == count)
